@@ -1,0 +1,103 @@
+# `make` alone explains the targets. Everything runs from .venv, which
+# `make setup` builds and every other target brings up to date by itself.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The virtual environment's interpreter is called as `python -m TOOL` all over:
+# that keeps working after the folder has been moved, a script's shebang does not.
+PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
+VENV   := .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+
+PACKAGES := config.py wsgi.py webapp worker ml
+LINTED   := $(PACKAGES) migrations tests deploy benchmarks
+# Some folders appear later than this file; only what exists is looked at.
+present   = $(wildcard $(1))
+
+.PHONY: help
+help: ## Show this list
+	@echo "Sulcus. Start here: make run (the product) or make demo (with sample studies)."
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "Variables: PORT (8000), SULCUS_HOME (var/), PYTHON (for setup), PYTEST_ARGS (for test)."
+
+.PHONY: setup
+setup: $(STAMP) ## Build .venv and install everything into it (instant when up to date)
+
+$(STAMP): $(wildcard requirements/*.txt)
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Sulcus needs Python 3.11 or newer; name one with: make setup PYTHON=python3.11" >&2; exit 1; }
+	@test -x $(VENV)/bin/pip || "$(PYTHON)" -m venv --clear $(VENV) || \
+		{ echo "No virtual environment could be made (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@echo "Installing into $(VENV). The first time takes some minutes, most of it torch."
+	@$(PY) -m pip install --disable-pip-version-check --requirement requirements/dev.txt --constraint requirements/constraints.txt
+	@touch $@
+
+.PHONY: run
+run: setup ## Start the product on http://127.0.0.1:$PORT; Ctrl-C ends all of it
+	@exec $(PY) deploy/local.py
+
+.PHONY: demo
+demo: setup ## The same with a demo account and sample studies, really classified
+	@exec $(PY) deploy/local.py --demo
+
+.PHONY: lint
+lint: setup ## Check style, formatting and types (ruff, mypy)
+	$(PY) -m ruff check $(call present,$(LINTED))
+	$(PY) -m ruff format --check $(call present,$(LINTED))
+	$(PY) -m mypy $(call present,$(PACKAGES))
+
+.PHONY: test
+# Written with a blank, an option of our own and its folder make pytest look for
+# its settings and options near that folder instead of here.
+test: lint ## Lint, then run the tests; PYTEST_ARGS go to pytest
+	$(PY) -m pytest --config-file pyproject.toml $(subst --data-root ,--data-root=,$(PYTEST_ARGS))
+
+.PHONY: format
+format: setup ## Let ruff format and mend what it can
+	$(PY) -m ruff check --fix-only $(call present,$(LINTED))
+	$(PY) -m ruff format $(call present,$(LINTED))
+
+.PHONY: translations
+BABEL := $(PY) -m babel.messages.frontend
+TEXTS := webapp/translations/messages.pot
+# Update and compile fail where there is no language yet, hence the test.
+translations: setup ## Collect the texts of webapp/, update and compile (NEW=de adds German)
+	@mkdir -p webapp/translations
+	$(BABEL) extract --mapping webapp/babel.cfg --keyword lazy_gettext --keyword _l --project Sulcus --sort-by-file --output $(TEXTS) webapp
+	$(if $(NEW),$(BABEL) init --input-file $(TEXTS) --output-dir webapp/translations --locale $(NEW))
+	@if compgen -G 'webapp/translations/*/LC_MESSAGES/*.po' >/dev/null; then set -x; \
+		$(BABEL) update --input-file $(TEXTS) --output-dir webapp/translations --no-fuzzy-matching && \
+		$(BABEL) compile --directory webapp/translations --statistics; fi
+
+.PHONY: bench
+bench: setup ## Measure the serving engine on this machine
+	$(PY) -m ml bench $(BENCH_ARGS)
+
+.PHONY: check-deploy
+# The secrets of a check may be anything, but not empty. `config` needs no engine.
+check-deploy: export SULCUS_SECRET_KEY = check
+check-deploy: export POSTGRES_PASSWORD = check
+check-deploy: export REDIS_PASSWORD = check
+check-deploy: setup ## Check docker-compose.yml, the Dockerfiles and the shell scripts
+	$(VENV)/bin/hadolint deploy/web.Dockerfile deploy/worker.Dockerfile
+	$(PY) -m check_jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	@compose=; \
+	if docker compose version >/dev/null 2>&1; then compose="docker compose"; \
+	elif command -v docker-compose >/dev/null; then compose=docker-compose; fi; \
+	if [ -n "$$compose" ]; then echo "$$compose config" && $$compose --env-file .env.example config --quiet; \
+	else echo "no compose client here: checked by its schema alone"; fi
+	bash -n .ci/run
+
+.PHONY: lock
+lock: setup ## Rewrite requirements/constraints.txt from the top-level pins
+	$(PY) -m pip install --quiet --dry-run --ignore-installed --report $(VENV)/report.json --requirement requirements/dev.txt
+	$(PY) deploy/lock.py $(VENV)/report.json > requirements/constraints.txt
+
+.PHONY: clean
+clean: ## Remove .venv and caches; var/ (your data) is never touched
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +

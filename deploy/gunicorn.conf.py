@@ -1,0 +1,55 @@
+"""Gunicorn's settings, the same on one machine and in the container.
+
+Threads, because a request waits for the database and a page that waits for its
+result keeps a connection open; processes, where one interpreter is not enough.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+wsgi_app = "wsgi:app"
+bind = f"{os.environ.get('SULCUS_BIND', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
+
+worker_class = "gthread"
+workers = int(os.environ.get("SULCUS_WEB_WORKERS", "1"))
+threads = int(os.environ.get("SULCUS_WEB_THREADS", "16"))
+# The heartbeat file in memory: on a slow disk it can stall a healthy worker.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+
+# gthread's timeout is about the worker, not about one request, so a slow upload
+# does not trip it.
+timeout = 60
+graceful_timeout = int(os.environ.get("SULCUS_GRACEFUL_TIMEOUT", "30"))
+keepalive = 5
+
+# Whose X-Forwarded-* headers count for the URL scheme; a comma-separated list or "*".
+forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+
+# %(U)s is the path alone. The query string and the referrer can hold a search
+# for a patient's code, and logs travel further than the database does.
+accesslog = "-"
+errorlog = "-"
+access_log_format = '%(h)s "%(m)s %(U)s %(H)s" %(s)s %(b)s %(M)sms'
+loglevel = os.environ.get("SULCUS_LOG_LEVEL", "info").lower()
+
+# Its default path is one per user, so two instances would fight over it.
+control_socket_disable = True
+
+_metrics_dir = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+
+
+def on_starting(server: Any) -> None:
+    """Give the processes' metrics an empty folder: old files would count twice."""
+    if _metrics_dir:
+        shutil.rmtree(_metrics_dir, ignore_errors=True)
+        Path(_metrics_dir).mkdir(parents=True)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Take a dead worker's gauges out of the sum."""
+    if _metrics_dir:
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

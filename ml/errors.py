@@ -1,0 +1,25 @@
+"""What can go wrong in ``ml``, as a small tree; the callers turn it into a page, JSON or exit code."""
+
+
+class SulcusMLError(Exception):
+    """Base of every error that ``ml`` raises on purpose. Its text is one sentence for people."""
+
+
+class UnreadableImage(SulcusMLError):
+    """The content is not an image that can be read.
+
+    ``code`` is a stable word for the reason (``empty``, ``unsupported``, ``truncated``,
+    ``animated``, ``too_many_pixels``, ``too_small``, ``too_large``, ``blank``) that the portal translates.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class InvalidManifest(SulcusMLError):
+    """A manifest file lacks a column, names an unknown label or a file that is not there."""
+
+
+class InvalidModel(SulcusMLError):
+    """Weights or card are missing, do not fit each other, or fail the hash check."""

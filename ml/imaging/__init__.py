@@ -1,0 +1,6 @@
+"""From the bytes of a file to 2-D slices. Never imports torch."""
+
+from ml.imaging.readers import ACCEPTED_FORMATS, Limits, read_bytes, read_path, sniff
+from ml.imaging.slices import Slice
+
+__all__ = ["ACCEPTED_FORMATS", "Limits", "Slice", "read_bytes", "read_path", "sniff"]

@@ -1,0 +1,117 @@
+"""PNG and JPEG: 8 and 16 bit, grey, palette or colour, with or without alpha."""
+
+import io
+import warnings
+from typing import cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ml.errors import UnreadableImage
+from ml.imaging.limits import Limits
+from ml.imaging.slices import Slice
+
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+def decode_png(content: bytes, limits: Limits) -> list[Slice]:
+    """Decode a PNG; an animated one is refused. Raises :class:`UnreadableImage`."""
+    return _decode(content, "PNG", limits)
+
+
+def decode_jpeg(content: bytes, limits: Limits) -> list[Slice]:
+    """Decode a JPEG, turned upright by its EXIF orientation. Raises :class:`UnreadableImage`."""
+    return _decode(content, "JPEG", limits)
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """Encode grey or RGB pixels, 8 or 16 bit, as a PNG that holds the pixels and nothing else.
+
+    Whatever a file carried beside its pixels (EXIF, comments, appended data) ends here.
+    """
+    stored = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    done, buffer = cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, 4])
+    if not done:
+        raise ValueError(f"cannot encode pixels of shape {pixels.shape} and type {pixels.dtype}")
+    return buffer.tobytes()
+
+
+def _decode(content: bytes, image_format: str, limits: Limits) -> list[Slice]:
+    try:
+        with warnings.catch_warnings():
+            # The pixel limit is ours and is checked below, before any pixel is decoded.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=(image_format,)) as image:
+                _check(image, limits)
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                return [Slice(_pixels(upright, content))]
+    except UnreadableImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_many_pixels(limits) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UnreadableImage(
+            "truncated", f"The {image_format} file is damaged or incomplete."
+        ) from error
+
+
+def _check(image: Image.Image, limits: Limits) -> None:
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        raise _too_many_pixels(limits)
+    if getattr(image, "is_animated", False):
+        raise UnreadableImage("animated", "Animated images are not accepted.")
+    if min(width, height) < limits.min_side:
+        raise UnreadableImage(
+            "too_small",
+            f"The image measures {width} x {height} pixels; "
+            f"at least {limits.min_side} on each side are needed.",
+        )
+
+
+def _too_many_pixels(limits: Limits) -> UnreadableImage:
+    return UnreadableImage(
+        "too_many_pixels",
+        f"The image has more than {limits.max_pixels // 1_000_000} megapixels.",
+    )
+
+
+def _pixels(image: Image.Image, content: bytes) -> Pixels:
+    if image.mode.startswith("I") or image.mode == "F":
+        return np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
+    if _is_16_bit_png(content):
+        return _sixteen_bit_colour(content)
+    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+        image = _on_black(image)
+    grey = image.mode in {"1", "L"}
+    return _contiguous(image.convert("L" if grey else "RGB"))
+
+
+def _is_16_bit_png(content: bytes) -> bool:
+    # PNG specification, section 11.2.1: the bit depth is byte 24 of the file, inside IHDR.
+    return content.startswith(b"\x89PNG") and content[24] == 16
+
+
+def _sixteen_bit_colour(content: bytes) -> Pixels:
+    """Pillow keeps only eight bits of a 16-bit colour PNG; OpenCV keeps all."""
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None:
+        raise UnreadableImage("truncated", "The PNG file is damaged or incomplete.")
+    if decoded.ndim == 2:
+        return cast("Pixels", decoded)
+    return cast("Pixels", cv2.cvtColor(decoded[..., :3], cv2.COLOR_BGR2RGB))
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    """Lay a picture with transparency on black, the background of an MR slice."""
+    grey = image.mode == "LA"
+    layer = image.convert("RGBA")
+    ground = Image.new("RGBA", layer.size, (0, 0, 0, 255))
+    return Image.alpha_composite(ground, layer).convert("L" if grey else "RGB")
+
+
+def _contiguous(image: Image.Image) -> Pixels:
+    return np.ascontiguousarray(np.asarray(image, dtype=np.uint8))
