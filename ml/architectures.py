@@ -1,4 +1,4 @@
-"""Networks by name. Each takes prepared slices and gives logits, class maps and features at once."""
+"""Networks by name. Each turns prepared slices into logits, class maps and features at once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +41,9 @@ class VGG16GAP(nn.Module):
     "Learning Deep Features for Discriminative Localization").
     """
 
+    mean: Tensor
+    features: nn.Sequential
+
     def __init__(self, dropout: float = 0.3) -> None:
         super().__init__()
         self.features = vgg16().features[:-1]
@@ -50,7 +53,9 @@ class VGG16GAP(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         """``images``: (N, 1, H, W) prepared slices in 0..1; H and W multiples of 16."""
-        normalised = (images - self.mean) * _VGG_SCALE
+        # The convolutions may lie in half precision; the subtraction needs float32.
+        precision = next(self.features.parameters()).dtype
+        normalised = ((images - self.mean) * _VGG_SCALE).to(precision)
         field = self.features(normalised.contiguous(memory_format=torch.channels_last))
         pooled = field.float().mean((2, 3))
         logits = self.head(self.dropout(pooled))

@@ -1,4 +1,4 @@
-"""What can go wrong in ``ml``, as a small tree; the callers turn it into a page, JSON or exit code."""
+"""What can go wrong in ``ml``; the callers turn it into a page, JSON or an exit code."""
 
 
 class SulcusMLError(Exception):
@@ -8,8 +8,9 @@ class SulcusMLError(Exception):
 class UnreadableImage(SulcusMLError):
     """The content is not an image that can be read.
 
-    ``code`` is a stable word for the reason (``empty``, ``unsupported``, ``truncated``,
-    ``animated``, ``too_many_pixels``, ``too_small``, ``too_large``, ``blank``) that the portal translates.
+    ``code`` is a stable word for the reason, which the portal translates: ``empty``,
+    ``unsupported``, ``truncated``, ``animated``, ``too_many_pixels``, ``too_small``,
+    ``too_large``, ``missing`` or ``blank``.
     """
 
     def __init__(self, code: str, message: str) -> None:

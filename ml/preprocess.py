@@ -68,7 +68,9 @@ class Prepared:
         """
         size = self.image.shape[0]
         enlarged = cv2.resize(field, (size, size), interpolation=cv2.INTER_CUBIC)
-        inside = enlarged[self.placed.top : self.placed.bottom, self.placed.left : self.placed.right]
+        inside = enlarged[
+            self.placed.top : self.placed.bottom, self.placed.left : self.placed.right
+        ]
         result = np.zeros(self.shape, np.float32)
         result[self.source.top : self.source.bottom, self.source.left : self.source.right] = (
             cv2.resize(
@@ -83,7 +85,9 @@ class Prepared:
 def to_grey(pixels: npt.NDArray[np.generic]) -> FloatImage:
     """(height, width) or (height, width, 3) RGB, any numeric type, to float32 grey, scale kept."""
     image = np.ascontiguousarray(pixels, dtype=np.float32)
-    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
+    if image.ndim == 2:
+        return image
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.float32)
 
 
 def head_mask(grey: FloatImage) -> MaskImage:
@@ -112,7 +116,7 @@ def head_mask(grey: FloatImage) -> MaskImage:
         hull = cv2.convexHull(max(contours, key=cv2.contourArea))
         if cv2.contourArea(hull) >= 0.1 * small.size:
             cv2.fillConvexPoly(mask, hull, 1)
-            mask = cv2.dilate(mask, np.ones((3, 3), np.uint8))
+            mask = np.asarray(cv2.dilate(mask, np.ones((3, 3), np.uint8)), dtype=np.uint8)
     if not mask.any():
         mask[:] = 1
     return np.asarray(

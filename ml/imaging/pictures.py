@@ -27,11 +27,14 @@ def decode_jpeg(content: bytes, limits: Limits) -> list[Slice]:
 
 
 def encode_png(pixels: Pixels) -> bytes:
-    """Encode grey or RGB pixels, 8 or 16 bit, as a PNG that holds the pixels and nothing else.
+    """Encode grey, RGB or RGBA pixels, 8 or 16 bit, as a PNG that holds nothing but the pixels.
 
     Whatever a file carried beside its pixels (EXIF, comments, appended data) ends here.
     """
-    stored = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    stored = pixels
+    if pixels.ndim == 3:
+        order = cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+        stored = cast("Pixels", cv2.cvtColor(pixels, order))
     done, buffer = cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, 4])
     if not done:
         raise ValueError(f"cannot encode pixels of shape {pixels.shape} and type {pixels.dtype}")
@@ -81,7 +84,7 @@ def _too_many_pixels(limits: Limits) -> UnreadableImage:
 
 def _pixels(image: Image.Image, content: bytes) -> Pixels:
     if image.mode.startswith("I") or image.mode == "F":
-        return np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
+        return np.asarray(np.clip(np.asarray(image), 0, 65535), dtype=np.uint16)
     if _is_16_bit_png(content):
         return _sixteen_bit_colour(content)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:

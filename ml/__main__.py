@@ -1,0 +1,236 @@
+"""The command line: ``python -m ml predict | evaluate | explain | train | bench``.
+
+Exit codes: 0, 2 on bad usage, 1 on failure with one line on standard error.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml.errors import SulcusMLError, UnreadableImage
+
+# torch takes seconds to import: the commands below fetch what they need when they run, so that
+# --help and bad usage answer at once.
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (SulcusMLError, OSError) as error:
+        print(f"ml {options.command}: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"ml {options.command}: interrupted", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ml",
+        description="Brain-MRI slices: classify, explain, measure, train. Research software, "
+        "not a certified medical device.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    predict = commands.add_parser("predict", help="classify images; one JSON object a line")
+    predict.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    predict.add_argument("--json", action="store_true", help="JSON lines even on a terminal")
+    _add_model(predict)
+    predict.set_defaults(run=_predict)
+
+    evaluate = commands.add_parser("evaluate", help="measure the model on a manifest")
+    evaluate.add_argument("--manifest", type=Path, required=True, metavar="FILE.csv")
+    evaluate.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
+    _add_model(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+
+    explain = commands.add_parser("explain", help="write a slice with its heatmap")
+    explain.add_argument("path", type=Path, metavar="PATH")
+    explain.add_argument("--out", type=Path, required=True, metavar="PNG")
+    _add_model(explain)
+    explain.set_defaults(run=_explain)
+
+    train = commands.add_parser("train", help="fine-tune, calibrate, measure and package a model")
+    train.add_argument("--manifest", type=Path, required=True, metavar="FILE.csv")
+    train.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    train.add_argument(
+        "--start",
+        default="imagenet",
+        help="imagenet (torchvision's download, the default), scratch, or a safetensors file",
+    )
+    train.add_argument(
+        "--stages",
+        type=_stages,
+        default="128:5,176:3,224:1",
+        metavar="SIZE:EPOCHS,…",
+        help="progressive resizing (%(default)s); a rerun resumes from the last epoch",
+    )
+    train.add_argument("--exclude", type=Path, metavar="FILE.csv", help="files to leave out")
+    train.add_argument("--seed", type=int, default=20261123)
+    train.set_defaults(run=_train)
+
+    bench = commands.add_parser("bench", help="measure speed and agreement of the serving engine")
+    bench.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
+    bench.add_argument("--manifest", type=Path, metavar="FILE.csv", help="slices to compare on")
+    _add_model(bench)
+    bench.set_defaults(run=_bench)
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, metavar="CARD.json", help="another model's card")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def _stages(text: str) -> list[tuple[int, int]]:
+    try:
+        stages = [(int(size), int(epochs)) for size, epochs in _pairs(text)]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 128:5,224:2") from error
+    if any(size < 32 or size % 16 or epochs < 1 for size, epochs in stages):
+        raise argparse.ArgumentTypeError("sizes are multiples of 16 from 32, epochs from 1")
+    return stages
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    for part in text.split(","):
+        size, _, epochs = part.partition(":")
+        yield size, epochs
+
+
+def _load_predictor(options: argparse.Namespace) -> Any:
+    from ml.predictor import Predictor
+    from ml.registry import SERVING
+
+    return Predictor.load(options.model or SERVING, device=options.device)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    predictor = _load_predictor(options)
+    failed = False
+    for path in tqdm(options.paths, "predicting", unit="file", disable=None):
+        for line in _predict_file(predictor, path):
+            failed |= "error" in line
+            tqdm.write(json.dumps(line) if options.json or not _is_terminal() else _words(line))
+    return 1 if failed else 0
+
+
+def _predict_file(predictor: Any, path: Path) -> Iterator[dict[str, Any]]:
+    from ml.imaging import read_path
+
+    try:
+        slices = read_path(path)
+    except UnreadableImage as error:
+        yield {"path": str(path), "error": str(error)}
+        return
+    for start in range(0, len(slices), 8):
+        batch = slices[start : start + 8]
+        results = predictor.predict([one.pixels for one in batch])
+        for one, result in zip(batch, results, strict=True):
+            if isinstance(result, UnreadableImage):
+                yield {"path": str(path), "slice": one.index, "error": str(result)}
+            else:
+                yield {
+                    "path": str(path),
+                    "slice": one.index,
+                    "label": result.label.value,
+                    "probabilities": result.probabilities,
+                    "prediction_set": [label.value for label in result.prediction_set],
+                    "in_distribution": result.in_distribution,
+                    "ood_score": result.ood_score,
+                    "model": predictor.name,
+                }
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def _words(line: dict[str, Any]) -> str:
+    if "error" in line:
+        return f"{line['path']}: {line['error']}"
+    chance = line["probabilities"][line["label"]]
+    doubt = " or ".join(line["prediction_set"])
+    familiar = "" if line["in_distribution"] else "  (does not look like a brain MRI)"
+    return f"{line['path']}: {line['label']} {chance:.1%}; cannot rule out: {doubt}{familiar}"
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from ml.dataset import read_manifest
+    from ml.evaluation import observe, summarise
+
+    entries = read_manifest(options.manifest)
+    predictor = _load_predictor(options)
+    figures = {"model": predictor.name} | summarise(observe(predictor, entries))
+    _write(figures, options.json)
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from ml.explain import blend
+    from ml.imaging import read_path
+    from ml.imaging.pictures import encode_png
+
+    pixels = read_path(options.path)[0].pixels
+    (result,) = _load_predictor(options).predict([pixels])
+    if isinstance(result, UnreadableImage):
+        raise result
+    options.out.write_bytes(encode_png(blend(pixels, result.heat)))
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from ml.dataset import read_exclusions, read_manifest, split_by_group, without_mirrored_twins
+    from ml.dataset.manifest import BUNDLED_EXCLUSIONS
+    from ml.release import release
+    from ml.training import Recipe, Stage, train
+
+    excluded = read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
+    entries = read_manifest(options.manifest, excluded=excluded)
+    recipe = Recipe(
+        start=options.start,
+        stages=tuple(Stage(size, epochs) for size, epochs in options.stages),
+        seed=options.seed,
+    )
+    split = split_by_group(entries, seed=recipe.seed)
+    training = without_mirrored_twins(split.training)
+    network = train(recipe, training, split.calibration, folder=options.out)
+    facts = {
+        "data": {
+            "slices": len(entries),
+            "groups": len({entry.group for entry in entries}),
+            "training_slices_without_mirrored_twins": len(training),
+            "excluded": excluded,
+        }
+    }
+    card = release(network, recipe, split, folder=options.out, stem="vgg16-gap", facts=facts)
+    print(card)
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from ml.bench import measure
+    from ml.registry import SERVING
+
+    figures = measure(
+        card=options.model or SERVING, device=options.device, manifest=options.manifest
+    )
+    _write(figures, options.json)
+    return 0
+
+
+def _write(figures: dict[str, Any], out: Path | None) -> None:
+    text = json.dumps(figures, indent=2)
+    if out is not None:
+        out.write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Heatmaps: where in the slice the evidence for a class lies."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from ml.imaging.pictures import encode_png
+from ml.labels import INDEX, LABELS, TUMOR_LABELS, Label
+from ml.preprocess import FloatImage, Prepared
+
+_MOST_OPAQUE = 0.85
+
+
+def explained_label(probabilities: npt.NDArray[np.float64]) -> Label:
+    """The class whose evidence is shown: the likeliest, or, for no tumour, the likeliest tumour.
+
+    That there is no tumour shows nowhere in particular; where a tumour would be suspected does.
+    """
+    best = LABELS[int(probabilities.argmax())]
+    if best is not Label.NO_TUMOR:
+        return best
+    return max(TUMOR_LABELS, key=lambda label: float(probabilities[INDEX[label]]))
+
+
+def heat(maps: Tensor, prepared: Prepared, probabilities: npt.NDArray[np.float64]) -> FloatImage:
+    """The heatmap of one slice.
+
+    The exact class-activation map of :func:`explained_label` (Zhou et al. 2016), its positive
+    part scaled to the map's maximum, times the probability that there is a tumour at all: a
+    healthy slice stays nearly dark.
+
+    Args:
+        maps: (4, h, w) class-activation maps of the slice.
+
+    Returns:
+        (height, width) float32 in 0..1, in the pixels of the source slice.
+    """
+    wanted = maps[INDEX[explained_label(probabilities)]].float().numpy()
+    positive = np.maximum(wanted, 0)
+    strength = 1.0 - float(probabilities[INDEX[Label.NO_TUMOR]])
+    scaled = positive / max(float(positive.max()), 1e-6) * strength
+    return np.clip(prepared.to_source(scaled.astype(np.float32)), 0, 1)
+
+
+def overlay(field: FloatImage) -> npt.NDArray[np.uint8]:
+    """(height, width) heat in 0..1 to (height, width, 4) RGBA; cold places are transparent."""
+    levels = (field * 255).astype(np.uint8)
+    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    # Steeper than the heat itself, so that weak evidence does not veil the slice.
+    alpha = (np.clip(field * 1.25 - 0.15, 0, 1) * _MOST_OPAQUE * 255).astype(np.uint8)
+    return np.dstack([colours, alpha])
+
+
+def overlay_png(field: FloatImage) -> bytes:
+    """The overlay as a PNG with transparency, to be laid over the slice."""
+    return encode_png(overlay(field))
+
+
+def blend(
+    pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], field: FloatImage
+) -> npt.NDArray[np.uint8]:
+    """Slice and overlay in one RGB picture (height, width, 3), for files that stand alone."""
+    layer = overlay(field)
+    grey = pixels if pixels.ndim == 2 else pixels[..., :3].mean(axis=2)
+    low, high = np.percentile(grey, [0.5, 99.5])
+    shown = np.clip((grey - low) / max(float(high - low), 1e-6), 0, 1) * 255
+    alpha = layer[..., 3:].astype(np.float32) / 255
+    mixed = shown[..., None] * (1 - alpha) + layer[..., :3] * alpha
+    return np.asarray(mixed.round(), dtype=np.uint8)

@@ -1,0 +1,102 @@
+"""Models on disk: half-precision safetensors beside a JSON card that holds their hash."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ml.architectures import ARCHITECTURES, VGG16GAP
+from ml.errors import InvalidModel
+from ml.uncertainty import Doubt
+
+SERVING = Path(__file__).with_name("weights") / "vgg16-gap.json"
+_REFERENCE = "doubt.reference"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with everything that was fitted to it.
+
+    Attributes:
+        card: what a reader should know: data, split, metrics, input, limits.
+        sha256: of the weights file; the model's identity.
+    """
+
+    network: VGG16GAP
+    doubt: Doubt
+    card: dict[str, Any]
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """Name and version, as shown beside every result."""
+        return str(self.card["name"])
+
+
+def save_model(
+    network: VGG16GAP, doubt: Doubt, card: dict[str, Any], *, folder: Path, stem: str
+) -> Path:
+    """Write ``stem.safetensors`` and ``stem.json``; return the card's path."""
+    tensors = {
+        name: tensor.detach().to(torch.float16).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    tensors[_REFERENCE] = doubt.reference.to(torch.float16).contiguous()
+    content = save(tensors)
+    weights = folder / f"{stem}.safetensors"
+    weights.write_bytes(content)
+    complete = card | {
+        "weights": {
+            "file": weights.name,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+            "precision": "float16",
+        },
+        "doubt": {
+            "temperature": doubt.temperature,
+            "set_thresholds": list(doubt.thresholds),
+            "distance_limit": doubt.distance_limit,
+        },
+    }
+    path = folder / f"{stem}.json"
+    path.write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def load_model(card_path: Path = SERVING) -> Model:
+    """Load a model by its card and check the weights' hash.
+
+    Raises:
+        InvalidModel: something is missing, damaged, or does not fit.
+    """
+    try:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+        content = (card_path.parent / card["weights"]["file"]).read_bytes()
+        expected = card["weights"]["sha256"]
+        numbers = card["doubt"]
+        architecture = ARCHITECTURES[card["architecture"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidModel(f"The model {card_path} cannot be read: {error}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise InvalidModel(f"The weights of {card_path} have another hash than their card says.")
+    network = architecture.build()
+    try:
+        tensors: dict[str, Tensor] = load(content)
+        reference = tensors.pop(_REFERENCE).float()
+        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise InvalidModel(f"The weights of {card_path} do not fit the architecture.") from error
+    doubt = Doubt(
+        temperature=float(numbers["temperature"]),
+        thresholds=tuple(float(value) for value in numbers["set_thresholds"]),
+        reference=reference,
+        distance_limit=float(numbers["distance_limit"]),
+    )
+    return Model(network.eval(), doubt, card, found)

@@ -1,0 +1,248 @@
+"""Fine-tune a network on prepared slices; every epoch leaves a checkpoint that a rerun resumes."""
+
+import copy
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+from ml.architectures import ARCHITECTURES, VGG16GAP
+from ml.augmentation import augment
+from ml.dataset import Entry
+from ml.imaging import read_path
+from ml.labels import INDEX
+from ml.preprocess import PIPELINES
+
+
+@dataclass(frozen=True)
+class Stage:
+    """``epochs`` passes over the data at ``size`` pixels."""
+
+    size: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run beside the data.
+
+    Attributes:
+        start: ``imagenet``, ``scratch`` or a safetensors file with the convolutions.
+        stages: progressive resizing, smallest first.
+        body_rate, head_rate: peak learning rates of the convolutions and of the head.
+    """
+
+    architecture: str = "vgg16-gap"
+    preprocessing: str = "head-crop"
+    start: str = "imagenet"
+    stages: tuple[Stage, ...] = (Stage(128, 5), Stage(176, 3), Stage(224, 1))
+    batch: int = 32
+    body_rate: float = 6e-5
+    head_rate: float = 1e-3
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.08
+    averaging: float = 0.99
+    seed: int = 20261123
+
+
+def prepare(
+    entries: list[Entry], *, preprocessing: str, size: int, progress: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Read and preprocess files.
+
+    Returns:
+        images (N, 1, size, size) float16 in 0..1 and class indices (N,) int64.
+
+    Raises:
+        UnreadableImage: a file is not a readable image.
+    """
+    pipeline = PIPELINES[preprocessing]
+    images = np.empty((len(entries), 1, size, size), np.float16)
+    for number, entry in enumerate(
+        tqdm(entries, f"reading at {size} px", unit="slice", disable=None if progress else True)
+    ):
+        images[number, 0] = pipeline(read_path(entry.path)[0].pixels, size).image
+    labels = [INDEX[entry.label.value] for entry in entries]
+    return torch.from_numpy(images), torch.tensor(labels)
+
+
+def train(recipe: Recipe, training: list[Entry], watched: list[Entry], *, folder: Path) -> VGG16GAP:
+    """Train, or go on with the run whose checkpoint lies in ``folder``.
+
+    Args:
+        watched: the part whose accuracy is logged after each epoch. It stops nothing and
+            chooses nothing, so it may be the calibration part.
+        folder: gets ``checkpoint.pt`` and ``log.csv``.
+
+    Returns:
+        The network with its averaged weights, on the CPU, in evaluation mode.
+    """
+    run = _Run(recipe, folder, steps_per_epoch=math.ceil(len(training) / recipe.batch))
+    for size, epochs in _remaining(recipe.stages, run.epoch):
+        images, labels = prepare(
+            training, preprocessing=recipe.preprocessing, size=size, progress=True
+        )
+        held_out = prepare(watched, preprocessing=recipe.preprocessing, size=size)
+        for _ in range(epochs):
+            run.one_epoch(images, labels, held_out)
+    return run.averaged.cpu().eval()
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What the network says about many slices: logits (N, 4) and features (N, 512), float32."""
+
+    logits: Tensor
+    features: Tensor
+
+
+@torch.inference_mode()
+def forward_all(network: VGG16GAP, images: Tensor, *, batch: int = 32) -> Logits:
+    """Run prepared images (N, 1, S, S) through ``network`` on the device it lies on."""
+    device = next(network.parameters()).device
+    logits, features = [], []
+    with _mixed_precision(device):
+        for start in range(0, len(images), batch):
+            output = network(images[start : start + batch].to(device, torch.float32))
+            logits.append(output.logits.float().cpu())
+            features.append(output.features.float().cpu())
+    return Logits(torch.cat(logits), torch.cat(features))
+
+
+class _Run:
+    """State of one training run: what a checkpoint holds, and how an epoch changes it."""
+
+    def __init__(self, recipe: Recipe, folder: Path, *, steps_per_epoch: int) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.folder = folder
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = ARCHITECTURES[recipe.architecture].build()
+        self.network.start_from(recipe.start)
+        groups = self.network.parameter_groups(
+            head_rate=recipe.head_rate, body_rate=recipe.body_rate
+        )
+        self.network.to(self.device).to(memory_format=torch.channels_last)
+        self.averaged = copy.deepcopy(self.network).eval()
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+        total = steps_per_epoch * sum(stage.epochs for stage in recipe.stages)
+        self.schedule = LambdaLR(self.optimizer, _warm_up_then_cosine(total))
+        self.epoch = 0
+        self.step = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._checkpoint.exists():
+            self._resume()
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def one_epoch(self, images: Tensor, labels: Tensor, held_out: tuple[Tensor, Tensor]) -> None:
+        # Seeded by the epoch, so that a resumed run draws what an unbroken one would have.
+        generator = torch.Generator().manual_seed(self.recipe.seed + self.epoch)
+        started = time.monotonic()
+        self.network.train()
+        losses = [
+            self._one_step(augment(batch.to(self.device), generator), wanted.to(self.device))
+            for batch, wanted in self._batches(images, labels, generator)
+        ]
+        self.epoch += 1
+        said = forward_all(self.averaged, held_out[0]).logits.argmax(1)
+        accuracy = float((said == held_out[1]).float().mean())
+        self._log(images.shape[-1], sum(losses) / len(losses), accuracy, time.monotonic() - started)
+        self._save()
+
+    def _batches(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.split(torch.randperm(len(images), generator=generator), self.recipe.batch)
+        for chosen in tqdm(order, f"epoch {self.epoch + 1}", unit="batch", disable=None):
+            yield images[chosen].float(), labels[chosen]
+
+    def _one_step(self, images: Tensor, wanted: Tensor) -> float:
+        with _mixed_precision(self.device):
+            output = self.network(images)
+        loss = F.cross_entropy(
+            output.logits.float(), wanted, label_smoothing=self.recipe.label_smoothing
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        self._average()
+        return loss.item()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Exponential moving average of the weights, faster while the run is young."""
+        decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
+        for mean, new in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
+            mean.lerp_(new, 1 - decay)
+
+    def _log(self, size: int, loss: float, accuracy: float, seconds: float) -> None:
+        path = self.folder / "log.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["epoch", "size", "loss", "held_out_accuracy", "seconds"])
+            writer.writerow([self.epoch, size, f"{loss:.4f}", f"{accuracy:.4f}", f"{seconds:.0f}"])
+
+    def _save(self) -> None:
+        partial = self._checkpoint.with_suffix(".partial")
+        torch.save(
+            {
+                "epoch": self.epoch,
+                "step": self.step,
+                "network": self.network.state_dict(),
+                "averaged": self.averaged.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+            },
+            partial,
+        )
+        partial.replace(self._checkpoint)
+
+    def _resume(self) -> None:
+        state = torch.load(self._checkpoint, map_location=self.device, weights_only=True)
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+
+
+def _mixed_precision(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[int, int]]:
+    """(size, epochs) of what a run with ``done`` epochs still has to do."""
+    for stage in stages:
+        skipped = min(done, stage.epochs)
+        done -= skipped
+        if stage.epochs > skipped:
+            yield stage.size, stage.epochs - skipped
+
+
+def _warm_up_then_cosine(total: int) -> Callable[[int], float]:
+    warm_up = max(1, total // 20)
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        progress = min(1.0, (step - warm_up) / max(1, total - warm_up))
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return factor

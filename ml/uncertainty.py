@@ -1,0 +1,104 @@
+"""Doubt: calibrated probabilities, prediction sets, and whether the slice looks familiar at all."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from ml.labels import LABELS, Label
+
+ALPHA = 0.05  # the prediction set may miss the true class this often
+NEIGHBOURS = 5
+# Mean difference between colour channels, of 255, from which a picture counts as coloured.
+# Grey pictures that went through colour JPEG stay below 2.
+COLOUR_LIMIT = 6.0
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What was fitted on the calibration part, patients that the weights never saw.
+
+    Attributes:
+        temperature: divides the logits (Guo et al. 2017, ICML).
+        thresholds: for each class, the largest ``1 - probability`` that is still admitted to
+            the prediction set.
+        reference: (M, 512) unit-length features of training slices.
+        distance_limit: distance to the reference that counts as a score of 1.
+    """
+
+    temperature: float
+    thresholds: tuple[float, ...]
+    reference: Tensor
+    distance_limit: float
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(N, 4) logits to (N, 4) calibrated probabilities."""
+        return torch.softmax(logits.double() / self.temperature, dim=1)
+
+    def prediction_set(self, probabilities: npt.NDArray[np.float64]) -> tuple[Label, ...]:
+        """The classes that cannot be ruled out, likeliest first; never empty."""
+        order = np.argsort(-probabilities, kind="stable")
+        admitted = [i for i in order if 1 - probabilities[i] <= self.thresholds[i]]
+        return tuple(LABELS[i] for i in (admitted or order[:1]))
+
+    def scores(self, features: Tensor) -> Tensor:
+        """(N, 512) features to (N,) out-of-distribution scores; above 1 is unfamiliar."""
+        return neighbour_distance(features, self.reference) / self.distance_limit
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature with the smallest negative log-likelihood on held-out slices."""
+
+    def loss(log_temperature: float) -> float:
+        return float(F.cross_entropy(logits.double() / float(np.exp(log_temperature)), labels))
+
+    found = minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded")
+    return float(np.exp(found.x))
+
+
+def fit_thresholds(
+    probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], *, alpha: float = ALPHA
+) -> tuple[float, ...]:
+    """Class-conditional split conformal prediction with the score ``1 - p(true class)``.
+
+    Sadinle, Lei and Wasserman 2019 (JASA 114), with the finite-sample quantile of Vovk 2012 for
+    each class by itself, so that a rare class is covered as well as a frequent one. The promise
+    holds for exchangeable slices; slices of one patient are not, so the coverage is measured on
+    the validation part and printed in the model's card.
+    """
+    thresholds = []
+    for index in range(len(LABELS)):
+        scores = np.sort(1 - probabilities[labels == index, index])
+        rank = int(np.ceil((len(scores) + 1) * (1 - alpha)))
+        thresholds.append(float(scores[rank - 1]) if 0 < rank <= len(scores) else 1.0)
+    return tuple(thresholds)
+
+
+def neighbour_distance(features: Tensor, reference: Tensor) -> Tensor:
+    """Euclidean distance of unit-length features to the fifth nearest neighbour.
+
+    Sun et al. 2022 (ICML), "Out-of-Distribution Detection with Deep Nearest Neighbors".
+
+    Args:
+        features: (N, 512).
+        reference: (M, 512), unit length.
+
+    Returns:
+        (N,) in 0..2.
+    """
+    unit = F.normalize(features.float(), dim=1)
+    similarity = (unit @ reference.float().T).topk(NEIGHBOURS, dim=1).values[:, -1]
+    return torch.sqrt(torch.clamp(2 - 2 * similarity, min=0))
+
+
+def is_coloured(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bool:
+    """Whether the picture holds real colour, which no MR slice does."""
+    if pixels.ndim == 2:
+        return False
+    values = pixels.astype(np.float32) * (255.0 / np.iinfo(pixels.dtype).max)
+    spread = values.max(axis=2) - values.min(axis=2)
+    return float(spread.mean()) > COLOUR_LIMIT

@@ -1,0 +1,88 @@
+"""``python -m ml`` keeps its contract: output, exit codes, one line of error."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ml.imaging import read_path
+from ml.labels import LABELS
+
+REPOSITORY = Path(__file__).parents[3]
+SAMPLES = REPOSITORY / "ml" / "samples"
+
+
+def ml(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ml", *map(str, arguments)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_predict_writes_one_object_a_line_and_goes_on_after_a_bad_file(tmp_path: Path) -> None:
+    (tmp_path / "fake.png").write_text("no image")
+    done = ml("predict", "--json", tmp_path / "fake.png", SAMPLES / "glioma-1.jpg")
+    assert done.returncode == 1
+    bad, good = map(json.loads, done.stdout.splitlines())
+    assert set(bad) == {"path", "error"}
+    assert set(good) == {
+        "path", "slice", "label", "probabilities", "prediction_set",
+        "in_distribution", "ood_score", "model",
+    }  # fmt: skip
+    assert set(good["probabilities"]) == {label.value for label in LABELS}
+    assert "Traceback" not in done.stderr
+
+
+def test_evaluate_gives_every_figure_of_the_contract(tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    done = ml("evaluate", "--manifest", SAMPLES / "manifest.csv", "--json", out)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(out.read_text())
+    assert {
+        "n", "accuracy", "balanced_accuracy", "per_class", "confusion", "ece", "nll", "coverage",
+        "mean_set_size", "auroc_tumor", "pointing_game",
+    } <= set(figures)  # fmt: skip
+    assert figures["n"] == 12
+    assert figures["pointing_game"]["n"] == 9
+    assert set(figures["per_class"]["glioma"]) >= {"recall", "precision", "f1"}
+
+
+def test_explain_writes_a_picture_of_the_slice_s_size(tmp_path: Path) -> None:
+    out = tmp_path / "heat.png"
+    assert ml("explain", SAMPLES / "glioma-1.jpg", "--out", out).returncode == 0
+    assert read_path(out)[0].pixels.shape == (512, 512, 3)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "--manifest", "nothing.csv"),
+        ("explain", "nothing.png", "--out", "x.png"),
+        ("predict", "x.png", "--model", "nothing.json"),
+        ("predict", "nothing.png"),
+    ],
+)
+def test_failure_is_exit_code_1_without_a_traceback(arguments: tuple[str, ...]) -> None:
+    done = ml(*arguments)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("predict",), ("train", "--stages", "7:1"), ("nonsense",)]
+)
+def test_bad_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
+    assert ml(*arguments).returncode == 2
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "explain", "train", "bench"])
+def test_every_command_explains_itself(command: str) -> None:
+    done = ml(command, "--help")
+    assert done.returncode == 0
+    assert "usage" in done.stdout

@@ -1,0 +1,106 @@
+"""Manifests are checked, and splits never separate a patient's slices."""
+
+from pathlib import Path
+
+import pytest
+
+from ml.dataset import Entry, read_exclusions, read_manifest, split_by_group, without_mirrored_twins
+from ml.errors import InvalidManifest
+from ml.labels import LABELS, Label
+
+
+def manifest(folder: Path, text: str) -> Path:
+    (folder / "a.png").touch()
+    (folder / "b.png").touch()
+    path = folder / "manifest.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def entries(groups: int = 200, slices: int = 4) -> list[Entry]:
+    return [
+        Entry(Path(f"{group}-{number}.png"), LABELS[group % 4], f"patient-{group}")
+        for group in range(groups)
+        for number in range(slices)
+    ]
+
+
+def test_manifest_is_read(tmp_path: Path) -> None:
+    text = (
+        "path,label,group,box_x,box_y,box_w,box_h\n"
+        "a.png,glioma,p1,0.1,0.2,0.3,0.4\n"
+        "b.png,no_tumor,p2,,,,\n"
+    )
+    first, second = read_manifest(manifest(tmp_path, text))
+    assert first.label is Label.GLIOMA
+    assert first.box == (0.1, 0.2, 0.3, 0.4)
+    assert second.box is None
+
+
+def test_without_groups_every_file_stands_for_itself(tmp_path: Path) -> None:
+    read = read_manifest(manifest(tmp_path, "path,label\na.png,glioma\nb.png,glioma\n"))
+    assert len({entry.group for entry in read}) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("path\na.png\n", "label"),
+        ("path,label\na.png,cyst\n", "cyst"),
+        ("path,label\nc.png,glioma\n", "c.png"),
+        ("path,label\n", "no images"),
+    ],
+)
+def test_wrong_manifests_are_refused(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(InvalidManifest, match=told):
+        read_manifest(manifest(tmp_path, text))
+
+
+def test_excluded_files_are_left_out(tmp_path: Path) -> None:
+    read = read_manifest(
+        manifest(tmp_path, "path,label\na.png,glioma\nb.png,glioma\n"), excluded=["a"]
+    )
+    assert [entry.path.name for entry in read] == ["b.png"]
+
+
+def test_bundled_exclusions_give_a_reason_each() -> None:
+    assert len(read_exclusions()) == 4
+    assert all(read_exclusions().values())
+
+
+def test_no_group_is_in_two_parts() -> None:
+    split = split_by_group(entries(), seed=1)
+    parts = [
+        {entry.group for entry in part}
+        for part in (split.training, split.calibration, split.validation)
+    ]
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
+    assert sum(map(len, parts)) == 200
+
+
+def test_every_part_holds_every_class() -> None:
+    split = split_by_group(entries(), seed=1)
+    for part in (split.training, split.calibration, split.validation):
+        assert {entry.label for entry in part} == set(LABELS)
+
+
+def test_split_is_repeatable() -> None:
+    assert split_by_group(entries(), seed=5) == split_by_group(entries(), seed=5)
+
+
+def test_of_mirrored_twins_the_unmirrored_one_stays() -> None:
+    plain = Entry(Path("a"), Label.GLIOMA, "p", original="7")
+    mirrored = Entry(Path("b"), Label.GLIOMA, "p", original="7", mirrored=True)
+    other = Entry(Path("c"), Label.NO_TUMOR, "q")
+    assert without_mirrored_twins([mirrored, plain, other]) == [plain, other]
+
+
+@pytest.mark.data
+def test_parts_of_the_real_data_share_no_patient(data_root: Path) -> None:
+    read = read_manifest(data_root / "brain-mri" / "manifest.csv", excluded=read_exclusions())
+    split = split_by_group(read, seed=20261123)
+    training = {entry.group for entry in split.training}
+    assert not training & {entry.group for entry in split.validation + split.calibration}
+    assert 0.10 < len(split.validation) / len(read) < 0.20

@@ -1,0 +1,159 @@
+"""Readers take complete, honest images and refuse everything else with a reason."""
+
+import contextlib
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ml.errors import UnreadableImage
+from ml.imaging import Limits, read_bytes, read_path
+from ml.imaging.pictures import encode_png
+
+SAMPLES = Path(__file__).parents[3] / "ml" / "samples"
+
+
+def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def code_of(content: bytes, limits: Limits | None = None) -> str:
+    with pytest.raises(UnreadableImage) as caught:
+        read_bytes(content, limits)
+    return caught.value.code
+
+
+def ramp(dtype: type = np.uint8, side: int = 64) -> np.ndarray:
+    top = np.iinfo(dtype).max
+    return np.linspace(0, top, side * side).reshape(side, side).astype(dtype)
+
+
+def test_grey_png_keeps_its_pixels() -> None:
+    (one,) = read_bytes(encoded(Image.fromarray(ramp())))
+    np.testing.assert_array_equal(one.pixels, ramp())
+
+
+def test_sixteen_bit_grey_png_keeps_all_bits() -> None:
+    (one,) = read_bytes(encoded(Image.fromarray(ramp(np.uint16))))
+    assert one.pixels.dtype == np.uint16
+    np.testing.assert_array_equal(one.pixels, ramp(np.uint16))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colour_survives_encoding_and_reading(dtype: type) -> None:
+    colour = np.stack([ramp(dtype), ramp(dtype).T, np.zeros_like(ramp(dtype))], axis=2)
+    (one,) = read_bytes(encode_png(colour))
+    np.testing.assert_array_equal(one.pixels, colour)
+    assert one.is_colour
+
+
+def test_transparent_pixels_become_black() -> None:
+    layer = Image.new("RGBA", (64, 64), (255, 255, 255, 0))
+    (one,) = read_bytes(encoded(layer))
+    assert one.pixels.max() == 0
+
+
+def test_exif_orientation_is_applied() -> None:
+    picture = Image.new("L", (80, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    (one,) = read_bytes(encoded(picture, "JPEG", exif=exif))
+    assert one.pixels.shape == (80, 40)
+
+
+def test_real_jpeg_is_read_as_grey() -> None:
+    (one,) = read_path(SAMPLES / "glioma-1.jpg")
+    assert one.pixels.shape == (512, 512)
+    assert not one.is_colour
+
+
+def test_stored_png_holds_nothing_but_pixels() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "Jane Doe"
+    sent = encoded(Image.fromarray(ramp()), exif=exif) + b"<script>alert(1)</script>"
+    kept = encode_png(read_bytes(sent)[0].pixels)
+    assert b"Jane" not in kept
+    assert b"script" not in kept
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"", "empty"),
+        (b"this is a text", "unsupported"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unsupported"),
+        (b"%PDF-1.7", "unsupported"),
+        (b"\x89PNG\r\n\x1a\n", "truncated"),
+        (b"\xff\xd8\xff\xe0 not really a JPEG", "truncated"),
+    ],
+)
+def test_what_is_no_image_is_refused(content: bytes, code: str) -> None:
+    assert code_of(content) == code
+
+
+def test_truncated_images_are_refused() -> None:
+    for name in ("glioma-1.jpg", "no_tumor-1.jpg"):
+        whole = (SAMPLES / name).read_bytes()
+        assert code_of(whole[: len(whole) // 2]) == "truncated"
+    png = encoded(Image.fromarray(ramp()))
+    assert code_of(png[: len(png) // 2]) == "truncated"
+
+
+def test_animated_images_are_refused() -> None:
+    frames = [Image.new("L", (64, 64), value) for value in (0, 255)]
+    gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert code_of(gif) == "unsupported"
+    apng = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    assert code_of(apng) == "animated"
+
+
+def test_image_of_more_than_64_megapixels_is_refused_before_it_is_decoded() -> None:
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
+    chunk = b"IHDR" + header
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", len(header))
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+    )
+    assert code_of(bomb) in {"too_many_pixels", "truncated"}
+    large = encoded(Image.new("1", (8100, 8100)))
+    assert code_of(large) == "too_many_pixels"
+
+
+def test_tiny_images_are_refused() -> None:
+    assert code_of(encoded(Image.new("L", (31, 200)))) == "too_small"
+
+
+def test_file_over_the_limit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    path.write_bytes(encoded(Image.fromarray(ramp())))
+    with pytest.raises(UnreadableImage) as caught:
+        read_path(path, Limits(max_bytes=100))
+    assert caught.value.code == "too_large"
+
+
+def test_missing_file_is_named_as_missing(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImage) as caught:
+        read_path(tmp_path / "nothing.png")
+    assert caught.value.code == "missing"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_damaged_images_never_raise_anything_else(data: st.DataObject) -> None:
+    content = bytearray(
+        encoded(Image.fromarray(ramp()), data.draw(st.sampled_from(["PNG", "JPEG"])))
+    )
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(UnreadableImage):
+        read_bytes(bytes(content))

@@ -1,0 +1,165 @@
+"""The bundled model loads only unharmed, answers in batches, repeats itself and explains."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ml.dataset import read_manifest
+from ml.errors import InvalidModel, UnreadableImage
+from ml.imaging import read_bytes, read_path
+from ml.labels import LABELS, Label
+from ml.predictor import Predictor, Result, choose_device, serving_dtype
+from ml.registry import SERVING, load_model
+
+SAMPLES = SERVING.parents[1] / "samples"
+ENTRIES = read_manifest(SAMPLES / "manifest.csv")
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor.load(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def results(predictor: Predictor) -> list[Result]:
+    found = predictor.predict([read_path(entry.path)[0].pixels for entry in ENTRIES])
+    return [one for one in found if isinstance(one, Result)]
+
+
+def test_most_samples_of_unseen_patients_are_right(results: list[Result]) -> None:
+    right = [one.label is entry.label for one, entry in zip(results, ENTRIES, strict=True)]
+    assert sum(right) >= 10
+
+
+def test_probabilities_are_complete(results: list[Result]) -> None:
+    for one in results:
+        assert list(one.probabilities) == [label.value for label in LABELS]
+        assert sum(one.probabilities.values()) == pytest.approx(1)
+        assert one.probabilities[one.label.value] == max(one.probabilities.values())
+        assert one.prediction_set[0] is one.label
+
+
+def test_real_slices_are_familiar(results: list[Result]) -> None:
+    assert all(one.in_distribution for one in results)
+
+
+def test_heatmap_has_the_slice_s_size_and_shows_tumours_only(results: list[Result]) -> None:
+    for one, entry in zip(results, ENTRIES, strict=True):
+        assert one.heat.shape == read_path(entry.path)[0].pixels.shape[:2]
+        assert one.heat.min() >= 0
+        assert one.heat.max() <= 1
+        if entry.label is Label.NO_TUMOR and one.label is Label.NO_TUMOR:
+            assert one.heat.max() < 0.5
+
+
+def test_overlay_is_a_transparent_picture(results: list[Result]) -> None:
+    (decoded,) = read_bytes(results[0].overlay_png())
+    assert decoded.pixels.shape == (*results[0].heat.shape, 3)
+
+
+def test_same_slice_gets_the_same_answer_alone_and_in_a_batch(
+    predictor: Predictor, results: list[Result]
+) -> None:
+    (alone,) = predictor.predict([read_path(ENTRIES[0].path)[0].pixels])
+    assert isinstance(alone, Result)
+    assert alone.probabilities == pytest.approx(results[0].probabilities, abs=1e-3)
+
+
+def test_two_runs_agree_to_the_last_bit(predictor: Predictor) -> None:
+    pixels = [read_path(entry.path)[0].pixels for entry in ENTRIES[:4]]
+    first, second = predictor.predict(pixels), predictor.predict(pixels)
+    for one, other in zip(first, second, strict=True):
+        assert isinstance(one, Result)
+        assert isinstance(other, Result)
+        assert one.probabilities == other.probabilities
+        np.testing.assert_array_equal(one.heat, other.heat)
+
+
+def test_precisions_agree(results: list[Result]) -> None:
+    cpu = torch.device("cpu")
+    exact = Predictor(load_model(), device=cpu, dtype=torch.float32)
+    found = exact.predict([read_path(entry.path)[0].pixels for entry in ENTRIES])
+    for one, other in zip(results, found, strict=True):
+        assert isinstance(other, Result)
+        assert one.probabilities == pytest.approx(other.probabilities, abs=0.05)
+
+
+def test_blank_slice_among_others_is_named(predictor: Predictor) -> None:
+    good = read_path(ENTRIES[0].path)[0].pixels
+    first, blank, last = predictor.predict([good, np.zeros((64, 64), np.uint8), good])
+    assert isinstance(blank, UnreadableImage)
+    assert blank.code == "blank"
+    assert isinstance(first, Result)
+    assert isinstance(last, Result)
+
+
+def test_coloured_picture_is_no_brain_mri(predictor: Predictor) -> None:
+    rows, columns = np.mgrid[:256, :256].astype(np.uint8)
+    (found,) = predictor.predict([np.dstack([rows, columns, 255 - rows])])
+    assert isinstance(found, Result)
+    assert not found.in_distribution
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_is_no_brain_mri(predictor: Predictor, seed: int) -> None:
+    noise = np.random.default_rng(seed).integers(0, 255, (256, 256), dtype=np.uint8)
+    (found,) = predictor.predict([noise])
+    assert isinstance(found, Result)
+    assert not found.in_distribution
+
+
+def test_precision_follows_the_processor() -> None:
+    native = torch.cpu.get_capabilities()
+    expected = native.get("avx512_bf16") or native.get("amx_bf16")
+    assert (serving_dtype(torch.device("cpu")) is torch.bfloat16) == bool(expected)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(InvalidModel, match="GPU"):
+        choose_device("cuda")
+
+
+def test_auto_takes_what_there_is() -> None:
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert choose_device("auto").type == expected
+
+
+def copied(folder: Path) -> Path:
+    for path in SERVING.parent.glob("vgg16-gap.*"):
+        shutil.copy(path, folder)
+    return folder / SERVING.name
+
+
+def test_damaged_weights_are_not_loaded(tmp_path: Path) -> None:
+    card = copied(tmp_path)
+    weights = tmp_path / "vgg16-gap.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(InvalidModel, match="hash"):
+        load_model(card)
+
+
+def test_missing_or_broken_card_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidModel, match="cannot be read"):
+        load_model(tmp_path / "nothing.json")
+    (tmp_path / "broken.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InvalidModel, match="cannot be read"):
+        load_model(tmp_path / "broken.json")
+
+
+def test_card_tells_what_a_reader_needs() -> None:
+    card = json.loads(SERVING.read_text(encoding="utf-8"))
+    metrics = card["metrics"]
+    assert metrics["accuracy"] >= 0.90
+    assert metrics["intervals_95"]["accuracy"][0] < metrics["accuracy"]
+    matrix = np.array(metrics["confusion"]["matrix"])
+    assert np.trace(matrix) / matrix.sum() == pytest.approx(metrics["accuracy"])
+    assert card["split"]["by"].startswith("group")
+    assert card["weights"]["bytes"] < 32_000_000
+    assert "not a certified medical device" in card["intended_use"].lower()

@@ -1,0 +1,72 @@
+"""Doubt is calibrated on held-out slices and never hides the likeliest class."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ml.labels import LABELS
+from ml.uncertainty import Doubt, fit_temperature, fit_thresholds, is_coloured, neighbour_distance
+
+
+def overconfident(n: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits three times too large for the labels that are drawn from them."""
+    generator = torch.Generator().manual_seed(0)
+    honest = torch.randn(n, 4, generator=generator) * 2
+    labels = torch.multinomial(torch.softmax(honest, 1), 1, generator=generator)[:, 0]
+    return honest * 3, labels
+
+
+def doubt(thresholds: tuple[float, ...] = (0.5, 0.5, 0.5, 0.5), temperature: float = 1.0) -> Doubt:
+    reference = F.normalize(torch.eye(8, 512), dim=1)
+    return Doubt(temperature, thresholds, reference, distance_limit=1.0)
+
+
+def test_temperature_undoes_overconfidence() -> None:
+    assert fit_temperature(*overconfident()) == pytest.approx(3.0, rel=0.1)
+
+
+def test_prediction_sets_cover_what_they_promise() -> None:
+    logits, labels = overconfident(8000)
+    probabilities = torch.softmax(logits / 3, 1).numpy()
+    wanted = labels.numpy()
+    fitted = doubt(fit_thresholds(probabilities[:4000], wanted[:4000]))
+    covered = [
+        LABELS[wanted[n]] in fitted.prediction_set(probabilities[n]) for n in range(4000, 8000)
+    ]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
+
+
+def test_class_without_calibration_slices_is_always_admitted() -> None:
+    assert fit_thresholds(np.zeros((0, 4)), np.zeros(0, np.int64)) == (1.0,) * 4
+
+
+def test_set_is_never_empty_and_starts_with_the_likeliest() -> None:
+    strict = doubt((0.0, 0.0, 0.0, 0.0))
+    assert strict.prediction_set(np.array([0.3, 0.4, 0.2, 0.1])) == (LABELS[1],)
+    wide = doubt((0.9, 0.9, 0.9, 0.9))
+    assert wide.prediction_set(np.array([0.3, 0.4, 0.2, 0.1])) == (
+        LABELS[1],
+        LABELS[0],
+        LABELS[2],
+        LABELS[3],
+    )
+
+
+def test_probabilities_sum_to_one() -> None:
+    found = doubt(temperature=2.0).probabilities(torch.randn(16, 4))
+    torch.testing.assert_close(found.sum(1), torch.ones(16, dtype=torch.float64))
+
+
+def test_known_features_are_near_and_others_far() -> None:
+    reference = F.normalize(torch.randn(200, 512).abs(), dim=1)
+    near = neighbour_distance(reference[:10] * 7, reference)
+    far = neighbour_distance(-reference[:10], reference)
+    assert near.max() < far.min()
+
+
+def test_real_colour_is_noticed_and_grey_stored_as_colour_is_not() -> None:
+    grey = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    assert not is_coloured(grey)
+    assert not is_coloured(np.dstack([grey] * 3))
+    assert is_coloured(np.dstack([grey, grey.T, 255 - grey]))
