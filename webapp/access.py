@@ -1,0 +1,107 @@
+"""Who may call which view, decided in one place before every request.
+
+Without a mark a view wants a signed-in user. :func:`public` opens it, :func:`requires` asks for a
+role. Pages know the session cookie alone and the API the bearer token alone, so that a page of
+another site cannot use the API with a visitor's cookie.
+"""
+
+import uuid
+from collections.abc import Callable
+from typing import TypeVar
+
+from flask import Flask, current_app, g, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext
+from flask_login import current_user
+from werkzeug.exceptions import Unauthorized
+
+from webapp.accounts.models import Role, User
+from webapp.database import db
+from webapp.errors import NotAllowed
+from webapp.extensions import login_manager
+from webapp.tenancy import set_request_scope, unscoped
+
+View = TypeVar("View", bound=Callable[..., object])
+API_PREFIX = "/api/"
+
+
+def public(view: View) -> View:
+    """Let anybody call ``view``."""
+    view.is_public = True  # type: ignore[attr-defined]
+    return view
+
+
+def requires(role: Role) -> Callable[[View], View]:
+    """Let only users whose role includes ``role`` call the view."""
+
+    def mark(view: View) -> View:
+        view.required_role = role  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def init_app(app: Flask) -> None:
+    """Guard every view of ``app``."""
+    login_manager.init_app(app)
+    login_manager.user_loader(_load_user)
+    app.before_request(_guard)
+
+
+def actor() -> User:
+    """The user on whose behalf the request acts, by cookie or by token."""
+    user: User = g.actor
+    return user
+
+
+def _load_user(session_id: str) -> User | None:
+    identifier, _, session_key = session_id.partition(".")
+    try:
+        key = uuid.UUID(identifier)
+    except ValueError:
+        return None
+    with unscoped():
+        user = db.session.get(User, key)
+    if user is None or not user.is_active or user.session_key != session_key:
+        return None
+    return user
+
+
+def _guard() -> ResponseReturnValue | None:
+    if request.endpoint is None:
+        return None  # no such address: 404 for everybody
+    view = current_app.view_functions[request.endpoint]
+    is_api = request.path.startswith(API_PREFIX)
+    user = _bearer() if is_api else _signed_in()
+    if user is not None:
+        g.actor = user
+        set_request_scope(user.organisation_id)
+    if getattr(view, "is_public", False) or request.endpoint == "static":
+        return None
+    if user is None:
+        if is_api:
+            raise Unauthorized(gettext("A valid bearer token is needed."))
+        return _to_sign_in()
+    role: Role = getattr(view, "required_role", Role.CLINICIAN)
+    if not user.may(role):
+        raise NotAllowed(gettext("Your role does not allow this."))
+    return None
+
+
+def _signed_in() -> User | None:
+    return current_user._get_current_object() if current_user.is_authenticated else None
+
+
+def _bearer() -> User | None:
+    from webapp.accounts.operations import user_of_token
+
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return user_of_token(token.strip()) if scheme.lower() == "bearer" and token else None
+
+
+def _to_sign_in() -> ResponseReturnValue:
+    """Send a visitor to the sign-in page; a script that polls gets 401 and a place to go to."""
+    if request.headers.get("HX-Request"):
+        return "", 401, {"HX-Redirect": url_for("accounts.sign_in")}
+    wanted = request.full_path.rstrip("?") if request.method == "GET" else None
+    return redirect(url_for("accounts.sign_in", next=wanted))

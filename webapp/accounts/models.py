@@ -1,0 +1,111 @@
+"""Who may sign in, and for which organisation they act."""
+
+import secrets
+import uuid
+from datetime import datetime
+from enum import StrEnum
+
+from flask_login import UserMixin
+from sqlalchemy import Enum, ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from webapp.database import Base, Identifier, Timestamped, now
+from webapp.tenancy import OrganisationOwned
+
+
+class Role(StrEnum):
+    """What a user may do; each role includes the one before it."""
+
+    CLINICIAN = "clinician"
+    REVIEWER = "reviewer"
+    ADMIN = "admin"
+
+    def includes(self, other: "Role") -> bool:
+        """Whether this role may do what ``other`` may."""
+        order = list(Role)
+        return order.index(self) >= order.index(other)
+
+
+def role_column() -> Enum:
+    """Stored as text with a check, the same on both databases."""
+    return Enum(
+        Role,
+        native_enum=False,
+        length=16,
+        create_constraint=True,
+        name="role",
+        values_callable=lambda roles: [role.value for role in roles],
+    )
+
+
+class Organisation(Timestamped, Base):
+    """A hospital or practice; everything else belongs to exactly one."""
+
+    __tablename__ = "organisation"
+
+    id: Mapped[Identifier]
+    name: Mapped[str] = mapped_column(String(120), unique=True)
+
+
+class User(UserMixin, Timestamped, OrganisationOwned, Base):
+    """A person who signs in. Never deleted, only deactivated: the audit trail names them."""
+
+    __tablename__ = "user"
+
+    id: Mapped[Identifier]
+    email: Mapped[str] = mapped_column(String(254), unique=True)
+    name: Mapped[str] = mapped_column(String(120))
+    password_hash: Mapped[str] = mapped_column(String(256))
+    role: Mapped[Role] = mapped_column(role_column())
+    is_active: Mapped[bool] = mapped_column(default=True)
+    locale: Mapped[str | None] = mapped_column(String(16))
+    last_seen_at: Mapped[datetime | None]
+    # Part of every session; a new one signs all of the user's devices out.
+    session_key: Mapped[str] = mapped_column(String(32), default=lambda: secrets.token_hex(16))
+
+    organisation: Mapped[Organisation] = relationship(lazy="joined")
+
+    def get_id(self) -> str:
+        """What the session cookie holds."""
+        return f"{self.id}.{self.session_key}"
+
+    def may(self, role: Role | str) -> bool:
+        """Whether the user's role includes ``role``."""
+        return self.role.includes(Role(role))
+
+
+class Invitation(Timestamped, OrganisationOwned, Base):
+    """A link that lets one person make an account, once, until it expires."""
+
+    __tablename__ = "invitation"
+
+    id: Mapped[Identifier]
+    email: Mapped[str] = mapped_column(String(254))
+    role: Mapped[Role] = mapped_column(role_column())
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    invited_by_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"))
+    expires_at: Mapped[datetime]
+    accepted_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+    invited_by: Mapped[User] = relationship()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the link still works."""
+        return self.accepted_at is None and self.revoked_at is None and self.expires_at > now()
+
+
+class ApiToken(Timestamped, OrganisationOwned, Base):
+    """A bearer token of the API; only its hash is kept."""
+
+    __tablename__ = "api_token"
+
+    id: Mapped[Identifier]
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"), index=True)
+    name: Mapped[str] = mapped_column(String(80))
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+    user: Mapped[User] = relationship()

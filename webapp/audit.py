@@ -1,0 +1,60 @@
+"""The audit trail: who did what to what. Written in the same transaction as the change itself."""
+
+import uuid
+from typing import Any
+
+from flask import has_request_context, request
+from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from webapp.database import Base, Identifier, Timestamped, db
+from webapp.tenancy import OrganisationOwned, current_organisation_id
+
+
+class AuditEvent(Timestamped, OrganisationOwned, Base):
+    """One change. Rows are only ever added.
+
+    ``details`` never holds a patient's data, a password or a token.
+    """
+
+    __tablename__ = "audit_event"
+    __table_args__ = (Index("ix_audit_event_trail", "organisation_id", "created_at"),)
+
+    id: Mapped[Identifier]
+    actor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("user.id"), index=True)
+    action: Mapped[str] = mapped_column(String(64), index=True)
+    subject_type: Mapped[str] = mapped_column(String(32))
+    subject_id: Mapped[uuid.UUID | None] = mapped_column(index=True)
+    address: Mapped[str | None] = mapped_column(String(64))
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+def record(
+    action: str,
+    *,
+    subject: Base | None = None,
+    actor_id: uuid.UUID | None = None,
+    organisation_id: uuid.UUID | None = None,
+    **details: Any,
+) -> None:
+    """Add an event to the current transaction.
+
+    Args:
+        action: verb of the operation, such as ``submit_study``.
+        subject: the row that it was done to; flushed before, so that it has its id.
+        actor_id: the user; None where the system itself acted.
+        organisation_id: by default the one acted for.
+    """
+    if subject is not None:
+        db.session.flush()
+    db.session.add(
+        AuditEvent(
+            organisation_id=organisation_id or current_organisation_id(),
+            actor_id=actor_id,
+            action=action,
+            subject_type=subject.__tablename__ if subject is not None else "",
+            subject_id=getattr(subject, "id", None),
+            address=request.remote_addr if has_request_context() else None,
+            details=details,
+        )
+    )

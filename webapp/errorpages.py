@@ -1,0 +1,94 @@
+"""Every error becomes a page, a problem (RFC 9457) or a fragment here, and nowhere else."""
+
+import json
+import logging
+from http import HTTPStatus
+
+from flask import Flask, Response, render_template, request
+from flask_babel import gettext
+from flask_wtf.csrf import CSRFError
+from werkzeug.exceptions import HTTPException
+
+from webapp.access import API_PREFIX
+from webapp.database import db
+from webapp.errors import PortalError
+
+_log = logging.getLogger(__name__)
+
+
+def init_app(app: Flask) -> None:
+    """Answer domain errors, HTTP errors and crashes."""
+    app.register_error_handler(PortalError, _portal_error)
+    app.register_error_handler(CSRFError, _csrf_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _crash)
+
+
+def _portal_error(error: PortalError) -> Response:
+    db.session.rollback()
+    return _answer(error.status, error.message, code=error.code, fields=error.fields)
+
+
+def _csrf_error(_error: CSRFError) -> Response:
+    return _answer(
+        400, gettext("This form is out of date. Go back, reload the page and try again.")
+    )
+
+
+def _http_error(error: HTTPException) -> Response:
+    if error.response is not None:
+        return error.response  # type: ignore[return-value]
+    status = error.code or 500
+    answer = _answer(status, _sentence(status, error), code=_slug(status))
+    for name, value in error.get_headers():
+        if name.lower() in {"allow", "retry-after", "www-authenticate"}:
+            answer.headers[name] = value
+    if status == 401:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer
+
+
+def _crash(error: Exception) -> Response:
+    db.session.rollback()
+    _log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return _answer(500, gettext("Something went wrong on our side. It has been recorded."))
+
+
+def _sentence(status: int, error: HTTPException) -> str:
+    sentences = {
+        401: gettext("A valid bearer token is needed."),
+        403: gettext("You may not do this."),
+        404: gettext("There is nothing at this address, or you may not see it."),
+        405: gettext("This address does not take that kind of request."),
+        413: gettext("This is larger than the server accepts."),
+        429: gettext("Too many attempts. Please wait a minute."),
+    }
+    return sentences.get(status) or error.description or HTTPStatus(status).phrase
+
+
+def _slug(status: int) -> str:
+    return HTTPStatus(status).phrase.lower().replace(" ", "-")
+
+
+def _answer(
+    status: int, message: str, *, code: str | None = None, fields: dict[str, str] | None = None
+) -> Response:
+    title = HTTPStatus(status).phrase
+    if request.path.startswith(API_PREFIX) or _wants_json():
+        problem = {
+            "type": "about:blank",
+            "title": title,
+            "status": status,
+            "detail": message,
+            "code": code or _slug(status),
+        }
+        if fields:
+            problem["errors"] = fields
+        return Response(json.dumps(problem), status=status, content_type="application/problem+json")
+    page = render_template("errors/error.html", status=status, message=message)
+    return Response(page, status=status, content_type="text/html; charset=utf-8")
+
+
+def _wants_json() -> bool:
+    best = request.accept_mimetypes.best_match(["text/html", "application/json"])
+    return best == "application/json"

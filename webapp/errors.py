@@ -1,0 +1,61 @@
+"""What can go wrong in the portal, as a small tree; pages and the API answer it in one place."""
+
+from collections.abc import Mapping
+
+
+class PortalError(Exception):
+    """Base of every error that an operation raises on purpose.
+
+    ``status`` is the HTTP status; ``code`` a stable word for the API; the text is one translated
+    sentence for the person at the screen.
+    """
+
+    status = 400
+    code = "bad-request"
+
+    def __init__(self, message: str, *, fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fields = dict(fields or {})
+
+
+class InvalidInput(PortalError):
+    """A value is missing or cannot be taken; ``fields`` says which."""
+
+    status = 422
+    code = "invalid-input"
+
+
+class RefusedUpload(PortalError):
+    """A file is not an image that the portal takes."""
+
+    status = 422
+    code = "refused-upload"
+
+
+class TooLarge(PortalError):
+    """The request or a file in it is over the limit."""
+
+    status = 413
+    code = "too-large"
+
+
+class NotFound(PortalError):
+    """There is no such thing, or it is another organisation's."""
+
+    status = 404
+    code = "not-found"
+
+
+class NotAllowed(PortalError):
+    """The person's role does not reach that far."""
+
+    status = 403
+    code = "not-allowed"
+
+
+class Conflict(PortalError):
+    """The state has changed, or the same key was used for something else."""
+
+    status = 409
+    code = "conflict"

@@ -1,0 +1,1 @@
+"""Which models have spoken here, and which one serves."""

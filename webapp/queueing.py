@@ -1,0 +1,106 @@
+"""The queue: one Celery configuration for those who send and those who work."""
+
+import logging
+import threading
+import uuid
+
+from celery import Celery, Task
+from flask import Flask, current_app
+from kombu.exceptions import OperationalError
+
+from config import Settings
+
+CLASSIFY = "sulcus.classify_study"
+RESEND = "sulcus.resend_lost_jobs"
+RESEND_EVERY = 5.0  # seconds
+
+_log = logging.getLogger(__name__)
+
+
+def make_celery(settings: Settings, app: Flask) -> Celery:
+    """Build the Celery application. Nothing connects until something is sent or worked on."""
+
+    class AppTask(Task):  # type: ignore[type-arg]
+        """A task that runs inside the Flask application's context, which owns the session."""
+
+        def __call__(self, *args: object, **kwargs: object) -> object:
+            with app.app_context():
+                return self.run(*args, **kwargs)
+
+    celery: Celery = Celery(
+        "sulcus",
+        broker=settings.broker_url,
+        include=["worker.classify", "worker.housekeeping"],
+        task_cls=AppTask,
+    )
+    celery.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,  # results live in the database
+        # A message is given back when a worker dies over it, and the task starts again.
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        # Longer than any task: a shorter time would hand a running task to a second worker.
+        # What a dead worker held is found much sooner, by its lease (webapp.studies.jobs).
+        broker_transport_options={
+            "visibility_timeout": 3600,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 2,
+        },
+        broker_connection_retry_on_startup=True,
+        # The row's lease decides who works; a lost connection is no reason to stop.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_send_task_events=False,
+        # A child loads the model before it reports; that takes seconds on a slow disk.
+        worker_proc_alive_timeout=120.0,
+        worker_hijack_root_logger=False,
+        timezone="UTC",
+        beat_schedule={
+            "resend-lost-jobs": {
+                "task": RESEND,
+                "schedule": RESEND_EVERY,
+                # With nobody to work, one waiting message of this kind is enough.
+                "options": {"expires": RESEND_EVERY},
+            }
+        },
+    )
+    return celery
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Give ``app`` its queue."""
+    app.extensions["celery"] = make_celery(settings, app)
+
+
+def send_classification(job_id: uuid.UUID) -> bool:
+    """Ask the workers to classify the study of a job; call it after the commit.
+
+    Returns:
+        False if the broker cannot be reached. Nothing is lost by that: the job stays queued in
+        the database and the sweeper sends it again.
+    """
+    celery: Celery = current_app.extensions["celery"]
+    try:
+        celery.send_task(CLASSIFY, kwargs={"job_id": str(job_id)}, retry=False)
+    except (OperationalError, OSError) as error:
+        _log.warning("job %s waits for the sweeper: the broker does not answer (%s)", job_id, error)
+        return False
+    return True
+
+
+def warm_up(app: Flask) -> None:
+    """Open the connection to the broker beside the start, so that the first upload is fast."""
+    celery: Celery = app.extensions["celery"]
+
+    def connect() -> None:
+        try:
+            with celery.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=20, interval_start=0.2, interval_step=0.1)
+            with celery.producer_pool.acquire(block=True) as producer:
+                if producer.connection is not None:
+                    producer.connection.default_channel  # noqa: B018 - opening it is the point
+        except (OperationalError, OSError):
+            _log.info("the broker does not answer yet")
+
+    threading.Thread(target=connect, name="broker-warm-up", daemon=True).start()

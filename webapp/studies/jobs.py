@@ -1,0 +1,310 @@
+"""How a job moves from queued to its end. The worker and the sweeper call these, nobody else.
+
+Every function that changes a job names the attempt it believes in (a fencing token). A worker
+that lost its lease, because it hung or was taken for dead, can therefore neither report progress
+nor finish: its update finds no row.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import and_, or_, select, update
+
+from webapp import audit
+from webapp.database import db, now
+from webapp.models_admin.models import ModelVersion
+from webapp.studies.models import Image, InferenceJob, Prediction, Status, Study
+from webapp.tenancy import acting_for, unscoped
+
+LEASE = timedelta(seconds=20)
+MAX_ATTEMPTS = 4
+# A message that no worker picked up for this long is sent again; twice is harmless.
+RESEND_AFTER = timedelta(seconds=15)
+
+
+class LeaseLost(Exception):
+    """Another worker has taken the job over; what this one found is dropped."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that this worker may work on until the lease ends."""
+
+    job_id: uuid.UUID
+    study_id: uuid.UUID
+    organisation_id: uuid.UUID
+    attempt: int
+    images: tuple[tuple[uuid.UUID, str], ...]
+    """(image id, blob key), in the order of the study."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says about one image, ready to be kept."""
+
+    image_id: uuid.UUID
+    label: str
+    probabilities: dict[str, float]
+    prediction_set: list[str]
+    in_distribution: bool
+    ood_score: float
+    heatmap_key: str | None
+
+
+def claim_job(job_id: uuid.UUID) -> Claim | None:
+    """Take the job if it is free: queued, or running with a lease that is over.
+
+    One UPDATE decides, so that of two workers exactly one gets it, on either database.
+
+    Returns:
+        None if there is nothing to do.
+    """
+    moment = now()
+    free = or_(
+        InferenceJob.status == Status.QUEUED,
+        and_(InferenceJob.status == Status.RUNNING, InferenceJob.lease_until < moment),
+    )
+    with unscoped():
+        attempt = db.session.scalar(
+            update(InferenceJob)
+            .where(InferenceJob.id == job_id, free, InferenceJob.attempt < MAX_ATTEMPTS)
+            .values(
+                status=Status.RUNNING,
+                attempt=InferenceJob.attempt + 1,
+                images_done=0,
+                started_at=moment,
+                lease_until=moment + LEASE,
+            )
+            .returning(InferenceJob.attempt)
+            .execution_options(synchronize_session=False)
+        )
+        if attempt is None:
+            db.session.rollback()
+            return None
+        job = db.session.get_one(InferenceJob, job_id, populate_existing=True)
+        job.study.status = Status.RUNNING
+        claim = Claim(
+            job_id=job.id,
+            study_id=job.study_id,
+            organisation_id=job.organisation_id,
+            attempt=attempt,
+            images=tuple((image.id, image.blob_key) for image in job.study.images),
+        )
+        db.session.commit()
+    return claim
+
+
+def record_progress(claim: Claim, *, images_done: int) -> None:
+    """Count the images that are through, and renew the lease.
+
+    Raises:
+        LeaseLost: the job is no longer this worker's.
+    """
+    _update_own(claim, images_done=images_done, lease_until=now() + LEASE)
+    db.session.commit()
+
+
+def finish_job(
+    claim: Claim,
+    *,
+    answers: Sequence[Answer],
+    problems: dict[uuid.UUID, str],
+    model: ModelVersion,
+    model_ms: float,
+) -> None:
+    """Keep all answers and end the job as done, or as rejected where no image could be used.
+
+    Args:
+        problems: image id -> code, for images that could not be classified.
+        model_ms: time that the model itself took, in milliseconds.
+
+    Raises:
+        LeaseLost: the job is no longer this worker's; nothing was kept.
+    """
+    status = Status.DONE if answers else Status.REJECTED
+    reason = None if answers else _common_reason(problems)
+    with acting_for(claim.organisation_id):
+        # The fence comes first: it locks the row until the commit.
+        _update_own(
+            claim,
+            status=status,
+            reason=reason,
+            images_done=len(claim.images),
+            model_ms=model_ms,
+            finished_at=now(),
+            lease_until=None,
+        )
+        study = db.session.get_one(Study, claim.study_id)
+        _keep_answers(answers, model)
+        for image in study.images:
+            image.problem = problems.get(image.id)
+        _conclude(study, status, reason, answers)
+        audit.record("classify_study", subject=study, status=status.value, model=model.sha256[:12])
+        db.session.commit()
+
+
+def fail_job(claim: Claim, *, reason: str) -> None:
+    """End the job as failed; the user may try again.
+
+    Raises:
+        LeaseLost: the job is no longer this worker's.
+    """
+    with acting_for(claim.organisation_id):
+        _update_own(claim, status=Status.FAILED, reason=reason, finished_at=now(), lease_until=None)
+        _fail_study(claim.study_id, reason)
+        db.session.commit()
+
+
+def release_job(claim: Claim, *, wait: timedelta) -> None:
+    """Put the job back into the queue, for another attempt after a passing fault.
+
+    Args:
+        wait: how long the caller lets its next message wait; the sweeper waits as long.
+
+    Raises:
+        LeaseLost: the job is no longer this worker's.
+    """
+    with acting_for(claim.organisation_id):
+        _update_own(claim, status=Status.QUEUED, lease_until=None, sent_at=now() + wait)
+        db.session.get_one(Study, claim.study_id).status = Status.QUEUED
+        db.session.commit()
+
+
+def jobs_to_resend() -> list[uuid.UUID]:
+    """Find jobs that nobody works on, mark them as sent now, and return their ids.
+
+    These are queued jobs whose message went long ago (the broker may have lost it) and running
+    ones whose lease is over (the worker died). Jobs that have used up their attempts are ended.
+    """
+    moment = now()
+    with unscoped():
+        _give_up_exhausted(moment)
+        ids = list(
+            db.session.scalars(
+                update(InferenceJob)
+                .where(
+                    InferenceJob.sent_at < moment - RESEND_AFTER,
+                    or_(
+                        InferenceJob.status == Status.QUEUED,
+                        and_(
+                            InferenceJob.status == Status.RUNNING,
+                            InferenceJob.lease_until < moment,
+                        ),
+                    ),
+                )
+                .values(sent_at=moment)
+                .returning(InferenceJob.id)
+                .execution_options(synchronize_session=False)
+            )
+        )
+        db.session.commit()
+    return ids
+
+
+def _give_up_exhausted(moment: datetime) -> None:
+    exhausted = db.session.scalars(
+        select(InferenceJob)
+        .where(
+            InferenceJob.attempt >= MAX_ATTEMPTS,
+            or_(
+                InferenceJob.status == Status.QUEUED,
+                and_(
+                    InferenceJob.status == Status.RUNNING,
+                    InferenceJob.lease_until < moment,
+                ),
+            ),
+        )
+        .with_for_update(skip_locked=True)
+    )
+    for job in exhausted:
+        job.status, job.reason, job.finished_at = Status.FAILED, "gave_up", moment
+        job.lease_until = None
+        with acting_for(job.organisation_id):
+            _fail_study(job.study_id, "gave_up")
+            db.session.flush()
+
+
+def _update_own(claim: Claim, **values: object) -> None:
+    with acting_for(claim.organisation_id):
+        found = db.session.scalar(
+            update(InferenceJob)
+            .where(
+                InferenceJob.id == claim.job_id,
+                InferenceJob.attempt == claim.attempt,
+                InferenceJob.status == Status.RUNNING,
+            )
+            .values(**values)
+            .returning(InferenceJob.id)
+            .execution_options(synchronize_session=False)
+        )
+    if found is None:
+        db.session.rollback()
+        raise LeaseLost(str(claim.job_id))
+
+
+def _keep_answers(answers: Sequence[Answer], model: ModelVersion) -> None:
+    """Add predictions; the same model's earlier row for an image stays as it is."""
+    known = set(
+        db.session.scalars(
+            select(Prediction.image_id).where(
+                Prediction.model_version_id == model.id,
+                Prediction.image_id.in_([answer.image_id for answer in answers]),
+            )
+        )
+    )
+    db.session.add_all(
+        Prediction(
+            image_id=answer.image_id,
+            model_version_id=model.id,
+            label=answer.label,
+            probabilities=answer.probabilities,
+            prediction_set=answer.prediction_set,
+            in_distribution=answer.in_distribution,
+            ood_score=answer.ood_score,
+            heatmap_key=answer.heatmap_key,
+        )
+        for answer in answers
+        if answer.image_id not in known
+    )
+
+
+def _conclude(study: Study, status: Status, reason: str | None, answers: Sequence[Answer]) -> None:
+    study.status = status
+    study.reason = reason
+    study.finished_at = now()
+    if not answers:
+        return
+    key = max(answers, key=tumor_probability)
+    study.label = key.label
+    study.probabilities = key.probabilities
+    study.prediction_set = key.prediction_set
+    study.in_distribution = key.in_distribution
+
+
+def tumor_probability(answer: "Answer | Prediction") -> float:
+    """How likely the slice holds a tumour of any class; the key image has the highest."""
+    return 1.0 - answer.probabilities["no_tumor"]
+
+
+def key_image(images: Sequence[Image]) -> Image | None:
+    """The image that stands for the study: the one most likely to hold a tumour."""
+    answered = [(image, image.prediction) for image in images]
+    predicted = [(image, found) for image, found in answered if found is not None]
+    if not predicted:
+        return images[0] if images else None
+    return max(predicted, key=lambda pair: tumor_probability(pair[1]))[0]
+
+
+def _common_reason(problems: dict[uuid.UUID, str]) -> str:
+    codes = set(problems.values())
+    return codes.pop() if len(codes) == 1 else "no_usable_image"
+
+
+def _fail_study(study_id: uuid.UUID, reason: str) -> None:
+    study = db.session.get_one(Study, study_id)
+    study.status = Status.FAILED
+    study.reason = reason
+    study.finished_at = now()
+    audit.record("give_up_study", subject=study, reason=reason)

@@ -1,0 +1,85 @@
+"""Words for the values that the database keeps: classes, states, reasons. All translated."""
+
+from collections.abc import Mapping
+
+from flask import Flask
+from flask_babel import LazyString
+from flask_babel import lazy_gettext as _l
+
+LABELS: Mapping[str, LazyString] = {
+    "glioma": _l("Glioma"),
+    "meningioma": _l("Meningioma"),
+    "no_tumor": _l("No tumour"),
+    "pituitary": _l("Pituitary tumour"),
+}
+
+STATUSES: Mapping[str, LazyString] = {
+    "queued": _l("Waiting"),
+    "running": _l("Being analysed"),
+    "done": _l("Done"),
+    "failed": _l("Failed"),
+    "rejected": _l("Rejected"),
+}
+
+PRIORITIES: Mapping[str, LazyString] = {"routine": _l("Routine"), "urgent": _l("Urgent")}
+
+ROLES: Mapping[str, LazyString] = {
+    "clinician": _l("Clinician"),
+    "reviewer": _l("Reviewer"),
+    "admin": _l("Administrator"),
+}
+
+VERDICTS: Mapping[str, LazyString] = {
+    "agree": _l("Agree"),
+    "disagree": _l("Disagree"),
+    "unsure": _l("Unsure"),
+}
+
+CONFIDENCES: Mapping[str, LazyString] = {
+    "low": _l("Low"),
+    "medium": _l("Medium"),
+    "high": _l("High"),
+}
+
+# Why a study ended without an answer (Study.reason, InferenceJob.reason, Image.problem).
+REASONS: Mapping[str, LazyString] = {
+    "blank": _l("The image is blank: all its pixels have the same value. Upload another slice."),
+    "no_usable_image": _l("None of the images could be analysed. Upload other slices."),
+    "unreadable": _l("The stored image can no longer be read. Please upload it again."),
+    "model_unavailable": _l(
+        "The model is not available on this server. An administrator has to look at it."
+    ),
+    "out_of_memory": _l("The server ran out of memory. Please try again later."),
+    "gave_up": _l(
+        "The analysis was interrupted several times and has been given up. Please try again."
+    ),
+    "internal": _l("The analysis failed for a reason that was recorded. Please try again."),
+}
+
+
+def word(table: Mapping[str, LazyString], value: str | None) -> LazyString | str:
+    """The word for ``value``; the value itself where there is none."""
+    return table.get(value, value) if value else ""
+
+
+def init_app(app: Flask) -> None:
+    """Offer the words to templates as filters, such as ``{{ study.status|status_word }}``."""
+    tables = {
+        "label_word": LABELS,
+        "status_word": STATUSES,
+        "priority_word": PRIORITIES,
+        "role_word": ROLES,
+        "verdict_word": VERDICTS,
+        "confidence_word": CONFIDENCES,
+        "reason_word": REASONS,
+    }
+    for name, table in tables.items():
+        app.add_template_filter(lambda value, table=table: word(table, value), name)
+    app.jinja_env.globals.update(
+        LABEL_WORDS=LABELS,
+        PRIORITY_WORDS=PRIORITIES,
+        ROLE_WORDS=ROLES,
+        STATUS_WORDS=STATUSES,
+        VERDICT_WORDS=VERDICTS,
+        CONFIDENCE_WORDS=CONFIDENCES,
+    )

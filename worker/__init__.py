@@ -1,0 +1,1 @@
+"""The background tier: the only place where the portal and the model meet."""
