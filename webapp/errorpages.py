@@ -5,13 +5,14 @@ import logging
 from http import HTTPStatus
 
 from flask import Flask, Response, render_template, request
-from flask_babel import gettext
+from flask_babel import force_locale, gettext
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
 from webapp.access import API_PREFIX
 from webapp.database import db
 from webapp.errors import PortalError
+from webapp.languages import browser_locale
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +52,9 @@ def _http_error(error: HTTPException) -> Response:
 def _crash(error: Exception) -> Response:
     db.session.rollback()
     _log.error("%s %s failed", request.method, request.path, exc_info=error)
-    return _answer(500, gettext("Something went wrong on our side. It has been recorded."))
+    # The user's language is in the database, which may be what failed.
+    with force_locale(browser_locale()):
+        return _answer(500, gettext("Something went wrong on our side. It has been recorded."))
 
 
 def _sentence(status: int, error: HTTPException) -> str:
@@ -85,7 +88,7 @@ def _answer(
         if fields:
             problem["errors"] = fields
         return Response(json.dumps(problem), status=status, content_type="application/problem+json")
-    page = render_template("errors/error.html", status=status, message=message)
+    page = render_template("errors/error.html", status=status, message=message, bare=status >= 500)
     return Response(page, status=status, content_type="text/html; charset=utf-8")
 
 

@@ -1,6 +1,7 @@
 """Which language a page speaks: the user's choice, else the browser's wish, else English."""
 
 from flask import Flask, has_request_context, request, session
+from flask_babel import get_locale
 from flask_login import current_user
 
 from webapp.extensions import babel
@@ -15,7 +16,17 @@ def choose_locale() -> str:
     chosen = getattr(current_user, "locale", None) or session.get("locale")
     if chosen in LANGUAGES:
         return str(chosen)
+    return browser_locale()
+
+
+def browser_locale() -> str:
+    """The language that the browser wishes for; asks nobody else."""
     return request.accept_languages.best_match(list(LANGUAGES)) or "en"
+
+
+def current_locale() -> str:
+    """The language that this page speaks."""
+    return str(get_locale() or "en")
 
 
 def init_app(app: Flask) -> None:
@@ -23,4 +34,4 @@ def init_app(app: Flask) -> None:
     babel.init_app(
         app, locale_selector=choose_locale, default_translation_directories="translations"
     )
-    app.jinja_env.globals.update(LANGUAGES=LANGUAGES, current_locale=choose_locale)
+    app.jinja_env.globals.update(LANGUAGES=LANGUAGES, current_locale=current_locale)
