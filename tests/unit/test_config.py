@@ -1,0 +1,98 @@
+"""Settings come from the environment, and a wrong value is named."""
+
+import os
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from config import REPOSITORY, InvalidSetting, Settings
+
+
+def settings(home: Path, **environment: str) -> Settings:
+    return Settings.from_environment({"SULCUS_HOME": str(home), **environment})
+
+
+def test_everything_lies_in_the_home_folder_by_default(tmp_path: Path) -> None:
+    found = settings(tmp_path)
+    assert found.database_url == f"sqlite:///{tmp_path}/sulcus.sqlite3"
+    assert found.storage_dir == tmp_path / "blobs"
+    assert found.max_upload_bytes == 64 * 2**20
+    assert found.max_pixels == 64_000_000
+    assert not found.cookie_secure
+
+
+def test_the_secret_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
+    home = tmp_path / "new"
+    with ThreadPoolExecutor(4) as pool:
+        keys = set(pool.map(lambda _: settings(home).secret_key, range(8)))
+    assert len(keys) == 1
+    assert len(keys.pop()) == 64
+    assert stat.S_IMODE((home / "secret_key").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SULCUS_SECRET_KEY", "short"),
+        ("SULCUS_DATABASE_URL", "mysql://localhost/x"),
+        ("SULCUS_BROKER_URL", "amqp://localhost"),
+        ("SULCUS_PUBLIC_URL", "sulcus.example.org"),
+        ("SULCUS_TRUSTED_PROXIES", "-1"),
+        ("SULCUS_TRUSTED_PROXIES", "one"),
+        ("SULCUS_MAX_UPLOAD_MB", "0"),
+        ("SULCUS_MAX_MEGAPIXELS", "1e3"),
+        ("SULCUS_COOKIE_SECURE", "perhaps"),
+        ("SULCUS_DEVICE", "tpu"),
+        ("SULCUS_LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=name):
+        settings(tmp_path, **{name: value})
+
+
+def test_a_wrong_value_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    environment = {**os.environ, "SULCUS_HOME": str(tmp_path), "SULCUS_DEVICE": "tpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import wsgi"],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines() == [
+        "Sulcus cannot start: SULCUS_DEVICE is 'tpu', but must be one of auto, cpu, cuda."
+    ]
+
+
+def test_a_damaged_secret_key_is_named(tmp_path: Path) -> None:
+    (tmp_path / "secret_key").write_text("abc")
+    with pytest.raises(InvalidSetting, match="secret_key is damaged"):
+        settings(tmp_path)
+
+
+def test_cookies_are_secure_behind_https(tmp_path: Path) -> None:
+    assert settings(tmp_path, SULCUS_PUBLIC_URL="https://a.example/").cookie_secure
+    assert settings(tmp_path, SULCUS_PUBLIC_URL="https://a.example/").public_url == (
+        "https://a.example"
+    )
+    assert not settings(
+        tmp_path, SULCUS_PUBLIC_URL="https://a.example", SULCUS_COOKIE_SECURE="0"
+    ).cookie_secure
+
+
+@pytest.mark.parametrize(
+    ("broker", "redis"),
+    [
+        ("redis://host:1/2", "redis://host:1/2"),
+        ("redis+socket:///run/my%20redis.sock", "unix:///run/my redis.sock"),
+    ],
+)
+def test_the_broker_is_known_to_redis_as_well(tmp_path: Path, broker: str, redis: str) -> None:
+    assert settings(tmp_path, SULCUS_BROKER_URL=broker).redis_url == redis

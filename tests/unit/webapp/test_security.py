@@ -1,0 +1,119 @@
+"""What every answer carries, and what a form needs to be taken."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.conftest import make_settings
+from tests.factories import Account
+from webapp import create_app
+
+SignIn = Callable[[Account], FlaskClient]
+
+
+def post_rules(app: Flask) -> Iterator[str]:
+    """An address for each page that takes a POST; the API knows no cookie and no form."""
+    example = {"token": "t", "filename": "f"}
+    for rule in app.url_map.iter_rules():
+        if "POST" in (rule.methods or ()) and not rule.rule.startswith("/api/"):
+            values = {
+                name: example.get(name, "00000000-0000-0000-0000-000000000000")
+                for name in rule.arguments
+            }
+            with app.test_request_context():
+                yield app.url_for(rule.endpoint, **values)
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/nowhere", "/static/css/sulcus.css", "/healthz"])
+def test_every_answer_is_hardened(client: FlaskClient, path: str) -> None:
+    headers = client.get(path).headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "same-origin"
+    assert "Strict-Transport-Security" not in headers
+
+
+def test_pages_are_not_kept_by_caches(client: FlaskClient) -> None:
+    assert client.get("/sign-in").headers["Cache-Control"] == "no-store"
+    assert "no-store" not in client.get("/static/css/sulcus.css").headers["Cache-Control"]
+
+
+def test_pages_hold_no_inline_script_style_or_foreign_address(client: FlaskClient) -> None:
+    page = client.get("/sign-in").text
+    assert "<style" not in page
+    assert " style=" not in page
+    assert "http://" not in page.replace("http://localhost", "")
+    assert "https://" not in page
+    assert all("src=" in tag for tag in page.split("<script")[1:])
+
+
+def test_https_behind_a_proxy_is_believed_only_where_one_is_trusted(tmp_path: Path) -> None:
+    for trusted in (0, 1):
+        settings = make_settings(tmp_path, SULCUS_TRUSTED_PROXIES=str(trusted))
+        answer = (
+            create_app(settings)
+            .test_client()
+            .get("/healthz", headers={"X-Forwarded-Proto": "https"})
+        )
+        assert ("Strict-Transport-Security" in answer.headers) == bool(trusted)
+
+
+def test_no_form_is_taken_without_its_token(app: Flask, client: FlaskClient) -> None:
+    app.config["WTF_CSRF_ENABLED"] = True
+    addresses = list(post_rules(app))
+    assert len(addresses) >= 10
+    for address in addresses:
+        answer = client.post(address, data={})
+        assert answer.status_code == 400, address
+        assert "out of date" in answer.text
+
+
+def test_a_form_is_taken_with_its_token(
+    app: Flask, client: FlaskClient, make_user: Callable[..., Account]
+) -> None:
+    account = make_user()
+    app.config["WTF_CSRF_ENABLED"] = True
+    page = client.get("/sign-in").text
+    token = page.partition('name="csrf_token"')[2].partition('value="')[2].partition('"')[0]
+    values = {"email": account.email, "password": account.password, "csrf_token": token}
+    assert client.post("/sign-in", data=values).status_code == 302
+
+
+def test_the_session_cookie_is_out_of_reach_for_scripts(
+    app: Flask, client: FlaskClient, make_user: Callable[..., Account]
+) -> None:
+    account = make_user()
+    values = {"email": account.email, "password": account.password, "remember": "y"}
+    cookies = client.post("/sign-in", data=values).headers.getlist("Set-Cookie")
+    assert {cookie.partition("=")[0] for cookie in cookies} == {"sulcus", "remember_token"}
+    for cookie in cookies:
+        assert "HttpOnly" in cookie
+        assert "SameSite=Lax" in cookie
+
+
+def test_cookies_of_a_portal_behind_https_are_secure(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, SULCUS_PUBLIC_URL="https://sulcus.example.org")
+    config = create_app(settings).config
+    assert config["SESSION_COOKIE_SECURE"]
+    assert config["REMEMBER_COOKIE_SECURE"]
+
+
+def test_an_error_page_says_nothing_about_the_inside(client: FlaskClient) -> None:
+    answer = client.get("/nowhere")
+    assert answer.status_code == 404
+    assert "There is nothing at this address" in answer.text
+    assert "Traceback" not in answer.text
+
+
+def test_errors_are_problems_for_those_who_ask_for_json(client: FlaskClient) -> None:
+    answer = client.get("/nowhere", headers={"Accept": "application/json"})
+    assert answer.content_type == "application/problem+json"
+    problem = answer.get_json(force=True)
+    assert (problem["status"], problem["title"]) == (404, "Not Found")

@@ -1,0 +1,29 @@
+"""Blobs are written once, found by their content, and never half."""
+
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from webapp.storage import BlobStore, MissingBlob
+
+
+def test_content_is_found_by_its_hash(tmp_path: Path) -> None:
+    key = BlobStore(tmp_path).put(b"slice")
+    assert key == sha256(b"slice").hexdigest()
+    assert BlobStore(tmp_path).get(key) == b"slice"
+
+
+def test_writing_the_same_at_once_keeps_one_file_and_no_leftovers(tmp_path: Path) -> None:
+    blobs = BlobStore(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: blobs.put(b"same" * 1000), range(32)))
+    assert len(keys) == 1
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
+
+
+@pytest.mark.parametrize("key", ["0" * 64, "../../etc/passwd", "A" * 64, "", "0" * 63])
+def test_what_was_never_kept_is_missing(tmp_path: Path, key: str) -> None:
+    with pytest.raises(MissingBlob):
+        BlobStore(tmp_path).get(key)

@@ -1,0 +1,17 @@
+"""Organisations, users, invitations and API tokens."""
+
+import email_validator
+from flask import Flask
+
+
+def init_app(app: Flask) -> None:
+    """Add the pages and the command line."""
+    # Bound here: the views need webapp.access, which needs this package's models.
+    from webapp.accounts.commands import tokens, users
+    from webapp.accounts.views import blueprint
+
+    # Addresses are names to sign in with, and a hospital's own network may end in .local.
+    email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
+    app.register_blueprint(blueprint)
+    app.cli.add_command(users)
+    app.cli.add_command(tokens)

@@ -1,0 +1,48 @@
+"""What addresses, names and languages have to look like before they are kept."""
+
+from email_validator import EmailNotValidError, validate_email
+from flask_babel import gettext as _
+
+from webapp.errors import InvalidInput
+from webapp.languages import LANGUAGES
+
+
+def checked_email(email: str) -> str:
+    """The address in the one form that is kept; raises :class:`InvalidInput`."""
+    address = address_or_none(email)
+    if address is None:
+        message = _("This is not an e-mail address.")
+        raise InvalidInput(message, fields={"email": message})
+    return address
+
+
+def address_or_none(email: str) -> str | None:
+    """The address in the one form that is kept, or None where it is none."""
+    try:
+        found = validate_email(
+            email.strip(), check_deliverability=False, globally_deliverable=False
+        )
+    except EmailNotValidError:
+        return None
+    return found.normalized.lower()
+
+
+def checked_name(name: str, *, field: str = "name", longest: int = 120) -> str:
+    """The name without surplus blanks and control characters; raises :class:`InvalidInput`."""
+    checked = " ".join("".join(sign if sign.isprintable() else " " for sign in name).split())
+    message = None
+    if not checked:
+        message = _("This must not be empty.")
+    elif len(checked) > longest:
+        message = _("This may have at most %(n)d characters.", n=longest)
+    if message:
+        raise InvalidInput(message, fields={field: message})
+    return checked
+
+
+def checked_language(locale: str) -> str:
+    """``locale`` itself; raises :class:`InvalidInput` where the portal does not speak it."""
+    if locale not in LANGUAGES:
+        message = _("The portal does not speak this language.")
+        raise InvalidInput(message, fields={"locale": message})
+    return locale

@@ -1,0 +1,101 @@
+"""The forms of the account pages. What a value must look like is checked by the operations."""
+
+from flask_babel import lazy_gettext as _l
+from flask_wtf import FlaskForm
+from wtforms import BooleanField, EmailField, PasswordField, SelectField, StringField
+from wtforms.fields.choices import SelectChoice
+from wtforms.validators import DataRequired, EqualTo, InputRequired, Length
+
+from webapp.accounts.models import Role
+from webapp.wording import ROLES
+
+_MISSING = _l("Please fill this in.")
+_given = DataRequired(_MISSING)
+_chosen = InputRequired(_MISSING)
+_ROLES = [SelectChoice(role, ROLES[role.value]) for role in Role]
+
+
+def _email_field() -> EmailField:
+    return EmailField(_l("E-mail address"), [_given, Length(max=254)])
+
+
+def _name_field() -> StringField:
+    return StringField(_l("Name"), [_given, Length(max=120)])
+
+
+def _password_field() -> PasswordField:
+    return PasswordField(_l("Password"), [_chosen])
+
+
+def _repeated_field() -> PasswordField:
+    return PasswordField(
+        _l("Password, once more"),
+        [_chosen, EqualTo("password", _l("The two passwords are not the same."))],
+    )
+
+
+def _role_field() -> SelectField:
+    return SelectField(_l("Role"), choices=_ROLES, coerce=Role, default=Role.CLINICIAN)
+
+
+class FirstRunForm(FlaskForm):
+    """The first organisation and its administrator."""
+
+    organisation = StringField(_l("Organisation"), [_given, Length(max=120)])
+    name = _name_field()
+    email = _email_field()
+    password = _password_field()
+    password_again = _repeated_field()
+
+
+class SignInForm(FlaskForm):
+    """Address and password."""
+
+    email = _email_field()
+    password = _password_field()
+    remember = BooleanField(_l("Keep me signed in on this device"))
+
+
+class AcceptInvitationForm(FlaskForm):
+    """What an invited person chooses."""
+
+    name = _name_field()
+    password = _password_field()
+    password_again = _repeated_field()
+
+
+class PasswordForm(FlaskForm):
+    """The old password and the new one twice."""
+
+    current = PasswordField(_l("Current password"), [_chosen])
+    password = PasswordField(_l("New password"), [_chosen])
+    password_again = _repeated_field()
+
+
+class TokenForm(FlaskForm):
+    """What a new token of the API is for."""
+
+    name = StringField(_l("Name"), [_given, Length(max=80)])
+
+
+class InviteForm(FlaskForm):
+    """Whom to invite."""
+
+    email = _email_field()
+    role = _role_field()
+
+
+class UserForm(FlaskForm):
+    """A user that the administrator adds directly."""
+
+    email = _email_field()
+    name = _name_field()
+    role = _role_field()
+    password = _password_field()
+
+
+class ChangeUserForm(FlaskForm):
+    """A user's role, and whether the account is open."""
+
+    role = _role_field()
+    is_active = BooleanField(_l("May sign in"))

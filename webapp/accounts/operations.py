@@ -1,0 +1,379 @@
+"""What can be done with accounts: one function a verb, one transaction and audit entry each."""
+
+import secrets
+import uuid
+from datetime import timedelta
+
+from flask_babel import gettext as _
+from sqlalchemy import ColumnElement, false, select, text, update
+from sqlalchemy.orm import joinedload
+
+from webapp import audit
+from webapp.accounts import passwords
+from webapp.accounts.checks import checked_email, checked_language, checked_name
+from webapp.accounts.models import ApiToken, Invitation, Organisation, Role, User
+from webapp.accounts.queries import (
+    find_invitation,
+    find_user_by_address,
+    no_account_yet,
+    token_hash,
+    user_by_address,
+)
+from webapp.database import db, now
+from webapp.errors import Conflict, InvalidInput, NotFound
+from webapp.tenancy import acting_for, unscoped
+
+DEFAULT_ORGANISATION = "Default"
+INVITATION_LASTS = timedelta(days=7)
+TOKEN_PREFIX = "sulcus_"  # noqa: S105 - what tokens start with, not one
+# One write a minute instead of one a request.
+_LAST_USED_EVERY = timedelta(minutes=1)
+
+
+def create_first_account(*, organisation: str, name: str, email: str, password: str) -> User:
+    """Make the first organisation and its administrator.
+
+    Raises:
+        NotFound: there is an account already.
+        InvalidInput: a value cannot be taken.
+    """
+    organisation = checked_name(organisation, field="organisation")
+    name, email = checked_name(name), checked_email(email)
+    passwords.check_rules(password, email=email, name=name)
+    password_hash = passwords.hash_password(password)
+    with unscoped():
+        _let_others_wait()
+        if not no_account_yet():
+            db.session.rollback()
+            raise NotFound(_("There is an account already. Please sign in."))
+        user = User(
+            organisation=_organisation(organisation),
+            name=name,
+            email=email,
+            role=Role.ADMIN,
+            password_hash=password_hash,
+        )
+        _add_user("create_first_account", user, actor=user)
+        db.session.commit()
+    return user
+
+
+def create_user(
+    *,
+    email: str,
+    password: str,
+    role: Role,
+    name: str = "",
+    organisation: str | None = None,
+    actor: User | None = None,
+) -> User:
+    """Make an account.
+
+    Args:
+        name: by default the part of ``email`` before the @.
+        organisation: the name of one, made if it is new; by default the actor's, and without an
+            actor :data:`DEFAULT_ORGANISATION`.
+        actor: the administrator; None from the command line.
+
+    Raises:
+        InvalidInput: a value cannot be taken.
+        Conflict: there is an account with this address.
+    """
+    email = checked_email(email)
+    name = checked_name(name or email.partition("@")[0])
+    passwords.check_rules(password, email=email, name=name)
+    if organisation is not None:
+        organisation = checked_name(organisation, field="organisation")
+    password_hash = passwords.hash_password(password)
+    with unscoped():
+        _let_others_wait()
+        _refuse_known_address(email)
+        if actor is not None and organisation is None:
+            owner = actor.organisation
+        else:
+            owner = _organisation(organisation or DEFAULT_ORGANISATION)
+        user = User(
+            organisation=owner, name=name, email=email, role=role, password_hash=password_hash
+        )
+        _add_user("create_user", user, actor=actor)
+        db.session.commit()
+    return user
+
+
+def sign_in(*, email: str, password: str) -> User:
+    """Check address and password; the caller then opens the session.
+
+    Raises:
+        InvalidInput: they do not fit, or the account is closed; the sentence does not say which.
+    """
+    user = user_by_address(email)
+    fits = passwords.matches(password, user.password_hash if user else None)
+    if user is None:
+        raise _wrong_sign_in()
+    with acting_for(user.organisation_id):
+        if not (fits and user.is_active):
+            why = "closed account" if fits else "wrong password"
+            audit.record("refuse_sign_in", subject=user, reason=why)
+            db.session.commit()
+            raise _wrong_sign_in()
+        if passwords.is_outdated(user.password_hash):
+            user.password_hash = passwords.hash_password(password)
+        user.last_seen_at = now()
+        audit.record("sign_in", subject=user, actor_id=user.id)
+        db.session.commit()
+    return user
+
+
+def record_sign_out(*, user: User) -> None:
+    """Note in the audit trail that the user left."""
+    audit.record("sign_out", subject=user, actor_id=user.id)
+    db.session.commit()
+
+
+def change_password(*, user: User, current: str, new: str) -> None:
+    """Set a new password and sign the user out everywhere; the caller opens a new session.
+
+    Raises:
+        InvalidInput: ``current`` is wrong, or ``new`` breaks a rule.
+    """
+    if not passwords.matches(current, user.password_hash):
+        message = _("The current password is wrong.")
+        raise InvalidInput(message, fields={"current": message})
+    _replace_password(user, new)
+    audit.record("change_password", subject=user, actor_id=user.id)
+    db.session.commit()
+
+
+def set_password(*, email: str, password: str) -> User:
+    """Set a user's password from the command line and sign the user out everywhere.
+
+    Raises:
+        NotFound: there is no such user.
+        InvalidInput: the password breaks a rule.
+    """
+    user = find_user_by_address(email)
+    with acting_for(user.organisation_id):
+        _replace_password(user, password)
+        audit.record("set_password", subject=user)
+        db.session.commit()
+    return user
+
+
+def choose_language(*, user: User, locale: str) -> None:
+    """Keep the language that the user's pages speak.
+
+    Raises:
+        InvalidInput: it is none of :data:`webapp.languages.LANGUAGES`.
+    """
+    user.locale = checked_language(locale)
+    audit.record("choose_language", subject=user, actor_id=user.id, locale=locale)
+    db.session.commit()
+
+
+def invite(*, actor: User, email: str, role: Role) -> tuple[Invitation, str]:
+    """Invite a person into the actor's organisation; an earlier invitation of theirs ends.
+
+    Returns:
+        The invitation and its token, of which only the hash is kept.
+
+    Raises:
+        InvalidInput: the address cannot be taken.
+        Conflict: there is an account with this address.
+    """
+    email = checked_email(email)
+    with unscoped():
+        _refuse_known_address(email)
+    token = secrets.token_urlsafe(32)
+    invitation = Invitation(
+        email=email,
+        role=role,
+        token_hash=token_hash(token),
+        invited_by_id=actor.id,
+        expires_at=now() + INVITATION_LASTS,
+    )
+    with acting_for(actor.organisation_id):
+        _revoke_open_invitations(Invitation.email == email)
+        db.session.add(invitation)
+        audit.record("invite", subject=invitation, actor_id=actor.id, role=role.value)
+        db.session.commit()
+    return invitation, token
+
+
+def accept_invitation(*, token: str, name: str, password: str) -> User:
+    """Make the account that the invitation is for; it works once.
+
+    Raises:
+        NotFound: there is no such invitation, or it was used, revoked or is over.
+        InvalidInput: a value cannot be taken.
+        Conflict: there is an account with this address.
+    """
+    email = find_invitation(token).email
+    name = checked_name(name)
+    passwords.check_rules(password, email=email, name=name)
+    password_hash = passwords.hash_password(password)
+    with unscoped():
+        _let_others_wait()
+        invitation = find_invitation(token)  # again: somebody may have been faster
+        _refuse_known_address(email)
+        user = User(
+            organisation_id=invitation.organisation_id,
+            name=name,
+            email=email,
+            role=invitation.role,
+            password_hash=password_hash,
+        )
+        invitation.accepted_at = now()
+        _add_user("accept_invitation", user, actor=user)
+        db.session.commit()
+    return user
+
+
+def revoke_invitation(*, actor: User, invitation_id: uuid.UUID) -> None:
+    """End an invitation; raises :class:`NotFound` where there is none that is still open."""
+    invitation = db.session.scalar(select(Invitation).where(Invitation.id == invitation_id))
+    if invitation is None or not invitation.is_open:
+        raise NotFound(_("There is no such invitation, or it is over."))
+    invitation.revoked_at = now()
+    audit.record("revoke_invitation", subject=invitation, actor_id=actor.id)
+    db.session.commit()
+
+
+def change_user(*, actor: User, user_id: uuid.UUID, role: Role, is_active: bool) -> User:
+    """Set a user's role, and whether the account is open.
+
+    Whoever is closed out is signed out everywhere, and their API tokens stop working. Invitations
+    of somebody who is no longer an administrator end.
+
+    Raises:
+        NotFound: there is no such user.
+        Conflict: the organisation would be left without an administrator.
+    """
+    _let_others_wait()
+    fresh = select(User).where(User.id == user_id).execution_options(populate_existing=True)
+    user: User | None = db.session.scalar(fresh)
+    if user is None:
+        db.session.rollback()
+        raise NotFound(_("There is no such user."))
+    if not (is_active and role is Role.ADMIN):
+        _refuse_last_administrator(user)
+        _revoke_open_invitations(Invitation.invited_by_id == user.id)
+    if user.is_active and not is_active:
+        user.session_key = secrets.token_hex(16)
+    user.role, user.is_active = role, is_active
+    audit.record(
+        "change_user", subject=user, actor_id=actor.id, role=role.value, is_active=is_active
+    )
+    db.session.commit()
+    return user
+
+
+def create_token(*, user: User, name: str) -> tuple[ApiToken, str]:
+    """Make a bearer token for the API.
+
+    Returns:
+        The row and the token itself, of which only the hash is kept.
+
+    Raises:
+        InvalidInput: the name is missing or too long.
+    """
+    name = checked_name(name, longest=80)
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    row = ApiToken(user_id=user.id, name=name, token_hash=token_hash(token))
+    with acting_for(user.organisation_id):
+        db.session.add(row)
+        audit.record("create_token", subject=row, actor_id=user.id)
+        db.session.commit()
+    return row, token
+
+
+def revoke_token(*, user: User, token_id: uuid.UUID) -> None:
+    """End one of the user's own tokens; raises :class:`NotFound` where there is no such one."""
+    row = db.session.scalar(
+        select(ApiToken).where(ApiToken.id == token_id, ApiToken.user_id == user.id)
+    )
+    if row is None or row.revoked_at is not None:
+        raise NotFound(_("There is no such token."))
+    row.revoked_at = now()
+    audit.record("revoke_token", subject=row, actor_id=user.id)
+    db.session.commit()
+
+
+def user_of_token(token: str) -> User | None:
+    """The active user that a bearer token belongs to, or None."""
+    moment = now()
+    with unscoped():
+        row = db.session.scalar(
+            select(ApiToken)
+            .where(ApiToken.token_hash == token_hash(token), ApiToken.revoked_at.is_(None))
+            .options(joinedload(ApiToken.user))
+        )
+        if row is None or not row.user.is_active:
+            return None
+        user = row.user
+        if row.last_used_at is None or row.last_used_at < moment - _LAST_USED_EVERY:
+            row.last_used_at = moment
+            db.session.commit()
+    return user
+
+
+def _let_others_wait() -> None:
+    """Let one transaction at a time past here, until it ends.
+
+    For the rules that look at several rows: one first account, one account an address, one
+    administrator left, one use of an invitation.
+    """
+    if db.session.get_bind().dialect.name == "postgresql":
+        db.session.execute(text('LOCK TABLE "user" IN SHARE ROW EXCLUSIVE MODE'))
+    else:
+        # SQLite has one writer at a time; a write that changes nothing makes this one it.
+        db.session.execute(update(Organisation).where(false()).values(name=Organisation.name))
+
+
+def _organisation(name: str) -> Organisation:
+    known = db.session.scalar(select(Organisation).where(Organisation.name == name))
+    return known or Organisation(name=name)
+
+
+def _add_user(action: str, user: User, *, actor: User | None) -> None:
+    db.session.add(user)
+    db.session.flush()
+    audit.record(
+        action,
+        subject=user,
+        actor_id=actor.id if actor else None,
+        organisation_id=user.organisation_id,
+        role=user.role.value,
+    )
+
+
+def _refuse_known_address(email: str) -> None:
+    if db.session.scalar(select(User.id).where(User.email == email)) is not None:
+        db.session.rollback()
+        message = _("There is an account with this e-mail address already.")
+        raise Conflict(message, fields={"email": message})
+
+
+def _refuse_last_administrator(user: User) -> None:
+    other = select(User.id).where(User.id != user.id, User.role == Role.ADMIN, User.is_active)
+    if db.session.scalar(other.limit(1)) is None:
+        db.session.rollback()
+        raise Conflict(_("The organisation needs at least one active administrator."))
+
+
+def _revoke_open_invitations(which: ColumnElement[bool]) -> None:
+    db.session.execute(
+        update(Invitation)
+        .where(which, Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None))
+        .values(revoked_at=now())
+        .execution_options(synchronize_session="fetch")
+    )
+
+
+def _replace_password(user: User, new: str) -> None:
+    passwords.check_rules(new, email=user.email, name=user.name)
+    user.password_hash = passwords.hash_password(new)
+    user.session_key = secrets.token_hex(16)
+
+
+def _wrong_sign_in() -> InvalidInput:
+    return InvalidInput(_("E-mail address or password is wrong."))

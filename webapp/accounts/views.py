@@ -1,0 +1,330 @@
+"""Pages for signing in, for one's own account, and for an organisation's users."""
+
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    current_app,
+    flash,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
+from flask_login import COOKIE_NAME, current_user, login_user, logout_user
+from flask_wtf import FlaskForm
+
+from config import Settings
+from webapp import access
+from webapp.accounts import operations, queries
+from webapp.accounts.checks import checked_language
+from webapp.accounts.forms import (
+    AcceptInvitationForm,
+    ChangeUserForm,
+    FirstRunForm,
+    InviteForm,
+    PasswordForm,
+    SignInForm,
+    TokenForm,
+    UserForm,
+)
+from webapp.accounts.models import Role, User
+from webapp.errors import Conflict, InvalidInput
+from webapp.extensions import limiter
+
+blueprint = Blueprint("accounts", __name__)
+
+_ATTEMPTS = "10/minute;100/hour"
+
+
+def _failed(response: Response) -> bool:
+    """Only failures count against a limit: a ward may share one address."""
+    return response.status_code == 422
+
+
+def _submitted_address() -> str:
+    return "e-mail " + request.form.get("email", "").strip().lower()[:254]
+
+
+@blueprint.route("/first-run", methods=["GET", "POST"])
+@access.public
+@limiter.limit(_ATTEMPTS, methods=["POST"], deduct_when=_failed)
+def first_run() -> ResponseReturnValue:
+    """Make the first account; there is no such page once there is one."""
+    if not queries.no_account_yet():
+        abort(404)
+    form = FirstRunForm()
+    with _errors_shown_in(form):
+        if form.validate_on_submit():
+            user = operations.create_first_account(
+                organisation=form.organisation.data,
+                name=form.name.data,
+                email=form.email.data,
+                password=form.password.data,
+            )
+            return _open_session(user)
+    return render_template("accounts/first_run.html", form=form), _status(form)
+
+
+@blueprint.route("/sign-in", methods=["GET", "POST"])
+@access.public
+@limiter.limit(_ATTEMPTS, methods=["POST"], deduct_when=_failed)
+@limiter.limit(_ATTEMPTS, methods=["POST"], deduct_when=_failed, key_func=_submitted_address)
+def sign_in() -> ResponseReturnValue:
+    """Sign in, then go to where the visitor wanted to."""
+    target = _local_address(request.args.get("next"))
+    if current_user.is_authenticated:
+        return redirect(target)
+    form = SignInForm()
+    with _errors_shown_in(form):
+        if form.validate_on_submit():
+            user = operations.sign_in(email=form.email.data, password=form.password.data)
+            return _open_session(user, remember=form.remember.data, target=target)
+    page = render_template(
+        "accounts/sign_in.html", form=form, no_account_yet=queries.no_account_yet()
+    )
+    return page, _status(form)
+
+
+@blueprint.post("/sign-out")
+def sign_out() -> ResponseReturnValue:
+    """End the session on this device."""
+    operations.record_sign_out(user=access.actor())
+    _forget_session()
+    logout_user()
+    return redirect(url_for("accounts.sign_in"))
+
+
+@blueprint.route("/invitations/<token>", methods=["GET", "POST"])
+@access.public
+@limiter.limit(_ATTEMPTS, methods=["POST"], deduct_when=_failed)
+def accept_invitation(token: str) -> ResponseReturnValue:
+    """Make the account that an invitation is for."""
+    form = AcceptInvitationForm()
+    with _errors_shown_in(form):
+        if form.validate_on_submit():
+            user = operations.accept_invitation(
+                token=token, name=form.name.data, password=form.password.data
+            )
+            return _open_session(user)
+    invitation = queries.find_invitation(token)
+    page = render_template("accounts/accept_invitation.html", form=form, invitation=invitation)
+    return page, _status(form)
+
+
+@blueprint.post("/language")
+@access.public
+def choose_language() -> ResponseReturnValue:
+    """Keep the language, with the user or, for a visitor, with the session."""
+    locale = checked_language(request.form.get("locale", ""))
+    if current_user.is_authenticated:
+        operations.choose_language(user=access.actor(), locale=locale)
+    else:
+        session["locale"] = locale
+    return redirect(_local_address(request.form.get("next")))
+
+
+@blueprint.get("/account")
+def account() -> ResponseReturnValue:
+    """One's own password and tokens."""
+    return _account_page()
+
+
+@blueprint.post("/account/password")
+@limiter.limit(_ATTEMPTS, deduct_when=_failed)
+def change_password() -> ResponseReturnValue:
+    """Change the password; all other devices are signed out."""
+    user, form = access.actor(), PasswordForm()
+    with _errors_shown_in(form):
+        if form.validate_on_submit():
+            operations.change_password(user=user, current=form.current.data, new=form.password.data)
+            remembered = current_app.config.get("REMEMBER_COOKIE_NAME", COOKIE_NAME)
+            answer = _open_session(
+                user, remember=remembered in request.cookies, target=url_for("accounts.account")
+            )
+            flash(_("Your password has been changed."), "success")
+            return answer
+    return _account_page(password_form=form)
+
+
+@blueprint.post("/account/tokens")
+def create_token() -> ResponseReturnValue:
+    """Make a token and show it this once."""
+    form, new_token = TokenForm(), None
+    with _errors_shown_in(form):
+        if form.validate_on_submit():
+            _row, new_token = operations.create_token(user=access.actor(), name=form.name.data)
+            form = TokenForm(formdata=None)
+    return _account_page(token_form=form, new_token=new_token)
+
+
+@blueprint.post("/account/tokens/<uuid:token_id>/revoke")
+def revoke_token(token_id: uuid.UUID) -> ResponseReturnValue:
+    """End one of one's own tokens."""
+    operations.revoke_token(user=access.actor(), token_id=token_id)
+    flash(_("The token no longer works."), "success")
+    return redirect(url_for("accounts.account"))
+
+
+@blueprint.get("/admin/users")
+@access.requires(Role.ADMIN)
+def users() -> ResponseReturnValue:
+    """The organisation's users and open invitations."""
+    return _users_page()
+
+
+@blueprint.post("/admin/users")
+@access.requires(Role.ADMIN)
+def add_user() -> ResponseReturnValue:
+    """Add a user directly."""
+    form = UserForm()
+    with _errors_shown_in(form):
+        if form.validate_on_submit():
+            user = operations.create_user(
+                actor=access.actor(),
+                email=form.email.data,
+                name=form.name.data,
+                role=form.role.data,
+                password=form.password.data,
+            )
+            flash(_("%(name)s can sign in now.", name=user.name), "success")
+            return redirect(url_for("accounts.users"))
+    return _users_page(user_form=form)
+
+
+@blueprint.post("/admin/invitations")
+@access.requires(Role.ADMIN)
+@limiter.limit("100/hour")
+def invite() -> ResponseReturnValue:
+    """Make an invitation and show its link this once."""
+    form, url = InviteForm(), None
+    with _errors_shown_in(form):
+        if form.validate_on_submit():
+            _row, token = operations.invite(
+                actor=access.actor(), email=form.email.data, role=form.role.data
+            )
+            form, url = InviteForm(formdata=None), _invitation_url(token)
+    return _users_page(invite_form=form, invitation_url=url)
+
+
+@blueprint.post("/admin/invitations/<uuid:invitation_id>/revoke")
+@access.requires(Role.ADMIN)
+def revoke_invitation(invitation_id: uuid.UUID) -> ResponseReturnValue:
+    """End an invitation."""
+    operations.revoke_invitation(actor=access.actor(), invitation_id=invitation_id)
+    flash(_("The invitation no longer works."), "success")
+    return redirect(url_for("accounts.users"))
+
+
+@blueprint.post("/admin/users/<uuid:user_id>")
+@access.requires(Role.ADMIN)
+def change_user(user_id: uuid.UUID) -> ResponseReturnValue:
+    """Set a user's role, and whether the account is open."""
+    actor, form = access.actor(), ChangeUserForm()
+    if not form.validate():
+        raise InvalidInput(_("There is no such role."))
+    try:
+        user = operations.change_user(
+            actor=actor, user_id=user_id, role=form.role.data, is_active=form.is_active.data
+        )
+    except Conflict as error:
+        flash(error.message, "error")
+        page, _status_of_forms = _users_page()
+        return page, error.status
+    flash(_("The changes to %(name)s are saved.", name=user.name), "success")
+    # Who gave up the role may not see the page of users any more.
+    return redirect(url_for("accounts.users" if actor.may(Role.ADMIN) else "studies.worklist"))
+
+
+def _account_page(
+    *,
+    password_form: PasswordForm | None = None,
+    token_form: TokenForm | None = None,
+    new_token: str | None = None,
+) -> tuple[str, int]:
+    password_form = password_form or PasswordForm(formdata=None)
+    token_form = token_form or TokenForm(formdata=None)
+    page = render_template(
+        "accounts/account.html",
+        password_form=password_form,
+        token_form=token_form,
+        tokens=queries.list_tokens(access.actor()),
+        new_token=new_token,
+    )
+    return page, _status(password_form, token_form)
+
+
+def _users_page(
+    *,
+    invite_form: InviteForm | None = None,
+    user_form: UserForm | None = None,
+    invitation_url: str | None = None,
+) -> tuple[str, int]:
+    invite_form = invite_form or InviteForm(formdata=None)
+    user_form = user_form or UserForm(formdata=None)
+    page = render_template(
+        "accounts/users.html",
+        users=queries.list_users(),
+        invitations=queries.list_invitations(),
+        invite_form=invite_form,
+        user_form=user_form,
+        invitation_url=invitation_url,
+    )
+    return page, _status(invite_form, user_form)
+
+
+@contextmanager
+def _errors_shown_in(form: FlaskForm) -> Iterator[None]:
+    """Put what an operation refuses beside the fields, so that the page can be shown again."""
+    try:
+        yield
+    except (InvalidInput, Conflict) as error:
+        beside = {name: text for name, text in error.fields.items() if name in form}
+        for name, text in beside.items():
+            form[name].errors = [*form[name].errors, text]
+        if not beside:
+            form.form_errors.append(error.message)
+
+
+def _status(*forms: FlaskForm) -> int:
+    return 422 if any(form.errors for form in forms) else 200
+
+
+def _open_session(
+    user: User, *, remember: bool = False, target: str | None = None
+) -> ResponseReturnValue:
+    # Nothing of the session before, which somebody else may have prepared, stays.
+    _forget_session()
+    login_user(user, remember=remember)
+    return redirect(target or url_for("studies.worklist"))
+
+
+def _forget_session() -> None:
+    """Empty the session but for the visitor's language."""
+    locale = session.get("locale")
+    session.clear()
+    if locale:
+        session["locale"] = locale
+
+
+def _local_address(wanted: str | None) -> str:
+    """``wanted`` where it is a path of this site, else the worklist.
+
+    Browsers read a backslash as a slash and skip tabs and line ends, hence the strictness.
+    """
+    local = wanted is not None and re.fullmatch(r"/(?![/\\])[^\\]*", wanted)
+    return wanted if wanted and local and wanted.isprintable() else url_for("studies.worklist")
+
+
+def _invitation_url(token: str) -> str:
+    settings: Settings = current_app.extensions["settings"]
+    path = url_for("accounts.accept_invitation", token=token)
+    return (settings.public_url or request.host_url.rstrip("/")) + path
