@@ -1,0 +1,131 @@
+"""Rows as the API shows them."""
+
+from dataclasses import asdict
+from typing import Any
+
+from flask import url_for
+from flask_babel import gettext as _
+
+from webapp.review.export import AnswerLine
+from webapp.review.models import Feedback
+from webapp.studies.models import Image, Prediction, Study
+from webapp.studies.queries import StudyRow, StudyView
+from webapp.wording import REASONS, word
+
+Json = dict[str, Any]
+
+
+def notice() -> str:
+    """What every answer with a result says."""
+    return str(_("Research software. Not a certified medical device; not for diagnosis."))
+
+
+def accepted(study: Study) -> Json:
+    """A study that was taken in."""
+    return {"id": study.id, "status": study.status, "links": _links(study)}
+
+
+def summary(row: StudyRow) -> Json:
+    """A study in a list."""
+    progress = {"done": row.images_done, "total": row.image_count}
+    return _facts(row.study) | {"progress": progress, "result": _result(row.study)}
+
+
+def full(view: StudyView) -> Json:
+    """A study with its images and results."""
+    study, job = view.study, view.job
+    result = _result(study)
+    if result is not None:
+        result["key_images"] = [view.key.id] if view.key else []
+    return _facts(study) | {
+        "progress": {"done": job.images_done if job else 0, "total": len(view.images)},
+        "images": [_image(image) for image in view.images],
+        "result": result,
+        "notice": notice(),
+    }
+
+
+def answer(feedback: Feedback) -> Json:
+    """One answer of a reader."""
+    return asdict(AnswerLine.of(feedback)) | {
+        "id": feedback.id,
+        "links": _image_links(feedback.image, feedback.prediction),
+    }
+
+
+def page(items: list[Json], next_cursor: str | None, *, endpoint: str, query: Json) -> Json:
+    """One page of a list, with the links to itself and to the next."""
+    kept = {name: value for name, value in query.items() if value}
+    onward = url_for(endpoint, **{**kept, "cursor": next_cursor}) if next_cursor else None
+    return {
+        "items": items,
+        "next_cursor": next_cursor,
+        "links": {"self": url_for(endpoint, **kept), "next": onward},
+        "notice": notice(),
+    }
+
+
+def _facts(study: Study) -> Json:
+    return accepted(study) | {
+        "reason": _sentence(study.reason),
+        "created_at": study.created_at,
+        "finished_at": study.finished_at,
+        "patient_code": study.patient.code,
+        "description": study.description,
+        "priority": study.priority,
+    }
+
+
+def _result(study: Study) -> Json | None:
+    if study.label is None:
+        return None
+    return {
+        "label": study.label,
+        "probabilities": study.probabilities,
+        "prediction_set": study.prediction_set,
+        "in_distribution": study.in_distribution,
+    }
+
+
+def _image(image: Image) -> Json:
+    prediction = image.prediction
+    return {
+        "id": image.id,
+        "position": image.position,
+        "width": image.width,
+        "height": image.height,
+        "problem": _sentence(image.problem),
+        "prediction": _prediction(prediction) if prediction else None,
+        "links": _image_links(image, prediction),
+    }
+
+
+def _prediction(prediction: Prediction) -> Json:
+    model = prediction.model_version
+    return {
+        "label": prediction.label,
+        "probabilities": prediction.probabilities,
+        "prediction_set": prediction.prediction_set,
+        "in_distribution": prediction.in_distribution,
+        "ood_score": prediction.ood_score,
+        "model": {"name": model.name, "sha256": model.sha256},
+    }
+
+
+def _links(study: Study) -> Json:
+    return {
+        "self": url_for("api.get_study", study_id=study.id),
+        "page": url_for("studies.show", study_id=study.id),
+    }
+
+
+def _image_links(image: Image, prediction: Prediction | None) -> Json:
+    heated = prediction is not None and prediction.heatmap_key is not None
+    return {
+        "pixels": url_for("api.get_pixels", image_id=image.id),
+        "heatmap": url_for("api.get_heatmap", image_id=image.id) if heated else None,
+    }
+
+
+def _sentence(reason: str | None) -> str | None:
+    return str(word(REASONS, reason)) if reason else None

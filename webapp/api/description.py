@@ -1,0 +1,113 @@
+"""How flask-smorest is bound: the portal's own errors, arguments and OpenAPI description."""
+
+from collections.abc import Iterator
+from json import JSONDecodeError
+from typing import Any, NoReturn
+
+import flask_smorest
+import marshmallow as ma
+from flask import Flask, Request, Response
+from flask_babel import gettext as _
+from webargs.flaskparser import FlaskParser
+from webargs.multidictproxy import MultiDictProxy
+from werkzeug.datastructures import FileStorage, MultiDict
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+
+from webapp.access import public
+from webapp.api.schemas import ProblemSchema
+from webapp.errors import InvalidInput
+
+_PROBLEM = "application/problem+json"
+_DESCRIPTION = (
+    "Brain-MRI slices in, findings with their doubt out. "
+    "Research software. Not a certified medical device; not for diagnosis."
+)
+
+
+class PortalParser(FlaskParser):
+    """Arguments that cannot be taken become the portal's own errors, and so problem documents."""
+
+    def load_json(self, req: Request, schema: ma.Schema) -> Any:
+        """Read a JSON body; raises 400 for what is none and 415 for another type."""
+        if not req.is_json:
+            raise UnsupportedMediaType(_("Send JSON with the content type application/json."))
+        try:
+            return super().load_json(req, schema)
+        except RecursionError as error:
+            raise _malformed() from error
+
+    def load_form(self, req: Request, schema: ma.Schema) -> MultiDictProxy:
+        """Fields and files of a form together: one multipart body is one set of values."""
+        values: MultiDict[str, str | FileStorage] = MultiDict(req.form)
+        values.update(req.files)
+        return MultiDictProxy(values, schema)
+
+    def handle_error(
+        self, error: ma.ValidationError, *_args: object, **_options: object
+    ) -> NoReturn:
+        """Say which values are wrong."""
+        fields: dict[str, str] = {}
+        for messages in error.messages_dict.values():  # by location: json, query, …
+            fields |= _flattened(messages)
+        name, sentence = next(iter(fields.items()))
+        raise InvalidInput(f"{name}: {sentence}", fields=fields) from error
+
+    def _handle_invalid_json_error(
+        self, error: JSONDecodeError | UnicodeDecodeError, *_args: object, **_options: object
+    ) -> NoReturn:
+        raise _malformed() from error
+
+
+class PortalBlueprint(flask_smorest.Blueprint):
+    """A blueprint whose arguments are read by :class:`PortalParser`."""
+
+    ARGUMENTS_PARSER = PortalParser()
+
+
+class PortalApi(flask_smorest.Api):
+    """Bearer tokens for everything; errors stay with :mod:`webapp.errorpages`."""
+
+    ERROR_SCHEMA = ProblemSchema
+    DEFAULT_RESPONSE_CONTENT_TYPE = "application/json"
+
+    def __init__(self, app: Flask) -> None:
+        super().__init__(
+            app,
+            spec_kwargs={
+                "info": {"description": _DESCRIPTION},
+                "security": [{"bearer": []}],
+                "servers": [{"url": "/"}],
+            },
+        )
+        self.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
+
+    def _register_error_handlers(self) -> None:
+        """None: flask-smorest's handler would replace the portal's problem documents."""
+
+    def _register_responses(self) -> None:
+        """Describe errors as what they are, problem documents (RFC 9457)."""
+        usual = self.DEFAULT_RESPONSE_CONTENT_TYPE
+        self.DEFAULT_RESPONSE_CONTENT_TYPE = _PROBLEM
+        try:
+            super()._register_responses()
+        finally:
+            self.DEFAULT_RESPONSE_CONTENT_TYPE = usual
+
+    @public
+    def _openapi_json(self) -> Response:
+        """The description; it holds nothing secret, so anybody may read it."""
+        answer: Response = super()._openapi_json()
+        return answer
+
+
+def _malformed() -> BadRequest:
+    return BadRequest(_("The body is not well-formed JSON."))
+
+
+def _flattened(messages: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Nested messages as pairs of a dotted path and one sentence."""
+    if isinstance(messages, dict):
+        for name, inner in messages.items():
+            yield from _flattened(inner, f"{path}.{name}" if path else str(name))
+    else:
+        yield path or "_schema", " ".join(map(str, messages))

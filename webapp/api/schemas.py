@@ -1,0 +1,273 @@
+"""What the API takes and gives, for checking, for writing and for the description."""
+
+import marshmallow as ma
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext as _l
+from flask_smorest.fields import Upload
+from marshmallow import fields, validate
+from werkzeug.datastructures import FileStorage
+
+from ml.labels import LABELS
+from webapp.review.models import Confidence, Verdict
+from webapp.studies.models import Priority, Status
+from webapp.studies.operations import MAX_FILES
+
+MOST_ROWS = 100
+_LABEL = validate.OneOf([label.value for label in LABELS])
+_NO_NUL = validate.ContainsNoneOf("\0")
+
+
+class ReceivedFile(Upload):
+    """An uploaded file, and not a text field of the same name."""
+
+    def _deserialize(
+        self, value: object, _attr: str | None, _data: object, **_options: object
+    ) -> FileStorage:
+        if not isinstance(value, FileStorage):
+            raise ma.ValidationError(_("This must be a file."))
+        return value
+
+
+class ProblemSchema(ma.Schema):
+    """A problem document, RFC 9457."""
+
+    type = fields.String(metadata={"example": "about:blank"})
+    title = fields.String()
+    status = fields.Integer()
+    detail = fields.String(metadata={"description": "One sentence for a person."})
+    code = fields.String(metadata={"description": "A stable word for a program."})
+    errors = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        metadata={"description": "What is wrong, by the name of the field or file."},
+    )
+
+
+class SubmissionSchema(ma.Schema):
+    """A new study."""
+
+    files: fields.List[FileStorage] = fields.List(
+        ReceivedFile(),
+        required=True,
+        error_messages={"required": _l("Choose at least one image file.")},
+        metadata={"description": f"PNG or JPEG images, at most {MAX_FILES}."},
+    )
+    patient_code = fields.String(
+        load_default="", metadata={"description": "A pseudonym; made up where it is missing."}
+    )
+    description = fields.String(load_default="", metadata={"description": "No personal data."})
+    priority = fields.Enum(Priority, by_value=True, load_default=Priority.ROUTINE)
+
+
+class IdempotencySchema(ma.Schema):
+    """A key that makes it safe to send the same upload again."""
+
+    key = fields.String(
+        data_key="Idempotency-Key",
+        load_default=None,
+        validate=validate.Length(1, 200),
+        metadata={"description": "The same key with the same upload gives the same study."},
+    )
+
+
+class PageQuerySchema(ma.Schema):
+    """Which page of a list."""
+
+    limit = fields.Integer(load_default=25, validate=validate.Range(1, MOST_ROWS))
+    cursor = fields.String(
+        load_default=None, metadata={"description": "`next_cursor` of the page before."}
+    )
+
+
+class StudyQuerySchema(PageQuerySchema):
+    """Which studies."""
+
+    status = fields.Enum(Status, by_value=True, load_default=None)
+    label = fields.String(load_default=None, validate=_LABEL)
+    patient_code = fields.String(
+        load_default="", validate=_NO_NUL, metadata={"description": "The whole code."}
+    )
+
+
+class FeedbackQuerySchema(PageQuerySchema):
+    """Which answers, and as what."""
+
+    format = fields.String(
+        load_default="json",
+        validate=validate.OneOf(["json", "zip"]),
+        metadata={"description": "`zip` gives all answers with their images, to train with."},
+    )
+
+
+class AnswerSchema(ma.Schema):
+    """A reader's answer about one image."""
+
+    image_id = fields.UUID(
+        load_default=None, metadata={"description": "By default the study's key image."}
+    )
+    verdict = fields.Enum(Verdict, by_value=True, required=True)
+    label = fields.String(
+        load_default=None,
+        allow_none=True,
+        validate=_LABEL,
+        metadata={"description": "The right class; needed to disagree."},
+    )
+    region = fields.List(
+        fields.List(fields.Float(), validate=validate.Length(equal=2)),
+        load_default=None,
+        allow_none=True,
+        validate=validate.Length(3, 200),
+        metadata={"description": "Corners as [x, y], fractions of width and height."},
+    )
+    confidence = fields.Enum(Confidence, by_value=True, load_default=None, allow_none=True)
+    comment = fields.String(load_default="", validate=validate.Length(max=2000))
+
+
+class LinksSchema(ma.Schema):
+    """Where to go from here; paths on this server."""
+
+    self = fields.String()
+    page = fields.String(metadata={"description": "For people, with a browser."})
+
+
+class ListLinksSchema(ma.Schema):
+    """Where a list goes on."""
+
+    self = fields.String()
+    next = fields.String(allow_none=True)
+
+
+class ImageLinksSchema(ma.Schema):
+    """The pictures themselves."""
+
+    pixels = fields.String(metadata={"description": "The slice with all its bits, PNG."})
+    heatmap = fields.String(allow_none=True, metadata={"description": "An overlay, PNG."})
+
+
+class ModelSchema(ma.Schema):
+    """The model that gave an answer."""
+
+    name = fields.String()
+    sha256 = fields.String()
+
+
+class FindingSchema(ma.Schema):
+    """A class with its probabilities and the doubt about it."""
+
+    label = fields.String(validate=_LABEL)
+    probabilities = fields.Dict(
+        keys=fields.String(), values=fields.Float(), metadata={"description": "Sum to 1."}
+    )
+    prediction_set = fields.List(
+        fields.String(), metadata={"description": "Classes that cannot be ruled out."}
+    )
+    in_distribution = fields.Boolean(
+        metadata={"description": "False where the image is unlike what the model has learnt."}
+    )
+
+
+class PredictionSchema(FindingSchema):
+    """What the model says about one image."""
+
+    ood_score = fields.Float()
+    model = fields.Nested(ModelSchema)
+
+
+class ResultSchema(FindingSchema):
+    """What the model says about the whole study."""
+
+    key_images = fields.List(
+        fields.UUID(), metadata={"description": "Images that stand for the study."}
+    )
+
+
+class ImageSchema(ma.Schema):
+    """One slice."""
+
+    id = fields.UUID()
+    position = fields.Integer()
+    width = fields.Integer()
+    height = fields.Integer()
+    problem = fields.String(
+        allow_none=True, metadata={"description": "Why it could not be classified."}
+    )
+    prediction = fields.Nested(PredictionSchema, allow_none=True)
+    links = fields.Nested(ImageLinksSchema)
+
+
+class ProgressSchema(ma.Schema):
+    """How many images are through."""
+
+    done = fields.Integer()
+    total = fields.Integer()
+
+
+class AcceptedSchema(ma.Schema):
+    """A study that was taken in."""
+
+    id = fields.UUID()
+    status = fields.Enum(Status, by_value=True)
+    links = fields.Nested(LinksSchema)
+
+
+class StudySummarySchema(AcceptedSchema):
+    """A study in a list."""
+
+    reason = fields.String(
+        allow_none=True, metadata={"description": "Why it failed or was rejected."}
+    )
+    created_at = fields.AwareDateTime()
+    finished_at = fields.AwareDateTime(allow_none=True)
+    patient_code = fields.String()
+    description = fields.String()
+    priority = fields.Enum(Priority, by_value=True)
+    progress = fields.Nested(ProgressSchema)
+    result = fields.Nested(FindingSchema, allow_none=True)
+
+
+class StudySchema(StudySummarySchema):
+    """A study with its images and results."""
+
+    images = fields.List(fields.Nested(ImageSchema))
+    result = fields.Nested(ResultSchema, allow_none=True)
+    notice = fields.String()
+
+
+class StudyListSchema(ma.Schema):
+    """One page of studies, newest first."""
+
+    items = fields.List(fields.Nested(StudySummarySchema))
+    next_cursor = fields.String(allow_none=True)
+    links = fields.Nested(ListLinksSchema)
+    notice = fields.String()
+
+
+class FeedbackSchema(ma.Schema):
+    """One answer of a reader; the same fields as in the manifest of the ZIP."""
+
+    id = fields.UUID()
+    path = fields.String()
+    label = fields.String(allow_none=True)
+    group = fields.String(metadata={"description": "Pseudonym of the patient."})
+    image_id = fields.UUID()
+    study_id = fields.UUID()
+    reader = fields.String(metadata={"description": "Pseudonym of the reader."})
+    verdict = fields.String()
+    confidence = fields.String(allow_none=True)
+    comment = fields.String()
+    region = fields.List(fields.List(fields.Float()), allow_none=True)
+    predicted_label = fields.String()
+    predicted_probability = fields.Float()
+    model = fields.String()
+    model_sha256 = fields.String()
+    created_at = fields.String()
+    links = fields.Nested(ImageLinksSchema)
+
+
+class FeedbackListSchema(ma.Schema):
+    """One page of current answers, newest first."""
+
+    items = fields.List(fields.Nested(FeedbackSchema))
+    next_cursor = fields.String(allow_none=True)
+    links = fields.Nested(ListLinksSchema)
+    notice = fields.String()

@@ -1,0 +1,134 @@
+"""The addresses of the API."""
+
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+from flask import Response, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
+
+from webapp.access import actor, requires
+from webapp.accounts.models import Role
+from webapp.api import answers, schemas
+from webapp.api.description import PortalBlueprint
+from webapp.errors import InvalidInput
+from webapp.review.export import feedback_archive, send_archive
+from webapp.review.operations import record_feedback
+from webapp.review.queries import current_answers_page
+from webapp.studies import pictures, queries
+from webapp.studies.forms import uploaded_files
+from webapp.studies.operations import (
+    Idempotency,
+    find_image,
+    find_study,
+    submit_study,
+)
+from webapp.studies.paging import Cursor
+from webapp.studies.queries import HistoryFilters
+
+blueprint = PortalBlueprint(
+    "api", __name__, url_prefix="/api/v1", description="Studies, results and readers' answers."
+)
+_PICTURE = {"type": "string", "format": "binary"}
+
+
+@blueprint.post("/studies")
+@blueprint.arguments(schemas.IdempotencySchema, location="headers")
+@blueprint.arguments(schemas.SubmissionSchema, location="form", content_type="multipart/form-data")
+@blueprint.response(202, schemas.AcceptedSchema)
+@blueprint.alt_response(409, "CONFLICT")
+@blueprint.alt_response(413, HTTPStatus(413).name)
+def create_study(headers: dict[str, Any], values: dict[str, Any]) -> ResponseReturnValue:
+    """Upload a study to be analysed.
+
+    The answer comes before the analysis: ask `links.self` until `status` is final.
+    """
+    study = submit_study(
+        actor=actor(),
+        files=uploaded_files(values["files"]),
+        patient_code=values["patient_code"],
+        description=values["description"],
+        priority=values["priority"],
+        idempotency=Idempotency(headers["key"]) if headers["key"] else None,
+    )
+    return answers.accepted(study), {"Location": url_for("api.get_study", study_id=study.id)}
+
+
+@blueprint.get("/studies")
+@blueprint.arguments(schemas.StudyQuerySchema, location="query")
+@blueprint.response(200, schemas.StudyListSchema)
+def list_studies(query: dict[str, Any]) -> dict[str, Any]:
+    """List studies, newest first."""
+    filters = HistoryFilters(
+        status=query["status"], label=query["label"], patient_code=query["patient_code"]
+    )
+    found = queries.history(
+        filters, reader=actor(), after=_cursor(query["cursor"]), size=query["limit"]
+    )
+    rows = [answers.summary(row) for row in found.items]
+    return answers.page(rows, found.next_cursor, endpoint="api.list_studies", query=query)
+
+
+@blueprint.get("/studies/<uuid:study_id>")
+@blueprint.response(200, schemas.StudySchema)
+@blueprint.alt_response(404, "NOT_FOUND")
+def get_study(study_id: uuid.UUID) -> dict[str, Any]:
+    """One study: how far it is, and its result."""
+    return answers.full(queries.view_study(find_study(study_id)))
+
+
+@blueprint.post("/studies/<uuid:study_id>/feedback")
+@blueprint.arguments(schemas.AnswerSchema)
+@blueprint.response(201, schemas.FeedbackSchema)
+@blueprint.alt_response(404, "NOT_FOUND")
+@blueprint.alt_response(409, "CONFLICT")
+def create_feedback(values: dict[str, Any], study_id: uuid.UUID) -> dict[str, Any]:
+    """Answer about an image; this takes the place of your earlier answer."""
+    values["image_id"] = _answered_image(study_id, values["image_id"])
+    return answers.answer(record_feedback(actor=actor(), **values))
+
+
+@blueprint.get("/feedback")
+@blueprint.arguments(schemas.FeedbackQuerySchema, location="query")
+@blueprint.response(200, schemas.FeedbackListSchema)
+@blueprint.alt_response(403, "FORBIDDEN")
+@requires(Role.REVIEWER)
+def list_feedback(query: dict[str, Any]) -> dict[str, Any] | Response:
+    """List the current answers of all readers, newest first; reviewers and above."""
+    if query["format"] == "zip":
+        return send_archive(feedback_archive(actor_id=actor().id))
+    found, next_cursor = current_answers_page(after=_cursor(query["cursor"]), size=query["limit"])
+    rows = [answers.answer(feedback) for feedback in found]
+    return answers.page(rows, next_cursor, endpoint="api.list_feedback", query=query)
+
+
+@blueprint.get("/images/<uuid:image_id>/pixels")
+@blueprint.response(200, _PICTURE, content_type="image/png")
+@blueprint.alt_response(404, "NOT_FOUND")
+def get_pixels(image_id: uuid.UUID) -> Response:
+    """A slice as it is kept, with all its bits."""
+    return pictures.stored_slice(find_image(image_id))
+
+
+@blueprint.get("/images/<uuid:image_id>/heatmap")
+@blueprint.response(200, _PICTURE, content_type="image/png")
+@blueprint.alt_response(404, "NOT_FOUND")
+def get_heatmap(image_id: uuid.UUID) -> Response:
+    """What swayed the model, as an overlay of the slice's shape."""
+    return pictures.heatmap(find_image(image_id))
+
+
+def _answered_image(study_id: uuid.UUID, image_id: uuid.UUID | None) -> uuid.UUID:
+    """The image meant: the one named, else the study's key image."""
+    view = queries.view_study(find_study(study_id))
+    if image_id is None and view.key is not None:
+        return view.key.id
+    if image_id not in {image.id for image in view.images}:
+        message = _("There is no such image in this study.")
+        raise InvalidInput(message, fields={"image_id": message})
+    return image_id
+
+
+def _cursor(text: str | None) -> Cursor | None:
+    return Cursor.parse(text) if text else None

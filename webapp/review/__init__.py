@@ -1,0 +1,12 @@
+"""What readers say about the model's answers."""
+
+from flask import Flask
+
+
+def init_app(app: Flask) -> None:
+    """Add the pages and the command line."""
+    # Bound here: the views need webapp.access, and that needs models beside this package.
+    from webapp.review import commands, views
+
+    app.register_blueprint(views.blueprint)
+    app.cli.add_command(commands.feedback)

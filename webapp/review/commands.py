@@ -1,0 +1,71 @@
+"""The command line: ``flask --app wsgi feedback …``."""
+
+from pathlib import Path
+
+import click
+from flask.cli import AppGroup
+from flask_babel import force_locale
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+from tqdm import tqdm
+
+from webapp.accounts.models import Organisation
+from webapp.database import db
+from webapp.review.export import Exported, export_feedback
+from webapp.review.queries import count_current_answers
+from webapp.tenancy import acting_for
+
+feedback = AppGroup("feedback", help="Answers of readers.")
+
+
+@feedback.command("export")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The ZIP to write.",
+)
+@click.option("--organisation", help="By name; not needed where there is one alone.")
+def export(out: Path, organisation: str | None) -> None:
+    """Write the current answers of an organisation, with their images, to a ZIP."""
+    try:
+        with force_locale("en"), acting_for(_organisation(organisation).id):
+            exported = _write(out)
+    except OSError as error:
+        raise click.ClickException(f"{out} cannot be written: {error.strerror}") from error
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise click.ClickException(f"The database cannot be used: {reason}") from error
+    click.echo(f"{exported.answers} answers about {exported.images} images are in {out}.")
+    if exported.skipped:
+        click.echo(f"{exported.skipped} answers were left out: their images are gone.", err=True)
+
+
+def _write(out: Path) -> Exported:
+    """Write beside the target first, so that a broken run leaves no half a file."""
+    partial = out.with_name(f"{out.name}.partial")
+    try:
+        with (
+            partial.open("wb") as file,
+            tqdm(
+                total=count_current_answers(), desc="exporting", unit="answer", disable=None
+            ) as bar,
+        ):
+            exported = export_feedback(file, actor_id=None, on_answer=bar.update)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return exported
+
+
+def _organisation(name: str | None) -> Organisation:
+    found = db.session.scalars(select(Organisation).order_by(Organisation.name)).all()
+    if name is None:
+        if len(found) != 1:
+            names = ", ".join(organisation.name for organisation in found) or "none yet"
+            raise click.UsageError(f"Choose one with --organisation: {names}.")
+        return found[0]
+    for organisation in found:
+        if organisation.name == name:
+            return organisation
+    raise click.ClickException(f"There is no organisation called {name}.")

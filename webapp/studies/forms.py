@@ -1,0 +1,116 @@
+"""What the pages about studies take from a request."""
+
+import re
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import date
+from enum import StrEnum
+from typing import TypeVar, get_args
+
+from flask_babel import lazy_gettext as _l
+from flask_wtf import FlaskForm
+from werkzeug.datastructures import FileStorage
+from wtforms import MultipleFileField, SelectChoice, SelectField, StringField
+
+from ml.labels import INDEX
+from webapp.errors import InvalidInput, PortalError
+from webapp.studies.models import Priority, Status
+from webapp.studies.operations import UploadedFile
+from webapp.studies.paging import Cursor
+from webapp.studies.queries import FeedbackFilter, HistoryFilters, WorklistFilters
+from webapp.wording import PRIORITIES
+
+Choice = TypeVar("Choice", bound=StrEnum)
+_PRIORITIES = [SelectChoice(value, word) for value, word in PRIORITIES.items()]
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+class UploadForm(FlaskForm):
+    """A new study. What the values may be is decided in :mod:`webapp.studies.operations`."""
+
+    files = MultipleFileField(_l("Images"))
+    patient_code = StringField(_l("Patient code"))
+    description = StringField(_l("Description"))
+    priority = SelectField(_l("Priority"), choices=_PRIORITIES, default=Priority.ROUTINE.value)
+
+    def show(self, error: PortalError) -> None:
+        """Put each sentence of ``error`` beside the field that it is about."""
+        about_files = []
+        for name, sentence in error.fields.items():
+            if name in {"patient_code", "description", "priority"}:
+                self[name].errors = [sentence]
+            elif name != "files":
+                about_files.append(f"{name}: {sentence}")
+        # The first stands in the message above the form.
+        self.files.errors = about_files[1:]
+
+
+def worklist_filters(query: Mapping[str, str]) -> WorklistFilters:
+    """Read the worklist's filters; a value that makes no sense narrows nothing."""
+    return WorklistFilters(
+        status=_choice(Status, query.get("status")),
+        priority=_choice(Priority, query.get("priority")),
+        mine=query.get("mine") in {"1", "true", "on"},
+    )
+
+
+def history_filters(query: Mapping[str, str]) -> HistoryFilters:
+    """Read the history's filters; a value that makes no sense narrows nothing."""
+    return HistoryFilters(
+        q=query.get("q", "").replace("\0", "").strip()[:200],
+        label=query["label"] if query.get("label") in INDEX else None,
+        status=_choice(Status, query.get("status")),
+        uploader=_identifier(query.get("uploader")),
+        feedback=_feedback(query.get("feedback")),
+        since=_day(query.get("from")),
+        until=_day(query.get("to")),
+    )
+
+
+def history_query(filters: HistoryFilters) -> dict[str, str]:
+    """The filters as they stand in an address."""
+    values = {
+        "q": filters.q,
+        "label": filters.label,
+        "status": filters.status,
+        "uploader": filters.uploader,
+        "feedback": filters.feedback,
+        "from": filters.since,
+        "to": filters.until,
+    }
+    return {name: str(value) for name, value in values.items() if value}
+
+
+def uploaded_files(received: Iterable[FileStorage]) -> list[UploadedFile]:
+    """The files of a request; a file input that was left empty counts for nothing."""
+    return [UploadedFile(file.filename, file.read()) for file in received if file.filename]
+
+
+def page_cursor(query: Mapping[str, str]) -> Cursor | None:
+    """Where the page starts; a damaged cursor means the first page."""
+    try:
+        return Cursor.parse(query["before"]) if query.get("before") else None
+    except InvalidInput:
+        return None
+
+
+def _choice(kind: type[Choice], value: str | None) -> Choice | None:
+    return kind(value) if value in {member.value for member in kind} else None
+
+
+def _identifier(value: str | None) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(value) if value else None
+    except ValueError:
+        return None
+
+
+def _feedback(value: str | None) -> FeedbackFilter | None:
+    return next((choice for choice in get_args(FeedbackFilter) if choice == value), None)
+
+
+def _day(value: str | None) -> date | None:
+    try:
+        return date.fromisoformat(value) if value and _DAY.fullmatch(value) else None
+    except ValueError:
+        return None

@@ -1,0 +1,77 @@
+"""Where a page of a list that runs from new to old ends, as an opaque word in addresses."""
+
+import base64
+import binascii
+import struct
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, Self, TypeVar
+
+from flask_babel import gettext as _
+from sqlalchemy import ColumnElement, and_, or_
+from sqlalchemy.orm import InstrumentedAttribute
+
+from webapp.errors import InvalidInput
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAYOUT = struct.Struct(">q16s")  # microseconds since 1970, identifier
+
+
+class _Listed(Protocol):
+    @property
+    def id(self) -> uuid.UUID: ...
+    @property
+    def created_at(self) -> datetime: ...
+
+
+Row = TypeVar("Row", bound=_Listed)
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The last row of a page; the next one starts after it. It grants nothing: no seal."""
+
+    created_at: datetime
+    id: uuid.UUID
+
+    @classmethod
+    def after(cls, row: _Listed) -> Self:
+        """The cursor of the page that follows ``row``."""
+        return cls(row.created_at, row.id)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what :meth:`__str__` wrote.
+
+        Raises:
+            InvalidInput: it is something else.
+        """
+        try:
+            micros, identifier = _LAYOUT.unpack(base64.b64decode(text, b"-_", validate=True))
+            return cls(_EPOCH + timedelta(microseconds=micros), uuid.UUID(bytes=identifier))
+        except (ValueError, OverflowError, binascii.Error, struct.error) as error:
+            message = _("This cursor is not one that the portal gave out.")
+            raise InvalidInput(message, fields={"cursor": message}) from error
+
+    def __str__(self) -> str:
+        micros = (self.created_at - _EPOCH) // timedelta(microseconds=1)
+        return base64.urlsafe_b64encode(_LAYOUT.pack(micros, self.id.bytes)).decode("ascii")
+
+    def condition(
+        self,
+        created_at: InstrumentedAttribute[datetime],
+        identifier: InstrumentedAttribute[uuid.UUID],
+    ) -> ColumnElement[bool]:
+        """What rows after this one have in common, given a model's two columns."""
+        return or_(
+            created_at < self.created_at,
+            and_(created_at == self.created_at, identifier < self.id),
+        )
+
+
+def cut(rows: Sequence[Row], size: int) -> tuple[list[Row], str | None]:
+    """Cut a list, of which one row more than ``size`` was read, to a page and its cursor."""
+    page = list(rows[:size])
+    return page, str(Cursor.after(page[-1])) if page and len(rows) > size else None

@@ -1,0 +1,79 @@
+"""Slices and heatmaps as answers to a browser."""
+
+import numpy as np
+from flask import Response, current_app, request
+from flask_babel import gettext as _
+
+from ml.imaging import Limits, read_bytes
+from ml.imaging.pictures import Pixels, encode_png
+from webapp.errors import NotFound
+from webapp.storage import BlobStore, MissingBlob
+from webapp.studies.models import Image
+
+# What was checked at the upload need not be checked again.
+_STORED = Limits(max_bytes=2**40, max_pixels=2**40, min_side=1)
+_SHOWN_PERCENTILES = (0.5, 99.5)
+
+
+def slice_for_display(image: Image) -> Response:
+    """The slice as an 8-bit PNG; 16 bit are windowed, since screens show no more than eight."""
+    return _answer(image.blob_key, f"slice-{image.position + 1}.png", for_display=True)
+
+
+def stored_slice(image: Image) -> Response:
+    """The slice as it is kept: a PNG with all bits of the upload."""
+    return _answer(image.blob_key, f"slice-{image.position + 1}.png")
+
+
+def heatmap(image: Image) -> Response:
+    """The heatmap of the newest prediction, a PNG with alpha; raises :class:`NotFound`."""
+    prediction = image.prediction
+    if prediction is None or prediction.heatmap_key is None:
+        raise NotFound(_("There is no heatmap for this image."))
+    return _answer(prediction.heatmap_key, f"heatmap-{image.position + 1}.png")
+
+
+def eight_bit(content: bytes) -> bytes:
+    """A PNG with 8 bits a channel; one that has them already is returned as it is.
+
+    16-bit grey values between the 0.5th and the 99.5th percentile are spread over 0..255.
+    """
+    if not _has_sixteen_bits(content):
+        return content
+    pixels = read_bytes(content, _STORED)[0].pixels
+    return encode_png(_windowed(pixels))
+
+
+def _has_sixteen_bits(png: bytes) -> bool:
+    # PNG specification, section 11.2.1: the bit depth is byte 24 of the file, inside IHDR.
+    return png[24:25] == b"\x10"
+
+
+def _windowed(pixels: Pixels) -> Pixels:
+    low, high = np.percentile(pixels, _SHOWN_PERCENTILES)
+    spread = (pixels.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
+    return np.asarray(np.clip(np.rint(spread), 0, 255), dtype=np.uint8)
+
+
+def _answer(key: str, name: str, *, for_display: bool = False) -> Response:
+    response = Response(mimetype="image/png")
+    response.set_etag(key)
+    if request.if_none_match.contains(key):
+        response.status_code = 304  # without reading the file
+    else:
+        content = _content(key)
+        response.set_data(eight_bit(content) if for_display else content)
+    response.cache_control.private = True
+    response.cache_control.max_age = 3600
+    response.cache_control.immutable = True
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Content-Disposition"] = f'inline; filename="{name}"'
+    return response
+
+
+def _content(key: str) -> bytes:
+    blobs: BlobStore = current_app.extensions["blobs"]
+    try:
+        return blobs.get(key)
+    except MissingBlob as error:
+        raise NotFound(_("The stored image can no longer be read.")) from error

@@ -1,0 +1,367 @@
+"""What the pages and the API read about studies. Nothing here changes anything.
+
+The number of statements never depends on the number of rows.
+"""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import Literal
+
+from sqlalchemy import ColumnElement, Select, and_, case, func, select
+from sqlalchemy.orm import contains_eager, joinedload, lazyload, selectinload
+
+from webapp.accounts.models import User
+from webapp.database import db, now
+from webapp.models_admin.models import ModelVersion
+from webapp.review.models import Feedback, Verdict
+from webapp.studies.jobs import key_image
+from webapp.studies.models import (
+    Image,
+    InferenceJob,
+    Patient,
+    Prediction,
+    Priority,
+    Status,
+    Study,
+)
+from webapp.studies.paging import Cursor, cut
+
+PAGE_SIZE = 25
+_PINNED_AT_MOST = 10
+_JOBS_SHOWN = 100
+
+FeedbackFilter = Literal["none", "any", "agree", "disagree", "unsure"]
+
+
+@dataclass(frozen=True)
+class WorklistFilters:
+    """What the worklist is narrowed to; None and False narrow nothing."""
+
+    status: Status | None = None
+    priority: Priority | None = None
+    mine: bool = False
+
+
+@dataclass(frozen=True)
+class HistoryFilters:
+    """What the history is narrowed to; empty fields narrow nothing.
+
+    Attributes:
+        q: part of the patient code or of the description, in any case.
+        patient_code: the whole patient code.
+        since: first day of upload, UTC.
+        until: last day of upload, UTC.
+    """
+
+    q: str = ""
+    patient_code: str = ""
+    label: str | None = None
+    status: Status | None = None
+    uploader: uuid.UUID | None = None
+    feedback: FeedbackFilter | None = None
+    since: date | None = None
+    until: date | None = None
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One line of a list.
+
+    Attributes:
+        images_done: images that the newest job is through with.
+        feedback_count: current answers of all readers about all images.
+        own_feedback: whether one of them is the reader's own.
+        top_probability: of the study's label; None until there is one.
+        uncertain: the prediction set does not hold exactly one class.
+    """
+
+    study: Study
+    image_count: int
+    images_done: int
+    feedback_count: int
+    own_feedback: bool
+    top_probability: float | None
+    uncertain: bool
+
+
+@dataclass(frozen=True)
+class WorklistPage:
+    """Lines of the worklist, and where the next page starts."""
+
+    items: list[StudyRow]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class HistoryPage:
+    """Lines of the history, and where the next page starts."""
+
+    items: list[StudyRow]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study with everything that its page and the API show.
+
+    Attributes:
+        images: all of them in order, with predictions and their models loaded.
+        key: the image that stands for the study.
+        selected: the image looked at.
+        job: the newest one.
+    """
+
+    study: Study
+    images: list[Image]
+    key: Image | None
+    selected: Image | None
+    job: InferenceJob | None
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """The answer about the selected image."""
+        return self.selected.prediction if self.selected else None
+
+    @property
+    def model(self) -> ModelVersion | None:
+        """The model that gave it."""
+        return self.prediction.model_version if self.prediction else None
+
+
+@dataclass(frozen=True)
+class JobsPage:
+    """The newest jobs, how many there are in each state, and how long the oldest waits."""
+
+    jobs: Sequence[InferenceJob]
+    counts: dict[str, int]
+    oldest_waiting_seconds: float | None
+
+
+def worklist(filters: WorklistFilters, *, reader: User, after: Cursor | None) -> WorklistPage:
+    """One page: newest first, on the first page below urgent studies that nobody has answered.
+
+    On later pages every study stands at its place in time, one that was pinned as well.
+    """
+    matching = _narrowed(filters, reader)
+    pinned = [] if after else _unanswered_urgent(matching)
+    size = PAGE_SIZE - len(pinned)
+    rest = matching.where(Study.id.not_in([study.id for study in pinned])) if pinned else matching
+    studies, cursor = _page(rest, after, size)
+    return WorklistPage(study_rows([*pinned, *studies], reader=reader), cursor)
+
+
+def worklist_counts(filters: WorklistFilters, *, reader: User) -> dict[str, int]:
+    """Number of studies in each state, narrowed by all filters but the state itself."""
+    everything = WorklistFilters(priority=filters.priority, mine=filters.mine)
+    matching = _narrowed(everything, reader).with_only_columns(Study.status, func.count())
+    found = db.session.execute(matching.group_by(Study.status))
+    return {status.value: count for status, count in found}
+
+
+def history(
+    filters: HistoryFilters, *, reader: User, after: Cursor | None, size: int = PAGE_SIZE
+) -> HistoryPage:
+    """One page of the studies that match, newest first."""
+    studies, cursor = _page(matching_studies(filters), after, size)
+    return HistoryPage(study_rows(studies, reader=reader), cursor)
+
+
+def matching_studies(filters: HistoryFilters) -> Select[Study]:
+    """The statement that finds them, patient and uploader with them; in no order."""
+    found = _studies()
+    if filters.q:
+        # "%", "_" and the escape sign itself are taken literally.
+        found = found.where(
+            Patient.code.icontains(filters.q, autoescape=True)
+            | Study.description.icontains(filters.q, autoescape=True)
+        )
+    if filters.patient_code:
+        found = found.where(Patient.code == filters.patient_code)
+    if filters.label:
+        found = found.where(Study.label == filters.label)
+    if filters.status:
+        found = found.where(Study.status == filters.status)
+    if filters.uploader:
+        found = found.where(Study.uploaded_by_id == filters.uploader)
+    if filters.feedback:
+        found = _with_feedback(found, filters.feedback)
+    if filters.since:
+        found = found.where(Study.created_at >= datetime.combine(filters.since, time.min, UTC))
+    if filters.until:
+        found = found.where(Study.created_at <= datetime.combine(filters.until, time.max, UTC))
+    return found
+
+
+def in_chunks(filters: HistoryFilters, *, size: int = 200) -> Iterator[Sequence[Study]]:
+    """All that match, newest first, read piece by piece."""
+    found = db.session.scalars(
+        _newest_first(matching_studies(filters)).execution_options(yield_per=size)
+    )
+    yield from found.partitions()
+
+
+def study_rows(studies: Sequence[Study], *, reader: User) -> list[StudyRow]:
+    """Lines for these studies, with three statements for all of them together."""
+    ids = [study.id for study in studies]
+    images = image_counts(ids)
+    done = _images_done(ids)
+    answers = _answer_counts(ids, reader)
+    return [
+        StudyRow(
+            study=study,
+            image_count=images.get(study.id, 0),
+            images_done=done.get(study.id, 0),
+            feedback_count=answers.get(study.id, (0, False))[0],
+            own_feedback=answers.get(study.id, (0, False))[1],
+            top_probability=(study.probabilities or {}).get(study.label or ""),
+            uncertain=study.prediction_set is not None and len(study.prediction_set) != 1,
+        )
+        for study in studies
+    ]
+
+
+def image_counts(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """Number of images of each study."""
+    found = db.session.execute(
+        select(Image.study_id, func.count())
+        .where(Image.study_id.in_(study_ids))
+        .group_by(Image.study_id)
+    )
+    return dict(found.all())
+
+
+def view_study(study: Study, *, position: int | None = None) -> StudyView:
+    """Load what belongs to a study; without a ``position`` the key image is looked at."""
+    images = list(
+        db.session.scalars(
+            select(Image)
+            .where(Image.study_id == study.id)
+            .order_by(Image.position)
+            .options(
+                selectinload(Image.predictions)
+                .joinedload(Prediction.model_version)
+                .load_only(ModelVersion.name, ModelVersion.sha256)
+            )
+            # The worker writes meanwhile; what the session remembers may be old.
+            .execution_options(populate_existing=True)
+        )
+    )
+    key = key_image(images)
+    chosen = next((image for image in images if image.position == position), None)
+    return StudyView(study, images, key, chosen or key, newest_jobs([study.id]).get(study.id))
+
+
+def newest_jobs(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, InferenceJob]:
+    """The newest job of each study."""
+    found = db.session.scalars(
+        select(InferenceJob)
+        .where(InferenceJob.study_id.in_(study_ids))
+        .order_by(InferenceJob.created_at)
+    )
+    return {job.study_id: job for job in found}
+
+
+def jobs_page() -> JobsPage:
+    """The newest jobs of the organisation acted for."""
+    shown = db.session.scalars(
+        select(InferenceJob)
+        .order_by(InferenceJob.created_at.desc(), InferenceJob.id.desc())
+        .limit(_JOBS_SHOWN)
+        .options(joinedload(InferenceJob.study))
+    ).all()
+    found = db.session.execute(
+        select(InferenceJob.status, func.count(), func.min(InferenceJob.created_at)).group_by(
+            InferenceJob.status
+        )
+    )
+    states = {status: (count, oldest) for status, count, oldest in found}
+    _count, oldest = states.get(Status.QUEUED, (0, None))
+    return JobsPage(
+        jobs=shown,
+        counts={status.value: count for status, (count, _oldest) in states.items()},
+        oldest_waiting_seconds=(now() - oldest).total_seconds() if oldest else None,
+    )
+
+
+def _studies() -> Select[Study]:
+    return (
+        select(Study)
+        .join(Study.patient)
+        .options(
+            contains_eager(Study.patient),
+            joinedload(Study.uploaded_by).options(lazyload(User.organisation)),
+        )
+    )
+
+
+def _narrowed(filters: WorklistFilters, reader: User) -> Select[Study]:
+    found = _studies()
+    if filters.status:
+        found = found.where(Study.status == filters.status)
+    if filters.priority:
+        found = found.where(Study.priority == filters.priority)
+    if filters.mine:
+        found = found.where(Study.uploaded_by_id == reader.id)
+    return found
+
+
+def _unanswered_urgent(matching: Select[Study]) -> list[Study]:
+    found = matching.where(
+        Study.priority == Priority.URGENT,
+        # Without a result nobody can answer: these would stay on top for good.
+        Study.status.not_in([Status.FAILED, Status.REJECTED]),
+        ~_answered(),
+    )
+    return list(db.session.scalars(_newest_first(found).limit(_PINNED_AT_MOST)))
+
+
+def _with_feedback(found: Select[Study], which: FeedbackFilter) -> Select[Study]:
+    match which:
+        case "none":
+            return found.where(~_answered())
+        case "any":
+            return found.where(_answered())
+        case _:
+            return found.where(_answered(Verdict(which)))
+
+
+def _answered(verdict: Verdict | None = None) -> ColumnElement[bool]:
+    """Whether a study has a current answer (of this kind)."""
+    answers = (
+        select(Feedback.id)
+        .join(Feedback.image)
+        .where(Image.study_id == Study.id, Feedback.superseded_at.is_(None))
+    )
+    if verdict:
+        answers = answers.where(Feedback.verdict == verdict)
+    return answers.correlate(Study).exists()
+
+
+def _newest_first(found: Select[Study]) -> Select[Study]:
+    return found.order_by(Study.created_at.desc(), Study.id.desc())
+
+
+def _page(
+    matching: Select[Study], after: Cursor | None, size: int
+) -> tuple[list[Study], str | None]:
+    found = matching.where(after.condition(Study.created_at, Study.id)) if after else matching
+    return cut(db.session.scalars(_newest_first(found).limit(size + 1)).all(), size)
+
+
+def _images_done(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
+    return {study_id: job.images_done for study_id, job in newest_jobs(study_ids).items()}
+
+
+def _answer_counts(
+    study_ids: Sequence[uuid.UUID], reader: User
+) -> dict[uuid.UUID, tuple[int, bool]]:
+    own = func.max(case((Feedback.reader_id == reader.id, 1), else_=0))
+    found = db.session.execute(
+        select(Image.study_id, func.count(), own)
+        .join(Feedback, and_(Feedback.image_id == Image.id, Feedback.superseded_at.is_(None)))
+        .where(Image.study_id.in_(study_ids))
+        .group_by(Image.study_id)
+    )
+    return {study_id: (count, bool(own)) for study_id, count, own in found}

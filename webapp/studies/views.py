@@ -1,0 +1,204 @@
+"""Pages about studies: worklist, upload, one study, its pictures, history and jobs."""
+
+import uuid
+from typing import Any
+
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    flash,
+    redirect,
+    render_template,
+    request,
+    stream_with_context,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+
+from config import Settings
+from ml.imaging import ACCEPTED_FORMATS
+from webapp.access import actor, requires
+from webapp.accounts.models import Role
+from webapp.accounts.queries import list_users
+from webapp.database import db
+from webapp.errors import Conflict, InvalidInput, PortalError
+from webapp.review.views import panel_context
+from webapp.studies import pictures, queries
+from webapp.studies.export import export_history
+from webapp.studies.forms import (
+    UploadForm,
+    history_filters,
+    history_query,
+    page_cursor,
+    uploaded_files,
+    worklist_filters,
+)
+from webapp.studies.models import Priority, Study
+from webapp.studies.operations import (
+    find_image,
+    find_study,
+    retry_study,
+    submit_study,
+)
+
+blueprint = Blueprint("studies", __name__)
+
+
+@blueprint.get("/")
+def worklist() -> ResponseReturnValue:
+    """What there is to read."""
+    return render_template("studies/worklist.html", **_worklist())
+
+
+@blueprint.get("/worklist/rows")
+def worklist_rows() -> ResponseReturnValue:
+    """The part of the worklist that refreshes itself."""
+    return render_template("studies/_worklist_rows.html", **_worklist())
+
+
+@blueprint.route("/studies/new", methods=["GET", "POST"])
+def upload() -> ResponseReturnValue:
+    """Take a study in; a script gets JSON, a browser without script a page."""
+    form = UploadForm()
+    if request.method == "GET":
+        return _upload_page(form)
+    try:
+        study = _submitted(form)
+    except PortalError as error:
+        if _wants_json():
+            raise  # becomes a problem document
+        db.session.rollback()
+        form.show(error)
+        return _upload_page(form, message=error.message), error.status
+    location = url_for("studies.show", study_id=study.id)
+    return ({"location": location}, 201) if _wants_json() else redirect(location)
+
+
+@blueprint.get("/studies/<uuid:study_id>")
+def show(study_id: uuid.UUID) -> ResponseReturnValue:
+    """One study: images, result and the reader's answer."""
+    return render_template("studies/study.html", **_study(study_id))
+
+
+@blueprint.get("/studies/<uuid:study_id>/result")
+def result(study_id: uuid.UUID) -> ResponseReturnValue:
+    """The part of the study's page that refreshes itself until the study is final."""
+    return render_template("studies/_result.html", **_study(study_id))
+
+
+@blueprint.post("/studies/<uuid:study_id>/retry")
+def retry(study_id: uuid.UUID) -> ResponseReturnValue:
+    """Analyse a failed study again."""
+    try:
+        retry_study(actor=actor(), study_id=study_id)
+    except Conflict as error:  # a second click: the study's page says what became of it
+        flash(error.message, "warning")
+    return redirect(url_for("studies.show", study_id=study_id))
+
+
+@blueprint.get("/images/<uuid:image_id>/pixels")
+def pixels(image_id: uuid.UUID) -> ResponseReturnValue:
+    """A slice."""
+    return pictures.slice_for_display(find_image(image_id))
+
+
+@blueprint.get("/images/<uuid:image_id>/heatmap")
+def heatmap(image_id: uuid.UUID) -> ResponseReturnValue:
+    """What swayed the model, to lay over the slice."""
+    return pictures.heatmap(find_image(image_id))
+
+
+@blueprint.get("/history")
+def history() -> ResponseReturnValue:
+    """All studies, to search."""
+    filters = history_filters(request.args)
+    return render_template(
+        "studies/history.html",
+        page=queries.history(filters, reader=actor(), after=page_cursor(request.args)),
+        filters=filters,
+        uploaders=list_users(),
+        export_url=_history_csv_url(filters),
+    )
+
+
+@blueprint.get("/history.csv")
+def history_csv() -> ResponseReturnValue:
+    """All studies that match, as a file for a spreadsheet."""
+    lines = export_history(actor=actor(), filters=history_filters(request.args))
+    return Response(
+        stream_with_context(lines),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="history.csv"'},
+    )
+
+
+@blueprint.get("/admin/jobs")
+@requires(Role.ADMIN)
+def jobs() -> ResponseReturnValue:
+    """What the workers do and did."""
+    page = queries.jobs_page()
+    return render_template(
+        "studies/jobs.html",
+        jobs=page.jobs,
+        counts=page.counts,
+        oldest_waiting_seconds=page.oldest_waiting_seconds,
+    )
+
+
+def _worklist() -> dict[str, Any]:
+    filters = worklist_filters(request.args)
+    return {
+        "page": queries.worklist(filters, reader=actor(), after=page_cursor(request.args)),
+        "filters": filters,
+        "counts": queries.worklist_counts(filters, reader=actor()),
+    }
+
+
+def _history_csv_url(filters: queries.HistoryFilters) -> str:
+    kept: dict[str, Any] = dict(history_query(filters))
+    return url_for("studies.history_csv", **kept)
+
+
+def _study(study_id: uuid.UUID) -> dict[str, Any]:
+    study = find_study(study_id)
+    view = queries.view_study(study, position=request.args.get("image", type=int))
+    context: dict[str, Any] = {
+        "study": study,
+        "images": view.images,
+        "selected": view.selected,
+        "job": view.job,
+        "prediction": view.prediction,
+        "model": view.model,
+    }
+    if study.status.is_final and view.selected and view.prediction:
+        context |= panel_context(view.selected, view.prediction, reader=actor())
+    return context
+
+
+def _submitted(form: UploadForm) -> Study:
+    if not form.validate():
+        fields = {name: " ".join(map(str, errors)) for name, errors in form.errors.items() if name}
+        raise InvalidInput(next(iter(fields.values())), fields=fields)
+    return submit_study(
+        actor=actor(),
+        files=uploaded_files(request.files.getlist("files")),
+        patient_code=form.patient_code.data or "",
+        description=form.description.data or "",
+        priority=Priority(form.priority.data),
+    )
+
+
+def _upload_page(form: UploadForm, *, message: str | None = None) -> str:
+    settings: Settings = current_app.extensions["settings"]
+    limits = {
+        "max_upload_mb": settings.max_upload_bytes // 2**20,
+        "max_megapixels": settings.max_pixels // 1_000_000,
+        "formats": list(ACCEPTED_FORMATS),
+    }
+    return render_template("studies/upload.html", form=form, limits=limits, message=message)
+
+
+def _wants_json() -> bool:
+    accepted = request.accept_mimetypes
+    return accepted.best_match(["text/html", "application/json"]) == "application/json"
