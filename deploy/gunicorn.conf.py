@@ -53,3 +53,10 @@ def child_exit(server: Any, worker: Any) -> None:
         from prometheus_client import multiprocess
 
         multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def post_worker_init(worker: Any) -> None:
+    """Reach the broker before the first upload needs it."""
+    from webapp.queueing import warm_up
+
+    warm_up(worker.wsgi)

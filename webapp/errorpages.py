@@ -88,7 +88,7 @@ def _answer(
         if fields:
             problem["errors"] = fields
         return Response(json.dumps(problem), status=status, content_type="application/problem+json")
-    page = render_template("errors/error.html", status=status, message=message, bare=status >= 500)
+    page = render_template("errors/error.html", status=status, message=message)
     return Response(page, status=status, content_type="text/html; charset=utf-8")
 
 

@@ -6,7 +6,12 @@ from flask_login import current_user
 
 from webapp.extensions import babel
 
-LANGUAGES: dict[str, str] = {"en": "English", "de": "Deutsch"}
+LANGUAGES: dict[str, str] = {
+    "en": "English",
+    "de": "Deutsch",
+    "es": "Español",
+    "fr": "Français",
+}
 
 
 def choose_locale() -> str:

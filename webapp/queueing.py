@@ -47,6 +47,11 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
             "visibility_timeout": 3600,
             "socket_timeout": 10,
             "socket_connect_timeout": 2,
+            # Whoever uploads does not wait for a broker that is away: the sweeper sends later.
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0.1,
+            "interval_max": 0.1,
         },
         broker_connection_retry_on_startup=True,
         # The row's lease decides who works; a lost connection is no reason to stop.
@@ -96,7 +101,7 @@ def warm_up(app: Flask) -> None:
     def connect() -> None:
         try:
             with celery.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=20, interval_start=0.2, interval_step=0.1)
+                connection.ensure_connection(max_retries=20, interval_start=1, interval_step=0)
             with celery.producer_pool.acquire(block=True) as producer:
                 if producer.connection is not None:
                     producer.connection.default_channel  # noqa: B018 - opening it is the point

@@ -1,0 +1,171 @@
+"""The journey of a clinician, on a desk and on a phone, with pictures of every page."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
+
+from tests.portal import SAMPLES, Portal
+
+pytestmark = [pytest.mark.browser, pytest.mark.integration]
+PASSWORD = "a quiet reading room"
+SIZES = {"desk": {"width": 1440, "height": 900}, "phone": {"width": 360, "height": 780}}
+
+
+@dataclass
+class Visit:
+    """One browser window on a portal of its own, and what went wrong in it."""
+
+    page: Page
+    address: str
+    size: str
+    screenshots: Path
+    troubles: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> None:
+        self.page.goto(self.address + path)
+
+    def picture(self, name: str) -> None:
+        """Keep a picture, and check that nothing is wider than the window."""
+        self.page.screenshot(path=self.screenshots / f"{name}-{self.size}.png", full_page=True)
+        width = self.page.evaluate("document.documentElement.scrollWidth")
+        assert width <= SIZES[self.size]["width"], f"{name} is {width} px wide"
+
+    def note_console(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"} and "status of 4" not in message.text:
+            self.troubles.append(message.text)
+
+    def note_request(self, request: Request) -> None:
+        if not request.url.startswith((self.address, "blob:", "data:")):
+            self.troubles.append(f"a request to another host: {request.url}")
+
+    def first_run(self) -> None:
+        self.open("/")
+        self.page.get_by_role("link", name=re.compile("first account|set up", re.I)).click()
+        self.page.get_by_label("Organisation").fill("St Elsewhere")
+        self.page.get_by_label("Name", exact=True).fill("Dr Ada Example")
+        self.page.get_by_label("E-mail").fill("ada@example.org")
+        self.page.get_by_label("Password", exact=True).fill(PASSWORD)
+        self.page.get_by_label("Password, once more").fill(PASSWORD)
+        self.picture("first-run")
+        self.page.get_by_role("button", name="Create the account").click()
+        expect(self.page.get_by_role("heading", name="Worklist")).to_be_visible()
+
+    def upload(self, *names: str, code: str) -> None:
+        self.open("/studies/new")
+        self.page.locator("input[type=file]").set_input_files([SAMPLES / name for name in names])
+        self.page.get_by_label("Patient code").fill(code)
+        self.picture("upload")
+        self.page.get_by_role("button", name="Upload and analyse").click()
+        self.page.wait_for_url(re.compile(r"/studies/[0-9a-f-]{36}"))
+
+
+@pytest.fixture(params=list(SIZES))
+def visit(
+    portal: Portal, chromium: Browser, screenshots: Path, request: pytest.FixtureRequest
+) -> Iterator[Visit]:
+    portal.start_worker()
+    address = portal.start_web()
+    context = chromium.new_context(viewport=SIZES[request.param], locale="en-GB")
+    visit = Visit(context.new_page(), address, request.param, screenshots)
+    visit.page.on("console", visit.note_console)
+    visit.page.on("pageerror", lambda error: visit.troubles.append(str(error)))
+    visit.page.on("request", visit.note_request)
+    yield visit
+    context.close()
+    assert not visit.troubles
+
+
+def test_from_the_first_account_to_the_history(visit: Visit) -> None:
+    page = visit.page
+    visit.first_run()
+    visit.picture("worklist-empty")
+
+    visit.upload("pituitary-1.jpg", code="P-1001")
+    # The page shows the answer by itself; nobody reloads it.
+    answer = page.locator(".answer-class")
+    expect(answer).to_be_visible(timeout=90_000)
+    expect(page.get_by_text("Research software").first).to_be_visible()
+    expect(page.locator("img.heat")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    visit.picture("study")
+
+    said = answer.inner_text()
+    page.get_by_role("radio", name="Disagree").check()
+    other = "Glioma" if said != "Glioma" else "Meningioma"
+    page.get_by_label("The right class").select_option(label=other)
+    page.get_by_label("Comment").fill("Seen on the sagittal slices as well.")
+    page.get_by_role("button", name="Save my answer").click()
+    expect(page.get_by_text("Saved. Thank you.")).to_be_visible()
+    visit.picture("feedback")
+
+    page.get_by_role("radio", name="Agree", exact=True).check()
+    page.get_by_role("button", name="Change my answer").click()
+    expect(page.get_by_text("1 earlier answer of yours")).to_be_visible()
+
+    visit.open("/")
+    expect(page.get_by_text("P-1001")).to_be_visible()
+    expect(page.get_by_text(said).first).to_be_visible()
+    visit.picture("worklist")
+
+    visit.open("/history?feedback=agree")
+    expect(page.get_by_text("P-1001")).to_be_visible()
+    visit.picture("history")
+    visit.open("/history?feedback=disagree")
+    expect(page.get_by_text("P-1001")).to_have_count(0)
+
+    for path, name in (("/account", "account"), ("/admin/users", "users"), ("/admin/jobs", "jobs")):
+        visit.open(path)
+        visit.picture(name)
+
+
+def test_several_slices_answer_as_the_command_line_does(visit: Visit) -> None:
+    visit.first_run()
+    names = [f"{label}-1.jpg" for label in ("glioma", "meningioma", "no_tumor", "pituitary")]
+    visit.upload(*names, code="P-2002")
+    results = visit.page.locator(".image-results li")
+    expect(visit.page.locator(".image-results .row-reason, .image-results a + *")).to_have_count(
+        4, timeout=90_000
+    )
+    expect(results).to_have_count(4)
+    visit.picture("study-several")
+
+
+def test_refused_file_is_explained_and_the_others_stay_chosen(visit: Visit, tmp_path: Path) -> None:
+    visit.first_run()
+    visit.open("/studies/new")
+    fake = tmp_path / "scan.png"
+    fake.write_text("this is a text")
+    page = visit.page
+    page.locator("input[type=file]").set_input_files([SAMPLES / "glioma-1.jpg", fake])
+    page.get_by_role("button", name="Upload and analyse").click()
+    problem = page.get_by_role("alert").filter(has_text="scan.png")
+    expect(problem).to_contain_text("not an image")
+    expect(problem).to_contain_text("PNG / JPEG")
+    expect(page.get_by_text("glioma-1.jpg")).to_be_visible()
+    visit.picture("upload-refused")
+
+
+def test_viewer_and_menu_work_without_a_mouse(visit: Visit) -> None:
+    visit.first_run()
+    visit.upload("glioma-2.jpg", code="P-3003")
+    page = visit.page
+    expect(page.locator(".answer-class")).to_be_visible(timeout=90_000)
+    page.locator("[data-stage]").focus()
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    expect(page.locator("[data-zoom]")).not_to_have_text("100%")
+    page.keyboard.press("h")
+    expect(page.locator("img.heat")).to_be_hidden()
+    page.keyboard.press("h")
+    expect(page.locator("img.heat")).to_be_visible()
+    page.keyboard.press("r")
+    expect(page.locator("[data-zoom]")).to_have_text("100%")
+    page.locator("#verdict-agree").focus()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Save my answer").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Saved. Thank you.")).to_be_visible()

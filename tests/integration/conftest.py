@@ -1,0 +1,5 @@
+"""Fixtures that start real processes."""
+
+from tests.portal_fixtures import broker, broker_url, portal
+
+__all__ = ["broker", "broker_url", "portal"]

@@ -1,0 +1,143 @@
+"""A whole portal for tests: database, broker, blobs and real worker processes."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+from flask import Flask
+from sqlalchemy import func, select
+
+from tests.broker import Broker
+from tests.factories import Account, make_account
+from tests.waiting import wait_until
+from webapp.accounts.models import Role
+from webapp.accounts.queries import find_user_by_address
+from webapp.database import db
+from webapp.studies.models import Image, InferenceJob, Prediction, Status, Study
+from webapp.studies.operations import UploadedFile, submit_study
+from webapp.tenancy import acting_for, unscoped
+
+REPOSITORY = Path(__file__).parents[1]
+SAMPLES = REPOSITORY / "ml" / "samples"
+
+
+@dataclass
+class Portal:
+    """The application as one process sees it, and the workers that serve it."""
+
+    app: Flask
+    environment: dict[str, str]
+    folder: Path
+    broker: Broker
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _beats: bool = False
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        """Start a worker as `make run` does, and, once, the periodic tasks."""
+        if not self._beats:
+            self._beats = True
+            self._start("beat", "--schedule", str(self.folder / "schedule"), "--pidfile=")
+        return self._start("worker", "--concurrency", "1", "--without-gossip", "--without-mingle")
+
+    def start_web(self) -> str:
+        """Start the web server as `make run` does; return its address."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        gunicorn = [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py"]
+        self._run("web", [*gunicorn, "wsgi:app"], PORT=str(port))
+        address = f"http://127.0.0.1:{port}"
+        wait_until(lambda: _answers(f"{address}/healthz"), seconds=60, what="the web server")
+        return address
+
+    def _start(self, kind: str, *options: str) -> subprocess.Popen[bytes]:
+        celery = [sys.executable, "-m", "celery", "--quiet", "-A", "worker.app"]
+        return self._run(kind, [*celery, kind, "--loglevel", "INFO", *options])
+
+    def _run(self, kind: str, command: list[str], **extra: str) -> subprocess.Popen[bytes]:
+        log = (self.folder / f"{kind}-{len(self.processes)}.log").open("wb")
+        process = subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            env=self.environment | extra,
+            stdout=log,
+            stderr=log,
+            process_group=0,
+        )
+        self.processes.append(process)
+        return process
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGKILL for the worker and its children, as the kernel does when memory is short."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def stop_all(self) -> None:
+        """End what is left."""
+        for process in self.processes:
+            if process.poll() is None:
+                self.kill(process)
+
+    def make_user(self, role: Role = Role.CLINICIAN) -> Account:
+        """An account in an organisation of its own."""
+        return make_account(self.app, role, organisation=f"Hospital {uuid.uuid4().hex}")
+
+    def submit(self, account: Account, paths: list[Path]) -> uuid.UUID:
+        """Upload files as one study."""
+        with self.app.app_context(), acting_for(account.organisation_id):
+            files = [UploadedFile(path.name, path.read_bytes()) for path in paths]
+            return submit_study(actor=find_user_by_address(account.email), files=files).id
+
+    def job(self, study_id: uuid.UUID) -> InferenceJob:
+        """The study's newest job, as the database has it now."""
+        with self.app.app_context(), unscoped():
+            job = db.session.scalars(
+                select(InferenceJob)
+                .where(InferenceJob.study_id == study_id)
+                .order_by(InferenceJob.created_at.desc())
+            ).first()
+            assert job is not None
+            return job
+
+    def study(self, study_id: uuid.UUID) -> Study:
+        """The study, as the database has it now."""
+        with self.app.app_context(), unscoped():
+            return db.session.get_one(Study, study_id)
+
+    def wait_for_end(self, study_id: uuid.UUID, *, seconds: float = 90) -> Status:
+        """Wait until the study is done, failed or rejected."""
+        return wait_until(
+            lambda: (status := self.study(study_id).status).is_final and status,
+            seconds=seconds,
+            what="the end of the study",
+        )
+
+    def predictions(self, study_id: uuid.UUID) -> list[Prediction]:
+        """All answers about the study's images, in their order."""
+        with self.app.app_context(), unscoped():
+            return list(
+                db.session.scalars(
+                    select(Prediction)
+                    .join(Image)
+                    .where(Image.study_id == study_id)
+                    .order_by(Image.position)
+                )
+            )
+
+    def count(self, model: type) -> int:
+        """Rows of a table."""
+        with self.app.app_context(), unscoped():
+            return db.session.scalar(select(func.count()).select_from(model)) or 0
+
+
+def _answers(address: str) -> bool:
+    try:
+        return requests.get(address, timeout=5).ok
+    except requests.RequestException:
+        return False

