@@ -65,9 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--stages",
         type=_stages,
-        default="128:5,176:3,224:1",
+        default="128:5,176:4",
         metavar="SIZE:EPOCHS,…",
         help="progressive resizing (%(default)s); a rerun resumes from the last epoch",
+    )
+    train.add_argument(
+        "--input-size", type=int, default=176, metavar="PX", help="when it serves (%(default)s)"
     )
     train.add_argument("--exclude", type=Path, metavar="FILE.csv", help="files to leave out")
     train.add_argument("--seed", type=int, default=20261123)
@@ -196,6 +199,7 @@ def _train(options: argparse.Namespace) -> int:
     recipe = Recipe(
         start=options.start,
         stages=tuple(Stage(size, epochs) for size, epochs in options.stages),
+        input_size=options.input_size,
         seed=options.seed,
     )
     split = split_by_group(entries, seed=recipe.seed)

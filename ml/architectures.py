@@ -36,7 +36,7 @@ class Output(NamedTuple):
 class VGG16GAP(nn.Module):
     """VGG16's convolutions (Simonyan and Zisserman 2015), global average pooling, one linear layer.
 
-    The last max-pooling is left out, so that the maps measure 14 x 14 at 224 px. With average
+    The last max-pooling is left out, so that the maps measure 11 x 11 at 176 px. With average
     pooling before one linear layer the class-activation map is exact (Zhou et al. 2016, CVPR,
     "Learning Deep Features for Discriminative Localization").
     """
@@ -100,15 +100,14 @@ class VGG16GAP(nn.Module):
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network by name and the input it was designed for."""
+    """A network by name."""
 
     name: str
     build: Callable[[], VGG16GAP]
-    input_size: int
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "vgg16-gap": Architecture("vgg16-gap", VGG16GAP, input_size=224),
+    "vgg16-gap": Architecture("vgg16-gap", VGG16GAP),
 }
 
 

@@ -1,7 +1,7 @@
 """The serving engine: decoded slices in, calibrated and explained answers out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,7 @@ from ml.imaging.pictures import Pixels
 from ml.labels import LABELS, Label
 from ml.preprocess import PIPELINES, FloatImage, Prepared
 from ml.registry import SERVING, Model, load_model
-from ml.uncertainty import is_coloured
-
-# What a slice with real colour gets at least; above 1 means unfamiliar.
-_COLOURED_SCORE = 2.0
+from ml.uncertainty import picture_score
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ class Predictor:
         return [
             item
             if isinstance(item, UnreadableImage)
-            else _with_colour(next(answers), coloured=is_coloured(pixels))
+            else _judged(next(answers), picture_score(pixels))
             for item, pixels in zip(prepared, slices, strict=True)
         ]
 
@@ -159,14 +156,7 @@ def serving_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def _with_colour(result: Result, *, coloured: bool) -> Result:
-    if not coloured:
-        return result
-    return Result(
-        label=result.label,
-        probabilities=result.probabilities,
-        prediction_set=result.prediction_set,
-        in_distribution=False,
-        ood_score=max(result.ood_score, _COLOURED_SCORE),
-        heat=result.heat,
-    )
+def _judged(result: Result, unlike_mri: float) -> Result:
+    """Let the rules about the picture as a whole have their say beside the features."""
+    score = max(result.ood_score, unlike_mri)
+    return replace(result, ood_score=score, in_distribution=score <= 1.0)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ml.architectures import ARCHITECTURES, VGG16GAP
+from ml.architectures import VGG16GAP
 from ml.dataset import Entry, Split
 from ml.evaluation import observe, summarise
 from ml.labels import LABELS
@@ -27,7 +27,7 @@ from ml.uncertainty import (
 _REFERENCE_SLICES = 1200
 # The limit is this many times the calibration part's 99.5th percentile: other hospitals' scans
 # lie farther out than the collection's own, and refusing a real brain costs more than looking.
-_DISTANCE_MARGIN = 1.35
+_DISTANCE_MARGIN = 1.2
 
 
 def release(
@@ -59,7 +59,7 @@ def release(
         "created": today.isoformat(),
         "labels": [label.value for label in LABELS],
         "input": {
-            "size": ARCHITECTURES[recipe.architecture].input_size,
+            "size": recipe.input_size,
             "preprocessing": recipe.preprocessing,
             "channels": 1,
             "range": [0.0, 1.0],
@@ -101,11 +101,10 @@ def release(
 
 
 def _fit_doubt(network: VGG16GAP, recipe: Recipe, split: Split) -> Doubt:
-    size = ARCHITECTURES[recipe.architecture].input_size
-    images, labels = _prepared(split.calibration, recipe, size)
+    images, labels = _prepared(split.calibration, recipe)
     calibration = forward_all(network, images)
     sampled = split.training[:: max(1, len(split.training) // _REFERENCE_SLICES)]
-    known, _ = _prepared(sampled[:_REFERENCE_SLICES], recipe, size)
+    known, _ = _prepared(sampled[:_REFERENCE_SLICES], recipe)
     reference = F.normalize(forward_all(network, known).features, dim=1)
     temperature = fit_temperature(calibration.logits, labels)
     distances = neighbour_distance(calibration.features, reference)
@@ -119,5 +118,6 @@ def _fit_doubt(network: VGG16GAP, recipe: Recipe, split: Split) -> Doubt:
     return replace(draft, thresholds=fit_thresholds(probabilities, labels.numpy()))
 
 
-def _prepared(entries: list[Entry], recipe: Recipe, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _prepared(entries: list[Entry], recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
+    size = recipe.input_size
     return prepare(entries, preprocessing=recipe.preprocessing, size=size, progress=True)

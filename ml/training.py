@@ -38,13 +38,16 @@ class Recipe:
     Attributes:
         start: ``imagenet``, ``scratch`` or a safetensors file with the convolutions.
         stages: progressive resizing, smallest first.
+        input_size: side of the model's input when it serves. Average pooling takes any size;
+            which one suits the weights is chosen on the calibration part.
         body_rate, head_rate: peak learning rates of the convolutions and of the head.
     """
 
     architecture: str = "vgg16-gap"
     preprocessing: str = "head-crop"
     start: str = "imagenet"
-    stages: tuple[Stage, ...] = (Stage(128, 5), Stage(176, 3), Stage(224, 1))
+    stages: tuple[Stage, ...] = (Stage(128, 5), Stage(176, 4))
+    input_size: int = 176
     batch: int = 32
     body_rate: float = 6e-5
     head_rate: float = 1e-3

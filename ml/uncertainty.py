@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,13 +10,17 @@ import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from ml.imaging.pictures import Pixels
 from ml.labels import LABELS, Label
+from ml.preprocess import FloatImage, to_grey
 
 ALPHA = 0.05  # the prediction set may miss the true class this often
 NEIGHBOURS = 5
-# Mean difference between colour channels, of 255, from which a picture counts as coloured.
-# Grey pictures that went through colour JPEG stay below 2.
-COLOUR_LIMIT = 6.0
+# Grey pictures that went through colour JPEG differ by less than 2 between channels.
+_COLOUR_LIMIT = 6.0
+# 99.5 % of the training slices stay below 0.08; slices cut close to the head reach further.
+_FRAME_LIMIT = 0.15
+_FRAME_SIDE, _FRAME_WIDTH = 256, 6
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,32 @@ def neighbour_distance(features: Tensor, reference: Tensor) -> Tensor:
     return torch.sqrt(torch.clamp(2 - 2 * similarity, min=0))
 
 
-def is_coloured(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bool:
-    """Whether the picture holds real colour, which no MR slice does."""
+def picture_score(pixels: Pixels) -> float:
+    """How little the picture is like an MR slice at all, before any network; above 1 is unlike.
+
+    Two rules that hold for MRI of every scanner: it has no colour, and the head is surrounded by
+    air, so the outermost frame of the picture is dark. Photographs, documents and noise break one
+    of them.
+
+    Args:
+        pixels: (height, width) or (height, width, 3) RGB, 8 or 16 bit.
+    """
+    return max(_colour(pixels) / _COLOUR_LIMIT, _frame_level(to_grey(pixels)) / _FRAME_LIMIT)
+
+
+def _colour(pixels: Pixels) -> float:
+    """Mean difference between the colour channels, of 255."""
     if pixels.ndim == 2:
-        return False
-    values = pixels.astype(np.float32) * (255.0 / np.iinfo(pixels.dtype).max)
-    spread = values.max(axis=2) - values.min(axis=2)
-    return float(spread.mean()) > COLOUR_LIMIT
+        return 0.0
+    spread = pixels.max(axis=2).astype(np.float32) - pixels.min(axis=2)
+    return float(spread.mean()) * 255.0 / float(np.iinfo(pixels.dtype).max)
+
+
+def _frame_level(grey: FloatImage) -> float:
+    """Median intensity of the outermost frame, from 0 (darkest) to 1 (99th percentile)."""
+    small = cv2.resize(grey, (_FRAME_SIDE, _FRAME_SIDE), interpolation=cv2.INTER_AREA)
+    low, high = np.percentile(small, [0.5, 99])
+    inside = np.s_[_FRAME_WIDTH:-_FRAME_WIDTH]
+    frame = np.ones(small.shape, bool)
+    frame[inside, inside] = False
+    return float((np.median(small[frame]) - low) / max(float(high - low), 1e-6))

@@ -4,9 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_sample_image
 
 from ml.dataset import read_manifest
 from ml.errors import InvalidModel, UnreadableImage
@@ -100,6 +102,23 @@ def test_blank_slice_among_others_is_named(predictor: Predictor) -> None:
 def test_coloured_picture_is_no_brain_mri(predictor: Predictor) -> None:
     rows, columns = np.mgrid[:256, :256].astype(np.uint8)
     (found,) = predictor.predict([np.dstack([rows, columns, 255 - rows])])
+    assert isinstance(found, Result)
+    assert not found.in_distribution
+
+
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+def test_grey_photograph_is_no_brain_mri(predictor: Predictor, name: str) -> None:
+    photograph = load_sample_image(name).mean(axis=2).astype(np.uint8)
+    (found,) = predictor.predict([photograph])
+    assert isinstance(found, Result)
+    assert not found.in_distribution
+
+
+def test_page_of_text_is_no_brain_mri(predictor: Predictor) -> None:
+    page = np.full((400, 300), 255, np.uint8)
+    for line in range(30, 380, 18):
+        cv2.putText(page, "Findings: none of note", (20, line), 0, 0.5, 0)
+    (found,) = predictor.predict([page])
     assert isinstance(found, Result)
     assert not found.in_distribution
 

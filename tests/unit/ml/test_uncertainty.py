@@ -6,7 +6,13 @@ import torch
 import torch.nn.functional as F
 
 from ml.labels import LABELS
-from ml.uncertainty import Doubt, fit_temperature, fit_thresholds, is_coloured, neighbour_distance
+from ml.uncertainty import (
+    Doubt,
+    fit_temperature,
+    fit_thresholds,
+    neighbour_distance,
+    picture_score,
+)
 
 
 def overconfident(n: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,6 +73,11 @@ def test_known_features_are_near_and_others_far() -> None:
 
 def test_real_colour_is_noticed_and_grey_stored_as_colour_is_not() -> None:
     grey = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
-    assert not is_coloured(grey)
-    assert not is_coloured(np.dstack([grey] * 3))
-    assert is_coloured(np.dstack([grey, grey.T, 255 - grey]))
+    grey[:8] = grey[-8:] = grey[:, :8] = grey[:, -8:] = 0
+    assert picture_score(grey) < 1
+    assert picture_score(np.dstack([grey] * 3)) < 1
+    assert picture_score(np.dstack([grey, grey.T, 255 - grey])) > 1
+
+
+def test_picture_without_dark_surroundings_is_no_mri() -> None:
+    assert picture_score(np.full((64, 64), 200, np.uint8) - np.eye(64, dtype=np.uint8) * 200) > 1
