@@ -17,6 +17,7 @@ from tests.broker import Broker
 from tests.factories import Account, make_account
 from tests.waiting import wait_until
 from webapp.accounts.models import Role
+from webapp.accounts.operations import create_token
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
 from webapp.studies.models import Image, InferenceJob, Prediction, Status, Study
@@ -87,6 +88,11 @@ class Portal:
     def make_user(self, role: Role = Role.CLINICIAN) -> Account:
         """An account in an organisation of its own."""
         return make_account(self.app, role, organisation=f"Hospital {uuid.uuid4().hex}")
+
+    def token(self, email: str) -> str:
+        """A new bearer token for an account."""
+        with self.app.app_context():
+            return create_token(user=find_user_by_address(email), name="test")[1]
 
     def submit(self, account: Account, paths: list[Path]) -> uuid.UUID:
         """Upload files as one study."""

@@ -70,6 +70,8 @@ db = SQLAlchemy(metadata=Base.metadata)
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     if not type(connection).__module__.startswith("sqlite3"):
         return
+    # SQLite's own knows ASCII alone: a search for "ähnlich" has to find "Ähnlich".
+    connection.create_function("lower", 1, _lower, deterministic=True)
     cursor = connection.cursor()
     # Readers do not wait for the writer, and the worker writes beside the web process.
     cursor.execute("PRAGMA journal_mode=WAL")
@@ -77,3 +79,7 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA busy_timeout=10000")
     cursor.close()
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else str(text).lower()

@@ -1,17 +1,29 @@
 """The journey of a clinician, on a desk and on a phone, with pictures of every page."""
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
-from tests.portal import SAMPLES, Portal
+from tests.portal import REPOSITORY, SAMPLES, Portal
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
 PASSWORD = "a quiet reading room"
+WORDS = {
+    "glioma": "Glioma",
+    "meningioma": "Meningioma",
+    "no_tumor": "No tumour",
+    "pituitary": "Pituitary tumour",
+}
 SIZES = {"desk": {"width": 1440, "height": 900}, "phone": {"width": 360, "height": 780}}
 
 
@@ -54,9 +66,9 @@ class Visit:
         self.page.get_by_role("button", name="Create the account").click()
         expect(self.page.get_by_role("heading", name="Worklist")).to_be_visible()
 
-    def upload(self, *names: str, code: str) -> None:
+    def upload(self, *paths: Path, code: str) -> None:
         self.open("/studies/new")
-        self.page.locator("input[type=file]").set_input_files([SAMPLES / name for name in names])
+        self.page.locator("input[type=file]").set_input_files(paths)
         self.page.get_by_label("Patient code").fill(code)
         self.picture("upload")
         self.page.get_by_role("button", name="Upload and analyse").click()
@@ -84,7 +96,7 @@ def test_from_the_first_account_to_the_history(visit: Visit) -> None:
     visit.first_run()
     visit.picture("worklist-empty")
 
-    visit.upload("pituitary-1.jpg", code="P-1001")
+    visit.upload(SAMPLES / "pituitary-1.jpg", code="P-1001")
     # The page shows the answer by itself; nobody reloads it.
     answer = page.locator(".answer-class")
     expect(answer).to_be_visible(timeout=90_000)
@@ -122,16 +134,59 @@ def test_from_the_first_account_to_the_history(visit: Visit) -> None:
         visit.picture(name)
 
 
-def test_several_slices_answer_as_the_command_line_does(visit: Visit) -> None:
+@pytest.mark.data
+def test_page_and_api_answer_as_the_command_line_does(
+    visit: Visit, portal: Portal, data_root: Path
+) -> None:
+    folders = ("glioma", "meningioma", "pituitary")
+    paths = [
+        path
+        for name in folders
+        for path in sorted((data_root / "originals-512" / name).iterdir())[:4]
+    ]
+    expected = command_line_answers(paths)
+
     visit.first_run()
-    names = [f"{label}-1.jpg" for label in ("glioma", "meningioma", "no_tumor", "pituitary")]
-    visit.upload(*names, code="P-2002")
-    results = visit.page.locator(".image-results li")
-    expect(visit.page.locator(".image-results .row-reason, .image-results a + *")).to_have_count(
-        4, timeout=90_000
-    )
-    expect(results).to_have_count(4)
+    visit.upload(*paths, code="P-2002")
+    expect(visit.page.get_by_text("Done", exact=True)).to_be_visible(timeout=90_000)
     visit.picture("study-several")
+    shown = visit.page.locator(".image-results li").all_inner_texts()
+    for text, answer in zip(shown, expected, strict=True):
+        assert WORDS[answer["label"]] in text
+
+    study = upload_by_api(visit.address, portal.token("ada@example.org"), paths)
+    for image, answer in zip(study["images"], expected, strict=True):
+        prediction = image["prediction"]
+        assert prediction["label"] == answer["label"]
+        assert prediction["prediction_set"] == answer["prediction_set"]
+        assert prediction["probabilities"] == pytest.approx(answer["probabilities"], abs=2e-3)
+        assert prediction["ood_score"] == pytest.approx(answer["ood_score"], abs=2e-2)
+
+
+def command_line_answers(paths: list[Path]) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "ml", "predict", "--json", *map(str, paths)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def upload_by_api(address: str, token: str, paths: list[Path]) -> dict[str, Any]:
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {token}"
+    files = [("files", (path.name, path.read_bytes())) for path in paths]
+    answer = session.post(f"{address}/api/v1/studies", files=files, timeout=30)
+    assert answer.status_code == 202, answer.text
+    where = address + answer.json()["links"]["self"]
+
+    def result() -> dict[str, Any] | None:
+        found = session.get(where, timeout=30).json()
+        return found if found["status"] == "done" else None
+
+    return wait_until(result, seconds=90, what="the API's answer") or {}
 
 
 def test_refused_file_is_explained_and_the_others_stay_chosen(visit: Visit, tmp_path: Path) -> None:
@@ -151,7 +206,7 @@ def test_refused_file_is_explained_and_the_others_stay_chosen(visit: Visit, tmp_
 
 def test_viewer_and_menu_work_without_a_mouse(visit: Visit) -> None:
     visit.first_run()
-    visit.upload("glioma-2.jpg", code="P-3003")
+    visit.upload(SAMPLES / "glioma-2.jpg", code="P-3003")
     page = visit.page
     expect(page.locator(".answer-class")).to_be_visible(timeout=90_000)
     page.locator("[data-stage]").focus()
