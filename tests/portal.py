@@ -1,5 +1,6 @@
 """A whole portal for tests: database, broker, blobs and real worker processes."""
 
+import json
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import sys
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import requests
 from flask import Flask
@@ -147,3 +149,15 @@ def _answers(address: str) -> bool:
         return requests.get(address, timeout=5).ok
     except requests.RequestException:
         return False
+
+
+def command_line_answers(paths: list[Path]) -> list[dict[str, Any]]:
+    """What ``python -m ml predict`` says about files."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ml", "predict", "--json", *map(str, paths)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]

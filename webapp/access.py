@@ -16,6 +16,7 @@ from flask_login import current_user
 from werkzeug.exceptions import Unauthorized
 
 from webapp.accounts.models import Role, User
+from webapp.accounts.operations import user_of_token
 from webapp.database import db
 from webapp.errors import NotAllowed
 from webapp.extensions import login_manager
@@ -93,8 +94,6 @@ def _signed_in() -> User | None:
 
 
 def _bearer() -> User | None:
-    from webapp.accounts.operations import user_of_token
-
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return user_of_token(token.strip()) if scheme.lower() == "bearer" and token else None
 

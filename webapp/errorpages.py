@@ -4,7 +4,7 @@ import json
 import logging
 from http import HTTPStatus
 
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, current_app, render_template, request
 from flask_babel import force_locale, gettext
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
@@ -63,7 +63,10 @@ def _sentence(status: int, error: HTTPException) -> str:
         403: gettext("You may not do this."),
         404: gettext("There is nothing at this address, or you may not see it."),
         405: gettext("This address does not take that kind of request."),
-        413: gettext("This is larger than the server accepts."),
+        413: gettext(
+            "This is larger than the server accepts: at most %(size)d MB in one upload.",
+            size=current_app.extensions["settings"].max_upload_bytes // 2**20,
+        ),
         429: gettext("Too many attempts. Please wait a minute."),
     }
     return sentences.get(status) or error.description or HTTPStatus(status).phrase

@@ -9,8 +9,6 @@ from webapp.extensions import babel
 LANGUAGES: dict[str, str] = {
     "en": "English",
     "de": "Deutsch",
-    "es": "Español",
-    "fr": "Français",
 }
 
 

@@ -104,9 +104,9 @@ def _classify(claim: jobs.Claim) -> None:
         done = len(answers) + len(problems)
         if done < len(claim.images):
             jobs.record_progress(claim, images_done=done)
-    jobs.finish_job(
-        claim, answers=answers, problems=problems, model=model, model_ms=model_seconds * 1000
-    )
+    model_ms = model_seconds * 1000
+    jobs.finish_job(claim, answers=answers, problems=problems, model=model, model_ms=model_ms)
+    _log.info("job %s: %d images in %.0f ms", claim.job_id, len(claim.images), model_ms)
 
 
 def _model_version() -> ModelVersion:

@@ -1,9 +1,6 @@
 """The journey of a clinician, on a desk and on a phone, with pictures of every page."""
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +10,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
-from tests.portal import REPOSITORY, SAMPLES, Portal
+from tests.portal import SAMPLES, Portal, command_line_answers
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
@@ -161,17 +158,6 @@ def test_page_and_api_answer_as_the_command_line_does(
         assert prediction["prediction_set"] == answer["prediction_set"]
         assert prediction["probabilities"] == pytest.approx(answer["probabilities"], abs=2e-3)
         assert prediction["ood_score"] == pytest.approx(answer["ood_score"], abs=2e-2)
-
-
-def command_line_answers(paths: list[Path]) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "ml", "predict", "--json", *map(str, paths)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def upload_by_api(address: str, token: str, paths: list[Path]) -> dict[str, Any]:

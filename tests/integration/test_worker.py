@@ -1,10 +1,7 @@
 """A real worker, a real Redis: jobs are done, done once, and survive what goes wrong."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +9,7 @@ import pytest
 
 from ml.imaging.pictures import encode_png
 from ml.labels import LABELS
-from tests.portal import REPOSITORY, SAMPLES, Portal
+from tests.portal import SAMPLES, Portal, command_line_answers
 from tests.waiting import wait_until
 from webapp.models_admin.models import ModelVersion
 from webapp.studies.models import Status
@@ -40,15 +37,8 @@ def test_study_is_classified_and_explained(portal: Portal) -> None:
 def test_answers_are_those_of_the_command_line(portal: Portal) -> None:
     portal.start_worker()
     study_id = portal.submit(portal.make_user(), ALL_SAMPLES)
-    done = subprocess.run(
-        [sys.executable, "-m", "ml", "predict", "--json", *map(str, ALL_SAMPLES)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert portal.wait_for_end(study_id) is Status.DONE
+    lines = command_line_answers(ALL_SAMPLES)
     for line, prediction in zip(lines, portal.predictions(study_id), strict=True):
         assert prediction.label == line["label"]
         assert prediction.probabilities == pytest.approx(line["probabilities"], abs=2e-3)

@@ -52,6 +52,7 @@ def create_first_account(*, organisation: str, name: str, email: str, password: 
             email=email,
             role=Role.ADMIN,
             password_hash=password_hash,
+            last_seen_at=now(),
         )
         _add_user("create_first_account", user, actor=user)
         db.session.commit()
@@ -221,6 +222,7 @@ def accept_invitation(*, token: str, name: str, password: str) -> User:
             email=email,
             role=invitation.role,
             password_hash=password_hash,
+            last_seen_at=now(),
         )
         invitation.accepted_at = now()
         _add_user("accept_invitation", user, actor=user)
