@@ -45,10 +45,14 @@ class Doubt:
         return torch.softmax(logits.double() / self.temperature, dim=1)
 
     def prediction_set(self, probabilities: npt.NDArray[np.float64]) -> tuple[Label, ...]:
-        """The classes that cannot be ruled out, likeliest first; never empty."""
-        order = np.argsort(-probabilities, kind="stable")
-        admitted = [i for i in order if 1 - probabilities[i] <= self.thresholds[i]]
-        return tuple(LABELS[i] for i in (admitted or order[:1]))
+        """The classes that cannot be ruled out, likeliest first.
+
+        The likeliest class is always one of them, also where its own threshold would not admit
+        it: an answer that the set leaves out would confuse, and a larger set covers no less.
+        """
+        likeliest, *others = np.argsort(-probabilities, kind="stable")
+        admitted = [i for i in others if 1 - probabilities[i] <= self.thresholds[i]]
+        return tuple(LABELS[i] for i in (likeliest, *admitted))
 
     def scores(self, features: Tensor) -> Tensor:
         """(N, 512) features to (N,) out-of-distribution scores; above 1 is unfamiliar."""

@@ -112,3 +112,22 @@ def test_lost_blob_ends_as_failed_with_a_reason(portal: Portal) -> None:
     portal.start_worker()
     assert portal.wait_for_end(study_id) is Status.FAILED
     assert portal.study(study_id).reason == "unreadable"
+
+
+def test_passing_fault_is_tried_again(portal: Portal) -> None:
+    study_id = portal.submit(portal.make_user(), [SAMPLES / "glioma-1.jpg"])
+    (blob,) = [path for path in (portal.folder / "home" / "blobs").rglob("*") if path.is_file()]
+    content = blob.read_bytes()
+    # A folder in the place of the file: reading fails as it does on a disk that hiccups.
+    blob.unlink()
+    blob.mkdir()
+    portal.start_worker()
+    wait_until(
+        lambda: (job := portal.job(study_id)).attempt == 1 and job.status is Status.QUEUED,
+        seconds=90,
+        what="the first attempt to fail",
+    )
+    blob.rmdir()
+    blob.write_bytes(content)
+    assert portal.wait_for_end(study_id) is Status.DONE
+    assert portal.job(study_id).attempt == 2

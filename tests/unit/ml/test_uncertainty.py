@@ -47,7 +47,9 @@ def test_class_without_calibration_slices_is_always_admitted() -> None:
     assert fit_thresholds(np.zeros((0, 4)), np.zeros(0, np.int64)) == (1.0,) * 4
 
 
-def test_set_is_never_empty_and_starts_with_the_likeliest() -> None:
+def test_set_starts_with_the_likeliest_whatever_the_thresholds() -> None:
+    others_only = doubt((0.8, 0.0, 0.0, 0.0))
+    assert others_only.prediction_set(np.array([0.3, 0.4, 0.2, 0.1])) == (LABELS[1], LABELS[0])
     strict = doubt((0.0, 0.0, 0.0, 0.0))
     assert strict.prediction_set(np.array([0.3, 0.4, 0.2, 0.1])) == (LABELS[1],)
     wide = doubt((0.9, 0.9, 0.9, 0.9))
