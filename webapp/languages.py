@@ -9,6 +9,8 @@ from webapp.extensions import babel
 LANGUAGES: dict[str, str] = {
     "en": "English",
     "de": "Deutsch",
+    "es": "Español",
+    "fr": "Français",
 }
 
 
