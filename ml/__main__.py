@@ -1,4 +1,4 @@
-"""The command line: ``python -m ml predict | evaluate | explain | train | bench``.
+"""The command line: ``python -m ml predict | evaluate | explain | train | audit | bench``.
 
 Exit codes: 0, 2 on bad usage, 1 on failure with one line on standard error.
 """
@@ -75,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--exclude", type=Path, metavar="FILE.csv", help="files to leave out")
     train.add_argument("--seed", type=int, default=20261123)
     train.set_defaults(run=_train)
+
+    audit = commands.add_parser("audit", help="find copies, leaks and contradicting labels")
+    audit.add_argument("--root", type=Path, required=True, metavar="FOLDER")
+    audit.add_argument("--json", type=Path, metavar="OUT", help="write every pair there")
+    audit.add_argument("--report", type=Path, metavar="FOLDER", help="a page with pictures")
+    audit.set_defaults(run=_audit)
 
     bench = commands.add_parser("bench", help="measure speed and agreement of the serving engine")
     bench.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
@@ -215,6 +221,19 @@ def _train(options: argparse.Namespace) -> int:
     }
     card = release(network, recipe, split, folder=options.out, stem="vgg16-gap", facts=facts)
     print(card)
+    return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from ml.audit import audit, table
+    from ml.audit_report import write_report
+
+    report = audit(options.root)
+    if options.json is not None:
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if options.report is not None:
+        write_report(report, options.report)
+    print(table(report))
     return 0
 
 

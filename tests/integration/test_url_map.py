@@ -156,7 +156,8 @@ class World:
         )
         with self.app.test_request_context():
             arguments = self.app.url_map._rules_by_endpoint[endpoint][0].arguments
-            return self.app.url_for(endpoint, **{name: self.ids[name] for name in arguments})
+            values: dict[str, Any] = {name: self.ids[name] for name in arguments}
+            return self.app.url_for(endpoint, **values)
 
 
 @pytest.fixture(scope="module")

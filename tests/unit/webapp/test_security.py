@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -19,7 +20,7 @@ def post_rules(app: Flask) -> Iterator[str]:
     example = {"token": "t", "filename": "f"}
     for rule in app.url_map.iter_rules():
         if "POST" in (rule.methods or ()) and not rule.rule.startswith("/api/"):
-            values = {
+            values: dict[str, Any] = {
                 name: example.get(name, "00000000-0000-0000-0000-000000000000")
                 for name in rule.arguments
             }
