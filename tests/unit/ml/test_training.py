@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from ml.__main__ import main
 from ml.architectures import ARCHITECTURES
 from ml.augmentation import augment
 from ml.dataset import Entry
 from ml.errors import InvalidModel
+from ml.imaging import read_path
 from ml.imaging.pictures import encode_png
 from ml.labels import LABELS
+from ml.predictor import Predictor, Result
 from ml.training import Recipe, Stage, train
 
 
@@ -54,6 +57,24 @@ def test_interrupted_run_resumes_and_ends_like_an_unbroken_one(tmp_path: Path) -
     assert epochs_logged(folder) == [1, 2]
     for one, other in zip(network.parameters(), again.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.slow
+def test_command_trains_measures_and_packages_a_model_that_serves(tmp_path: Path) -> None:
+    data = slices(tmp_path, 160)
+    manifest = tmp_path / "manifest.csv"
+    lines = [f"{entry.path.name},{entry.label.value},{entry.group}" for entry in data]
+    manifest.write_text("\n".join(["path,label,group", *lines]))
+    folder = tmp_path / "run"
+    arguments = ["train", "--manifest", str(manifest), "--out", str(folder), "--start", "scratch"]
+    assert main([*arguments, "--stages", "32:1", "--input-size", "32"]) == 0
+    predictor = Predictor.load(folder / "vgg16-gap.json", device="cpu")
+    (result,) = predictor.predict([read_path(data[0].path)[0].pixels])
+    assert isinstance(result, Result)
+    split = predictor.card["split"]
+    parts = [split[name]["groups"] for name in ("training", "calibration", "validation")]
+    assert sum(parts) == 160
+    assert predictor.card["metrics"]["n"] == split["validation"]["slices"]
 
 
 def test_augmentation_keeps_shape_and_range_and_is_repeatable() -> None:
