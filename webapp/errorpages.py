@@ -80,7 +80,7 @@ def _answer(
     status: int, message: str, *, code: str | None = None, fields: dict[str, str] | None = None
 ) -> Response:
     title = HTTPStatus(status).phrase
-    if request.path.startswith(API_PREFIX) or _wants_json():
+    if request.path.startswith(API_PREFIX) or wants_json():
         problem = {
             "type": "about:blank",
             "title": title,
@@ -95,6 +95,7 @@ def _answer(
     return Response(page, status=status, content_type="text/html; charset=utf-8")
 
 
-def _wants_json() -> bool:
+def wants_json() -> bool:
+    """Whether the caller would rather have JSON than a page."""
     best = request.accept_mimetypes.best_match(["text/html", "application/json"])
     return best == "application/json"

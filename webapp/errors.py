@@ -1,6 +1,7 @@
 """What can go wrong in the portal, as a small tree; pages and the API answer it in one place."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Self
 
 
 class PortalError(Exception):
@@ -24,6 +25,12 @@ class InvalidInput(PortalError):
 
     status = 422
     code = "invalid-input"
+
+    @classmethod
+    def of_form(cls, errors: Mapping[str | None, Iterable[object]]) -> Self:
+        """What a form found: its errors by field."""
+        fields = {name: " ".join(map(str, found)) for name, found in errors.items() if name}
+        return cls(next(iter(fields.values())), fields=fields)
 
 
 class RefusedUpload(PortalError):

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from config import Settings
 from ml.errors import InvalidModel, UnreadableImage
-from ml.imaging import Limits, read_bytes
+from ml.imaging import NO_LIMITS, read_bytes
 from ml.imaging.pictures import Pixels
 from ml.predictor import Predictor, Result
 from webapp.database import db
@@ -26,8 +26,6 @@ from webapp.studies import jobs
 from worker.app import app, flask_app
 
 BATCH = 8
-# What was checked at the upload need not be checked again.
-_STORED = Limits(max_bytes=2**40, max_pixels=2**40, min_side=1)
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +116,7 @@ def _batches(claim: jobs.Claim) -> Iterator[list[tuple[uuid.UUID, Pixels]]]:
     blobs: BlobStore = current_app.extensions["blobs"]
     for start in range(0, len(claim.images), BATCH):
         yield [
-            (image_id, read_bytes(blobs.get(key), _STORED)[0].pixels)
+            (image_id, read_bytes(blobs.get(key), NO_LIMITS)[0].pixels)
             for image_id, key in claim.images[start : start + BATCH]
         ]
 

@@ -16,3 +16,7 @@ class Limits:
     max_bytes: int = 64 * 2**20
     max_pixels: int = 64_000_000
     min_side: int = 32
+
+
+# For what was checked when it came in, and need not be checked again.
+NO_LIMITS = Limits(max_bytes=2**40, max_pixels=2**40, min_side=1)

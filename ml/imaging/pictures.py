@@ -85,7 +85,7 @@ def _too_many_pixels(limits: Limits) -> UnreadableImage:
 def _pixels(image: Image.Image, content: bytes) -> Pixels:
     if image.mode.startswith("I") or image.mode == "F":
         return np.asarray(np.clip(np.asarray(image), 0, 65535), dtype=np.uint16)
-    if _is_16_bit_png(content):
+    if is_16_bit_png(content):
         return _sixteen_bit_colour(content)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         image = _on_black(image)
@@ -93,7 +93,8 @@ def _pixels(image: Image.Image, content: bytes) -> Pixels:
     return _contiguous(image.convert("L" if grey else "RGB"))
 
 
-def _is_16_bit_png(content: bytes) -> bool:
+def is_16_bit_png(content: bytes) -> bool:
+    """Whether ``content`` is a PNG with 16 bits a channel."""
     # PNG specification, section 11.2.1: the bit depth is byte 24 of the file, inside IHDR.
     return content.startswith(b"\x89PNG") and content[24] == 16
 

@@ -13,8 +13,6 @@ from ml.imaging import pictures
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
 
-__all__ = ["ACCEPTED_FORMATS", "Limits", "Reader", "read_bytes", "read_path", "sniff"]
-
 
 @dataclass(frozen=True)
 class Reader:

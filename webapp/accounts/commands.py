@@ -1,18 +1,16 @@
 """The command line: ``flask --app wsgi users …`` and ``flask --app wsgi tokens …``."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
 import click
 from flask.cli import AppGroup
-from sqlalchemy.exc import SQLAlchemyError
 
 from webapp.accounts import operations, queries
 from webapp.accounts.models import Role
-from webapp.errors import PortalError
+from webapp.commandline import told_in_one_line
 from webapp.tenancy import unscoped
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -45,7 +43,7 @@ def create_user(
     email: str, role: str, organisation: str, name: str, *, password_stdin: bool
 ) -> None:
     """Make an account for EMAIL."""
-    with _told_in_one_line():
+    with told_in_one_line():
         user = operations.create_user(
             email=email,
             role=Role(role),
@@ -59,7 +57,7 @@ def create_user(
 @users.command("list")
 def list_users() -> None:
     """List all accounts: address, role, organisation, state, last sign-in."""
-    with _told_in_one_line(), unscoped():
+    with told_in_one_line(), unscoped():
         for user in queries.list_users():
             state = "active" if user.is_active else "closed"
             click.echo(
@@ -80,7 +78,7 @@ def list_users() -> None:
 @_password_option
 def set_password(email: str, *, password_stdin: bool) -> None:
     """Set a new password for EMAIL, who is signed out everywhere."""
-    with _told_in_one_line():
+    with told_in_one_line():
         password = _password(password_stdin=password_stdin)
         user = operations.set_password(email=email, password=password)
         click.echo(f"{user.email} has a new password.")
@@ -91,7 +89,7 @@ def set_password(email: str, *, password_stdin: bool) -> None:
 @click.option("--name", default="command line", show_default=True, help="What it is for.")
 def create_token(email: str, name: str) -> None:
     """Print a new token that acts for EMAIL. It is shown this once."""
-    with _told_in_one_line():
+    with told_in_one_line():
         user = queries.find_user_by_address(email)
         _row, token = operations.create_token(user=user, name=name)
         click.echo(token)
@@ -101,7 +99,7 @@ def create_token(email: str, name: str) -> None:
 @click.argument("email")
 def list_tokens(email: str) -> None:
     """List the tokens that act for EMAIL: name, made, last used."""
-    with _told_in_one_line():
+    with told_in_one_line():
         for row in queries.list_tokens(queries.find_user_by_address(email)):
             click.echo("\t".join([row.name, _moment(row.created_at), _moment(row.last_used_at)]))
 
@@ -114,15 +112,3 @@ def _password(*, password_stdin: bool) -> str:
 
 def _moment(moment: datetime | None) -> str:
     return moment.isoformat(timespec="seconds") if moment else "never"
-
-
-@contextmanager
-def _told_in_one_line() -> Iterator[None]:
-    """Turn what goes wrong into one line and exit code 1."""
-    try:
-        yield
-    except PortalError as error:
-        raise click.ClickException(error.message) from error
-    except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise click.ClickException(f"The database cannot be used: {reason}") from error

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import click
 from flask.cli import AppGroup
-from flask_babel import force_locale
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from webapp.accounts.models import Organisation
+from webapp.commandline import told_in_one_line
 from webapp.database import db
 from webapp.review.export import Exported, export_feedback
 from webapp.review.queries import count_current_answers
@@ -29,13 +28,10 @@ feedback = AppGroup("feedback", help="Answers of readers.")
 def export(out: Path, organisation: str | None) -> None:
     """Write the current answers of an organisation, with their images, to a ZIP."""
     try:
-        with force_locale("en"), acting_for(_organisation(organisation).id):
+        with told_in_one_line(), acting_for(_organisation(organisation).id):
             exported = _write(out)
     except OSError as error:
         raise click.ClickException(f"{out} cannot be written: {error.strerror}") from error
-    except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise click.ClickException(f"The database cannot be used: {reason}") from error
     click.echo(f"{exported.answers} answers about {exported.images} images are in {out}.")
     if exported.skipped:
         click.echo(f"{exported.skipped} answers were left out: their images are gone.", err=True)

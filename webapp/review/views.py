@@ -68,8 +68,7 @@ def panel_context(
 
 def _keep(image_id: uuid.UUID, form: FeedbackForm) -> None:
     if not form.validate():
-        fields = {name: " ".join(map(str, errors)) for name, errors in form.errors.items() if name}
-        raise InvalidInput(next(iter(fields.values())), fields=fields)
+        raise InvalidInput.of_form(form.errors)
     record_feedback(
         actor=actor(),
         image_id=image_id,

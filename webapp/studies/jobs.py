@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 
 from webapp import audit
 from webapp.database import db, now
@@ -62,14 +62,14 @@ def claim_job(job_id: uuid.UUID) -> Claim | None:
         None if there is nothing to do.
     """
     moment = now()
-    free = or_(
-        InferenceJob.status == Status.QUEUED,
-        and_(InferenceJob.status == Status.RUNNING, InferenceJob.lease_until < moment),
-    )
     with unscoped():
         attempt = db.session.scalar(
             update(InferenceJob)
-            .where(InferenceJob.id == job_id, free, InferenceJob.attempt < MAX_ATTEMPTS)
+            .where(
+                InferenceJob.id == job_id,
+                _is_free(moment),
+                InferenceJob.attempt < MAX_ATTEMPTS,
+            )
             .values(
                 status=Status.RUNNING,
                 attempt=InferenceJob.attempt + 1,
@@ -186,13 +186,7 @@ def jobs_to_resend() -> list[uuid.UUID]:
                 update(InferenceJob)
                 .where(
                     InferenceJob.sent_at < moment - RESEND_AFTER,
-                    or_(
-                        InferenceJob.status == Status.QUEUED,
-                        and_(
-                            InferenceJob.status == Status.RUNNING,
-                            InferenceJob.lease_until < moment,
-                        ),
-                    ),
+                    _is_free(moment),
                 )
                 .values(sent_at=moment)
                 .returning(InferenceJob.id)
@@ -203,18 +197,18 @@ def jobs_to_resend() -> list[uuid.UUID]:
     return ids
 
 
+def _is_free(moment: datetime) -> ColumnElement[bool]:
+    """Nobody works on the job: it is queued, or its lease is over."""
+    over = and_(InferenceJob.status == Status.RUNNING, InferenceJob.lease_until < moment)
+    return or_(InferenceJob.status == Status.QUEUED, over)
+
+
 def _give_up_exhausted(moment: datetime) -> None:
     exhausted = db.session.scalars(
         select(InferenceJob)
         .where(
             InferenceJob.attempt >= MAX_ATTEMPTS,
-            or_(
-                InferenceJob.status == Status.QUEUED,
-                and_(
-                    InferenceJob.status == Status.RUNNING,
-                    InferenceJob.lease_until < moment,
-                ),
-            ),
+            _is_free(moment),
         )
         .with_for_update(skip_locked=True)
     )

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from config import Settings
 from ml.errors import UnreadableImage
-from ml.imaging import Limits, Slice, read_bytes, sniff
+from ml.imaging import Limits, Slice, sniff
 from ml.imaging.pictures import encode_png
 from webapp import audit
 from webapp.accounts.models import User
@@ -221,8 +221,9 @@ def _decode_all(files: Sequence[UploadedFile]) -> list[_Accepted]:
         try:
             if len(file.content) > limits.max_bytes:
                 raise UnreadableImage("too_large", "The file is larger than the limit.")
-            source_format = sniff(file.content).format
-            accepted += [_Accepted(one, source_format) for one in read_bytes(file.content, limits)]
+            reader = sniff(file.content)
+            slices = reader.decode(file.content, limits)
+            accepted += [_Accepted(one, reader.format) for one in slices]
         except UnreadableImage as error:
             refused[_shown(file.name)] = refusal(error.code, limits)
     if refused:

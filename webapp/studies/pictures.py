@@ -4,14 +4,12 @@ import numpy as np
 from flask import Response, current_app, request
 from flask_babel import gettext as _
 
-from ml.imaging import Limits, read_bytes
-from ml.imaging.pictures import Pixels, encode_png
+from ml.imaging import NO_LIMITS, read_bytes
+from ml.imaging.pictures import Pixels, encode_png, is_16_bit_png
 from webapp.errors import NotFound
 from webapp.storage import BlobStore, MissingBlob
 from webapp.studies.models import Image
 
-# What was checked at the upload need not be checked again.
-_STORED = Limits(max_bytes=2**40, max_pixels=2**40, min_side=1)
 _SHOWN_PERCENTILES = (0.5, 99.5)
 
 
@@ -38,15 +36,10 @@ def eight_bit(content: bytes) -> bytes:
 
     16-bit grey values between the 0.5th and the 99.5th percentile are spread over 0..255.
     """
-    if not _has_sixteen_bits(content):
+    if not is_16_bit_png(content):
         return content
-    pixels = read_bytes(content, _STORED)[0].pixels
+    pixels = read_bytes(content, NO_LIMITS)[0].pixels
     return encode_png(_windowed(pixels))
-
-
-def _has_sixteen_bits(png: bytes) -> bool:
-    # PNG specification, section 11.2.1: the bit depth is byte 24 of the file, inside IHDR.
-    return png[24:25] == b"\x10"
 
 
 def _windowed(pixels: Pixels) -> Pixels:

@@ -87,16 +87,8 @@ class StudyRow:
 
 
 @dataclass(frozen=True)
-class WorklistPage:
-    """Lines of the worklist, and where the next page starts."""
-
-    items: list[StudyRow]
-    next_cursor: str | None
-
-
-@dataclass(frozen=True)
-class HistoryPage:
-    """Lines of the history, and where the next page starts."""
+class StudyPage:
+    """Lines of a list, and where its next page starts."""
 
     items: list[StudyRow]
     next_cursor: str | None
@@ -139,7 +131,7 @@ class JobsPage:
     oldest_waiting_seconds: float | None
 
 
-def worklist(filters: WorklistFilters, *, reader: User, after: Cursor | None) -> WorklistPage:
+def worklist(filters: WorklistFilters, *, reader: User, after: Cursor | None) -> StudyPage:
     """One page: newest first, on the first page below urgent studies that nobody has answered.
 
     On later pages every study stands at its place in time, one that was pinned as well.
@@ -149,7 +141,7 @@ def worklist(filters: WorklistFilters, *, reader: User, after: Cursor | None) ->
     size = PAGE_SIZE - len(pinned)
     rest = matching.where(Study.id.not_in([study.id for study in pinned])) if pinned else matching
     studies, cursor = _page(rest, after, size)
-    return WorklistPage(study_rows([*pinned, *studies], reader=reader), cursor)
+    return StudyPage(study_rows([*pinned, *studies], reader=reader), cursor)
 
 
 def worklist_counts(filters: WorklistFilters, *, reader: User) -> dict[str, int]:
@@ -162,10 +154,10 @@ def worklist_counts(filters: WorklistFilters, *, reader: User) -> dict[str, int]
 
 def history(
     filters: HistoryFilters, *, reader: User, after: Cursor | None, size: int = PAGE_SIZE
-) -> HistoryPage:
+) -> StudyPage:
     """One page of the studies that match, newest first."""
     studies, cursor = _page(matching_studies(filters), after, size)
-    return HistoryPage(study_rows(studies, reader=reader), cursor)
+    return StudyPage(study_rows(studies, reader=reader), cursor)
 
 
 def matching_studies(filters: HistoryFilters) -> Select[Study]:

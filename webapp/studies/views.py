@@ -22,6 +22,7 @@ from webapp.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.accounts.queries import list_users
 from webapp.database import db
+from webapp.errorpages import wants_json
 from webapp.errors import Conflict, InvalidInput, PortalError
 from webapp.review.views import panel_context
 from webapp.studies import pictures, queries
@@ -66,13 +67,13 @@ def upload() -> ResponseReturnValue:
     try:
         study = _submitted(form)
     except PortalError as error:
-        if _wants_json():
+        if wants_json():
             raise  # becomes a problem document
         db.session.rollback()
         form.show(error)
         return _upload_page(form, message=error.message), error.status
     location = url_for("studies.show", study_id=study.id)
-    return ({"location": location}, 201) if _wants_json() else redirect(location)
+    return ({"location": location}, 201) if wants_json() else redirect(location)
 
 
 @blueprint.get("/studies/<uuid:study_id>")
@@ -178,8 +179,7 @@ def _study(study_id: uuid.UUID) -> dict[str, Any]:
 
 def _submitted(form: UploadForm) -> Study:
     if not form.validate():
-        fields = {name: " ".join(map(str, errors)) for name, errors in form.errors.items() if name}
-        raise InvalidInput(next(iter(fields.values())), fields=fields)
+        raise InvalidInput.of_form(form.errors)
     return submit_study(
         actor=actor(),
         files=uploaded_files(request.files.getlist("files")),
@@ -197,8 +197,3 @@ def _upload_page(form: UploadForm, *, message: str | None = None) -> str:
         "formats": list(ACCEPTED_FORMATS),
     }
     return render_template("studies/upload.html", form=form, limits=limits, message=message)
-
-
-def _wants_json() -> bool:
-    accepted = request.accept_mimetypes
-    return accepted.best_match(["text/html", "application/json"]) == "application/json"
