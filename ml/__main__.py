@@ -1,4 +1,4 @@
-"""The command line: ``python -m ml predict | evaluate | explain | train | audit | bench``.
+"""The command line, ``python -m ml COMMAND``: classify, explain, measure, train and audit.
 
 Exit codes: 0, 2 on bad usage, 1 on failure with one line on standard error.
 """
@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from ml.errors import SulcusMLError, UnreadableImage
 
 # torch takes seconds to import: the commands below fetch what they need when they run, so that
 # --help and bad usage answer at once.
+
+
+_BATCH = 8  # slices that go through the network together
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     predict = commands.add_parser("predict", help="classify images; one JSON object a line")
-    predict.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    predict.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="DICOM, NIfTI, PNG, JPEG or ZIP files, or folders of them",
+    )
     predict.add_argument("--json", action="store_true", help="JSON lines even on a terminal")
     _add_model(predict)
     predict.set_defaults(run=_predict)
@@ -47,6 +57,23 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
     _add_model(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    volumes = commands.add_parser(
+        "volumes", help="measure the model on volumes of other hospitals, with tumour masks"
+    )
+    volumes.add_argument(
+        "--glioma",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="a folder a patient, with NAME_Scan….nii.gz and NAME_Mask.nii.gz",
+    )
+    volumes.add_argument(
+        "--healthy", type=Path, required=True, metavar="STUDY", help="a study without a tumour"
+    )
+    volumes.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
+    _add_model(volumes)
+    volumes.set_defaults(run=_volumes)
 
     explain = commands.add_parser("explain", help="write a slice with its heatmap")
     explain.add_argument("path", type=Path, metavar="PATH")
@@ -72,6 +99,22 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--input-size", type=int, default=176, metavar="PX", help="when it serves (%(default)s)"
     )
+    train.add_argument(
+        "--outlines",
+        type=Path,
+        metavar="FILE.json",
+        help="tumour outlines by identifier of the original slice; they teach where to look",
+    )
+    train.add_argument("--architecture", choices=("vgg16-odds", "vgg16-gap"), default="vgg16-odds")
+    train.add_argument(
+        "--frozen",
+        type=int,
+        default=5,
+        metavar="LAYERS",
+        help="first layers that keep their starting weights (%(default)s: VGG16's first block)",
+    )
+    train.add_argument("--body-rate", type=float, default=6e-5, metavar="RATE")
+    train.add_argument("--batch", type=int, default=32, metavar="SLICES")
     train.add_argument("--exclude", type=Path, metavar="FILE.csv", help="files to leave out")
     train.add_argument("--seed", type=int, default=20261123)
     train.set_defaults(run=_train)
@@ -121,40 +164,44 @@ def _load_predictor(options: argparse.Namespace) -> Any:
 def _predict(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from ml.imaging.studies import read_study
+
     predictor = _load_predictor(options)
     failed = False
-    for path in tqdm(options.paths, "predicting", unit="file", disable=None):
-        for line in _predict_file(predictor, path):
+    for path in tqdm(options.paths, "predicting", unit="path", disable=None):
+        for line in _predicted(predictor, read_study(path)):
             failed |= "error" in line
             tqdm.write(json.dumps(line) if options.json or not _is_terminal() else _words(line))
     return 1 if failed else 0
 
 
-def _predict_file(predictor: Any, path: Path) -> Iterator[dict[str, Any]]:
-    from ml.imaging import read_path
+def _predicted(predictor: Any, found: Iterator[Any]) -> Iterator[dict[str, Any]]:
+    """The lines about slices, in batches, so that memory stays bounded."""
+    from ml.imaging import square_pixels
 
-    try:
-        slices = read_path(path)
-    except UnreadableImage as error:
-        yield {"path": str(path), "error": str(error)}
-        return
-    for start in range(0, len(slices), 8):
-        batch = slices[start : start + 8]
-        results = predictor.predict([one.pixels for one in batch])
-        for one, result in zip(batch, results, strict=True):
-            if isinstance(result, UnreadableImage):
-                yield {"path": str(path), "slice": one.index, "error": str(result)}
+    while batch := list(islice(found, _BATCH)):
+        readable = [one for one in batch if not isinstance(one.slice, UnreadableImage)]
+        results = iter(predictor.predict([square_pixels(one.slice) for one in readable]))
+        for one in batch:
+            if isinstance(one.slice, UnreadableImage):
+                yield {"path": one.path, "error": str(one.slice)}
             else:
-                yield {
-                    "path": str(path),
-                    "slice": one.index,
-                    "label": result.label.value,
-                    "probabilities": result.probabilities,
-                    "prediction_set": [label.value for label in result.prediction_set],
-                    "in_distribution": result.in_distribution,
-                    "ood_score": result.ood_score,
-                    "model": predictor.name,
-                }
+                yield _line(predictor.name, one.path, one.slice.index, next(results))
+
+
+def _line(model: str, path: str, index: int, result: Any) -> dict[str, Any]:
+    if isinstance(result, UnreadableImage):
+        return {"path": path, "slice": index, "error": str(result)}
+    return {
+        "path": path,
+        "slice": index,
+        "label": result.label.value,
+        "probabilities": result.probabilities,
+        "prediction_set": [label.value for label in result.prediction_set],
+        "in_distribution": result.in_distribution,
+        "ood_score": result.ood_score,
+        "model": model,
+    }
 
 
 def _is_terminal() -> bool:
@@ -181,12 +228,25 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _volumes(options: argparse.Namespace) -> int:
+    from ml.volume_evaluation import measure_volumes, table
+
+    predictor = _load_predictor(options)
+    figures = measure_volumes(predictor, glioma=options.glioma, healthy=options.healthy)
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(table(figures))
+    return 0
+
+
 def _explain(options: argparse.Namespace) -> int:
     from ml.explain import blend
-    from ml.imaging import read_path
+    from ml.imaging import read_path, square_pixels
     from ml.imaging.pictures import encode_png
 
-    pixels = read_path(options.path)[0].pixels
+    slices = read_path(options.path)
+    # Of a volume the middle slice: its ends show little.
+    pixels = square_pixels(slices[len(slices) // 2])
     (result,) = _load_predictor(options).predict([pixels])
     if isinstance(result, UnreadableImage):
         raise result
@@ -195,27 +255,34 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from ml.dataset import read_exclusions, read_manifest, split_by_group, without_mirrored_twins
+    from ml import dataset
     from ml.dataset.manifest import BUNDLED_EXCLUSIONS
     from ml.release import release
     from ml.training import Recipe, Stage, train
 
-    excluded = read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
-    entries = read_manifest(options.manifest, excluded=excluded)
+    excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
+    entries = dataset.read_manifest(options.manifest, excluded=excluded)
+    if options.outlines is not None:
+        entries = dataset.with_outlines(entries, dataset.read_outlines(options.outlines))
     recipe = Recipe(
+        architecture=options.architecture,
         start=options.start,
         stages=tuple(Stage(size, epochs) for size, epochs in options.stages),
         input_size=options.input_size,
+        batch=options.batch,
+        body_rate=options.body_rate,
+        frozen=options.frozen,
         seed=options.seed,
     )
-    split = split_by_group(entries, seed=recipe.seed)
-    training = without_mirrored_twins(split.training)
+    split = dataset.split_by_group(entries, seed=recipe.seed)
+    training = dataset.without_mirrored_twins(split.training)
     network = train(recipe, training, split.calibration, folder=options.out)
     facts = {
         "data": {
             "slices": len(entries),
             "groups": len({entry.group for entry in entries}),
             "training_slices_without_mirrored_twins": len(training),
+            "training_slices_with_outline": sum(entry.outline is not None for entry in training),
             "excluded": excluded,
         }
     }

@@ -1,13 +1,72 @@
 """Random changes of a batch of prepared slices, all on the device that holds the batch."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_LEVELS = 33  # quantiles that describe a slice's histogram
+_SOFT_EDGE = 9  # px, width of the blur at the rim of a transplanted region
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+
+@dataclass(frozen=True)
+class Changed:
+    """A batch after tissue was exchanged.
+
+    Attributes:
+        images: (N, 1, S, S) in 0..1.
+        masks: (N, 1, S, S) in 0..1, where there is a tumour now.
+        erased: (N,) bool, slices whose tumour was replaced by healthy tissue.
+        pasted: (N,) bool, slices without a tumour that received one of another slice.
+    """
+
+    images: Tensor
+    masks: Tensor
+    erased: Tensor
+    pasted: Tensor
+
+
+def exchange_tissue(
+    images: Tensor, masks: Tensor, healthy: Tensor, generator: torch.Generator
+) -> Changed:
+    """Erase some tumours and paste others into healthy slices.
+
+    Class and hospital coincide in public collections. This breaks it: a quarter of the slices
+    with a known tumour on one side get the tissue of the other side in its place, and a third of
+    the healthy slices get a tumour from another slice of the batch.
+
+    Args:
+        masks: (N, 1, S, S) in 0..1, zero where no tumour is known.
+        healthy: (N,) bool, slices that are known to hold no tumour.
+    """
+    draws = torch.rand(len(images), generator=generator)
+    has_tumor = (masks.flatten(1).sum(1) > 0).cpu()
+    images, masks = images.clone(), masks.clone()
+    erased = torch.zeros(len(images), dtype=torch.bool)
+    pasted = torch.zeros(len(images), dtype=torch.bool)
+    donors = torch.nonzero(has_tumor).flatten()
+    originals, tumors = images.clone(), masks.clone()
+    for number in torch.nonzero(healthy.cpu() & (draws < 1 / 3)).flatten().tolist():
+        if len(donors) == 0:
+            break
+        donor = int(donors[int(torch.randint(len(donors), (1,), generator=generator))])
+        made = _with_tumor(images[number], originals[donor], tumors[donor], generator)
+        if made is not None:
+            images[number], masks[number] = made
+            pasted[number] = True
+    for number in torch.nonzero(has_tumor & (draws < 1 / 4)).flatten().tolist():
+        cured = _without_tumor(images[number], masks[number])
+        if cured is not None:
+            images[number], masks[number] = cured, 0
+            erased[number] = True
+    return Changed(images, masks, erased, pasted)
+
+
+def augment(
+    images: Tensor, generator: torch.Generator, masks: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Geometry, then sharpness, then intensity.
 
     Intensity and sharpness vary widely on purpose: classes come from different hospitals here,
@@ -16,16 +75,57 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         images: (N, 1, S, S) in 0..1.
         generator: source of the randomness; its seed repeats the result.
+        masks: (N, 1, S, S) in 0..1, moved along with the images; zero without them.
 
     Returns:
-        (N, 1, S, S) in 0..1.
+        Images and masks, (N, 1, S, S) each, in 0..1.
     """
-    return _intensity(_sharpness(_geometry(images, generator), generator), generator)
+    both = torch.cat([images, torch.zeros_like(images) if masks is None else masks], 1)
+    moved = _geometry(both, generator)
+    images, masks = moved[:, :1], moved[:, 1:]
+    images = _exchange_histograms(_sharpness(images, generator), generator)
+    return _intensity(_shading(images, generator), generator), masks
 
 
 def _uniform(images: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
     values = torch.rand(len(images), generator=generator) * (high - low) + low
     return values.to(images.device)
+
+
+def _softened(mask: Tensor) -> Tensor:
+    """(1, S, S) to the same: widened, with a soft rim."""
+    wide = F.max_pool2d(mask[None], _SOFT_EDGE, 1, _SOFT_EDGE // 2)
+    for _ in range(2):
+        wide = F.avg_pool2d(wide, 5, 1, 2, count_include_pad=False)
+    return wide[0]
+
+
+def _with_tumor(
+    image: Tensor, donor: Tensor, mask: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor] | None:
+    """``image`` with the donor's tumour near where the donor has it; None if that is outside."""
+    size = image.shape[-1]
+    shift = [int(v) for v in torch.randint(-size // 12, size // 12 + 1, (2,), generator=generator)]
+    moved = torch.roll(torch.stack([donor, mask]), shift, (2, 3))
+    if torch.rand(1, generator=generator) < 0.5:
+        moved = moved.flip(3)
+    donor, mask = moved
+    if float((image > 0.02).float()[mask > 0.5].mean()) < 0.9:
+        return None
+    weight = _softened(mask)
+    rim = (weight > 0) & (mask < 0.5)
+    level, donated = image[rim].mean(), donor[rim].mean()
+    scale = ((level + 0.05) / (donated + 0.05)).clamp(0.5, 2)
+    return (image * (1 - weight) + (donor * scale).clamp(0, 1) * weight), mask
+
+
+def _without_tumor(image: Tensor, mask: Tensor) -> Tensor | None:
+    """``image`` with the other side's tissue over its tumour; None if both sides are involved."""
+    weight = _softened(mask)
+    both_sides = torch.minimum(weight, weight.flip(2)).sum()
+    if float(both_sides) > 0.05 * float(weight.sum()):
+        return None
+    return image * (1 - weight) + image.flip(2) * weight
 
 
 def _geometry(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -57,6 +157,49 @@ def _sharpness(images: Tensor, generator: torch.Generator) -> Tensor:
     result = images.clone()
     result[chosen] = F.interpolate(small, size=(size, size), mode="bilinear")
     return result
+
+
+def _exchange_histograms(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Two fifths of the batch move towards the histogram of another slice of the batch."""
+    chosen = torch.rand(len(images), generator=generator) < 0.4
+    partners = torch.randperm(len(images), generator=generator)
+    share = torch.rand(len(images), generator=generator)
+    result = images.clone()
+    levels = [_levels(image) for image in images]
+    for number in torch.nonzero(chosen).flatten().tolist():
+        own, other = levels[number], levels[int(partners[number])]
+        wanted = own + (other - own) * float(share[number])
+        result[number] = _mapped(images[number], own, wanted)
+    return result
+
+
+def _levels(image: Tensor) -> Tensor:
+    """The histogram of what is not black, as rising quantiles (33,) from 0 to 1."""
+    inside = image[image > 0.01]
+    if len(inside) < _LEVELS:
+        return torch.linspace(0, 1, _LEVELS, device=image.device)
+    wanted = torch.linspace(0, len(inside) - 1, _LEVELS, device=image.device).long()
+    levels = inside.sort().values[wanted]
+    levels[0], levels[-1] = 0, 1
+    # Strictly rising, so that the map has one value everywhere.
+    steps = torch.linspace(0, 1, _LEVELS, device=image.device)
+    return levels * (1 - 1e-3) + steps * 1e-3
+
+
+def _mapped(image: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """The piecewise linear curve through (before, after), applied to each pixel."""
+    upper = torch.searchsorted(before, image.contiguous()).clamp(1, _LEVELS - 1)
+    low, high = before[upper - 1], before[upper]
+    part = (image - low) / (high - low)
+    return (after[upper - 1] + part * (after[upper] - after[upper - 1])).clamp(0, 1)
+
+
+def _shading(images: Tensor, generator: torch.Generator) -> Tensor:
+    """A smooth field, up to a third brighter or darker, as of a coil near one side."""
+    knots = torch.randn(len(images), 1, 3, 3, generator=generator).to(images.device)
+    strength = _uniform(images, 0.0, 0.15, generator).view(-1, 1, 1, 1)
+    field = F.interpolate(knots * strength, images.shape[2:], mode="bicubic")
+    return (images * torch.exp(field)).clamp(0, 1)
 
 
 def _intensity(images: Tensor, generator: torch.Generator) -> Tensor:

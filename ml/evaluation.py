@@ -20,6 +20,7 @@ from ml.imaging import read_path
 from ml.imaging.pictures import Pixels
 from ml.labels import INDEX, LABELS, Label
 from ml.predictor import Predictor, Result
+from ml.preprocess import FloatImage
 
 BATCH = 16
 _ECE_BINS = 15
@@ -28,6 +29,7 @@ _INTERVAL = (2.5, 97.5)
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+Fractions = tuple[float, float, float, float]  # left, top, width, height
 
 
 @dataclass(frozen=True)
@@ -126,19 +128,41 @@ def expected_calibration_error(probabilities: Floats, wanted: Indices) -> float:
 def pointing_game(observed: Sequence[Observed]) -> dict[str, Any]:
     """How often the hottest pixel lies inside the tumour's box (Zhang et al. 2018, IJCV).
 
-    Of all slices whose manifest line has a box, right or wrong answers alike.
+    Of all slices whose manifest line has a box, right or wrong answers alike; also for each
+    quarter of them by the box's area, smallest first. ``energy_in_box`` is the mean share of the
+    heat that lies inside the box (Wang et al. 2020, CVPR workshops, "Score-CAM").
     """
-    boxed = [one for one in observed if one.entry.box and one.entry.label is not Label.NO_TUMOR]
-    hits = sum(_hits(one) for one in boxed)
-    return {"hits": hits, "n": len(boxed), "rate": hits / len(boxed) if boxed else None}
+    boxed = [
+        (one.result.heat, one.entry.box)
+        for one in observed
+        if one.entry.box and one.entry.label is not Label.NO_TUMOR
+    ]
+    hits = np.array([_hits(heat, box) for heat, box in boxed], bool)
+    by_area = np.argsort([width * height for _, (_, _, width, height) in boxed], kind="stable")
+    quarters = [hits[part] for part in np.array_split(by_area, 4)] if len(boxed) >= 4 else []
+    return {
+        "hits": int(hits.sum()),
+        "n": len(boxed),
+        "rate": float(hits.mean()) if boxed else None,
+        "rate_by_size_quarter": [float(part.mean()) for part in quarters],
+        "energy_in_box": _mean_or_none([_energy(heat, box) for heat, box in boxed]),
+    }
 
 
-def _hits(one: Observed) -> bool:
-    height, width = one.result.heat.shape
-    row, column = np.unravel_index(int(one.result.heat.argmax()), (height, width))
-    left, top, box_width, box_height = one.entry.box or (0.0, 0.0, 0.0, 0.0)
+def _hits(heat: FloatImage, box: Fractions) -> bool:
+    height, width = heat.shape
+    row, column = np.unravel_index(int(heat.argmax()), (height, width))
+    left, top, box_width, box_height = box
     x, y = (column + 0.5) / width, (row + 0.5) / height
     return bool(left <= x <= left + box_width and top <= y <= top + box_height)
+
+
+def _energy(heat: FloatImage, box: Fractions) -> float:
+    height, width = heat.shape
+    left, top, box_width, box_height = box
+    rows = slice(round(top * height), round((top + box_height) * height))
+    columns = slice(round(left * width), round((left + box_width) * width))
+    return float(heat[rows, columns].sum() / max(float(heat.sum()), 1e-6))
 
 
 def _intervals(
@@ -192,6 +216,10 @@ def _missed_tumors(wanted: Indices, said: Indices) -> float | None:
 def _share(values: Iterable[bool]) -> float | None:
     listed = list(values)
     return sum(listed) / len(listed) if listed else None
+
+
+def _mean_or_none(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def _pixels(entry: Entry) -> Pixels:

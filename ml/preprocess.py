@@ -57,6 +57,17 @@ class Prepared:
     placed: Box
     shape: tuple[int, int]
 
+    def from_source(self, field: FloatImage) -> FloatImage:
+        """Carry a map over the source slice, such as a tumour's mask, to the model's input.
+
+        Args:
+            field: (height, width) float32 in the pixels of the source slice.
+
+        Returns:
+            (size, size) float32; zero where the input is padding.
+        """
+        return _placed(field, self.source, self.placed, self.image.shape[0])
+
     def to_source(self, field: FloatImage) -> FloatImage:
         """Lay a map over the input (any resolution, square) back on the source slice.
 
@@ -182,11 +193,19 @@ def _fit(image: FloatImage, source: Box, size: int) -> Prepared:
     scale = size / max(source.width, source.height)
     width = max(1, round(source.width * scale))
     height = max(1, round(source.height * scale))
-    cropped = image[source.top : source.bottom, source.left : source.right]
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    resized = cv2.resize(cropped, (width, height), interpolation=interpolation)
     left, top = (size - width) // 2, (size - height) // 2
-    canvas = np.zeros((size, size), np.float32)
-    canvas[top : top + height, left : left + width] = resized
     placed = Box(left, top, left + width, top + height)
+    canvas = _placed(image, source, placed, size)
     return Prepared(canvas, source, placed, (image.shape[0], image.shape[1]))
+
+
+def _placed(image: FloatImage, source: Box, placed: Box, size: int) -> FloatImage:
+    """The rectangle ``source`` of an image, resized to ``placed`` on a square of zeros."""
+    cropped = image[source.top : source.bottom, source.left : source.right]
+    shrinks = placed.width < source.width
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    canvas = np.zeros((size, size), np.float32)
+    canvas[placed.top : placed.bottom, placed.left : placed.right] = cv2.resize(
+        cropped, (placed.width, placed.height), interpolation=interpolation
+    )
+    return canvas

@@ -14,10 +14,11 @@ from ml.evaluation import observe, summarise
 from ml.labels import LABELS
 from ml.predictor import Predictor
 from ml.registry import save_model
-from ml.training import Recipe, forward_all, prepare
+from ml.training import Recipe, Slices, forward_all, prepare
 from ml.uncertainty import (
     ALPHA,
     Doubt,
+    fit_offsets,
     fit_temperature,
     fit_thresholds,
     neighbour_distance,
@@ -41,8 +42,8 @@ def release(
 ) -> Path:
     """Write weights and card into ``folder``.
 
-    The doubt is fitted on ``split.calibration`` and everything is measured on
-    ``split.validation``, with the weights as they will be loaded.
+    The offsets of the logits and the doubt are fitted on ``split.calibration`` and everything is
+    measured on ``split.validation``, with the weights as they will be loaded.
 
     Args:
         facts: entries of the card that only the caller knows (data, sources, exclusions).
@@ -101,12 +102,16 @@ def release(
 
 
 def _fit_doubt(network: VGG16GAP, recipe: Recipe, split: Split) -> Doubt:
-    images, labels = _prepared(split.calibration, recipe)
-    calibration = forward_all(network, images)
+    held_out = _prepared(split.calibration, recipe)
+    labels = held_out.labels
+    calibration = forward_all(network, held_out.images)
+    offsets = fit_offsets(calibration.logits, labels)
+    network.shift(offsets)
+    logits = calibration.logits + offsets
     sampled = split.training[:: max(1, len(split.training) // _REFERENCE_SLICES)]
-    known, _ = _prepared(sampled[:_REFERENCE_SLICES], recipe)
-    reference = F.normalize(forward_all(network, known).features, dim=1)
-    temperature = fit_temperature(calibration.logits, labels)
+    known = _prepared(sampled[:_REFERENCE_SLICES], recipe)
+    reference = F.normalize(forward_all(network, known.images).features, dim=1)
+    temperature = fit_temperature(logits, labels)
     distances = neighbour_distance(calibration.features, reference)
     draft = Doubt(
         temperature=temperature,
@@ -114,10 +119,10 @@ def _fit_doubt(network: VGG16GAP, recipe: Recipe, split: Split) -> Doubt:
         reference=reference,
         distance_limit=float(torch.quantile(distances, 0.995)) * _DISTANCE_MARGIN,
     )
-    probabilities = draft.probabilities(calibration.logits).numpy()
+    probabilities = draft.probabilities(logits).numpy()
     return replace(draft, thresholds=fit_thresholds(probabilities, labels.numpy()))
 
 
-def _prepared(entries: list[Entry], recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
+def _prepared(entries: list[Entry], recipe: Recipe) -> Slices:
     size = recipe.input_size
     return prepare(entries, preprocessing=recipe.preprocessing, size=size, progress=True)

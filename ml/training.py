@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from ml.architectures import ARCHITECTURES, VGG16GAP
-from ml.augmentation import augment
-from ml.dataset import Entry
+from ml.architectures import ARCHITECTURES, VGG16GAP, Output, VGG16Odds
+from ml.augmentation import augment, exchange_tissue
+from ml.dataset import Entry, outline_mask
 from ml.imaging import read_path
-from ml.labels import INDEX
+from ml.labels import INDEX, Label
 from ml.preprocess import PIPELINES
+from ml.supervision import ANY_TUMOR, coverage, outside_loss, places_loss, whole_slice_loss
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,12 @@ class Recipe:
         input_size: side of the model's input when it serves. Average pooling takes any size;
             which one suits the weights is chosen on the calibration part.
         body_rate, head_rate: peak learning rates of the convolutions and of the head.
+        frozen: layers of the convolutions that keep their starting weights.
+        places, outside: weights of what the outlines teach; see :mod:`ml.supervision`. They and
+            the exchange of tissue apply to networks that judge each place.
     """
 
-    architecture: str = "vgg16-gap"
+    architecture: str = "vgg16-odds"
     preprocessing: str = "head-crop"
     start: str = "imagenet"
     stages: tuple[Stage, ...] = (Stage(128, 5), Stage(176, 4))
@@ -54,28 +57,56 @@ class Recipe:
     weight_decay: float = 0.02
     label_smoothing: float = 0.08
     averaging: float = 0.99
+    frozen: int = 5
+    places: float = 1.0
+    outside: float = 0.5
     seed: int = 20261123
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Prepared slices.
+
+    Attributes:
+        images: (N, 1, S, S) float16 in 0..1.
+        labels: (N,) int64, class indices.
+        masks: (N, 1, S, S) uint8, 1 inside the tumour's outline; zero where none is known.
+        known: (N,) bool, whether the mask tells all: there is an outline, or no tumour at all.
+    """
+
+    images: Tensor
+    labels: Tensor
+    masks: Tensor
+    known: Tensor
 
 
 def prepare(
     entries: list[Entry], *, preprocessing: str, size: int, progress: bool = False
-) -> tuple[Tensor, Tensor]:
+) -> Slices:
     """Read and preprocess files.
-
-    Returns:
-        images (N, 1, size, size) float16 in 0..1 and class indices (N,) int64.
 
     Raises:
         UnreadableImage: a file is not a readable image.
     """
     pipeline = PIPELINES[preprocessing]
     images = np.empty((len(entries), 1, size, size), np.float16)
+    masks = np.zeros((len(entries), 1, size, size), np.uint8)
     for number, entry in enumerate(
         tqdm(entries, f"reading at {size} px", unit="slice", disable=None if progress else True)
     ):
-        images[number, 0] = pipeline(read_path(entry.path)[0].pixels, size).image
-    labels = [INDEX[entry.label.value] for entry in entries]
-    return torch.from_numpy(images), torch.tensor(labels)
+        prepared = pipeline(read_path(entry.path)[0].pixels, size)
+        images[number, 0] = prepared.image
+        if entry.outline is not None:
+            mask = outline_mask(entry.outline, prepared.shape).astype(np.float32)
+            masks[number, 0] = prepared.from_source(mask) >= 0.5
+    return Slices(
+        images=torch.from_numpy(images),
+        labels=torch.tensor([INDEX[entry.label.value] for entry in entries]),
+        masks=torch.from_numpy(masks),
+        known=torch.tensor(
+            [bool(entry.outline) or entry.label is Label.NO_TUMOR for entry in entries]
+        ),
+    )
 
 
 def train(recipe: Recipe, training: list[Entry], watched: list[Entry], *, folder: Path) -> VGG16GAP:
@@ -91,12 +122,10 @@ def train(recipe: Recipe, training: list[Entry], watched: list[Entry], *, folder
     """
     run = _Run(recipe, folder, steps_per_epoch=math.ceil(len(training) / recipe.batch))
     for size, epochs in _remaining(recipe.stages, run.epoch):
-        images, labels = prepare(
-            training, preprocessing=recipe.preprocessing, size=size, progress=True
-        )
+        slices = prepare(training, preprocessing=recipe.preprocessing, size=size, progress=True)
         held_out = prepare(watched, preprocessing=recipe.preprocessing, size=size)
         for _ in range(epochs):
-            run.one_epoch(images, labels, held_out)
+            run.one_epoch(slices, held_out)
     return run.averaged.cpu().eval()
 
 
@@ -132,7 +161,7 @@ class _Run:
         self.network = ARCHITECTURES[recipe.architecture].build()
         self.network.start_from(recipe.start)
         groups = self.network.parameter_groups(
-            head_rate=recipe.head_rate, body_rate=recipe.body_rate
+            head_rate=recipe.head_rate, body_rate=recipe.body_rate, frozen=recipe.frozen
         )
         self.network.to(self.device).to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.network).eval()
@@ -149,34 +178,64 @@ class _Run:
     def _checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
 
-    def one_epoch(self, images: Tensor, labels: Tensor, held_out: tuple[Tensor, Tensor]) -> None:
+    def one_epoch(self, slices: Slices, held_out: Slices) -> None:
         # Seeded by the epoch, so that a resumed run draws what an unbroken one would have.
         generator = torch.Generator().manual_seed(self.recipe.seed + self.epoch)
+        torch.manual_seed(self.recipe.seed + self.epoch)
         started = time.monotonic()
         self.network.train()
         losses = [
-            self._one_step(augment(batch.to(self.device), generator), wanted.to(self.device))
-            for batch, wanted in self._batches(images, labels, generator)
+            self._one_step(*self._varied(batch, generator))
+            for batch in self._batches(slices, generator)
         ]
         self.epoch += 1
-        said = forward_all(self.averaged, held_out[0]).logits.argmax(1)
-        accuracy = float((said == held_out[1]).float().mean())
-        self._log(images.shape[-1], sum(losses) / len(losses), accuracy, time.monotonic() - started)
+        said = forward_all(self.averaged, held_out.images).logits.argmax(1)
+        accuracy = float((said == held_out.labels).float().mean())
+        size = slices.images.shape[-1]
+        self._log(size, sum(losses) / len(losses), accuracy, time.monotonic() - started)
         self._save()
 
-    def _batches(
-        self, images: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.split(torch.randperm(len(images), generator=generator), self.recipe.batch)
+    def _batches(self, slices: Slices, generator: torch.Generator) -> Iterator[Slices]:
+        everything = torch.randperm(len(slices.images), generator=generator)
+        order = torch.split(everything, self.recipe.batch)
         for chosen in tqdm(order, f"epoch {self.epoch + 1}", unit="batch", disable=None):
-            yield images[chosen].float(), labels[chosen]
+            yield Slices(
+                slices.images[chosen].to(self.device).float(),
+                slices.labels[chosen].to(self.device),
+                slices.masks[chosen].to(self.device).float(),
+                slices.known[chosen].to(self.device),
+            )
 
-    def _one_step(self, images: Tensor, wanted: Tensor) -> float:
+    def _varied(
+        self, batch: Slices, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images, wanted classes, masks and whether the masks tell all, after all augmentation."""
+        images, wanted, masks = batch.images, batch.labels, batch.masks
+        if isinstance(self.network, VGG16Odds):
+            healthy = wanted == INDEX[Label.NO_TUMOR]
+            changed = exchange_tissue(images, masks, healthy, generator)
+            images, masks = changed.images, changed.masks
+            wanted = wanted.masked_fill(changed.erased.to(self.device), INDEX[Label.NO_TUMOR])
+            wanted = wanted.masked_fill(changed.pasted.to(self.device), ANY_TUMOR)
+        images, masks = augment(images, generator, masks)
+        return images, wanted, masks, batch.known
+
+    def _loss(self, output: Output, wanted: Tensor, masks: Tensor, known: Tensor) -> Tensor:
+        loss = whole_slice_loss(
+            output.logits.float(), wanted, smoothing=self.recipe.label_smoothing
+        )
+        if isinstance(self.network, VGG16Odds):
+            maps = output.maps
+            covered = coverage(masks, (maps.shape[2], maps.shape[3]))
+            places = places_loss(maps, wanted, covered)
+            outside = outside_loss(self.network, maps, covered)
+            loss = loss + known * (self.recipe.places * places + self.recipe.outside * outside)
+        return loss.mean()
+
+    def _one_step(self, images: Tensor, wanted: Tensor, masks: Tensor, known: Tensor) -> float:
         with _mixed_precision(self.device):
             output = self.network(images)
-        loss = F.cross_entropy(
-            output.logits.float(), wanted, label_smoothing=self.recipe.label_smoothing
-        )
+        loss = self._loss(output, wanted, masks, known)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)

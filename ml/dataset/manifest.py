@@ -31,6 +31,8 @@ class Entry:
         mirrored: whether the file is the left-right mirror image of ``original``.
         box: tumour bounding box (left, top, width, height) as fractions of the file's width
             and height, or None.
+        outline: polygon around the tumour, points (x, y) as fractions of the file's width and
+            height, or None.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Entry:
     original: str | None = None
     mirrored: bool = False
     box: tuple[float, float, float, float] | None = None
+    outline: tuple[tuple[float, float], ...] | None = None
 
 
 def read_manifest(path: Path, *, excluded: Iterable[str] = ()) -> list[Entry]:

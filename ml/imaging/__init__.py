@@ -1,7 +1,39 @@
 """From the bytes of a file to 2-D slices. Never imports torch."""
 
+from ml.imaging.archives import is_archive, members
+from ml.imaging.dicom import inspect_dicom, parse_dicom
+from ml.imaging.facts import FileFacts, FrameFacts, Geometry
 from ml.imaging.limits import NO_LIMITS, Limits
-from ml.imaging.readers import ACCEPTED_FORMATS, read_bytes, read_path, sniff
-from ml.imaging.slices import Slice
+from ml.imaging.nifti import strip_nifti
+from ml.imaging.readers import (
+    ACCEPTED_FORMATS,
+    PICTURE_FORMATS,
+    inspect,
+    load,
+    read_bytes,
+    read_path,
+    sniff,
+)
+from ml.imaging.slices import Slice, square_pixels
 
-__all__ = ["ACCEPTED_FORMATS", "NO_LIMITS", "Limits", "Slice", "read_bytes", "read_path", "sniff"]
+__all__ = [
+    "ACCEPTED_FORMATS",
+    "NO_LIMITS",
+    "PICTURE_FORMATS",
+    "FileFacts",
+    "FrameFacts",
+    "Geometry",
+    "Limits",
+    "Slice",
+    "inspect",
+    "inspect_dicom",
+    "is_archive",
+    "load",
+    "members",
+    "parse_dicom",
+    "read_bytes",
+    "read_path",
+    "sniff",
+    "square_pixels",
+    "strip_nifti",
+]

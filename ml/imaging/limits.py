@@ -11,12 +11,26 @@ class Limits:
         max_bytes: size of the file in bytes.
         max_pixels: width times height of one slice.
         min_side: shortest side, in pixels, that still can show a brain.
+        max_slices: slices of one file, and of one study.
+        max_total_bytes: what one file may grow to once it is unpacked and decoded.
+        max_archive_bytes: what all files of an archive, one after the other, may grow to.
+        max_entries: files in one archive and in all archives inside of it.
+        max_expansion: how many times its own size an archive may grow to, once that is large.
+        max_depth: how deep archives may stand inside of archives; 1 is none inside.
     """
 
-    max_bytes: int = 64 * 2**20
+    max_bytes: int = 512 * 2**20
     max_pixels: int = 64_000_000
     min_side: int = 32
+    max_slices: int = 2000
+    max_total_bytes: int = 2**30
+    max_archive_bytes: int = 2 * 2**30
+    max_entries: int = 5000
+    max_expansion: int = 100
+    max_depth: int = 2
 
 
 # For what was checked when it came in, and need not be checked again.
-NO_LIMITS = Limits(max_bytes=2**40, max_pixels=2**40, min_side=1)
+NO_LIMITS = Limits(
+    max_bytes=2**40, max_pixels=2**40, min_side=1, max_slices=2**31, max_total_bytes=2**40
+)

@@ -1,7 +1,6 @@
 """PNG and JPEG: 8 and 16 bit, grey, palette or colour, with or without alpha."""
 
 import io
-import warnings
 from typing import cast
 
 import cv2
@@ -10,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ml.errors import UnreadableImage
+from ml.imaging.discretion import hushed
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
 
@@ -43,14 +43,12 @@ def encode_png(pixels: Pixels) -> bytes:
 
 def _decode(content: bytes, image_format: str, limits: Limits) -> list[Slice]:
     try:
-        with warnings.catch_warnings():
-            # The pixel limit is ours and is checked below, before any pixel is decoded.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=(image_format,)) as image:
-                _check(image, limits)
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-                return [Slice(_pixels(upright, content))]
+        # Pillow warns of many pixels; the limit is ours and is checked before any is decoded.
+        with hushed(), Image.open(io.BytesIO(content), formats=(image_format,)) as image:
+            _check(image, limits)
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return [Slice(_pixels(upright, content))]
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:

@@ -1,7 +1,7 @@
 """The registry of file readers, chosen by content and never by file name.
 
-A format joins by adding a :class:`Reader` to ``_READERS``: how to recognise its first bytes, and
-how to turn the whole content into slices.
+A format joins by adding a :class:`Reader` to ``_READERS``: how to recognise its first bytes, what
+its header says, and how to turn the whole content into slices.
 """
 
 from collections.abc import Callable
@@ -9,25 +9,52 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml.errors import UnreadableImage
-from ml.imaging import pictures
+from ml.imaging import dicom, dicom_pixels, nifti, pictures
+from ml.imaging.facts import FileFacts, FrameFacts
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How one format is recognised and decoded."""
+    """How one format is recognised, judged and decoded; the text names a plane (NIfTI)."""
 
     format: str
     recognises: Callable[[bytes], bool]
-    decode: Callable[[bytes, Limits], list[Slice]]
+    inspect: Callable[[bytes, Limits, str], FileFacts]
+    decode: Callable[[bytes, Limits, str], list[Slice]]
+
+
+def _picture(format: str, decode: Callable[[bytes, Limits], list[Slice]], magic: bytes) -> Reader:
+    def facts(content: bytes, limits: Limits, _plane: str) -> FileFacts:
+        height, width = decode(content, limits)[0].pixels.shape[:2]
+        return FileFacts(format=format, frames=(FrameFacts(0, height, width),))
+
+    return Reader(
+        format=format,
+        recognises=lambda head: head.startswith(magic),
+        inspect=facts,
+        decode=lambda content, limits, _plane: decode(content, limits),
+    )
 
 
 _READERS: tuple[Reader, ...] = (
-    Reader("PNG", lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), pictures.decode_png),
-    Reader("JPEG", lambda head: head.startswith(b"\xff\xd8\xff"), pictures.decode_jpeg),
+    _picture("PNG", pictures.decode_png, b"\x89PNG\r\n\x1a\n"),
+    _picture("JPEG", pictures.decode_jpeg, b"\xff\xd8\xff"),
+    Reader(
+        "DICOM",
+        dicom.recognises,
+        lambda content, limits, _plane: dicom.inspect_dicom(
+            dicom.parse_dicom(content, limits), limits
+        ),
+        lambda content, limits, _plane: dicom_pixels.decode_dicom(content, limits),
+    ),
+    Reader("NIFTI", nifti.recognises, nifti.inspect_nifti, nifti.decode_nifti),
 )
-ACCEPTED_FORMATS: tuple[str, ...] = tuple(reader.format for reader in _READERS)
+# As words for a person. Archives are no format of images, but hold some.
+ACCEPTED_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "DICOM", "NIfTI", "ZIP")
+# Files that are one slice each.
+PICTURE_FORMATS: tuple[str, ...] = ("PNG", "JPEG")
 
 
 def sniff(content: bytes) -> Reader:
@@ -38,7 +65,7 @@ def sniff(content: bytes) -> Reader:
     """
     if not content:
         raise UnreadableImage("empty", "The file is empty.")
-    head = content[:512]
+    head = content[:4096]
     for reader in _READERS:
         if reader.recognises(head):
             return reader
@@ -52,20 +79,42 @@ def accepted() -> str:
     return ", ".join(ACCEPTED_FORMATS)
 
 
-def read_bytes(content: bytes, limits: Limits | None = None) -> list[Slice]:
-    """Decode the content of one file into its slices, in order.
+def inspect(content: bytes, limits: Limits | None = None, *, plane: str = "auto") -> FileFacts:
+    """What the header of one file says; pixels of DICOM and NIfTI are not decoded.
+
+    Args:
+        plane: in which plane a NIfTI volume is cut: ``auto``, ``axial``, ``coronal``,
+            ``sagittal``.
+
+    Raises:
+        UnreadableImage: with the reason, for everything that is not acceptable.
+    """
+    return sniff(content).inspect(content, limits or Limits(), plane)
+
+
+def read_bytes(content: bytes, limits: Limits | None = None, *, plane: str = "auto") -> list[Slice]:
+    """Decode the content of one file into its slices, in the file's order.
 
     Raises:
         UnreadableImage: with the reason, for everything that is not a complete, acceptable image.
     """
-    return sniff(content).decode(content, limits or Limits())
+    return sniff(content).decode(content, limits or Limits(), plane)
 
 
-def read_path(path: Path, limits: Limits | None = None) -> list[Slice]:
+def read_path(path: Path, limits: Limits | None = None, *, plane: str = "auto") -> list[Slice]:
     """Decode one file; see :func:`read_bytes`.
 
     Raises:
         UnreadableImage: also for a file that is missing or over the size limit (``too_large``).
+    """
+    return read_bytes(load(path, limits), limits, plane=plane)
+
+
+def load(path: Path, limits: Limits | None = None) -> bytes:
+    """The content of a file.
+
+    Raises:
+        UnreadableImage: ``missing`` or ``too_large``.
     """
     limits = limits or Limits()
     try:
@@ -73,7 +122,6 @@ def read_path(path: Path, limits: Limits | None = None) -> list[Slice]:
             raise UnreadableImage(
                 "too_large", f"The file is larger than {limits.max_bytes // 2**20} MB."
             )
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UnreadableImage("missing", f"The file cannot be opened: {error.strerror}.") from error
-    return read_bytes(content, limits)

@@ -1,9 +1,15 @@
 """One 2-D slice, the unit that everything after decoding works on."""
 
 from dataclasses import dataclass
+from typing import cast
 
+import cv2
 import numpy as np
 import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+_SAME = 0.01  # spacings that differ by less count as equal
+_LONGEST = 4096  # px; sides that resampling may reach
 
 
 @dataclass(frozen=True)
@@ -12,17 +18,41 @@ class Slice:
 
     Attributes:
         pixels: (height, width) for grey or (height, width, 3) for colour in RGB order;
-            uint8 or uint16, as stored in the file.
+            uint8 or uint16. Bright is bright, whatever the file's convention.
         index: position inside the file, counted from 0.
         spacing: millimetres between pixel centres as (row, column), or None where the
             format does not tell.
+        scale, offset: value in the scanner's units = pixel * scale + offset; scale is above 0.
+        window: (centre, width) that the file suggests for display, in the scanner's units.
     """
 
-    pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    pixels: Pixels
     index: int = 0
     spacing: tuple[float, float] | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    window: tuple[float, float] | None = None
 
     @property
     def is_colour(self) -> bool:
         """Whether the file stores three channels (they may still all be equal)."""
         return self.pixels.ndim == 3
+
+
+def square_pixels(item: Slice) -> Pixels:
+    """The pixels as they are, or resampled so that a pixel is as high as it is wide.
+
+    The direction with the coarser spacing gets more pixels, so that nothing is lost; where that
+    would make a side longer than 4096 px, the other direction gets fewer.
+    """
+    if item.spacing is None:
+        return item.pixels
+    row, column = item.spacing
+    if abs(row / column - 1) <= _SAME:
+        return item.pixels
+    height, width = item.pixels.shape[:2]
+    longest = max(height * row, width * column)  # mm
+    pixel = max(min(row, column), longest / max(_LONGEST, height, width))
+    size = (max(1, round(width * column / pixel)), max(1, round(height * row / pixel)))
+    resized = cv2.resize(item.pixels, size, interpolation=cv2.INTER_LINEAR)
+    return cast("Pixels", resized)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from config import Settings
 from ml.errors import UnreadableImage
-from ml.imaging import Limits, Slice, sniff
+from ml.imaging import PICTURE_FORMATS, Limits, Slice, sniff
 from ml.imaging.pictures import encode_png
 from webapp import audit
 from webapp.accounts.models import User
@@ -222,7 +222,10 @@ def _decode_all(files: Sequence[UploadedFile]) -> list[_Accepted]:
             if len(file.content) > limits.max_bytes:
                 raise UnreadableImage("too_large", "The file is larger than the limit.")
             reader = sniff(file.content)
-            slices = reader.decode(file.content, limits)
+            if reader.format not in PICTURE_FORMATS:
+                # Other formats name patients in their headers; they wait for de-identification.
+                raise UnreadableImage("unsupported", "Only pictures are accepted here.")
+            slices = reader.decode(file.content, limits, "auto")
             accepted += [_Accepted(one, reader.format) for one in slices]
         except UnreadableImage as error:
             refused[_shown(file.name)] = refusal(error.code, limits)

@@ -2,7 +2,7 @@
 
 from flask_babel import gettext as _
 
-from ml.imaging import ACCEPTED_FORMATS, Limits
+from ml.imaging import PICTURE_FORMATS, Limits
 
 
 def refusal(code: str, limits: Limits) -> str:
@@ -20,7 +20,7 @@ def refusal(code: str, limits: Limits) -> str:
     accepted = _(
         "Accepted are %(formats)s images, 8 or 16 bit, grey or colour, of at least %(side)d pixels "
         "on each side, up to %(mega)d megapixels and %(size)d MB.",
-        formats=" / ".join(ACCEPTED_FORMATS),
+        formats=" / ".join(PICTURE_FORMATS),
         side=limits.min_side,
         mega=limits.max_pixels // 1_000_000,
         size=limits.max_bytes // 2**20,

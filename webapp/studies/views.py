@@ -17,7 +17,7 @@ from flask import (
 from flask.typing import ResponseReturnValue
 
 from config import Settings
-from ml.imaging import ACCEPTED_FORMATS
+from ml.imaging import PICTURE_FORMATS
 from webapp.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.accounts.queries import list_users
@@ -194,6 +194,6 @@ def _upload_page(form: UploadForm, *, message: str | None = None) -> str:
     limits = {
         "max_upload_mb": settings.max_upload_bytes // 2**20,
         "max_megapixels": settings.max_pixels // 1_000_000,
-        "formats": list(ACCEPTED_FORMATS),
+        "formats": list(PICTURE_FORMATS),
     }
     return render_template("studies/upload.html", form=form, limits=limits, message=message)

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from ml.dataset import Entry, read_exclusions, read_manifest, split_by_group, without_mirrored_twins
+from ml.dataset import (
+    Entry,
+    outline_mask,
+    read_exclusions,
+    read_manifest,
+    read_outlines,
+    split_by_group,
+    with_outlines,
+    without_mirrored_twins,
+)
 from ml.errors import InvalidManifest
 from ml.labels import LABELS, Label
 
@@ -95,6 +104,56 @@ def test_of_mirrored_twins_the_unmirrored_one_stays() -> None:
     mirrored = Entry(Path("b"), Label.GLIOMA, "p", original="7", mirrored=True)
     other = Entry(Path("c"), Label.NO_TUMOR, "q")
     assert without_mirrored_twins([mirrored, plain, other]) == [plain, other]
+
+
+TRIANGLE = ((0.1, 0.2), (0.4, 0.2), (0.1, 0.6))
+
+
+def test_outlines_are_mirrored_with_their_file() -> None:
+    plain = Entry(Path("a"), Label.GLIOMA, "p", original="7")
+    mirrored = Entry(Path("b"), Label.GLIOMA, "p", original="7", mirrored=True)
+    other = Entry(Path("c"), Label.NO_TUMOR, "q")
+    first, second, third = with_outlines([plain, mirrored, other], {"7": TRIANGLE})
+    assert first.outline == TRIANGLE
+    assert second.outline == ((0.9, 0.2), (0.6, 0.2), (0.9, 0.6))
+    assert third.outline is None
+
+
+def test_mask_of_a_mirrored_outline_is_the_mirrored_mask() -> None:
+    square = ((0.125, 0.25), (0.5, 0.25), (0.5, 0.75), (0.125, 0.75))
+    mirrored = tuple((1 - x, y) for x, y in square)
+    one, other = outline_mask(square, (64, 64)), outline_mask(mirrored, (64, 64))
+    assert abs(int(one.sum()) - 24 * 32) < 70
+    assert (one != other[:, ::-1]).mean() < 0.02
+
+
+def test_outlines_are_read_and_broken_ones_refused(tmp_path: Path) -> None:
+    path = tmp_path / "outlines.json"
+    path.write_text('{"7": [[0.1, 0.2], [0.4, 0.2], [0.1, 0.6]]}')
+    assert read_outlines(path) == {"7": TRIANGLE}
+    for broken in ("[1]", '{"7": [[0.1, 0.2]]}', '{"7": 3}', "nonsense"):
+        path.write_text(broken)
+        with pytest.raises(InvalidManifest):
+            read_outlines(path)
+
+
+def test_outline_that_contradicts_the_box_is_not_taken() -> None:
+    agreeing = Entry(Path("a"), Label.GLIOMA, "p", original="7", box=(0.1, 0.2, 0.3, 0.4))
+    contradicting = Entry(Path("b"), Label.GLIOMA, "p", original="7", box=(0.2, 0.4, 0.6, 0.8))
+    first, second = with_outlines([agreeing, contradicting], {"7": TRIANGLE})
+    assert first.outline == TRIANGLE
+    assert second.outline is None
+
+
+@pytest.mark.data
+def test_nearly_all_real_tumours_with_a_box_have_an_outline(data_root: Path) -> None:
+    entries = with_outlines(
+        read_manifest(data_root / "brain-mri" / "manifest.csv"),
+        read_outlines(data_root / "tumour_outlines.json"),
+    )
+    for mirrored in (False, True):
+        boxed = [one for one in entries if one.box is not None and one.mirrored is mirrored]
+        assert sum(one.outline is not None for one in boxed) > 0.98 * len(boxed)
 
 
 @pytest.mark.data

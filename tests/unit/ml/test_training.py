@@ -1,6 +1,7 @@
 """Training learns, leaves checkpoints, and goes on where it stopped."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,12 @@ import pytest
 import torch
 
 from ml.__main__ import main
-from ml.architectures import ARCHITECTURES
-from ml.augmentation import augment
 from ml.dataset import Entry
-from ml.errors import InvalidModel
 from ml.imaging import read_path
 from ml.imaging.pictures import encode_png
-from ml.labels import LABELS
+from ml.labels import LABELS, Label
 from ml.predictor import Predictor, Result
-from ml.training import Recipe, Stage, train
+from ml.training import Recipe, Stage, prepare, train
 
 
 def slices(folder: Path, n: int) -> list[Entry]:
@@ -36,6 +34,18 @@ def slices(folder: Path, n: int) -> list[Entry]:
     return entries
 
 
+def with_spots_outlined(data: list[Entry]) -> list[Entry]:
+    """The spot of every class but no tumour is called a tumour, and outlined."""
+    outlined = []
+    for number, entry in enumerate(data):
+        row, column = 20 + 24 * (number % 4 // 2), 20 + 24 * (number % 4 % 2)
+        corners = ((-6, -6), (6, -6), (6, 6), (-6, 6))
+        points = tuple(((column + x + 0.5) / 64, (row + y + 0.5) / 64) for x, y in corners)
+        has_tumor = entry.label is not Label.NO_TUMOR
+        outlined.append(replace(entry, outline=points if has_tumor else None))
+    return outlined
+
+
 def epochs_logged(folder: Path) -> list[int]:
     with (folder / "log.csv").open() as file:
         return [int(row["epoch"]) for row in csv.DictReader(file)]
@@ -43,7 +53,7 @@ def epochs_logged(folder: Path) -> list[int]:
 
 @pytest.mark.slow
 def test_interrupted_run_resumes_and_ends_like_an_unbroken_one(tmp_path: Path) -> None:
-    data = slices(tmp_path, 8)
+    data = with_spots_outlined(slices(tmp_path, 8))
 
     def recipe(epochs: int) -> Recipe:
         return Recipe(start="scratch", stages=(Stage(32, epochs),), batch=4)
@@ -77,29 +87,19 @@ def test_command_trains_measures_and_packages_a_model_that_serves(tmp_path: Path
     assert predictor.card["metrics"]["n"] == split["validation"]["slices"]
 
 
-def test_augmentation_keeps_shape_and_range_and_is_repeatable() -> None:
-    images = torch.rand(16, 1, 64, 64)
-    first = augment(images, torch.Generator().manual_seed(3))
-    second = augment(images, torch.Generator().manual_seed(3))
-    assert first.shape == images.shape
-    assert first.min() >= 0
-    assert first.max() <= 1
-    torch.testing.assert_close(first, second)
-    assert not torch.allclose(first, images)
+def test_masks_lie_where_the_outline_lies_in_the_prepared_slice(tmp_path: Path) -> None:
+    data = with_spots_outlined(slices(tmp_path, 4))
+    prepared = prepare(data, preprocessing="head-crop", size=96)
+    for entry, image, mask in zip(data, prepared.images, prepared.masks, strict=True):
+        inside = mask > 0
+        if entry.outline is None:
+            assert not inside.any()
+        else:
+            bright = image > 0.9
+            assert (inside & bright).sum() > 0.9 * bright.sum()
+    assert prepared.known.all()
 
 
-def test_class_maps_average_to_the_logits() -> None:
-    network = ARCHITECTURES["vgg16-gap"].build().eval()
-    with torch.inference_mode():
-        output = network(torch.rand(2, 1, 64, 64))
-    assert output.maps.shape == (2, 4, 4, 4)
-    torch.testing.assert_close(
-        output.maps.mean((2, 3)) + network.head.bias, output.logits, rtol=1e-4, atol=1e-4
-    )
-
-
-def test_starting_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "wrong.safetensors"
-    path.write_bytes(b"nothing of the kind")
-    with pytest.raises(InvalidModel):
-        ARCHITECTURES["vgg16-gap"].build().start_from(str(path))
+def test_tumour_without_an_outline_is_not_taken_for_healthy_tissue(tmp_path: Path) -> None:
+    prepared = prepare(slices(tmp_path, 4), preprocessing="head-crop", size=32)
+    assert prepared.known.tolist() == [label is Label.NO_TUMOR for label in LABELS]

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from ml.labels import LABELS
 from ml.uncertainty import (
     Doubt,
+    fit_offsets,
     fit_temperature,
     fit_thresholds,
     neighbour_distance,
@@ -83,3 +84,14 @@ def test_real_colour_is_noticed_and_grey_stored_as_colour_is_not() -> None:
 
 def test_picture_without_dark_surroundings_is_no_mri() -> None:
     assert picture_score(np.full((64, 64), 200, np.uint8) - np.eye(64, dtype=np.uint8) * 200) > 1
+
+
+def test_offsets_undo_a_bias_for_one_class() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (400,), generator=generator)
+    logits = torch.randn(400, 4, generator=generator) + 2.5 * torch.eye(4)[labels]
+    biased = logits + torch.tensor([0.0, 3.0, 0.0, 0.0])
+    offsets = fit_offsets(biased, labels)
+    assert offsets[1] - offsets[[0, 2, 3]].mean() == pytest.approx(-3, abs=0.6)
+    right = ((biased + offsets).argmax(1) == labels).float().mean()
+    assert right > (biased.argmax(1) == labels).float().mean()

@@ -1,0 +1,484 @@
+"""DICOM headers: parsed, judged, and turned into facts. Pixels are left as they are stored."""
+
+import io
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import generate_frames, parse_basic_offsets, parse_fragments
+from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.pixels import get_decoder
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRColorImageStorage,
+    EnhancedMRImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameSingleBitSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
+from pydicom.valuerep import STANDARD_VR
+
+from ml.errors import UnreadableImage
+from ml.imaging.codestreams import frame_size
+from ml.imaging.discretion import discreet
+from ml.imaging.facts import FileFacts, FrameFacts, Geometry, Vector
+from ml.imaging.limits import Limits
+
+MR_CLASSES = frozenset(
+    {
+        MRImageStorage,
+        EnhancedMRImageStorage,
+        EnhancedMRColorImageStorage,
+        LegacyConvertedEnhancedMRImageStorage,
+    }
+)
+CAPTURE_CLASSES = frozenset(
+    {
+        SecondaryCaptureImageStorage,
+        MultiFrameSingleBitSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        MultiFrameTrueColorSecondaryCaptureImageStorage,
+    }
+)
+GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
+COLOURS = frozenset({"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"})
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_FLOAT_BITS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
+
+_ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # as little and as big endian write it
+_MOST_ITEMS = 200_000  # each becomes an object of a kilobyte; 2000 enhanced frames need 30,000
+_MOST_ELEMENTS = 500_000  # outside of sequences of known length
+_MOST_SEQUENCE_BYTES = 16 * 2**20  # inside of them; 2000 enhanced frames need 6 MB
+_RLE_AT_MOST = 64  # PS3.5 G.3: two bytes stand for at most 128
+_STRETCHED_AT_MOST = 50.0  # a pixel longer than that times its width is a mistake
+_VR_NAMES = frozenset(vr.value.encode() for vr in STANDARD_VR)
+
+
+def recognises(head: bytes) -> bool:
+    """Whether a file is DICOM, with the standard's preamble or, as older ones, without."""
+    return head[128:132] == b"DICM" or _starts_with_element(head)
+
+
+def parse_dicom(content: bytes, limits: Limits) -> pydicom.FileDataset:
+    """Read all elements; pixel data stays as it is stored.
+
+    Every value is converted here, where nothing that pydicom has to say about it is heard. What
+    cannot be converted is left out. The transfer syntax is always named.
+
+    Raises:
+        UnreadableImage: ``unsupported`` where it is not DICOM, ``truncated`` where it is no
+            complete file, ``too_many_pixels`` where it grows beyond the limits when it is opened.
+    """
+    dataset = read_dataset(content, limits)
+    with discreet("truncated", "The DICOM file is damaged or incomplete."):
+        _convert(dataset)
+        _convert(dataset.file_meta)
+    return dataset
+
+
+def read_dataset(content: bytes, limits: Limits) -> pydicom.FileDataset:
+    """As :func:`parse_dicom`, with values converted when they are asked for.
+
+    What pydicom says then is to be kept in by :func:`ml.imaging.discretion.discreet`.
+    """
+    if not recognises(content[:132]):
+        raise UnreadableImage("unsupported", "This is not a DICOM file.")
+    with discreet("truncated", "The DICOM file is damaged or incomplete."):
+        _check_items(content)
+        _check_deflation(content, limits)
+        dataset = pydicom.dcmread(_Counted(content), force=True)
+        _check_complete(dataset)
+        _name_transfer_syntax(dataset)
+        return dataset
+
+
+def inspect_dicom(dataset: pydicom.Dataset, limits: Limits) -> FileFacts:
+    """What the header says, where it is an MR image that can be read.
+
+    Accepted are images of modality MR, grey or colour, and grey captures of a screen or a film.
+
+    Args:
+        dataset: with ``file_meta`` and, in it, the transfer syntax.
+
+    Raises:
+        UnreadableImage: ``no_pixels``, ``not_mr``, ``colour_capture``, ``burned_in``,
+            ``unsupported_transfer_syntax``, ``too_small``, ``too_many_pixels``,
+            ``too_many_slices``, ``header_lies`` or ``truncated``.
+    """
+    with discreet("truncated", "The DICOM header is damaged."):
+        return _facts(dataset, limits)
+
+
+def group_of(dataset: pydicom.Dataset, index: int, name: str) -> pydicom.Dataset:
+    """A functional group of a frame, or the dataset itself where it has none (PS3.3 C.7.6.16)."""
+    for sequence, at in (
+        ("PerFrameFunctionalGroupsSequence", index),
+        ("SharedFunctionalGroupsSequence", 0),
+    ):
+        groups = optional(dataset, sequence) or []
+        if at < len(groups) and (found := optional(groups[at], name)):
+            item: pydicom.Dataset = found[0]
+            return item
+    return dataset
+
+
+def optional(dataset: pydicom.Dataset, name: str) -> Any:
+    """The value of an element; None where it is missing or cannot be read."""
+    try:
+        return dataset.get(name)
+    except Exception:  # pydicom passes on what conversions of damaged values raise
+        return None
+
+
+def encapsulated_frames(dataset: pydicom.Dataset, count: int) -> list[bytes]:
+    """The compressed frames, as many as there are.
+
+    Raises:
+        ValueError: the fragments make no frames; or whatever else pydicom raises.
+    """
+    offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+    return list(
+        generate_frames(
+            dataset.PixelData,
+            number_of_frames=count,
+            extended_offsets=offsets if all(offsets) else None,
+        )
+    )
+
+
+def _starts_with_element(head: bytes) -> bool:
+    """Whether there is an element of the file's meta information or identification at once."""
+    if len(head) < 8:
+        return False
+    for order in ("little", "big"):
+        group = int.from_bytes(head[:2], order)
+        element = int.from_bytes(head[2:4], order)
+        if group in {0x0002, 0x0008} and element <= 0x0070:
+            if head[4:6] in _VR_NAMES:
+                return True
+            if order == "little" and int.from_bytes(head[4:8], "little") <= 64:
+                return True
+    return False
+
+
+class _Counted(io.BytesIO):
+    """A file in memory that cannot be made of too many tiny elements.
+
+    pydicom reads the head of each element by itself, 8 bytes at a time.
+    """
+
+    _elements = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size == 8:
+            self._elements += 1
+            if self._elements > _MOST_ELEMENTS:
+                raise _grows()
+        return super().read(size)
+
+
+def _grows() -> UnreadableImage:
+    return UnreadableImage("too_many_pixels", "The file grows too large when it is opened.")
+
+
+def _check_deflation(content: bytes, limits: Limits) -> None:
+    """A deflated file can grow a thousandfold; pydicom would not stop it."""
+    if DeflatedExplicitVRLittleEndian.encode() not in content:
+        return
+    file = io.BytesIO(content)
+    read_preamble(file, force=True)
+    if _read_file_meta_info(file).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    inflated = _inflated(file, limits.max_total_bytes)
+    _check_items(inflated)
+    if len(inflated) // 8 > _MOST_ELEMENTS:
+        pydicom.filereader.read_dataset(_Counted(inflated), False, True)
+
+
+def _check_items(content: bytes) -> None:
+    if max(map(content.count, _ITEMS)) > _MOST_ITEMS:
+        raise _grows()
+
+
+def _inflated(file: io.BytesIO, most: int) -> bytes:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = inflater.decompress(file.read(), most + 1)
+    if len(inflated) > most:
+        raise _grows()
+    return inflated
+
+
+def _check_complete(dataset: pydicom.FileDataset) -> None:
+    """pydicom passes over the end of a file in the middle of a value."""
+    if not len(dataset):
+        raise UnreadableImage("truncated", "The DICOM file is damaged or incomplete.")
+    nested = 0
+    for element in dataset.elements():
+        if not isinstance(element, RawDataElement) or element.length == 0xFFFFFFFF:
+            continue
+        if len(element.value or b"") < element.length:
+            raise UnreadableImage("truncated", "The DICOM file ends too early.")
+        if (element.value or b"")[:4] in _ITEMS:
+            nested += element.length
+    if nested > _MOST_SEQUENCE_BYTES:
+        raise _grows()
+
+
+def _name_transfer_syntax(dataset: pydicom.FileDataset) -> None:
+    """Where the file does not name its transfer syntax, say in which one it was read."""
+    if dataset.file_meta.get("TransferSyntaxUID"):
+        return
+    implicit, little = dataset.original_encoding
+    if implicit:
+        uid = ImplicitVRLittleEndian
+    else:
+        uid = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    dataset.file_meta.TransferSyntaxUID = uid
+
+
+def _convert(dataset: pydicom.Dataset) -> None:
+    for tag in list(dataset.keys()):
+        try:
+            element = dataset[tag]
+        except Exception:  # whatever a damaged value makes pydicom raise
+            del dataset[tag]
+            continue
+        if element.VR == "SQ":
+            for item in element.value or ():
+                _convert(item)
+
+
+def _facts(dataset: pydicom.Dataset, limits: Limits) -> FileFacts:
+    meta = getattr(dataset, "file_meta", None) or FileMetaDataset()
+    sop_class = _uid(dataset, "SOPClassUID") or _uid(meta, "MediaStorageSOPClassUID")
+    _check_image(dataset, sop_class)
+    _check_kind(dataset, sop_class)
+    syntax = _transfer_syntax(meta)
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    count = max(1, int(dataset.get("NumberOfFrames") or 1))
+    _check_size(dataset, rows, columns, count, limits)
+    _check_data(dataset, rows, columns, count, syntax)
+    return FileFacts(
+        format="DICOM",
+        frames=tuple(_frame(dataset, index, rows, columns) for index in range(count)),
+        modality=_modality(dataset) or None,
+        study_uid=_uid(dataset, "StudyInstanceUID"),
+        series_uid=_uid(dataset, "SeriesInstanceUID"),
+        sop_uid=_uid(dataset, "SOPInstanceUID") or _uid(meta, "MediaStorageSOPInstanceUID"),
+        sop_class=sop_class,
+        transfer_syntax=str(syntax),
+        instance_number=_whole(optional(dataset, "InstanceNumber")),
+        burned_in={"YES": True, "NO": False}.get(_word(dataset, "BurnedInAnnotation")),
+    )
+
+
+def _check_image(dataset: pydicom.Dataset, sop_class: str | None) -> None:
+    if any(name in dataset for name in PIXELS) and dataset.get("Rows"):
+        return
+    if sop_class in MR_CLASSES and "Rows" in dataset:
+        raise UnreadableImage("truncated", "The DICOM file lacks its pixels.")
+    raise UnreadableImage("no_pixels", "This DICOM object holds no image.")
+
+
+def _check_kind(dataset: pydicom.Dataset, sop_class: str | None) -> None:
+    modality, capture = _modality(dataset), sop_class in CAPTURE_CLASSES
+    mr = modality == "MR" or (not modality and sop_class in MR_CLASSES)
+    if not mr and not (capture and modality in {"", "OT", "SC"}):
+        raise UnreadableImage("not_mr", "This is not a magnetic resonance image.")
+    interpretation, samples = _word(dataset, "PhotometricInterpretation"), _samples(dataset)
+    if interpretation in GREY and samples == 1:
+        return
+    if capture or interpretation not in COLOURS or "PixelData" not in dataset:
+        raise UnreadableImage("colour_capture", "Colour captures are not accepted as brain MRI.")
+    if samples != (1 if interpretation == "PALETTE COLOR" else 3):
+        raise UnreadableImage("header_lies", "The header does not say how colours are stored.")
+    if _word(dataset, "BurnedInAnnotation") == "YES":
+        # Letters are blacked out in grey images alone.
+        raise UnreadableImage("burned_in", "The pixels of this colour image name the patient.")
+
+
+def _transfer_syntax(meta: pydicom.Dataset) -> UID:
+    uid = UID(str(meta.get("TransferSyntaxUID") or ""))
+    try:
+        known = get_decoder(uid).is_available
+    except NotImplementedError:
+        known = False
+    if not known:
+        raise UnreadableImage(
+            "unsupported_transfer_syntax", "The image is compressed in a way that cannot be read."
+        )
+    return uid
+
+
+def _check_size(
+    dataset: pydicom.Dataset, rows: int, columns: int, count: int, limits: Limits
+) -> None:
+    if count > limits.max_slices:
+        raise UnreadableImage("too_many_slices", f"At most {limits.max_slices} slices in a file.")
+    size = rows * columns * count * _samples(dataset) * max(16, _bits(dataset)) // 8
+    if rows * columns > limits.max_pixels or size > limits.max_total_bytes:
+        raise UnreadableImage("too_many_pixels", "The image has too many pixels.")
+    if min(rows, columns) < limits.min_side:
+        raise UnreadableImage("too_small", f"At least {limits.min_side} pixels on each side.")
+
+
+def _check_data(dataset: pydicom.Dataset, rows: int, columns: int, count: int, syntax: UID) -> None:
+    """Compare what the header promises with what is there, before anything makes room for it."""
+    if not syntax.is_encapsulated:
+        name = next(name for name in PIXELS if name in dataset)
+        samples = 2 if _word(dataset, "PhotometricInterpretation") == "YBR_FULL_422" else None
+        bits = rows * columns * count * (samples or _samples(dataset)) * _bits(dataset)
+        if len(dataset[name].value or b"") < math.ceil(bits / 8):
+            raise _lies()
+        return
+    buffer = io.BytesIO(dataset.PixelData)
+    parse_basic_offsets(buffer)
+    fragments, places = parse_fragments(buffer)
+    if fragments < count:
+        raise _lies()
+    buffer.seek(places[0] + 8)
+    check_frame(dataset, buffer.read(2**16), rows, columns, syntax, whole=False)
+
+
+def check_frame(
+    dataset: pydicom.Dataset, frame: bytes, rows: int, columns: int, syntax: UID, *, whole: bool
+) -> None:
+    """Compare a compressed frame's own size with the header's.
+
+    Args:
+        whole: False where ``frame`` is only its start, which may lack its size.
+
+    Raises:
+        UnreadableImage: ``header_lies``, or ``truncated`` where the frame says nothing.
+    """
+    if syntax == RLELossless:
+        wanted = rows * columns * _samples(dataset) * _bits(dataset) // 8
+        if whole and len(frame) * _RLE_AT_MOST < wanted:
+            raise _lies()
+        return
+    size = frame_size(frame)
+    if size is None:
+        if whole:
+            raise UnreadableImage("truncated", "The pixels of the DICOM file are damaged.")
+        return
+    if (size.rows, size.columns, size.samples) != (rows, columns, _samples(dataset)):
+        raise _lies()
+
+
+def _lies() -> UnreadableImage:
+    return UnreadableImage("header_lies", "The header promises other pixels than the file holds.")
+
+
+def _frame(dataset: pydicom.Dataset, index: int, rows: int, columns: int) -> FrameFacts:
+    measures = group_of(dataset, index, "PixelMeasuresSequence")
+    position = group_of(dataset, index, "PlanePositionSequence")
+    orientation = group_of(dataset, index, "PlaneOrientationSequence")
+    return FrameFacts(
+        index=index,
+        rows=rows,
+        columns=columns,
+        spacing=_spacing(measures),
+        geometry=_geometry(
+            numbers(optional(position, "ImagePositionPatient"), 3),
+            numbers(optional(orientation, "ImageOrientationPatient"), 6),
+        ),
+        contrast=_contrast(dataset, index),
+    )
+
+
+def _spacing(measures: pydicom.Dataset) -> tuple[float, float] | None:
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        found = numbers(optional(measures, name), 2)
+        if found and all(0 < number < 1000 for number in found):
+            row, column = found
+            stretched = max(row, column) / min(row, column)
+            return (row, column) if stretched <= _STRETCHED_AT_MOST else None
+    return None
+
+
+def _geometry(place: Sequence[float] | None, directions: Sequence[float] | None) -> Geometry | None:
+    if not place or not directions:
+        return None
+    row, column = np.array(directions[:3]), np.array(directions[3:])
+    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    if not all(0.9 < length < 1.1 for length in lengths) or abs(row @ column) > 0.05:
+        return None
+    return Geometry(_vector(place), _vector(row / lengths[0]), _vector(column / lengths[1]))
+
+
+def _vector(three: Any) -> Vector:
+    return float(three[0]), float(three[1]), float(three[2])
+
+
+def _contrast(dataset: pydicom.Dataset, index: int) -> tuple[str, ...]:
+    """Marks of classic and of enhanced images; a missing one is an empty text."""
+    content = group_of(dataset, index, "FrameContentSequence")
+    echo = group_of(dataset, index, "MREchoSequence")
+    diffusion = group_of(dataset, index, "MRDiffusionSequence")
+    kind = group_of(dataset, index, "MRImageFrameTypeSequence")
+    types = optional(kind, "FrameType") or optional(dataset, "ImageType") or ()
+    marks = (
+        optional(dataset, "EchoNumbers"),
+        optional(echo, "EffectiveEchoTime"),
+        optional(diffusion, "DiffusionBValue"),
+        optional(dataset, "TemporalPositionIdentifier"),
+        optional(content, "TemporalPositionIndex"),
+        optional(content, "StackID"),
+    )
+    parts = [] if isinstance(types, str) else [str(part) for part in types[2:4]]
+    return ("/".join(parts), *("" if mark is None else str(mark) for mark in marks))
+
+
+def numbers(value: Any, count: int) -> list[float] | None:
+    """``count`` finite numbers, or None."""
+    try:
+        found = [float(one) for one in value]
+    except (TypeError, ValueError):
+        return None
+    return found if len(found) == count and all(map(math.isfinite, found)) else None
+
+
+def _samples(dataset: pydicom.Dataset) -> int:
+    return int(dataset.get("SamplesPerPixel") or 1)
+
+
+def _bits(dataset: pydicom.Dataset) -> int:
+    """Bits of one stored sample."""
+    for name, bits in _FLOAT_BITS.items():
+        if name in dataset and "PixelData" not in dataset:
+            return bits
+    return max(1, int(dataset.get("BitsAllocated") or 16))
+
+
+def _modality(dataset: pydicom.Dataset) -> str:
+    return _word(dataset, "Modality")
+
+
+def _word(dataset: pydicom.Dataset, name: str) -> str:
+    return str(optional(dataset, name) or "").strip().upper()
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _uid(dataset: pydicom.Dataset, name: str) -> str | None:
+    return str(optional(dataset, name) or "").strip().strip("\0") or None

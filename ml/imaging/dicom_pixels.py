@@ -1,0 +1,161 @@
+"""Pixels of DICOM images, decoded frame by frame."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.multival import MultiValue
+from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
+
+from ml.errors import UnreadableImage
+from ml.imaging.dicom import (
+    GREY,
+    check_frame,
+    encapsulated_frames,
+    group_of,
+    inspect_dicom,
+    optional,
+    read_dataset,
+)
+from ml.imaging.discretion import discreet
+from ml.imaging.facts import FileFacts, FrameFacts
+from ml.imaging.limits import Limits
+from ml.imaging.slices import Slice
+from ml.imaging.values import to_uint16
+
+Stored = npt.NDArray[Any]
+
+
+def decode_dicom(content: bytes, limits: Limits) -> list[Slice]:
+    """Decode all frames; grey ones to 16 bit, colour ones to RGB.
+
+    Grey values go through the modality LUT or the rescale slope and intercept (PS3.3 C.11.1).
+    MONOCHROME1 is mirrored within the range of stored values, and its window with it. Padding
+    (PS3.3 C.7.5.1.1.2) becomes as dark as the darkest real value.
+
+    Raises:
+        UnreadableImage: as :func:`ml.imaging.dicom.inspect_dicom`; ``truncated`` for damaged
+            pixels.
+    """
+    dataset = read_dataset(content, limits)
+    facts = inspect_dicom(dataset, limits)
+    with discreet("truncated", "The pixels of the DICOM file are damaged or incomplete."):
+        _check_frames(dataset, facts)
+        make = _grey if _is_grey(dataset) else _colour
+        decoded = zip(facts.frames, _stored(dataset), strict=False)
+        slices = [make(dataset, frame, stored) for frame, stored in decoded]
+        if len(slices) < len(facts.frames):
+            raise UnreadableImage("truncated", "The file holds fewer slices than it says.")
+        return slices
+
+
+def _is_grey(dataset: pydicom.Dataset) -> bool:
+    return str(dataset.PhotometricInterpretation).strip().upper() in GREY
+
+
+def _check_frames(dataset: pydicom.Dataset, facts: FileFacts) -> None:
+    syntax, first = dataset.file_meta.TransferSyntaxUID, facts.frames[0]
+    if not syntax.is_encapsulated:
+        return
+    for frame in encapsulated_frames(dataset, len(facts.frames)):
+        check_frame(dataset, frame, first.rows, first.columns, syntax, whole=True)
+
+
+def _stored(dataset: pydicom.Dataset) -> Iterator[Stored]:
+    """Stored values of each frame, without the bits that do not belong to them."""
+    options: dict[str, Any] = {"allow_excess_frames": False}
+    # Before 2004 a value could lie anywhere in its word; pydicom takes it to lie lowest.
+    lowest = int(dataset.get("HighBit") or 0) + 1 - int(dataset.get("BitsStored") or 1)
+    if not 0 < lowest < 16 or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        yield from iter_pixels(dataset, **options)
+        return
+    for frame in iter_pixels(dataset, correct_unused_bits=False, **options):
+        above = int(dataset.BitsAllocated) - 1 - int(dataset.HighBit)
+        yield (frame << above) >> (above + lowest)
+
+
+def _colour(dataset: pydicom.Dataset, frame: FrameFacts, stored: Stored) -> Slice:
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        stored = apply_color_lut(stored, dataset)[..., :3]
+    if stored.shape != (frame.rows, frame.columns, 3) or stored.dtype not in (np.uint8, np.uint16):
+        raise UnreadableImage("colour_capture", "Colours are stored in a way that is not read.")
+    return Slice(np.ascontiguousarray(stored), index=frame.index, spacing=frame.spacing)
+
+
+def _grey(dataset: pydicom.Dataset, frame: FrameFacts, stored: Stored) -> Slice:
+    if stored.shape != (frame.rows, frame.columns):
+        raise UnreadableImage("truncated", "The pixels do not fit the header.")
+    slope, intercept, bits = _rescale(dataset, frame.index)
+    inverted = str(dataset.PhotometricInterpretation).strip().upper() == "MONOCHROME1"
+    values = _without_padding(dataset, stored, dark_is_high=inverted != (slope < 0))
+    if "ModalityLUTSequence" in dataset:
+        values = apply_modality_lut(values, dataset)
+    window = _window(dataset, frame.index)
+    if inverted:
+        ends = -1 if values.dtype.kind == "i" else 2**bits - 1  # the lowest plus the highest
+        mirror = slope * ends + 2 * intercept
+        slope, intercept = -slope, mirror - intercept
+        window = (mirror - window[0], window[1]) if window else None
+    pixels, scale, offset = to_uint16(values, slope, intercept)
+    return Slice(pixels, frame.index, frame.spacing, scale, offset, window)
+
+
+def _rescale(dataset: pydicom.Dataset, index: int) -> tuple[float, float, int]:
+    """Slope, intercept and number of bits of what they are applied to."""
+    if tables := optional(dataset, "ModalityLUTSequence"):
+        return 1.0, 0.0, int(tables[0].LUTDescriptor[2])
+    group = group_of(dataset, index, "PixelValueTransformationSequence")
+    slope = _first(optional(group, "RescaleSlope"))
+    intercept = _first(optional(group, "RescaleIntercept"))
+    return slope or 1.0, intercept or 0.0, int(dataset.get("BitsStored") or 16)
+
+
+def _without_padding(dataset: pydicom.Dataset, values: Stored, *, dark_is_high: bool) -> Stored:
+    padding = _padding(dataset, values)
+    if padding is None:
+        return values
+    outside = (values >= padding[0]) & (values <= padding[1])
+    if not outside.any() or outside.all():
+        return values
+    inside = values[~outside]
+    return np.where(outside, inside.max() if dark_is_high else inside.min(), values)
+
+
+def _padding(dataset: pydicom.Dataset, values: Stored) -> tuple[int, int] | None:
+    """Lowest and highest stored value that stand for nothing at all."""
+    value = optional(dataset, "PixelPaddingValue")
+    if not isinstance(value, int) or values.dtype.kind not in "iu":
+        return None
+    limit = optional(dataset, "PixelPaddingRangeLimit")
+    ends = [value, limit if isinstance(limit, int) else value]
+    if values.dtype.kind == "i":
+        # Many writers give the value without its sign.
+        top = int(np.iinfo(values.dtype).max)
+        ends = [end - 2 * (top + 1) if end > top else end for end in ends]
+    return min(ends), max(ends)
+
+
+def _window(dataset: pydicom.Dataset, index: int) -> tuple[float, float] | None:
+    """The first window; where there is only a VOI LUT, the range that it covers."""
+    group = group_of(dataset, index, "FrameVOILUTSequence")
+    centre = _first(optional(group, "WindowCenter"))
+    width = _first(optional(group, "WindowWidth"))
+    if centre is not None and width is not None and width > 0:
+        return centre, width
+    for table in optional(group, "VOILUTSequence") or ():
+        descriptor = optional(table, "LUTDescriptor")
+        if descriptor and len(descriptor) == 3:
+            entries = int(descriptor[0]) or 65536
+            return float(descriptor[1]) + entries / 2, float(entries)
+    return None
+
+
+def _first(value: Any) -> float | None:
+    try:
+        number = float(value[0] if isinstance(value, (list, MultiValue)) else value)
+    except (TypeError, ValueError, IndexError):
+        return None
+    return number if math.isfinite(number) else None

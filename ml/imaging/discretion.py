@@ -1,0 +1,80 @@
+"""Libraries that read files quote what they find in warnings, log lines and error texts.
+
+What they find can name a patient, so none of it may get further than this module.
+"""
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ml.errors import UnreadableImage
+
+_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "nibabel.global")
+
+
+class _Hush:
+    """Silence for the whole process for as long as any thread is inside.
+
+    ``warnings.catch_warnings`` alone is not for threads: who leaves first ends the silence of all
+    others, and who leaves last can make it permanent.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._levels: list[int] = []
+        self._warnings = warnings.catch_warnings()
+
+    def enter(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside > 1:
+                return
+            self._warnings = warnings.catch_warnings()
+            self._warnings.__enter__()
+            warnings.simplefilter("ignore")
+            loggers = [logging.getLogger(name) for name in _LOGGERS]
+            self._levels = [logger.level for logger in loggers]
+            # A level, not ``disabled``: the loggers below inherit it.
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL + 1)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside:
+                return
+            for name, level in zip(_LOGGERS, self._levels, strict=True):
+                logging.getLogger(name).setLevel(level)
+            self._warnings.__exit__(None, None, None)
+
+
+_HUSH = _Hush()
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Let no library warn or log. For any number of threads."""
+    _HUSH.enter()
+    try:
+        yield
+    finally:
+        _HUSH.leave()
+
+
+@contextmanager
+def discreet(code: str, sentence: str) -> Iterator[None]:
+    """Let no library warn or log, and turn whatever it raises into one refusal.
+
+    Raises:
+        UnreadableImage: with ``code`` and ``sentence``, or the one raised inside.
+    """
+    with hushed():
+        try:
+            yield
+        except (UnreadableImage, MemoryError):
+            raise
+        except Exception:  # a damaged file can raise anything at all in there
+            raise UnreadableImage(code, sentence) from None

@@ -1,0 +1,294 @@
+"""NIfTI volumes: cut into slices as a radiologist looks at them."""
+
+import gzip
+import io
+import math
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+
+from ml.errors import UnreadableImage
+from ml.imaging.discretion import discreet
+from ml.imaging.facts import FileFacts, FrameFacts, Geometry, Vector
+from ml.imaging.limits import Limits
+from ml.imaging.slices import Slice
+from ml.imaging.values import to_uint16
+
+PLANES = ("sagittal", "coronal", "axial")  # by the axis that is cut: right-left, back-front, up
+_GZIP = b"\x1f\x8b"
+_CHUNK = 2**20
+_START = 600  # bytes; holds the header of both versions
+_MOST_GZIP_HEADER = 2**17  # bytes; it can name the file before compression
+_LAST_START = 2**26  # bytes; extensions stand between the header and the voxels
+_LONGEST_AXIS = 2**15
+_MAGIC = {348: (344, b"n+1\0"), 540: (4, b"n+2\0\r\n\032\n")}
+_PAIR = {348: (344, b"ni1\0"), 540: (4, b"ni2\0\r\n\032\n")}
+_RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
+_MILLIMETRES = {1: 1000.0, 3: 0.001}  # by xyzt_units: metres and micrometres; all else is taken so
+
+
+@dataclass(frozen=True)
+class _Volume:
+    """A checked header.
+
+    Attributes:
+        offset: where the voxels start in the file, in bytes.
+        shape: of the three axes as stored.
+        affine: (4, 4) from stored indices to millimetres, axes to right, front and head.
+    """
+
+    header: nib.Nifti1Header
+    offset: int
+    shape: tuple[int, int, int]
+    dtype: np.dtype[np.generic]
+    affine: npt.NDArray[np.float64]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the voxels."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def recognises(head: bytes) -> bool:
+    """Whether a file starts as NIfTI, compressed or not; also the header of a pair of files."""
+    start = _start(head)
+    return _has(start, _MAGIC) or _has(start, _PAIR)
+
+
+def inspect_nifti(content: bytes, limits: Limits, plane: str = "auto") -> FileFacts:
+    """What the header says.
+
+    Args:
+        plane: ``axial``, ``coronal``, ``sagittal``, or ``auto`` for the plane in which it was
+            acquired, that across the largest voxel spacing.
+
+    Raises:
+        UnreadableImage: see :func:`decode_nifti`.
+    """
+    volume = _open(content, limits)
+    return _cut(volume, plane, limits)
+
+
+def decode_nifti(content: bytes, limits: Limits, plane: str = "auto") -> list[Slice]:
+    """Cut the volume into slices.
+
+    Axial slices show the front above and the patient's right on the left, coronal ones the head
+    above and the right on the left, sagittal ones the head above and the front on the left.
+
+    Volumes with more than three dimensions (several points in time, directions or echoes) are
+    refused, since nothing says which of them a reader would look at.
+
+    Raises:
+        UnreadableImage: ``truncated``, ``four_dimensional``, ``colour_volume``, ``unsupported``
+            (complex numbers), ``header_only``, ``too_small``, ``too_many_pixels``,
+            ``too_many_slices``.
+    """
+    volume = _open(content, limits)
+    facts = _cut(volume, plane, limits)
+    raw = bytearray()
+    for piece in _voxels(content, volume):
+        raw += piece
+    stored = np.frombuffer(raw, volume.dtype).reshape(volume.shape, order="F")
+    slope, intercept = _scaling(volume.header)
+    pixels, scale, offset = to_uint16(stored, slope, intercept)
+    canonical = apply_orientation(pixels, io_orientation(volume.affine))
+    axis = PLANES.index(facts.plane or "axial")
+    return [
+        Slice(
+            pixels=np.ascontiguousarray(_shown(canonical, axis, frame.index)),
+            index=frame.index,
+            spacing=frame.spacing,
+            scale=scale,
+            offset=offset,
+        )
+        for frame in facts.frames
+    ]
+
+
+def strip_nifti(content: bytes, limits: Limits) -> bytes:
+    """A compressed copy whose header holds geometry, type and scaling, and nothing else.
+
+    Descriptions, file names and extensions are gone, and the name and time of the archive, too.
+
+    Raises:
+        UnreadableImage: see :func:`decode_nifti`.
+    """
+    volume = _open(content, limits)
+    kind = type(volume.header)
+    header = kind(endianness=volume.header.endianness)
+    header.set_data_dtype(volume.dtype)
+    header.set_data_shape(volume.shape)
+    header.set_zooms(np.linalg.norm(volume.affine[:3, :3], axis=0))
+    header.set_xyzt_units("mm", "sec")
+    header.set_sform(volume.affine, code="scanner")
+    header.set_qform(volume.affine, code="scanner", strip_shears=True)
+    header.set_slope_inter(*_scaling(volume.header))
+    header["magic"] = volume.header["magic"]
+    no_extension = b"\0\0\0\0"
+    header.set_data_offset(len(header.binaryblock) + len(no_extension))
+    compressor = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
+    pieces = [compressor.compress(header.binaryblock + no_extension)]
+    pieces += [compressor.compress(piece) for piece in _voxels(content, volume)]
+    return b"".join([*pieces, compressor.flush()])
+
+
+def _start(content: bytes) -> bytes:
+    """The first bytes, inflated where need be."""
+    if not content.startswith(_GZIP):
+        return content[:_START]
+    try:
+        inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        return inflater.decompress(content[:_MOST_GZIP_HEADER], _START)
+    except zlib.error:
+        return b""
+
+
+def _has(start: bytes, kinds: dict[int, tuple[int, bytes]]) -> bool:
+    for size, (at, magic) in kinds.items():
+        if start[:4] in {size.to_bytes(4, "little"), size.to_bytes(4, "big")}:
+            return start[at : at + len(magic)] == magic
+    return False
+
+
+def _open(content: bytes, limits: Limits) -> _Volume:
+    start = _start(content)
+    if _has(start, _PAIR):
+        raise UnreadableImage("header_only", "This is only the header of a volume.")
+    if not _has(start, _MAGIC):
+        raise UnreadableImage("truncated", "The NIfTI file is damaged or incomplete.")
+    with discreet("truncated", "The NIfTI header is damaged."):
+        volume = _volume(start)
+    if volume.size > limits.max_total_bytes or max(volume.shape) > _LONGEST_AXIS:
+        raise UnreadableImage("too_many_pixels", "The volume has too many voxels.")
+    if not content.startswith(_GZIP) and len(content) < volume.offset + volume.size:
+        raise UnreadableImage("truncated", "The file holds fewer voxels than its header says.")
+    return volume
+
+
+def _volume(start: bytes) -> _Volume:
+    kind = nib.Nifti2Header if start[4:8] == b"n+2\0" else nib.Nifti1Header
+    header = kind.from_fileobj(io.BytesIO(start), check=False)
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    _check_kind(shape, dtype)
+    unit = _MILLIMETRES.get(int(header["xyzt_units"]) & 0x07, 1.0)
+    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    affine[:3] *= unit
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise UnreadableImage("truncated", "The geometry of the volume makes no sense.")
+    offset = int(header["vox_offset"])
+    if offset > _LAST_START:
+        raise UnreadableImage("truncated", "The voxels start nowhere in the file.")
+    return _Volume(
+        header=header,
+        offset=max(offset, len(header.binaryblock)),
+        shape=(int(shape[0]), int(shape[1]), int(shape[2]) if len(shape) > 2 else 1),
+        dtype=dtype,
+        affine=affine,
+    )
+
+
+def _check_kind(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
+    if len(shape) < 2 or min(shape) < 1:
+        raise UnreadableImage("truncated", "This is neither a volume nor a slice.")
+    if any(extent != 1 for extent in shape[3:]):
+        raise UnreadableImage(
+            "four_dimensional", "Volumes with several points in time or directions are refused."
+        )
+    if dtype.fields is not None:
+        raise UnreadableImage("colour_volume", "Colour volumes are not accepted.")
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise UnreadableImage(
+            "unsupported", "Voxels of this type (complex or 128 bit) are refused."
+        )
+
+
+def _cut(volume: _Volume, plane: str, limits: Limits) -> FileFacts:
+    orientation = io_orientation(volume.affine)
+    shape = [volume.shape[int(at)] for at in np.argsort(orientation[:, 0])]
+    affine = volume.affine @ inv_ornt_aff(orientation, volume.shape)
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    axis = PLANES.index(plane) if plane in PLANES else _acquired(sizes)
+    columns_axis = 1 if axis == 0 else 0
+    rows_axis = 1 if axis == 2 else 2
+    rows, columns = shape[rows_axis], shape[columns_axis]
+    if shape[axis] > limits.max_slices:
+        raise UnreadableImage("too_many_slices", f"At most {limits.max_slices} slices in a file.")
+    if rows * columns > limits.max_pixels:
+        raise UnreadableImage("too_many_pixels", "The slices have too many pixels.")
+    if min(rows, columns) < limits.min_side:
+        raise UnreadableImage("too_small", f"At least {limits.min_side} voxels on each side.")
+    directions = -affine[:3, :3] / sizes * _RAS_TO_LPS[:, None]
+    frames = []
+    for index in range(shape[axis]):
+        first = np.array([extent - 1.0 for extent in shape])
+        first[axis] = index
+        position = (affine[:3, :3] @ first + affine[:3, 3]) * _RAS_TO_LPS
+        frames.append(
+            FrameFacts(
+                index=index,
+                rows=rows,
+                columns=columns,
+                spacing=(float(sizes[rows_axis]), float(sizes[columns_axis])),
+                geometry=Geometry(
+                    _vector(position),
+                    _vector(directions[:, columns_axis]),
+                    _vector(directions[:, rows_axis]),
+                ),
+            )
+        )
+    return FileFacts(format="NIFTI", frames=tuple(frames), plane=PLANES[axis])
+
+
+def _acquired(sizes: npt.NDArray[np.float64]) -> int:
+    """The axis with the largest spacing; of equal ones that from foot to head."""
+    return 2 if sizes[2] > 0.99 * sizes.max() else int(sizes.argmax())
+
+
+def _vector(numbers: npt.NDArray[np.float64]) -> Vector:
+    return float(numbers[0]), float(numbers[1]), float(numbers[2])
+
+
+def _shown(canonical: npt.NDArray[np.uint16], axis: int, index: int) -> npt.NDArray[np.uint16]:
+    """One slice of a volume whose axes point to right, front and head, as it is looked at."""
+    picture = np.take(canonical, index, axis=axis)
+    # Columns run from right to left or from front to back, rows downwards or backwards.
+    return np.asarray(picture[::-1, ::-1].T)
+
+
+def _scaling(header: nib.Nifti1Header) -> tuple[float, float]:
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if not np.isfinite(slope) or slope == 0:
+        return 1.0, 0.0
+    return slope, intercept if np.isfinite(intercept) else 0.0
+
+
+def _voxels(content: bytes, volume: _Volume) -> Iterator[bytes]:
+    """The bytes of the voxels in pieces; never more of them than the header announces."""
+    left, skip = volume.size, volume.offset
+    for piece in _pieces(content):
+        if skip >= len(piece):
+            skip -= len(piece)
+            continue
+        wanted = piece[skip : skip + left]
+        skip = 0
+        left -= len(wanted)
+        yield wanted
+        if left == 0:
+            return
+    raise UnreadableImage("truncated", "The file holds fewer voxels than its header says.")
+
+
+def _pieces(content: bytes) -> Iterator[bytes]:
+    """The file in pieces, inflated where need be; also files of several gzip members."""
+    file = io.BytesIO(content)
+    source = gzip.GzipFile(fileobj=file) if content.startswith(_GZIP) else file
+    try:
+        while piece := source.read(_CHUNK):
+            yield piece
+    except (EOFError, OSError, zlib.error):
+        raise UnreadableImage("truncated", "The NIfTI file is damaged or incomplete.") from None

@@ -1,0 +1,89 @@
+"""Whole studies from disk: a file, a folder of files, or an archive, slice by slice in order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ml.errors import UnreadableImage
+from ml.imaging.archives import is_archive, is_junk, members
+from ml.imaging.facts import FileFacts
+from ml.imaging.limits import Limits
+from ml.imaging.readers import inspect, load, read_bytes
+from ml.imaging.series import SeriesPlan, assemble
+from ml.imaging.slices import Slice
+
+
+@dataclass(frozen=True)
+class Found:
+    """A slice and the file that it came from, or why there is none."""
+
+    path: str
+    slice: Slice | UnreadableImage
+
+
+def read_study(path: Path, limits: Limits | None = None) -> Iterator[Found]:
+    """Yield the slices of a file, of a folder (with all below it) or of an archive.
+
+    Files that cannot be read come first, each with its reason; then the series, each in the order
+    of the head. Slices are decoded when it is their turn. Hidden files and what systems and discs
+    add (such as DICOMDIR) are passed over in folders and archives.
+    """
+    limits = limits or Limits()
+    files: list[tuple[str, bytes | Path]] = []
+    facts: list[FileFacts] = []
+    empty = True
+    for name, content in _files(path, limits):
+        empty = False
+        try:
+            if isinstance(content, UnreadableImage):
+                raise content
+            facts.append(inspect(_loaded(content, limits), limits))
+        except UnreadableImage as error:
+            yield Found(name, error)
+        else:
+            files.append((name, content))
+    if empty:
+        yield Found(str(path), UnreadableImage("archive_empty", "There is no file in it."))
+    for plan in assemble(facts):
+        yield from _decoded(plan, files, limits)
+
+
+def _files(path: Path, limits: Limits) -> Iterator[tuple[str, bytes | Path | UnreadableImage]]:
+    """Names with contents; a file of a folder is named alone, to be loaded when it is needed."""
+    if path.is_dir():
+        for inner in sorted(one for one in path.rglob("*") if one.is_file()):
+            if not is_junk(PurePosixPath(inner.relative_to(path))):
+                yield from _files(inner, limits)
+        return
+    try:
+        content = load(path, limits)
+        if not is_archive(content):
+            yield str(path), path
+            return
+        for name, member in members(content, limits):
+            yield f"{path}/{name}", member
+    except UnreadableImage as error:
+        yield str(path), error
+
+
+def _loaded(content: bytes | Path, limits: Limits) -> bytes:
+    return load(content, limits) if isinstance(content, Path) else content
+
+
+def _decoded(
+    plan: SeriesPlan, files: list[tuple[str, bytes | Path]], limits: Limits
+) -> Iterator[Found]:
+    opened: tuple[int, list[Slice] | UnreadableImage] = (-1, [])
+    for placed in plan.slices:
+        name, content = files[placed.file]
+        if opened[0] != placed.file:
+            opened = placed.file, _slices(content, limits)
+        slices = opened[1]
+        yield Found(name, slices if isinstance(slices, UnreadableImage) else slices[placed.frame])
+
+
+def _slices(content: bytes | Path, limits: Limits) -> list[Slice] | UnreadableImage:
+    try:
+        return read_bytes(_loaded(content, limits), limits)
+    except UnreadableImage as error:
+        return error

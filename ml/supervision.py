@@ -1,0 +1,68 @@
+"""What a slice's outline teaches: which places hold the tumour and which are free of it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ml.architectures import VGG16Odds
+from ml.labels import INDEX, LABELS, Label
+
+ANY_TUMOR = len(LABELS)  # the class index of a slice with a tumour of which the class is not asked
+_NO_TUMOR = INDEX[Label.NO_TUMOR]
+_TOUCHED = 0.02  # share of a place that a tumour covers before the place stops being free of it
+
+
+def coverage(masks: Tensor, places: tuple[int, int]) -> Tensor:
+    """Share of each place that the tumour covers.
+
+    Args:
+        masks: (N, 1, S, S) in 0..1, the tumour's mask in the pixels of the input.
+        places: (h, w) of the maps.
+
+    Returns:
+        (N, h, w) float32 in 0..1.
+    """
+    return F.adaptive_avg_pool2d(masks.float(), places)[:, 0]
+
+
+def whole_slice_loss(logits: Tensor, wanted: Tensor, *, smoothing: float) -> Tensor:
+    """Cross-entropy of each slice (N,); for :data:`ANY_TUMOR`, of tumour against no tumour."""
+    named = wanted != ANY_TUMOR
+    classes = wanted.clamp(max=_NO_TUMOR).where(~named, wanted)
+    by_class = F.cross_entropy(logits, classes, label_smoothing=smoothing, reduction="none")
+    any_tumor = -torch.log1p(-torch.softmax(logits, 1)[:, _NO_TUMOR].clamp(max=1 - 1e-4))
+    return torch.where(named, by_class, any_tumor)
+
+
+def places_loss(maps: Tensor, wanted: Tensor, covered: Tensor) -> Tensor:
+    """Cross-entropy of the places of each slice (N,).
+
+    A place wants its slice's class to the share that the tumour covers, and no tumour to the
+    rest. All tumour places together weigh as much as all others, so that small tumours count.
+
+    Args:
+        maps: (N, 4, h, w) log-odds against no tumour.
+        wanted: (N,) class indices, or :data:`ANY_TUMOR`.
+        covered: (N, h, w) from :func:`coverage`; zero for slices without a tumour.
+    """
+    chances = torch.log_softmax(maps, 1)
+    # log(1 - p(no tumour)), from the tumour classes alone so that nothing is subtracted.
+    tumors = [index for index in range(len(LABELS)) if index != _NO_TUMOR]
+    any_tumor = torch.logsumexp(maps[:, tumors], 1) - torch.logsumexp(maps, 1)
+    choices = torch.cat([chances, any_tumor[:, None]], 1)
+    tumor = choices[torch.arange(len(maps)), wanted]
+    return -0.5 * (_mean(tumor, covered) + _mean(chances[:, _NO_TUMOR], 1 - covered))
+
+
+def outside_loss(network: VGG16Odds, maps: Tensor, covered: Tensor) -> Tensor:
+    """Cross-entropy (N,) of calling the slice without its tumour's places free of tumour.
+
+    This makes a tumour-free slice of every slice with a tumour, from the same hospital.
+    """
+    logits = network.pool(maps, covered < _TOUCHED)
+    return -torch.log_softmax(logits, 1)[:, _NO_TUMOR]
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    weighted = (values * weights).flatten(1).sum(1)
+    return weighted / weights.flatten(1).sum(1).clamp(min=1e-3)

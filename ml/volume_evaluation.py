@@ -1,0 +1,199 @@
+"""Measure a predictor on volumes of other hospitals: found tumours, false alarms, key slices."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ml.errors import InvalidManifest, UnreadableImage
+from ml.imaging import Slice, read_path, square_pixels
+from ml.imaging.studies import read_study
+from ml.predictor import Predictor, Result
+from ml.preprocess import FloatImage, head_mask, to_grey
+from ml.volumes import SliceAnswer, answer_study
+
+_FEWEST_PIXELS = 120  # of the mask, in a slice that a reader would be expected to find
+_HEAD_SHARE = 0.5  # of the volume's largest head area, in a slice that shows brain
+_SUSPICIOUS = 0.5
+_BATCH = 8
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One slice of a volume and what the predictor said.
+
+    Attributes:
+        tumor_pixels: size of the tumour's mask.
+        free: shows brain, and no mask of the patient holds a tumour at this height.
+        hit: whether the hottest pixel of the heatmap lies inside the mask's bounding box.
+    """
+
+    result: Result
+    tumor_pixels: int
+    free: bool
+    hit: bool
+
+    @property
+    def tumor(self) -> float:
+        """Probability of a tumour of any class."""
+        return self.answer.tumor
+
+    @property
+    def answer(self) -> SliceAnswer:
+        """The same for the aggregation over the volume."""
+        return SliceAnswer(0, True, self.result.probabilities, self.result.in_distribution)
+
+
+def measure_volumes(predictor: Predictor, *, glioma: Path, healthy: Path) -> dict[str, Any]:
+    """Figures of the ``volumes`` command.
+
+    A slice must be called a tumour where its mask holds more than 120 px, and must not where
+    it shows brain (half of the volume's largest head area or more) and no mask of the patient
+    holds a tumour at its height.
+
+    Args:
+        glioma: a folder with one folder a patient, in it NIfTI files on one grid, in pairs
+            ``NAME_Scan….nii.gz`` and ``NAME_Mask.nii.gz``.
+        healthy: a study without a tumour: a folder, an archive or a file.
+
+    Raises:
+        InvalidManifest: there are no such files, or a mask does not fit its scan.
+        UnreadableImage: a file cannot be read.
+    """
+    volumes = {
+        f"{scan.parent.name}/{scan.name}": judge(predictor, read_path(scan), mask, anywhere)
+        for scan, mask, anywhere in _pairs(glioma)
+    }
+    slices = [one for volume in volumes.values() for one in volume]
+    without = judge(predictor, _study(healthy))
+    tumors = [one for one in slices if one.tumor_pixels > _FEWEST_PIXELS]
+    free = [one for one in slices if one.free]
+    return {
+        "model": predictor.name,
+        "tumor_slices_found": _share(one.tumor >= _SUSPICIOUS for one in tumors),
+        "heat_on_tumor": _share(one.hit for one in tumors),
+        "false_alarms": _share(one.tumor >= _SUSPICIOUS for one in free),
+        "in_distribution": _share(one.result.in_distribution for one in tumors + free),
+        "healthy_false_alarms": _share(one.tumor >= _SUSPICIOUS for one in without if one.free),
+        "key_slices_on_tumor": _share(
+            volume[key].tumor_pixels > 0
+            for volume in volumes.values()
+            for key in answer_study([one.answer for one in volume]).key
+        ),
+        "volumes": {name: _by_slice(volume) for name, volume in volumes.items()}
+        | {"healthy": _by_slice(without)},
+    }
+
+
+def judge(
+    predictor: Predictor,
+    slices: Sequence[Slice],
+    mask: Sequence[Mask] | None = None,
+    anywhere: Sequence[bool] | None = None,
+) -> list[Judged]:
+    """Predict the slices of one volume; blank ones are left out.
+
+    Args:
+        mask: the tumour in each slice, (height, width) each; none without it.
+        anywhere: whether any scan of the patient shows a tumour in each slice.
+    """
+    pixels = [square_pixels(one) for one in slices]
+    areas = [_head_area(to_grey(one)) for one in pixels]
+    enough = _HEAD_SHARE * max(areas, default=0)
+    judged = []
+    for start in range(0, len(pixels), _BATCH):
+        for offset, result in enumerate(predictor.predict(pixels[start : start + _BATCH])):
+            if isinstance(result, UnreadableImage):
+                continue
+            number = start + offset
+            tumor = mask[number] if mask is not None else np.zeros((1, 1), bool)
+            judged.append(
+                Judged(
+                    result=result,
+                    tumor_pixels=int(tumor.sum()),
+                    free=areas[number] >= enough and not (anywhere and anywhere[number]),
+                    hit=_hits(result.heat, tumor),
+                )
+            )
+    return judged
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The shares as lines of text."""
+    wanted = {
+        "tumor_slices_found": "slices with a tumour, called tumour",
+        "heat_on_tumor": "  of them with the hottest pixel on it",
+        "false_alarms": "slices without a tumour, called tumour",
+        "healthy_false_alarms": "slices of the healthy study, called tumour",
+        "key_slices_on_tumor": "key slices that show the tumour",
+        "in_distribution": "slices that look familiar",
+    }
+    return "\n".join(
+        f"{words:44}{figures[key]['n']:4} of {figures[key]['of']}" for key, words in wanted.items()
+    )
+
+
+def _pairs(folder: Path) -> Iterator[tuple[Path, list[Mask], list[bool]]]:
+    """Each scan with its mask, and whether any mask of the same patient holds a tumour."""
+    patients = sorted({path.parent for path in folder.glob("*/*_Mask.nii*")})
+    if not patients:
+        raise InvalidManifest(f"{folder} holds no volumes with masks.")
+    for patient in patients:
+        masks = {path: _mask(path) for path in sorted(patient.glob("*_Mask.nii*"))}
+        if len({len(mask) for mask in masks.values()}) > 1:
+            raise InvalidManifest(f"The masks of {patient} do not lie on one grid.")
+        anywhere = [any(one.any() for one in level) for level in zip(*masks.values(), strict=True)]
+        for path, mask in masks.items():
+            scans = sorted(patient.glob(path.name.split("_Mask")[0] + "_Scan*.nii*"))
+            if len(scans) != 1:
+                raise InvalidManifest(f"{path} wants exactly one scan beside it.")
+            yield scans[0], mask, anywhere
+
+
+def _mask(path: Path) -> list[Mask]:
+    return [one.pixels * one.scale + one.offset > 0 for one in read_path(path)]
+
+
+def _study(path: Path) -> list[Slice]:
+    slices = []
+    for found in read_study(path):
+        if isinstance(found.slice, UnreadableImage):
+            raise found.slice
+        slices.append(found.slice)
+    return slices
+
+
+def _head_area(grey: FloatImage) -> int:
+    return int(head_mask(grey).sum()) if float(grey.max()) > float(grey.min()) else 0
+
+
+def _hits(heat: FloatImage, tumor: Mask) -> bool:
+    if not tumor.any():
+        return False
+    rows, columns = np.nonzero(tumor)
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    return bool(rows.min() <= row <= rows.max() and columns.min() <= column <= columns.max())
+
+
+def _share(values: Iterator[bool]) -> dict[str, int]:
+    listed = list(values)
+    return {"n": sum(listed), "of": len(listed)}
+
+
+def _by_slice(volume: Sequence[Judged]) -> list[dict[str, Any]]:
+    return [
+        {
+            "tumor_pixels": one.tumor_pixels,
+            "free": one.free,
+            "tumor": round(one.tumor, 4),
+            "label": one.result.label.value,
+            "ood_score": round(one.result.ood_score, 3),
+            "hit": one.hit,
+        }
+        for one in volume
+    ]

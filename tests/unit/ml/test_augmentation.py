@@ -1,0 +1,106 @@
+"""Augmentation stays in range, repeats itself, and moves the tumour's mask with the image."""
+
+import torch
+from torch import Tensor
+
+from ml.augmentation import augment, exchange_tissue
+
+SIZE = 64
+
+
+def heads(n: int) -> Tensor:
+    rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    head = ((rows - 31.5) ** 2 + (columns - 31.5) ** 2 < 28**2).float() * 0.4
+    return head.expand(n, 1, SIZE, SIZE).clone()
+
+
+def with_spot(images: Tensor, number: int, row: int, column: int) -> Tensor:
+    """Paint a bright square; returns its mask, zero for all other slices."""
+    masks = torch.zeros_like(images)
+    masks[number, 0, row : row + 10, column : column + 10] = 1
+    images[masks > 0] = 1.0
+    return masks
+
+
+def generator(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_shape_and_range_are_kept_and_the_seed_repeats_the_result() -> None:
+    images = torch.rand(16, 1, SIZE, SIZE)
+    first, _ = augment(images, generator())
+    second, _ = augment(images, generator())
+    assert first.shape == images.shape
+    assert first.min() >= 0
+    assert first.max() <= 1
+    torch.testing.assert_close(first, second)
+    assert not torch.allclose(first, images)
+
+
+def test_mask_moves_with_the_image() -> None:
+    images = torch.zeros(32, 1, SIZE, SIZE)
+    masks = torch.zeros_like(images)
+    masks[:, :, 20:32, 36:50] = 1
+    images += masks * 0.9 + 0.01
+    changed, moved = augment(images, generator(), masks)
+    positions = set()
+    for image, mask in zip(changed[:, 0], moved[:, 0], strict=True):
+        inside = mask > 0.5
+        assert image[inside].mean() > 2 * image[mask < 0.01].mean()
+        positions.add(int(inside.float().sum(0).argmax()))
+    assert len(positions) > 8
+
+
+def test_tumour_on_one_side_is_replaced_by_the_other_side() -> None:
+    erased = 0
+    for seed in range(20):
+        images = heads(1)
+        masks = with_spot(images, 0, 26, 12)
+        changed = exchange_tissue(images, masks, torch.tensor([False]), generator(seed))
+        if changed.erased[0]:
+            erased += 1
+            assert changed.masks.sum() == 0
+            assert changed.images.max() < 0.5
+        else:
+            torch.testing.assert_close(changed.images, images)
+    assert 1 <= erased <= 12
+
+
+def test_tumour_in_the_middle_is_never_erased() -> None:
+    for seed in range(20):
+        images = heads(1)
+        masks = with_spot(images, 0, 27, 27)
+        changed = exchange_tissue(images, masks, torch.tensor([False]), generator(seed))
+        assert not changed.erased.any()
+
+
+def test_healthy_slice_receives_a_tumour_inside_its_head() -> None:
+    received = 0
+    for seed in range(20):
+        images = heads(2)
+        masks = with_spot(images, 0, 26, 12)
+        healthy = torch.tensor([False, True])
+        changed = exchange_tissue(images, masks, healthy, generator(seed))
+        if changed.pasted[1]:
+            received += 1
+            inside = changed.masks[1] > 0.5
+            assert changed.images[1][inside].mean() > 0.6
+            assert (heads(1)[0][inside] > 0).float().mean() > 0.9
+    assert 1 <= received <= 14
+
+
+def test_without_a_donor_healthy_slices_stay_as_they_are() -> None:
+    images = heads(8)
+    changed = exchange_tissue(
+        images, torch.zeros_like(images), torch.ones(8, dtype=torch.bool), generator()
+    )
+    torch.testing.assert_close(changed.images, images)
+    assert not changed.pasted.any()
+
+
+def test_given_tensors_are_not_written_to() -> None:
+    images = heads(8)
+    masks = with_spot(images, 0, 26, 12)
+    before = images.clone(), masks.clone()
+    exchange_tissue(images, masks, torch.arange(8) > 0, generator())
+    torch.testing.assert_close((images, masks), before)

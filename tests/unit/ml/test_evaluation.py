@@ -1,0 +1,78 @@
+"""The figures of an evaluation are those that a reader would compute by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ml.dataset import Entry
+from ml.evaluation import Observed, expected_calibration_error, pointing_game, summarise
+from ml.labels import LABELS, Label
+from ml.predictor import Result
+
+Box = tuple[float, float, float, float]
+
+
+def observed(
+    label: Label,
+    said: Label,
+    *,
+    box: Box | None = None,
+    hottest: tuple[int, int] = (0, 0),
+    group: str = "p",
+) -> Observed:
+    heat = np.zeros((100, 100), np.float32)
+    heat[hottest] = 1.0
+    probabilities = {one.value: 0.91 if one is said else 0.03 for one in LABELS}
+    result = Result(said, probabilities, (said,), True, 0.5, heat)
+    return Observed(Entry(Path("a"), label, group, box=box), result)
+
+
+def test_pointing_game_counts_hits_inside_the_box() -> None:
+    box = (0.2, 0.4, 0.1, 0.2)
+    seen = [
+        observed(Label.GLIOMA, Label.GLIOMA, box=box, hottest=(45, 25)),
+        observed(Label.GLIOMA, Label.PITUITARY, box=box, hottest=(59, 29)),
+        observed(Label.GLIOMA, Label.GLIOMA, box=box, hottest=(25, 45)),
+        observed(Label.NO_TUMOR, Label.NO_TUMOR, hottest=(45, 25)),
+    ]
+    figures = pointing_game(seen)
+    assert (figures["hits"], figures["n"]) == (2, 3)
+    assert figures["energy_in_box"] == pytest.approx(2 / 3)
+
+
+def test_pointing_game_is_told_by_size_smallest_first() -> None:
+    small, large = (0.4, 0.4, 0.1, 0.1), (0.2, 0.2, 0.6, 0.6)
+    seen = [
+        observed(Label.GLIOMA, Label.GLIOMA, box=box, hottest=(70, 70))
+        for box in [large, small] * 4
+    ]
+    assert pointing_game(seen)["rate_by_size_quarter"] == [0, 0, 1, 1]
+
+
+def test_without_boxes_there_is_no_rate() -> None:
+    figures = pointing_game([observed(Label.NO_TUMOR, Label.NO_TUMOR)])
+    assert figures["rate"] is None
+    assert figures["energy_in_box"] is None
+
+
+def test_summary_counts_what_was_right() -> None:
+    seen = [
+        observed(label, Label.GLIOMA if label is Label.MENINGIOMA else label, group=f"{n}-{label}")
+        for n in range(5)
+        for label in LABELS
+    ]
+    figures = summarise(seen)
+    assert figures["accuracy"] == pytest.approx(0.75)
+    assert figures["per_class"]["meningioma"]["recall"] == 0
+    assert figures["per_class"]["glioma"]["precision"] == pytest.approx(0.5)
+    assert figures["coverage"] == pytest.approx(0.75)
+    assert figures["tumor_called_no_tumor"] == 0
+    low, high = figures["intervals_95"]["accuracy"]
+    assert low < 0.75 < high
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
+    probabilities = np.tile([0.8, 0.1, 0.05, 0.05], (10, 1))
+    wanted = np.array([0] * 6 + [1] * 4)
+    assert expected_calibration_error(probabilities, wanted) == pytest.approx(0.2)

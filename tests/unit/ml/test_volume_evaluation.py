@@ -1,0 +1,63 @@
+"""Volumes of other hospitals are judged slice by slice against their masks."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ml.errors import InvalidManifest
+from ml.predictor import Predictor
+from ml.volume_evaluation import measure_volumes, table
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor.load(device="cpu")
+
+
+def head(slices: int = 5, size: int = 64) -> npt.NDArray[np.int16]:
+    """A ball of tissue; the first slice is blank."""
+    x, y, z = np.mgrid[:size, :size, :slices]
+    ball = (x - size / 2) ** 2 + (y - size / 2) ** 2 < (size * 0.4) ** 2
+    noise = np.random.default_rng(0).integers(0, 40, ball.shape)
+    volume = (ball * 500 + noise) * (z > 0)
+    return np.asarray(volume, dtype=np.int16)
+
+
+def save(path: Path, volume: npt.NDArray[np.int16]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    nibabel.save(nibabel.Nifti1Image(volume, affine), path)
+
+
+def test_slices_are_counted_by_their_masks(predictor: Predictor, tmp_path: Path) -> None:
+    volume = head()
+    before, after = np.zeros_like(volume), np.zeros_like(volume)
+    before[20:40, 20:40, 2] = 1  # 400 px: must be found
+    before[20:25, 20:25, 3] = 1  # 25 px: too small to be asked for, and no healthy slice either
+    after[20:40, 20:40, 3] = 1
+    save(tmp_path / "glioma" / "Pre_Scan_T1.nii.gz", volume)
+    save(tmp_path / "glioma" / "Pre_Mask.nii.gz", before)
+    save(tmp_path / "glioma" / "Post_Scan_T1.nii.gz", volume)
+    save(tmp_path / "glioma" / "Post_Mask.nii.gz", after)
+    save(tmp_path / "healthy.nii.gz", volume)
+    figures = measure_volumes(predictor, glioma=tmp_path, healthy=tmp_path / "healthy.nii.gz")
+    assert figures["tumor_slices_found"]["of"] == 2
+    assert figures["false_alarms"]["of"] == 2 * 2  # slices 1 and 4 of both scans
+    assert figures["healthy_false_alarms"]["of"] == 4
+    pixels = [one["tumor_pixels"] for one in figures["volumes"]["glioma/Pre_Scan_T1.nii.gz"]]
+    assert sorted(pixels) == [0, 0, 25, 400]
+    assert len(table(figures).splitlines()) == 6
+
+
+def test_folder_without_masks_is_named(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(InvalidManifest, match="no volumes with masks"):
+        measure_volumes(predictor, glioma=tmp_path, healthy=tmp_path)
+
+
+def test_mask_without_its_scan_is_named(predictor: Predictor, tmp_path: Path) -> None:
+    save(tmp_path / "01" / "Pre_Mask.nii.gz", head())
+    with pytest.raises(InvalidManifest, match="exactly one scan"):
+        measure_volumes(predictor, glioma=tmp_path, healthy=tmp_path)
