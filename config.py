@@ -4,8 +4,10 @@ A wrong value stops the start with a sentence that names the variable. What each
 stands beside its field in :class:`Settings`.
 """
 
+import contextlib
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,14 +100,8 @@ def _secret_key(env: Mapping[str, str], home: Path) -> str:
     path = home / "secret_key"
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            # Exclusive, so that two processes that start together agree on one key.
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            pass
-        else:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(32))
+        if not path.exists():
+            _make_secret(path)
         key = path.read_text(encoding="ascii")
     except OSError as error:
         raise InvalidSetting(
@@ -114,6 +110,18 @@ def _secret_key(env: Mapping[str, str], home: Path) -> str:
     if len(key) < 32:
         raise InvalidSetting(f"{path} is damaged; remove it, or set SULCUS_SECRET_KEY.")
     return key
+
+
+def _make_secret(path: Path) -> None:
+    """Write a new secret, complete before it has its name: of two processes the first one wins."""
+    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):
+            os.link(partial, path)
+    finally:
+        Path(partial).unlink()
 
 
 def _database_url(env: Mapping[str, str], home: Path) -> str:

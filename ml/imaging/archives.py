@@ -32,7 +32,7 @@ def is_archive(content: bytes) -> bool:
 
 def is_junk(path: PurePosixPath) -> bool:
     """Whether it is hidden, or one of the files that systems and discs add."""
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in path.parts)
     return hidden or path.name.lower() in _JUNK
 
 

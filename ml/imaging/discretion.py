@@ -74,7 +74,7 @@ def discreet(code: str, sentence: str) -> Iterator[None]:
     with hushed():
         try:
             yield
-        except (UnreadableImage, MemoryError):
+        except (UnreadableImage, MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except Exception:  # a damaged file can raise anything at all in there
+        except BaseException:  # decoders written in Rust panic with no ordinary exception
             raise UnreadableImage(code, sentence) from None

@@ -26,6 +26,7 @@ _START = 600  # bytes; holds the header of both versions
 _MOST_GZIP_HEADER = 2**17  # bytes; it can name the file before compression
 _LAST_START = 2**26  # bytes; extensions stand between the header and the voxels
 _LONGEST_AXIS = 2**15
+_PLAUSIBLE = 1e-3, 1e3  # mm; size of a voxel
 _MAGIC = {348: (344, b"n+1\0"), 540: (4, b"n+2\0\r\n\032\n")}
 _PAIR = {348: (344, b"ni1\0"), 540: (4, b"ni2\0\r\n\032\n")}
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
@@ -96,6 +97,7 @@ def decode_nifti(content: bytes, limits: Limits, plane: str = "auto") -> list[Sl
     stored = np.frombuffer(raw, volume.dtype).reshape(volume.shape, order="F")
     slope, intercept = _scaling(volume.header)
     pixels, scale, offset = to_uint16(stored, slope, intercept)
+    del stored, raw  # as large as the pixels or larger
     canonical = apply_orientation(pixels, io_orientation(volume.affine))
     axis = PLANES.index(facts.plane or "axial")
     return [
@@ -119,8 +121,17 @@ def strip_nifti(content: bytes, limits: Limits) -> bytes:
         UnreadableImage: see :func:`decode_nifti`.
     """
     volume = _open(content, limits)
-    kind = type(volume.header)
-    header = kind(endianness=volume.header.endianness)
+    with discreet("truncated", "The NIfTI header is damaged."):
+        header = _plain_header(volume)
+    compressor = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
+    pieces = [compressor.compress(header)]
+    pieces += [compressor.compress(piece) for piece in _voxels(content, volume)]
+    return b"".join([*pieces, compressor.flush()])
+
+
+def _plain_header(volume: _Volume) -> bytes:
+    """A header with what the voxels need, and the mark that no extension follows."""
+    header = type(volume.header)(endianness=volume.header.endianness)
     header.set_data_dtype(volume.dtype)
     header.set_data_shape(volume.shape)
     header.set_zooms(np.linalg.norm(volume.affine[:3, :3], axis=0))
@@ -129,12 +140,9 @@ def strip_nifti(content: bytes, limits: Limits) -> bytes:
     header.set_qform(volume.affine, code="scanner", strip_shears=True)
     header.set_slope_inter(*_scaling(volume.header))
     header["magic"] = volume.header["magic"]
-    no_extension = b"\0\0\0\0"
+    no_extension = bytes(4)
     header.set_data_offset(len(header.binaryblock) + len(no_extension))
-    compressor = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
-    pieces = [compressor.compress(header.binaryblock + no_extension)]
-    pieces += [compressor.compress(piece) for piece in _voxels(content, volume)]
-    return b"".join([*pieces, compressor.flush()])
+    return bytes(header.binaryblock) + no_extension
 
 
 def _start(content: bytes) -> bytes:
@@ -178,7 +186,8 @@ def _volume(start: bytes) -> _Volume:
     unit = _MILLIMETRES.get(int(header["xyzt_units"]) & 0x07, 1.0)
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     affine[:3] *= unit
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (_PLAUSIBLE[0] < sizes.min() and sizes.max() < _PLAUSIBLE[1]) or not _is_spatial(affine):
         raise UnreadableImage("truncated", "The geometry of the volume makes no sense.")
     offset = int(header["vox_offset"])
     if offset > _LAST_START:
@@ -190,6 +199,11 @@ def _volume(start: bytes) -> _Volume:
         dtype=dtype,
         affine=affine,
     )
+
+
+def _is_spatial(affine: npt.NDArray[np.float64]) -> bool:
+    """Whether each axis runs along another one of the body."""
+    return bool(np.isfinite(affine).all() and np.isfinite(io_orientation(affine)).all())
 
 
 def _check_kind(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
@@ -255,7 +269,7 @@ def _vector(numbers: npt.NDArray[np.float64]) -> Vector:
 
 def _shown(canonical: npt.NDArray[np.uint16], axis: int, index: int) -> npt.NDArray[np.uint16]:
     """One slice of a volume whose axes point to right, front and head, as it is looked at."""
-    picture = np.take(canonical, index, axis=axis)
+    picture = np.moveaxis(canonical, axis, 0)[index]
     # Columns run from right to left or from front to back, rows downwards or backwards.
     return np.asarray(picture[::-1, ::-1].T)
 

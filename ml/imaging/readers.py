@@ -45,7 +45,7 @@ _READERS: tuple[Reader, ...] = (
         "DICOM",
         dicom.recognises,
         lambda content, limits, _plane: dicom.inspect_dicom(
-            dicom.parse_dicom(content, limits), limits
+            dicom.read_dataset(content, limits), limits
         ),
         lambda content, limits, _plane: dicom_pixels.decode_dicom(content, limits),
     ),

@@ -1,6 +1,7 @@
 """Values of a scanner as 16-bit grey, without loss where 16 bits can hold them."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -54,18 +55,19 @@ def _shifted(
 def _spread(
     values: npt.NDArray[np.generic], slope: float, intercept: float
 ) -> tuple[npt.NDArray[np.uint16], float, float]:
-    layout = "F" if values.flags.f_contiguous and not values.flags.c_contiguous else "C"
-    flat = values.reshape(-1, order="F" if layout == "F" else "C")
+    columns_first = values.flags.f_contiguous and not values.flags.c_contiguous
+    layout: Literal["C", "F"] = "F" if columns_first else "C"
+    flat = values.reshape(-1, order=layout)
     low, high = _range(flat)
     step = (high / 65535 - low / 65535) or 1.0
-    pixels = np.zeros(flat.shape, np.uint16)
+    end = low if slope >= 0 else high
+    pixels = np.empty(flat.shape, np.uint16)
     for start in range(0, flat.size, _CHUNK):
         piece = flat[start : start + _CHUNK].astype(np.float64)
-        finite = np.isfinite(piece)
-        distance = piece[finite] - low if slope >= 0 else high - piece[finite]
-        pixels[start : start + _CHUNK][finite] = np.clip(distance / step, 0, 65535).round()
-    shaped = pixels.reshape(values.shape, order="F" if layout == "F" else "C")
-    end = low if slope >= 0 else high
+        piece[~np.isfinite(piece)] = end
+        steps = np.abs(piece / step - end / step)
+        pixels[start : start + _CHUNK] = np.clip(steps, 0, 65535, out=steps).round()
+    shaped = pixels.reshape(values.shape, order=layout)
     return shaped, *_finite(abs(slope) * step, intercept + slope * end)
 
 
@@ -74,7 +76,8 @@ def _range(flat: npt.NDArray[np.generic]) -> tuple[float, float]:
     low, high = math.inf, -math.inf
     for start in range(0, flat.size, _CHUNK):
         piece = flat[start : start + _CHUNK].astype(np.float64)
-        piece = piece[np.isfinite(piece)]
+        if not math.isfinite(piece.min()) or not math.isfinite(piece.max()):
+            piece = piece[np.isfinite(piece)]
         if piece.size:
             low, high = min(low, float(piece.min())), max(high, float(piece.max()))
     return (low, high) if low <= high else (0.0, 0.0)

@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from ml.imaging import read_path
 from ml.labels import LABELS
+from tests.dicoms import axial_series, head
 
 REPOSITORY = Path(__file__).parents[3]
 SAMPLES = REPOSITORY / "ml" / "samples"
@@ -36,6 +40,39 @@ def test_predict_writes_one_object_a_line_and_goes_on_after_a_bad_file(tmp_path:
     }  # fmt: skip
     assert set(good["probabilities"]) == {label.value for label in LABELS}
     assert "Traceback" not in done.stderr
+
+
+def test_predict_takes_a_folder_with_its_series_in_the_order_of_the_head(tmp_path: Path) -> None:
+    contents = axial_series(4)
+    folder = tmp_path / "study" / "deeper"
+    folder.mkdir(parents=True)
+    for name, at in zip("dbac", range(4), strict=True):
+        (folder / f"{name}.dcm").write_bytes(contents[at])
+    (folder / "report.txt").write_text("nothing to see")
+    (folder / "DICOMDIR").write_bytes(b"passed over")
+    done = ml("predict", "--json", tmp_path / "study")
+    assert done.returncode == 1
+    bad, *good = map(json.loads, done.stdout.splitlines())
+    assert (Path(bad["path"]).name, set(bad)) == ("report.txt", {"path", "error"})
+    assert [Path(line["path"]).name for line in good] == ["d.dcm", "b.dcm", "a.dcm", "c.dcm"]
+
+
+def test_predict_takes_archives_and_volumes_with_numbered_slices(tmp_path: Path) -> None:
+    voxels = np.stack([head(number, 3, 64) for number in range(3)], axis=2)
+    volume = nib.Nifti1Image(voxels, np.diag([1, 1, 5, 1])).to_bytes()
+    with zipfile.ZipFile(tmp_path / "disc.zip", "w") as archive:
+        archive.writestr("volumes/T1.nii", volume)
+    done = ml("predict", "--json", tmp_path / "disc.zip")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["slice"] for line in lines] == [0, 1, 2]
+    assert {line["path"] for line in lines} == {f"{tmp_path}/disc.zip/volumes/T1.nii"}
+
+
+def test_predict_says_so_where_there_is_nothing(tmp_path: Path) -> None:
+    done = ml("predict", "--json", tmp_path)
+    assert done.returncode == 1
+    assert set(json.loads(done.stdout)) == {"path", "error"}
 
 
 def test_evaluate_gives_every_figure_of_the_contract(tmp_path: Path) -> None:

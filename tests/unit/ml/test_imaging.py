@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ml.errors import UnreadableImage
-from ml.imaging import Limits, read_bytes, read_path
+from ml.imaging import Limits, Slice, inspect, read_bytes, read_path, square_pixels
 from ml.imaging.pictures import encode_png
+from ml.imaging.values import to_uint16
 
 SAMPLES = Path(__file__).parents[3] / "ml" / "samples"
 
@@ -157,3 +158,52 @@ def test_damaged_images_never_raise_anything_else(data: st.DataObject) -> None:
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(UnreadableImage):
         read_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape"),
+    [
+        (None, (40, 60)),
+        ((1.0, 1.0), (40, 60)),
+        ((1.005, 1.0), (40, 60)),
+        ((2.0, 1.0), (80, 60)),
+        ((1.0, 2.0), (40, 120)),
+        ((0.5, 0.25), (80, 60)),
+    ],
+)
+def test_pixels_become_square_without_loss(
+    spacing: tuple[float, float] | None, shape: tuple[int, int]
+) -> None:
+    pixels = ramp(np.uint16, 60)[:40]
+    assert square_pixels(Slice(pixels, spacing=spacing)).shape == shape
+    colour = np.stack([pixels] * 3, axis=2)
+    assert square_pixels(Slice(colour, spacing=spacing)).shape == (*shape, 3)
+
+
+def test_extreme_aspect_does_not_make_a_giant() -> None:
+    squared = square_pixels(Slice(ramp(np.uint16), spacing=(50.0, 0.01)))
+    assert squared.shape[0] == 4096
+    assert squared.size < 2**20
+    assert squared.dtype == np.uint16
+
+
+def test_header_of_a_picture_says_its_format_and_size() -> None:
+    facts = inspect(encoded(Image.fromarray(ramp()[:40]), "JPEG"))
+    assert (facts.format, facts.modality) == ("JPEG", None)
+    assert [(one.rows, one.columns, one.spacing) for one in facts.frames] == [(40, 64, None)]
+
+
+def test_values_that_span_sixteen_bits_are_exact_wherever_they_lie() -> None:
+    for values in ([0, 65535], [-32768, 32767], [100_000, 165_535], [-70_000, -5000]):
+        stored = np.array([values], np.int64)
+        pixels, scale, offset = to_uint16(stored, 2.0, 1.0)
+        np.testing.assert_array_equal(pixels * scale + offset, stored * 2 + 1)
+        pixels, scale, offset = to_uint16(stored, -2.0, 1.0)
+        np.testing.assert_array_equal(pixels * scale + offset, stored * -2 + 1)
+
+
+def test_values_beyond_sixteen_bits_are_spread_evenly() -> None:
+    for values in (np.array([[0, 2**40]]), np.array([[-1e300, 0.0, 1e300]]), np.ones((2, 2)) / 3):
+        for slope in (1.0, -0.5):
+            pixels, scale, offset = to_uint16(values, slope, 0.0)
+            np.testing.assert_allclose(pixels * scale + offset, values * slope, atol=scale)

@@ -1,0 +1,147 @@
+"""Archives are opened in memory, and only as far as their limits go."""
+
+import contextlib
+import io
+import struct
+import tracemalloc
+import zipfile
+import zlib
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml.errors import UnreadableImage
+from ml.imaging import Limits, is_archive, members
+
+LIMITS = Limits()
+
+
+def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def code_of(content: bytes, limits: Limits = LIMITS) -> str:
+    with pytest.raises(UnreadableImage) as caught:
+        list(members(content, limits))
+    return caught.value.code
+
+
+def announcing(content: bytes, size: int) -> bytes:
+    """The archive of one file, with another size of that file in both of its directories."""
+    lying = bytearray(content)
+    lying[22:26] = struct.pack("<L", size)
+    directory = content.index(b"PK\x01\x02")
+    lying[directory + 24 : directory + 28] = struct.pack("<L", size)
+    return bytes(lying)
+
+
+def frugally(action: Callable[[], str]) -> str:
+    tracemalloc.start()
+    try:
+        result = action()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * 2**20
+    return result
+
+
+def test_files_come_out_with_their_names_in_order() -> None:
+    files = {"DICOM/IM1": b"one", "DICOM/deeper/IM2": b"two", "../../etc/passwd": b"three"}
+    content = zipped(files)
+    assert is_archive(content)
+    assert dict(members(content, LIMITS)) == files
+
+
+def test_what_systems_and_discs_add_is_passed_over() -> None:
+    files = {
+        "DICOMDIR": b"x", "a/dicomdir": b"x", "__MACOSX/a/._IM1": b"x", ".DS_Store": b"x",
+        "a/.hidden/IM1": b"x", "Thumbs.db": b"x", "empty": b"", "folder/": b"", "a/IM1": b"1",
+    }  # fmt: skip
+    assert list(members(zipped(files), LIMITS)) == [("a/IM1", b"1")]
+
+
+def test_an_archive_in_an_archive_is_opened_and_no_deeper_one() -> None:
+    inner = zipped({"IM1": b"1"})
+    assert list(members(zipped({"a.zip": inner, "IM2": b"2"}), LIMITS)) == [
+        ("a.zip/IM1", b"1"),
+        ("IM2", b"2"),
+    ]
+    assert code_of(zipped({"b.zip": zipped({"a.zip": inner})})) == "archive_too_deep"
+
+
+def test_encrypted_archives_are_refused() -> None:
+    content = bytearray(zipped({"IM1": b"1"}))
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    assert code_of(bytes(content)) == "archive_encrypted"
+
+
+def test_uncommon_compression_is_refused_since_it_cannot_be_stopped() -> None:
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        assert code_of(zipped({"IM1": b"1" * 100}, method)) == "unsupported"
+
+
+class TestLimits:
+    def test_number_of_files(self) -> None:
+        content = zipped({f"IM{number}": b"1" for number in range(20)})
+        assert code_of(content, Limits(max_entries=19)) == "archive_too_large"
+        assert len(list(members(content, Limits(max_entries=20)))) == 20
+
+    def test_number_of_files_counts_through_all_archives(self) -> None:
+        inner = zipped({f"IM{number}": b"1" for number in range(10)})
+        content = zipped({"a.zip": inner, "b.zip": inner})
+        assert code_of(content, Limits(max_entries=21)) == "archive_too_large"
+        assert len(list(members(content, Limits(max_entries=22)))) == 20
+
+    def test_total_size_counts_through_all_archives(self) -> None:
+        inner = zipped({"IM1": bytes(1000)})
+        content = zipped({"a.zip": inner, "b.zip": inner})
+        assert code_of(content, Limits(max_archive_bytes=2000)) == "archive_too_large"
+        assert len(list(members(content, Limits(max_archive_bytes=3000)))) == 2
+
+    def test_size_of_one_file(self) -> None:
+        content = zipped({"IM1": bytes(2000)})
+        assert code_of(content, Limits(max_bytes=1999)) == "archive_too_large"
+
+    def test_expansion(self) -> None:
+        content = zipped({f"IM{number}": bytes(10 * 2**20) for number in range(10)})
+        assert frugally(lambda: code_of(content)) == "archive_too_large"
+
+    def test_a_directory_of_many_entries_is_not_even_read(self) -> None:
+        entry = b"PK\x01\x02" + bytes(42)
+        assert frugally(lambda: code_of(b"PK\x03\x04" + entry * 300_000)) == "archive_too_large"
+
+
+class TestLies:
+    def test_a_file_that_is_larger_than_announced_is_read_no_further(self) -> None:
+        content = announcing(zipped({"IM1": bytes(300 * 2**20)}), 100)
+        assert frugally(lambda: code_of(content)) == "truncated"
+
+    def test_a_file_that_is_smaller_than_announced_is_refused(self) -> None:
+        assert code_of(announcing(zipped({"IM1": b"1" * 50}), 5000)) == "truncated"
+
+    def test_a_wrong_checksum_is_noticed(self) -> None:
+        content = zipped({"IM1": b"1" * 50}, zipfile.ZIP_STORED)
+        assert code_of(content.replace(b"1" * 50, b"2" * 50)) == "truncated"
+
+    @pytest.mark.parametrize("end", [4, 30, -1, -30])
+    def test_incomplete_archives(self, end: int) -> None:
+        assert code_of(zipped({"IM1": b"1" * 500})[:end]) == "truncated"
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.data())
+    def test_damaged_archives_never_raise_anything_else(self, data: st.DataObject) -> None:
+        content = bytearray(
+            zipped({"a/IM1": zlib.compress(b"1" * 300), "b.zip": zipped({"c": b"d"})})
+        )
+        for _ in range(data.draw(st.integers(1, 6))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        with contextlib.suppress(UnreadableImage):
+            list(members(bytes(content), LIMITS))

@@ -1,0 +1,514 @@
+"""DICOM images become slices with true values; everything else is refused before it costs."""
+
+import contextlib
+import io
+import logging
+import sys
+import threading
+import tracemalloc
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pydicom.data
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRImageStorage,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
+
+from ml.errors import UnreadableImage
+from ml.imaging import Limits, inspect, parse_dicom, read_bytes
+from ml.imaging.discretion import discreet
+from ml.imaging.pictures import encode_png
+from tests.dicoms import as_bytes, mr_slice
+
+SET = Path(pydicom.data.__file__).parent / "test_files"
+LIMITS = Limits()
+
+
+def ramp(side: int = 64, top: int = 4095) -> np.ndarray:
+    return np.linspace(0, top, side * side).reshape(side, side).astype(np.uint16)
+
+
+def an_image(pixels: np.ndarray | None = None, **values: object) -> FileDataset:
+    dataset = mr_slice(ramp() if pixels is None else pixels)
+    for name, value in values.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+def signed(pixels: np.ndarray, **values: object) -> FileDataset:
+    dataset = an_image(pixels.astype(np.uint16), BitsStored=16, HighBit=15, PixelRepresentation=1)
+    dataset.PixelData = pixels.astype("<i2").tobytes()
+    for name, value in values.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+def values_of(dataset: Dataset) -> np.ndarray:
+    (one,) = read_bytes(as_bytes(dataset))
+    assert one.pixels.dtype == np.uint16
+    assert one.scale > 0
+    return one.pixels * one.scale + one.offset
+
+
+def code_of(content: bytes | Dataset, limits: Limits = LIMITS) -> str:
+    """The refusal on which header and pixels agree, or that of the pixels alone."""
+    content = content if isinstance(content, bytes) else as_bytes(content)
+    with pytest.raises(UnreadableImage) as caught:
+        read_bytes(content, limits)
+    with contextlib.suppress(UnreadableImage):
+        inspect(content, limits)
+    return caught.value.code
+
+
+class TestValues:
+    def test_unsigned_pixels_are_kept_as_they_are(self) -> None:
+        (one,) = read_bytes(as_bytes(an_image()))
+        np.testing.assert_array_equal(one.pixels, ramp())
+        assert (one.scale, one.offset, one.window) == (1.0, 0.0, (1000.0, 2000.0))
+
+    def test_slope_and_intercept_give_the_scanner_s_values(self) -> None:
+        values = values_of(an_image(RescaleSlope="0.5", RescaleIntercept="-100"))
+        np.testing.assert_allclose(values, ramp() * 0.5 - 100)
+
+    def test_negative_slope_still_shows_high_values_bright(self) -> None:
+        dataset = an_image(RescaleSlope="-2", RescaleIntercept="7")
+        np.testing.assert_allclose(values_of(dataset), ramp() * -2.0 + 7)
+
+    @pytest.mark.parametrize("top", [100, 30000])
+    def test_signed_pixels_keep_their_sign(self, top: int) -> None:
+        pixels = np.linspace(-top, top, 64 * 64).reshape(64, 64).astype(np.int16)
+        np.testing.assert_array_equal(values_of(signed(pixels)), pixels)
+
+    def test_bits_that_do_not_belong_to_the_value_are_masked(self) -> None:
+        overlay = ramp() | np.uint16(0xA000)
+        dataset = an_image()
+        dataset.PixelData = overlay.astype("<u2").tobytes()
+        np.testing.assert_array_equal(values_of(dataset), ramp())
+
+    def test_values_that_lie_high_in_their_word_are_brought_down(self) -> None:
+        dataset = an_image(HighBit=15)
+        dataset.PixelData = (ramp() << 4 | 0x5).astype("<u2").tobytes()
+        np.testing.assert_array_equal(values_of(dataset), ramp())
+
+    def test_monochrome1_is_mirrored_together_with_its_window(self) -> None:
+        dataset = an_image(
+            PhotometricInterpretation="MONOCHROME1", WindowCenter="1000", WindowWidth="500"
+        )
+        (one,) = read_bytes(as_bytes(dataset))
+        np.testing.assert_array_equal(one.pixels * one.scale + one.offset, 4095.0 - ramp())
+        assert one.window == (3095.0, 500.0)
+
+    def test_padding_is_as_dark_as_the_darkest_tissue(self) -> None:
+        pixels = ramp(top=3000) + np.uint16(50)
+        pixels[:8] = 4000
+        dataset = an_image(pixels)
+        dataset.add_new("PixelPaddingValue", "US", 4000)
+        values = values_of(dataset)
+        assert np.all(values[:8] == pixels[8:].min())
+        np.testing.assert_array_equal(values[8:], pixels[8:])
+
+    def test_modality_table_is_applied(self) -> None:
+        table = Dataset()
+        table.LUTDescriptor = [4096, 0, 16]
+        table.ModalityLUTType = "US"
+        table.LUTData = (np.arange(4096, dtype="<u2") * 3).tobytes()
+        table["LUTData"].VR = "OW"
+        values = values_of(an_image(ModalityLUTSequence=Sequence([table])))
+        np.testing.assert_array_equal(values, ramp().astype(np.int64) * 3)
+
+    def test_window_comes_from_the_voi_table_where_there_is_no_other(self) -> None:
+        table = Dataset()
+        table.LUTDescriptor = [256, 100, 16]
+        table.LUTData = np.arange(256, dtype="<u2").tobytes()
+        table["LUTData"].VR = "OW"
+        dataset = an_image(VOILUTSequence=Sequence([table]))
+        del dataset.WindowCenter, dataset.WindowWidth
+        assert read_bytes(as_bytes(dataset))[0].window == (228.0, 256.0)
+
+    def test_floating_point_pixels_are_spread_over_sixteen_bits(self) -> None:
+        pixels = np.linspace(-1, 1, 64 * 64, dtype="<f4").reshape(64, 64)
+        dataset = an_image(BitsAllocated=32)
+        del dataset.PixelData, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
+        dataset.FloatPixelData = pixels.tobytes()
+        np.testing.assert_allclose(values_of(dataset), pixels, atol=2 / 65535)
+
+
+class TestColour:
+    def test_colour_mr_images_become_rgb(self) -> None:
+        colours = np.random.default_rng(1).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+        (one,) = read_bytes(as_bytes(self.colour(colours)))
+        np.testing.assert_array_equal(one.pixels, colours)
+
+    def test_colour_that_says_it_names_the_patient_is_refused(self) -> None:
+        dataset = self.colour(np.zeros((64, 64, 3), np.uint8))
+        dataset.BurnedInAnnotation = "YES"
+        assert code_of(dataset) == "burned_in"
+
+    def test_colour_captures_are_refused_and_grey_ones_are_not(self) -> None:
+        dataset = self.colour(np.zeros((64, 64, 3), np.uint8))
+        dataset.SOPClassUID, dataset.Modality = SecondaryCaptureImageStorage, "OT"
+        assert code_of(dataset) == "colour_capture"
+        grey = an_image(SOPClassUID=SecondaryCaptureImageStorage, Modality="OT")
+        assert len(read_bytes(as_bytes(grey))) == 1
+
+    def colour(self, pixels: np.ndarray) -> FileDataset:
+        dataset = an_image(
+            SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0,
+            BitsAllocated=8, BitsStored=8, HighBit=7,
+        )  # fmt: skip
+        dataset.PixelData = pixels.tobytes()
+        return dataset
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        "syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless], ids=lambda uid: uid.name
+    )
+    def test_lossless_compression_gives_the_same_values(self, syntax: pydicom.uid.UID) -> None:
+        dataset = an_image()
+        dataset.compress(syntax)
+        np.testing.assert_array_equal(values_of(dataset), ramp())
+
+    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+    def test_files_without_preamble_and_meta_information_are_read(
+        self, syntax: pydicom.uid.UID
+    ) -> None:
+        dataset = an_image()
+        little = syntax.is_little_endian
+        if not little:
+            dataset.PixelData = ramp().astype(">u2").tobytes()
+        buffer = io.BytesIO()
+        pydicom.filewriter.write_dataset(
+            file := pydicom.filebase.DicomIO(buffer), bare(dataset, file, syntax)
+        )
+        content = buffer.getvalue()
+        (one,) = read_bytes(content)
+        np.testing.assert_array_equal(one.pixels, ramp())
+        assert inspect(content).transfer_syntax == syntax
+        assert parse_dicom(content, LIMITS).file_meta.TransferSyntaxUID == syntax
+
+    def test_deflated_files_are_read(self) -> None:
+        dataset = an_image()
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        np.testing.assert_array_equal(values_of(dataset), ramp())
+
+    def test_header_says_what_the_portal_needs(self) -> None:
+        dataset = an_image(BurnedInAnnotation="NO")
+        dataset.PixelSpacing = [2.0, 1.5]
+        dataset.InstanceNumber = 17
+        facts = inspect(as_bytes(dataset))
+        (frame,) = facts.frames
+        assert (facts.format, facts.modality, facts.instance_number) == ("DICOM", "MR", 17)
+        assert facts.study_uid == dataset.StudyInstanceUID
+        assert facts.series_uid == dataset.SeriesInstanceUID
+        assert facts.sop_uid == dataset.SOPInstanceUID
+        assert facts.burned_in is False
+        assert (frame.rows, frame.columns, frame.spacing) == (64, 64, (2.0, 1.5))
+        assert frame.geometry is not None
+        assert frame.geometry.normal == (0.0, 0.0, 1.0)
+
+    def test_damaged_values_beside_the_image_do_no_harm(self) -> None:
+        content = as_bytes(an_image(InstanceNumber=1234))
+        damaged = content.replace(b"1234", b"1A.4")
+        assert inspect(damaged).instance_number is None
+        assert len(read_bytes(damaged)) == 1
+        assert list(parse_dicom(damaged, LIMITS).iterall())
+
+    def test_enhanced_image_has_a_place_and_values_of_its_own_for_each_frame(self) -> None:
+        content = as_bytes(enhanced(5))
+        facts = inspect(content)
+        places = [frame.geometry.position[2] for frame in facts.frames if frame.geometry]
+        assert places == [0.0, 4.0, 8.0, 12.0, 16.0]
+        assert {frame.spacing for frame in facts.frames} == {(0.5, 0.75)}
+        slices = read_bytes(content)
+        assert [one.index for one in slices] == list(range(5))
+        for number, one in enumerate(slices):
+            np.testing.assert_allclose(
+                one.pixels * one.scale + one.offset, (ramp() // 2 + number) * (number + 1.0)
+            )
+            assert one.window == (100.0 + number, 50.0)
+
+
+class TestRules:
+    @pytest.mark.parametrize("modality", ["CT", "US", "PT", "CR", "SEG"])
+    def test_other_modalities_are_refused(self, modality: str) -> None:
+        assert code_of(an_image(Modality=modality)) == "not_mr"
+
+    def test_without_modality_the_class_of_the_object_decides(self) -> None:
+        dataset = an_image()
+        del dataset.Modality
+        assert len(read_bytes(as_bytes(dataset))) == 1
+        dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"  # CT
+        assert code_of(dataset) == "not_mr"
+
+    def test_unknown_compression_is_refused(self) -> None:
+        dataset = an_image()
+        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"  # MPEG-2
+        dataset.PixelData = encapsulate([b"\0\0\1\xb3" * 8])
+        assert code_of(dataset) == "unsupported_transfer_syntax"
+
+    def test_objects_without_pixels_are_refused(self) -> None:
+        dataset = an_image(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", Modality="SR")
+        del dataset.PixelData, dataset.Rows, dataset.Columns
+        assert code_of(dataset) == "no_pixels"
+
+    def test_small_and_numerous_images_are_refused(self) -> None:
+        assert code_of(an_image(ramp(16))) == "too_small"
+        assert code_of(enhanced(5), Limits(max_slices=4)) == "too_many_slices"
+        assert code_of(an_image(), Limits(max_pixels=1000)) == "too_many_pixels"
+
+
+class TestLies:
+    """Headers that promise more than there is are refused before memory is set aside."""
+
+    @pytest.mark.parametrize(
+        ("rows", "columns", "code"),
+        [(65535, 64, "header_lies"), (65, 64, "header_lies"), (65535, 65535, "too_many_pixels")],
+    )
+    def test_size_of_native_pixels(self, rows: int, columns: int, code: str) -> None:
+        assert frugally(lambda: code_of(an_image(Rows=rows, Columns=columns))) == code
+
+    def test_number_of_frames(self) -> None:
+        assert code_of(an_image(NumberOfFrames=1500)) == "header_lies"
+        compressed = an_image()
+        compressed.compress(RLELossless)
+        compressed.NumberOfFrames = 3
+        assert code_of(compressed) == "header_lies"
+
+    @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
+    def test_size_of_compressed_pixels(self, syntax: pydicom.uid.UID) -> None:
+        dataset = an_image()
+        dataset.compress(syntax)
+        dataset.Rows = dataset.Columns = 7000
+        assert frugally(lambda: code_of(dataset)) == "header_lies"
+
+    def test_size_in_the_codestream(self) -> None:
+        dataset = an_image()
+        dataset.compress(JPEG2000Lossless)
+        dataset.PixelData = dataset.PixelData.replace(
+            (64).to_bytes(4, "big") * 2, (60000).to_bytes(4, "big") * 2, 1
+        )
+        assert frugally(lambda: code_of(dataset)) == "header_lies"
+
+    def test_baseline_jpeg_of_another_size(self) -> None:
+        jpeg = io.BytesIO()
+        from PIL import Image
+
+        Image.fromarray(np.zeros((40, 50), np.uint8)).save(jpeg, "JPEG")
+        dataset = an_image(BitsAllocated=8, BitsStored=8, HighBit=7)
+        dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        dataset.PixelData = encapsulate([jpeg.getvalue()])
+        assert code_of(dataset) == "header_lies"
+        dataset.Rows, dataset.Columns = 40, 50
+        assert read_bytes(as_bytes(dataset))[0].pixels.shape == (40, 50)
+
+    def test_deflated_file_that_never_ends(self) -> None:
+        dataset = an_image()
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        # Meta information that hides the transfer syntax behind a large element.
+        dataset.file_meta.PrivateInformationCreatorUID = "1.2.3"
+        dataset.file_meta.PrivateInformation = bytes(5000)
+        content = as_bytes(dataset)
+        head = content[: content.index(zlib_body(content))]
+        deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+        bomb = head + deflater.compress(bytes(300 * 2**20)) + deflater.flush()
+        assert len(bomb) < 2**20
+        limits = Limits(max_total_bytes=2**24)
+        assert frugally(lambda: code_of(bomb, limits)) == "too_many_pixels"
+
+    def test_file_of_nothing_but_tiny_elements_or_items(self) -> None:
+        head = as_bytes(an_image())[:-64]
+        items = b"\x09\x00\x10\x00SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\0\0\0\0" * 300_000
+        assert frugally(lambda: code_of(head + items)) == "too_many_pixels"
+        elements = b"".join(
+            b"\x09\x00" + (0x1000 + n % 60000).to_bytes(2, "little") + b"LO\0\0"
+            for n in range(600_000)
+        )
+        content = as_bytes(an_image())
+        at = content.index(b"\x10\x00\x10\x00PN")
+        assert code_of(content[:at] + elements + content[at:]) == "too_many_pixels"
+
+    def test_sequences_that_go_too_deep(self) -> None:
+        nested = b"\x09\x00\x10\x10SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 5000
+        content = as_bytes(an_image())
+        at = content.index(b"\x10\x00\x10\x00PN")
+        assert code_of(content[:at] + nested + content[at:]) == "truncated"
+
+
+class TestDamage:
+    def test_a_file_cut_off_anywhere_is_refused(self) -> None:
+        content = as_bytes(an_image())
+        for end in range(0, len(content), 13):
+            code = code_of(content[:end])
+            assert code in {"empty", "unsupported", "truncated", "no_pixels"}, end
+        assert code_of(content[:-2000]) == "truncated"
+
+    def test_a_compressed_file_cut_off_is_refused(self) -> None:
+        content = (SET / "MR_small_RLE.dcm").read_bytes()
+        assert {code_of(content[:end]) for end in range(4000, 7000, 250)} == {"truncated"}
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.data())
+    def test_damaged_headers_never_raise_anything_else(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(["MR_small.dcm", "MR_small_implicit.dcm"]))
+        content = bytearray((SET / name).read_bytes())
+        for _ in range(data.draw(st.integers(1, 12))):
+            at = data.draw(st.integers(0, 1800))
+            content[at] = data.draw(st.integers(0, 255))
+        for ask in (inspect, read_bytes, lambda one: parse_dicom(one, LIMITS)):
+            with contextlib.suppress(UnreadableImage):
+                ask(bytes(content))
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.data())
+    def test_damaged_compressed_pixels_never_raise_anything_else(self, data: st.DataObject) -> None:
+        name = data.draw(
+            st.sampled_from(
+                ["MR_small_RLE.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_jp2klossless.dcm"]
+            )
+        )
+        content = bytearray((SET / name).read_bytes())
+        for _ in range(data.draw(st.integers(1, 6))):
+            at = data.draw(st.integers(1800, len(content) - 1))
+            content[at] = data.draw(st.integers(0, 255))
+        with contextlib.suppress(UnreadableImage):
+            read_bytes(bytes(content))
+
+
+class TestDiscretion:
+    NAME = "Roentgen"
+
+    def test_no_warning_log_line_or_error_quotes_the_file(
+        self, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        content = as_bytes(an_image(StudyInstanceUID="1.2.3.4"))
+        for old, new in (
+            (b"1.2.3.4\0", self.NAME.encode()),
+            (b"20240229", self.NAME.encode()),
+            (b"101112", self.NAME.encode()[:6]),
+        ):
+            assert old in content
+            content = content.replace(old, new)
+        with caplog.at_level(logging.DEBUG), warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            dataset = parse_dicom(content, LIMITS)
+            str(dataset.get("StudyInstanceUID")), str(dataset.get("StudyDate"))
+            read_bytes(content)
+            with pytest.raises(UnreadableImage) as caught:
+                read_bytes(content[:-100])
+        told = [str(one.message) for one in heard] + [one.getMessage() for one in caplog.records]
+        assert not [line for line in told if self.NAME[:6] in line]
+        assert self.NAME not in str(caught.value)
+        assert caught.value.__cause__ is None
+        assert capfd.readouterr() == ("", "")
+
+    def test_silence_holds_for_every_thread_and_ends_with_the_last(self) -> None:
+        before, level = list(warnings.filters), logging.getLogger("pydicom").level
+        inside, first_has_left = threading.Event(), threading.Event()
+        heard: list[str] = []
+
+        def second() -> None:
+            with discreet("truncated", "x"):
+                inside.set()
+                assert first_has_left.wait(30)
+                warnings.warn("a name", stacklevel=1)
+                if logging.getLogger("pydicom.pixels").isEnabledFor(logging.CRITICAL):
+                    heard.append("log")
+
+        thread = threading.Thread(target=second)
+        with warnings.catch_warnings(record=True) as recorded:
+            warnings.simplefilter("always")
+            with discreet("truncated", "x"):
+                thread.start()
+                assert inside.wait(30)
+            first_has_left.set()
+            thread.join(30)
+        assert (heard, recorded) == ([], [])
+        assert list(warnings.filters) == before
+        assert logging.getLogger("pydicom").level == level
+
+
+def test_reading_needs_no_torch() -> None:
+    import subprocess
+
+    program = "import ml.imaging, ml.imaging.studies, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def frugally(action: Callable[[], str], most: int = 120) -> str:
+    """The result of an action that may take ``most`` MB of memory."""
+    tracemalloc.start()
+    try:
+        result = action()
+        peak = tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
+    assert peak < most, f"{peak:.0f} MB"
+    return result
+
+
+def bare(dataset: FileDataset, file: object, syntax: pydicom.uid.UID) -> Dataset:
+    file.is_little_endian = syntax.is_little_endian
+    file.is_implicit_VR = syntax.is_implicit_VR
+    plain = Dataset()
+    plain.update(dataset)
+    return plain
+
+
+def zlib_body(content: bytes) -> bytes:
+    """What follows the meta information."""
+    file = io.BytesIO(content)
+    pydicom.filereader.read_preamble(file, force=False)
+    pydicom.filereader._read_file_meta_info(file)
+    return file.read()
+
+
+def enhanced(count: int) -> FileDataset:
+    """An enhanced MR image whose frames differ in place, slope and window."""
+    frames = [ramp() // 2 + number for number in range(count)]
+    dataset = an_image(SOPClassUID=EnhancedMRImageStorage, NumberOfFrames=count)
+    dataset.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    del dataset.ImagePositionPatient, dataset.ImageOrientationPatient, dataset.PixelSpacing
+    del dataset.WindowCenter, dataset.WindowWidth
+    dataset.PixelData = np.stack(frames).astype("<u2").tobytes()
+    shared, measures, orientation = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing = [0.5, 0.75]
+    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    shared.PixelMeasuresSequence = Sequence([measures])
+    shared.PlaneOrientationSequence = Sequence([orientation])
+    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
+    groups = []
+    for number in range(count):
+        group, place, values, window = Dataset(), Dataset(), Dataset(), Dataset()
+        place.ImagePositionPatient = [0, 0, number * 4]
+        values.RescaleSlope, values.RescaleIntercept = str(number + 1), "0"
+        window.WindowCenter, window.WindowWidth = str(100 + number), "50"
+        group.PlanePositionSequence = Sequence([place])
+        group.PixelValueTransformationSequence = Sequence([values])
+        group.FrameVOILUTSequence = Sequence([window])
+        groups.append(group)
+    dataset.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    return dataset
+
+
+def test_png_of_a_slice_holds_every_bit() -> None:
+    (one,) = read_bytes(as_bytes(an_image()))
+    np.testing.assert_array_equal(read_bytes(encode_png(one.pixels))[0].pixels, one.pixels)

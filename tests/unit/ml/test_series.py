@@ -1,0 +1,221 @@
+"""Files are split into series and ordered by their place in the head, not by their names."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ml.imaging import FileFacts, FrameFacts, Geometry, inspect
+from ml.imaging.series import SeriesPlan, assemble
+from tests.dicoms import axial_series
+
+AXIAL = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+CORONAL = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0))
+SAGITTAL = ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0))
+
+
+def a_slice(
+    position: tuple[float, float, float] | None,
+    *,
+    directions: tuple[tuple[float, float, float], tuple[float, float, float]] = AXIAL,
+    number: int | None = None,
+    contrast: str = "",
+    uid: str | None = None,
+    series: str = "S",
+    size: int = 64,
+    spacing: tuple[float, float] = (1.0, 1.0),
+) -> FileFacts:
+    geometry = Geometry(position, *directions) if position else None
+    frame = FrameFacts(0, size, size, spacing, geometry, (contrast,))
+    return FileFacts(
+        "DICOM", (frame,), "MR", series_uid=series, sop_uid=uid, instance_number=number
+    )
+
+
+def stack(count: int, step: float = 3.0, **values: object) -> list[FileFacts]:
+    return [a_slice((0.0, 0.0, n * step), number=n + 1, **values) for n in range(count)]
+
+
+def order(plan: SeriesPlan) -> list[int]:
+    return [placed.file for placed in plan.slices]
+
+
+class TestOrder:
+    def test_axial_slices_go_from_below_to_above_whatever_their_numbers_say(self) -> None:
+        files = [replace(one, instance_number=9 - number) for number, one in enumerate(stack(9))]
+        shuffled = list(range(9))
+        random.Random(3).shuffle(shuffled)
+        (plan,) = assemble([files[at] for at in shuffled])
+        assert [shuffled[at] for at in order(plan)] == list(range(9))
+        assert (plan.plane, plan.is_volume, plan.slice_spacing, plan.missing) == (
+            "axial", True, 3.0, 0,
+        )  # fmt: skip
+        assert [placed.position for placed in plan.slices] == [n * 3.0 for n in range(9)]
+
+    @pytest.mark.parametrize(
+        ("directions", "axis", "plane"), [(CORONAL, 1, "coronal"), (SAGITTAL, 0, "sagittal")]
+    )
+    def test_other_planes_go_towards_back_and_left(
+        self, directions: object, axis: int, plane: str
+    ) -> None:
+        files = []
+        for place in (4.0, 0.0, 2.0):
+            position = [0.0, 0.0, 0.0]
+            position[axis] = place
+            files.append(a_slice(tuple(position), directions=directions))
+        (plan,) = assemble(files)
+        assert (plan.plane, order(plan)) == (plane, [1, 2, 0])
+
+    def test_tilted_slices_are_still_axial_and_far_tilted_ones_oblique(self) -> None:
+        for degrees, plane in ((25, "axial"), (46, None)):
+            angle = np.radians(degrees)
+            tilted = ((1.0, 0.0, 0.0), (0.0, float(np.cos(angle)), float(np.sin(angle))))
+            (plan,) = assemble([a_slice((0, 0, z), directions=tilted) for z in (0.0, 5.0, 10.0)])
+            if plane:
+                assert plan.plane == plane
+            assert plan.slice_spacing == pytest.approx(5 * np.cos(angle))
+        diagonal = ((0.7071068, -0.7071068, 0.0), (0.4082483, 0.4082483, -0.8164966))
+        (plan,) = assemble([a_slice((0, 0, 0), directions=diagonal)])
+        assert plan.plane == "oblique"
+
+    def test_without_geometry_the_number_orders_and_nothing_is_called_a_volume(self) -> None:
+        (plan,) = assemble([a_slice(None, number=n) for n in (3, 1, 2)])
+        assert order(plan) == [1, 2, 0]
+        assert (plan.plane, plan.is_volume, plan.slice_spacing) == (None, False, None)
+
+    def test_pictures_keep_the_order_in_which_they_came(self) -> None:
+        pictures = [FileFacts(kind, (FrameFacts(0, 64, 64),)) for kind in ("PNG", "JPEG", "PNG")]
+        (plan,) = assemble(pictures)
+        assert order(plan) == [0, 1, 2]
+        assert plan.modality is None
+
+
+class TestSplitting:
+    def test_series_sizes_and_spacings_fall_apart(self) -> None:
+        files = stack(3) + stack(4, series="T") + stack(3, size=128) + stack(5, spacing=(2.0, 2.0))
+        assert [len(plan.slices) for plan in assemble(files)] == [3, 3, 5, 4]
+
+    def test_localizers_fall_apart_by_direction(self) -> None:
+        files = [
+            a_slice((place, place, place), directions=directions)
+            for place in (0.0, 10.0)
+            for directions in (AXIAL, CORONAL, SAGITTAL)
+        ]
+        plans = assemble(files)
+        assert [plan.plane for plan in plans] == ["axial", "coronal", "sagittal"]
+        assert not any(plan.is_volume for plan in plans)
+
+    def test_directions_that_differ_by_rounding_belong_together(self) -> None:
+        files = []
+        for number in range(6):
+            noise = 0.005 + (number % 2) * 2e-6
+            files.append(
+                a_slice((0, 0, number * 3.0), directions=((1.0, noise, 0.0), (-noise, 1.0, 0.0)))
+            )
+        (plan,) = assemble(files)
+        assert plan.is_volume
+
+    def test_echoes_become_a_volume_each(self) -> None:
+        plans = assemble(stack(5, contrast="echo 1") + stack(5, contrast="echo 2"))
+        assert [order(plan) for plan in plans] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+        assert all(plan.is_volume for plan in plans)
+
+    def test_marks_that_differ_from_slice_to_slice_split_nothing(self) -> None:
+        files = [a_slice((0, 0, n * 3.0), contrast=f"echo {n}") for n in range(5)]
+        (plan,) = assemble(files)
+        assert plan.is_volume
+
+    def test_points_in_time_without_marks_become_a_volume_each(self) -> None:
+        times = [
+            a_slice((0, 0, place * 3.0), number=turn * 4 + place + 1)
+            for place in range(4)
+            for turn in range(3)
+        ]
+        plans = assemble(times)
+        assert [len(plan.slices) for plan in plans] == [4, 4, 4]
+        numbers = [[times[at].instance_number for at in order(plan)] for plan in plans]
+        assert numbers == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
+
+    def test_frames_of_one_file_are_ordered_like_files(self) -> None:
+        frames = tuple(
+            FrameFacts(index, 64, 64, (1.0, 1.0), Geometry((0.0, 0.0, z), *AXIAL))
+            for index, z in enumerate((6.0, 0.0, 3.0))
+        )
+        (plan,) = assemble([FileFacts("DICOM", frames, "MR", series_uid="S")])
+        assert [placed.frame for placed in plan.slices] == [1, 2, 0]
+        assert plan.is_volume
+
+
+class TestGapsAndCopies:
+    def test_missing_slices_are_counted(self) -> None:
+        files = stack(10)
+        del files[3:5], files[5]
+        (plan,) = assemble(files)
+        assert (len(plan.slices), plan.missing, plan.is_volume) == (7, 3, False)
+        assert plan.slice_spacing == 3.0
+
+    def test_uneven_distances_make_no_volume_and_name_nothing_missing(self) -> None:
+        (plan,) = assemble([a_slice((0, 0, z)) for z in (0.0, 3.0, 7.3, 9.0, 13.1)])
+        assert (plan.missing, plan.is_volume) == (0, False)
+
+    def test_the_same_object_twice_is_taken_once(self) -> None:
+        files = [
+            a_slice((0, 0, n * 3.0), uid=f"1.{n}", contrast=mark)
+            for n, mark in ((0, "a"), (1, "b"), (0, "a"), (2, "c"))
+        ]
+        (plan,) = assemble(files)
+        assert (order(plan), plan.duplicates) == ([0, 1, 3], (2,))
+
+    def test_a_place_shown_twice_is_taken_once(self) -> None:
+        (plan,) = assemble([*stack(6), a_slice((0.0, 0.0, 6.001), uid="another")])
+        assert (len(plan.slices), plan.duplicates, plan.is_volume) == (6, (6,), True)
+
+    def test_two_parts_of_one_level_are_both_kept(self) -> None:
+        (plan,) = assemble([*stack(6), a_slice((90.0, 0.0, 6.0))])
+        assert (len(plan.slices), plan.duplicates, plan.is_volume) == (7, (), False)
+
+    def test_slices_that_are_shifted_sideways_make_no_volume(self) -> None:
+        files = [a_slice((40.0 * (n % 2), 0, n * 3.0)) for n in range(6)]
+        (plan,) = assemble(files)
+        assert not plan.is_volume
+
+    def test_two_slices_are_no_volume(self) -> None:
+        (plan,) = assemble(stack(2))
+        assert not plan.is_volume
+
+    def test_nothing_makes_nothing(self) -> None:
+        assert assemble([]) == []
+
+
+def test_a_made_up_series_read_from_its_files_stands_in_order() -> None:
+    contents = axial_series(7, spacing=2.5)
+    (plan,) = assemble([inspect(contents[at]) for at in (6, 2, 0, 5, 1, 3, 4)])
+    assert order(plan) == [2, 4, 1, 5, 6, 3, 0]
+    assert plan.slice_spacing == pytest.approx(2.5)
+
+
+@pytest.mark.data
+def test_healthy_series_is_one_volume_of_thirty_slices(data_root: Path) -> None:
+    paths = sorted((data_root / "dicom-t1-healthy").iterdir())
+    facts = [inspect(path.read_bytes()) for path in paths]
+    (plan,) = assemble(facts[::-1])
+    assert (plan.plane, plan.is_volume, plan.missing, plan.duplicates) == ("axial", True, 0, ())
+    assert plan.slice_spacing == pytest.approx(5.333, abs=0.01)
+    assert plan.modality == "MR"
+    heights = [
+        geometry.position[2]
+        for placed in plan.slices
+        if (geometry := facts[::-1][placed.file].frames[0].geometry)
+    ]
+    assert len(heights) == 30
+    assert heights == sorted(heights)
+
+
+@pytest.mark.data
+def test_glioma_volumes_are_axial_from_below_to_above(data_root: Path) -> None:
+    for path in (data_root / "nifti-glioma").rglob("*.nii.gz"):
+        (plan,) = assemble([inspect(path.read_bytes())])
+        assert (plan.plane, plan.is_volume, len(plan.slices)) == ("axial", True, 24)
+        assert [placed.frame for placed in plan.slices] == list(range(24))
