@@ -80,6 +80,7 @@ bench: setup ## Measure the serving engine on this machine
 .PHONY: check-deploy
 # The secrets of a check may be anything, but not empty. `config` needs no engine.
 check-deploy: export SULCUS_SECRET_KEY = check
+check-deploy: export SULCUS_PSEUDONYM_KEY = check
 check-deploy: export POSTGRES_PASSWORD = check
 check-deploy: export REDIS_PASSWORD = check
 check-deploy: setup ## Check docker-compose.yml, the Dockerfiles and the shell scripts

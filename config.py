@@ -29,6 +29,8 @@ class Settings:
     Attributes:
         home: SULCUS_HOME, folder of everything that the product writes (default ``var/``).
         secret_key: SULCUS_SECRET_KEY, signs sessions; made and kept in ``home`` if not given.
+        pseudonym_key: SULCUS_PSEUDONYM_KEY, makes patients' pseudonyms; made and kept in ``home``
+            if not given. With another key the same patient is another one.
         database_url: SULCUS_DATABASE_URL, ``sqlite:///…`` or ``postgresql+psycopg://…``.
         broker_url: SULCUS_BROKER_URL, ``redis://…``, ``rediss://…`` or ``redis+socket://…``.
         storage_dir: SULCUS_STORAGE_DIR, folder of slices and heatmaps.
@@ -39,10 +41,20 @@ class Settings:
         max_pixels: SULCUS_MAX_MEGAPIXELS, limit of one image.
         device: SULCUS_DEVICE, where the worker runs the model: ``auto``, ``cpu`` or ``cuda``.
         log_level: SULCUS_LOG_LEVEL.
+        dicom_port: SULCUS_DICOM_PORT, where the DICOM receiver listens; 0 starts none.
+        dicom_ae_title: SULCUS_DICOM_AE_TITLE, the receiver's application entity title.
+        dicom_bind: SULCUS_DICOM_BIND, the address that it listens at.
+        dicom_tls_certificate: SULCUS_DICOM_TLS_CERTIFICATE, a PEM file; with it the receiver
+            speaks TLS alone.
+        dicom_tls_key: SULCUS_DICOM_TLS_KEY, the certificate's private key.
+        dicom_tls_ca: SULCUS_DICOM_TLS_CA, whose certificates senders have to show.
+        quiet_seconds: SULCUS_QUIET_SECONDS, after how long without news a study that another
+            system sends counts as complete.
     """
 
     home: Path
     secret_key: str
+    pseudonym_key: str
     database_url: str
     broker_url: str
     storage_dir: Path
@@ -53,6 +65,13 @@ class Settings:
     max_pixels: int
     device: str
     log_level: str
+    dicom_port: int
+    dicom_ae_title: str
+    dicom_bind: str
+    dicom_tls_certificate: Path | None
+    dicom_tls_key: Path | None
+    dicom_tls_ca: Path | None
+    quiet_seconds: int
 
     @property
     def redis_url(self) -> str:
@@ -76,7 +95,8 @@ class Settings:
             raise InvalidSetting("SULCUS_PUBLIC_URL must start with http:// or https://.")
         return cls(
             home=home,
-            secret_key=_secret_key(env, home),
+            secret_key=_key(env, home, "secret_key"),
+            pseudonym_key=_key(env, home, "pseudonym_key"),
             database_url=_database_url(env, home),
             broker_url=_broker_url(env),
             storage_dir=Path(env.get("SULCUS_STORAGE_DIR") or home / "blobs").expanduser(),
@@ -85,19 +105,26 @@ class Settings:
             cookie_secure=_flag(
                 env, "SULCUS_COOKIE_SECURE", default=public_url.startswith("https://")
             ),
-            max_upload_bytes=_whole_number(env, "SULCUS_MAX_UPLOAD_MB", 64, at_least=1) * 2**20,
+            max_upload_bytes=_whole_number(env, "SULCUS_MAX_UPLOAD_MB", 512, at_least=1) * 2**20,
             max_pixels=_whole_number(env, "SULCUS_MAX_MEGAPIXELS", 64, at_least=1) * 1_000_000,
             device=_choice(env, "SULCUS_DEVICE", "auto", _DEVICES),
             log_level=_choice(env, "SULCUS_LOG_LEVEL", "INFO", _LOG_LEVELS),
+            dicom_port=_port(env, "SULCUS_DICOM_PORT", 11112),
+            dicom_ae_title=_ae_title(env),
+            dicom_bind=env.get("SULCUS_DICOM_BIND") or "127.0.0.1",
+            quiet_seconds=_whole_number(env, "SULCUS_QUIET_SECONDS", 10, at_least=0),
+            **_tls_files(env),
         )
 
 
-def _secret_key(env: Mapping[str, str], home: Path) -> str:
-    if given := env.get("SULCUS_SECRET_KEY"):
+def _key(env: Mapping[str, str], home: Path, name: str) -> str:
+    """A secret from the environment, or one that is made once and kept in ``home``."""
+    variable = f"SULCUS_{name.upper()}"
+    if given := env.get(variable):
         if len(given) < 32:
-            raise InvalidSetting("SULCUS_SECRET_KEY must have at least 32 characters.")
+            raise InvalidSetting(f"{variable} must have at least 32 characters.")
         return given
-    path = home / "secret_key"
+    path = home / name
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
@@ -108,7 +135,7 @@ def _secret_key(env: Mapping[str, str], home: Path) -> str:
             f"SULCUS_HOME ({home}) cannot be written: {error.strerror}."
         ) from error
     if len(key) < 32:
-        raise InvalidSetting(f"{path} is damaged; remove it, or set SULCUS_SECRET_KEY.")
+        raise InvalidSetting(f"{path} is damaged; remove it, or set {variable}.")
     return key
 
 
@@ -122,6 +149,37 @@ def _make_secret(path: Path) -> None:
             os.link(partial, path)
     finally:
         Path(partial).unlink()
+
+
+def _port(env: Mapping[str, str], name: str, default: int) -> int:
+    port = _whole_number(env, name, default, at_least=0)
+    if port > 65535:
+        raise InvalidSetting(f"{name} is {port}, but ports end at 65535.")
+    return port
+
+
+def _ae_title(env: Mapping[str, str]) -> str:
+    title = (env.get("SULCUS_DICOM_AE_TITLE") or "SULCUS").strip()
+    if not (1 <= len(title) <= 16 and title.isascii() and title.isprintable()) or "\\" in title:
+        raise InvalidSetting(
+            "SULCUS_DICOM_AE_TITLE must have 1 to 16 printable ASCII characters, no backslash."
+        )
+    return title
+
+
+def _tls_files(env: Mapping[str, str]) -> dict[str, Path | None]:
+    files: dict[str, Path | None] = {}
+    for name in ("dicom_tls_certificate", "dicom_tls_key", "dicom_tls_ca"):
+        variable = f"SULCUS_{name.upper()}"
+        path = Path(env[variable]).expanduser() if env.get(variable) else None
+        if path is not None and not path.is_file():
+            raise InvalidSetting(f"{variable}: there is no file {path}.")
+        files[name] = path
+    if bool(files["dicom_tls_certificate"]) != bool(files["dicom_tls_key"]):
+        raise InvalidSetting(
+            "SULCUS_DICOM_TLS_CERTIFICATE and SULCUS_DICOM_TLS_KEY belong together."
+        )
+    return files
 
 
 def _database_url(env: Mapping[str, str], home: Path) -> str:

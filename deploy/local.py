@@ -225,6 +225,8 @@ def announce(address: str, *, home: Path, demo: bool) -> None:
             f"  SULCUS_HOME={shlex.quote(str(home))} .venv/bin/python -m flask --app wsgi \\",
             "    users create EMAIL --role admin --password-stdin",
         ]
+    if (dicom_port := os.environ.get("SULCUS_DICOM_PORT") or "11112") != "0":
+        lines += ["", f"DICOM receiver: port {dicom_port}, for nodes that an administrator lists."]
     lines += ["", f"Your data: {home}", "Research software, not a certified medical device."]
     bar = "─" * 78
     print("\n".join(["", bar, *lines, bar, ""]), flush=True)
@@ -234,6 +236,8 @@ def become_honcho(lock: IO[bytes], *, demo: bool) -> NoReturn:
     """Replace this process by Honcho: it keeps the process id and, through it, the lock."""
     os.set_inheritable(lock.fileno(), True)
     processes = ["redis", "web", "worker", "beat", *(["demo"] if demo else [])]
+    if os.environ.get("SULCUS_DICOM_PORT") != "0":
+        processes.append("receiver")
     honcho = [sys.executable, "-m", "honcho", "--procfile", "deploy/Procfile"]
     # Honcho would read a file named .env, which belongs to Docker Compose here.
     honcho += ["--env", os.devnull, "--app-root", str(REPOSITORY)]

@@ -28,6 +28,11 @@ def run_migrations() -> None:
     database = current_app.extensions["migrate"].db
     metadata: MetaData = database.metadata
     with database.engine.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            # A table is altered by building it anew. With foreign keys on, dropping the old one
+            # would delete the rows that refer to it. Outside a transaction, or it has no effect.
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+            connection.commit()
         context.configure(
             connection=connection,
             target_metadata=metadata,
@@ -38,6 +43,8 @@ def run_migrations() -> None:
         )
         with context.begin_transaction():
             context.run_migrations()
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA foreign_keys=ON")  # it goes back to the pool
 
 
 if context.is_offline_mode():

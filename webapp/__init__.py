@@ -11,6 +11,7 @@ from webapp import access, errorpages, languages, monitoring, queueing, security
 from webapp.database import db
 from webapp.extensions import csrf, limiter, migrate
 from webapp.storage import BlobStore
+from webapp.uploads import PortalRequest
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -22,6 +23,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_environment()
     logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
     app = Flask(__name__)
+    app.request_class = PortalRequest
     app.config.update(_flask_settings(settings))
     app.extensions["settings"] = settings
     app.extensions["blobs"] = BlobStore(settings.storage_dir)
@@ -54,7 +56,7 @@ def _flask_settings(settings: Settings) -> dict[str, Any]:
         # One request may hold several files; the limit of one file is checked beside it.
         "MAX_CONTENT_LENGTH": settings.max_upload_bytes + 2**20,
         "MAX_FORM_MEMORY_SIZE": 2**20,
-        "MAX_FORM_PARTS": 1000,
+        "MAX_FORM_PARTS": 2100,
         "SESSION_COOKIE_NAME": "sulcus",
         "SESSION_COOKIE_HTTPONLY": True,
         "SESSION_COOKIE_SAMESITE": "Lax",
@@ -75,7 +77,8 @@ def _flask_settings(settings: Settings) -> dict[str, Any]:
 
 
 def _register_features(app: Flask) -> None:
-    from webapp import accounts, api, demo, review, studies  # bound here: they need the extensions
+    # Bound here: they need the extensions.
+    from webapp import accounts, api, demo, dicomweb, pacs, reporting, review, studies
 
-    for feature in (accounts, studies, review, api, demo):
+    for feature in (accounts, studies, review, reporting, pacs, dicomweb, api, demo):
         feature.init_app(app)

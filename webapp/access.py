@@ -1,8 +1,9 @@
 """Who may call which view, decided in one place before every request.
 
 Without a mark a view wants a signed-in user. :func:`public` opens it, :func:`requires` asks for a
-role. Pages know the session cookie alone and the API the bearer token alone, so that a page of
-another site cannot use the API with a visitor's cookie.
+role. Pages know the session cookie alone, and what programs call knows tokens alone, so that a
+page of another site cannot use the API with a visitor's cookie. Many picture archives know no
+bearer tokens: DICOMweb takes a token as the password of basic authentication, too.
 """
 
 import uuid
@@ -23,7 +24,9 @@ from webapp.extensions import login_manager
 from webapp.tenancy import set_request_scope, unscoped
 
 View = TypeVar("View", bound=Callable[..., object])
-API_PREFIX = "/api/"
+DICOMWEB_PREFIX = "/dicomweb/"
+# Whoever calls these is a program: it has a token, and is answered with problem documents.
+API_PREFIX = ("/api/", DICOMWEB_PREFIX)
 
 
 def public(view: View) -> View:
@@ -73,7 +76,7 @@ def _guard() -> ResponseReturnValue | None:
         return None  # no such address: 404 for everybody
     view = current_app.view_functions[request.endpoint]
     is_api = request.path.startswith(API_PREFIX)
-    user = _bearer() if is_api else _signed_in()
+    user = _token_holder() if is_api else _signed_in()
     if user is not None:
         g.actor = user
         set_request_scope(user.organisation_id)
@@ -93,9 +96,14 @@ def _signed_in() -> User | None:
     return current_user._get_current_object() if current_user.is_authenticated else None
 
 
-def _bearer() -> User | None:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return user_of_token(token.strip()) if scheme.lower() == "bearer" and token else None
+def _token_holder() -> User | None:
+    given = request.authorization
+    if given is None:
+        return None
+    token = given.token if given.type == "bearer" else None
+    if given.type == "basic" and request.path.startswith(DICOMWEB_PREFIX):
+        token = given.password  # whatever the user name
+    return user_of_token(token) if token else None
 
 
 def _to_sign_in() -> ResponseReturnValue:

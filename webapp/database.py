@@ -2,10 +2,11 @@
 
 import uuid
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Any
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import JSON, DateTime, Dialect, Engine, MetaData, event
+from sqlalchemy import JSON, DateTime, Dialect, Engine, Enum, MetaData, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -43,7 +44,9 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime(),
         dict[str, Any]: JSON(),
         dict[str, float]: JSON(),
+        dict[str, int]: JSON(),
         list[str]: JSON(),
+        list[float]: JSON(),
     }
 
 
@@ -60,6 +63,18 @@ class Timestamped:
     """Adds ``created_at``."""
 
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+def enum_column(kind: type[StrEnum], name: str) -> Enum:
+    """Stored as text with a check, the same on both databases."""
+    return Enum(
+        kind,
+        native_enum=False,
+        length=16,
+        create_constraint=True,
+        name=name,
+        values_callable=lambda members: [member.value for member in members],
+    )
 
 
 # Models inherit from Base and not from db.Model, so that type checkers understand them.

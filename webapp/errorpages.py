@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from webapp.access import API_PREFIX
 from webapp.database import db
-from webapp.errors import PortalError
+from webapp.errors import PortalError, QuestionableUpload
 from webapp.languages import browser_locale
 
 _log = logging.getLogger(__name__)
@@ -27,7 +27,8 @@ def init_app(app: Flask) -> None:
 
 def _portal_error(error: PortalError) -> Response:
     db.session.rollback()
-    return _answer(error.status, error.message, code=error.code, fields=error.fields)
+    extra = {"regions": error.regions} if isinstance(error, QuestionableUpload) else {}
+    return _answer(error.status, error.message, code=error.code, fields=error.fields, **extra)
 
 
 def _csrf_error(_error: CSRFError) -> Response:
@@ -77,11 +78,16 @@ def _slug(status: int) -> str:
 
 
 def _answer(
-    status: int, message: str, *, code: str | None = None, fields: dict[str, str] | None = None
+    status: int,
+    message: str,
+    *,
+    code: str | None = None,
+    fields: dict[str, str] | None = None,
+    **extra: object,
 ) -> Response:
     title = HTTPStatus(status).phrase
     if request.path.startswith(API_PREFIX) or wants_json():
-        problem = {
+        problem: dict[str, object] = {
             "type": "about:blank",
             "title": title,
             "status": status,
@@ -90,6 +96,7 @@ def _answer(
         }
         if fields:
             problem["errors"] = fields
+        problem |= extra
         return Response(json.dumps(problem), status=status, content_type="application/problem+json")
     page = render_template("errors/error.html", status=status, message=message)
     return Response(page, status=status, content_type="text/html; charset=utf-8")

@@ -1,6 +1,6 @@
 """What can go wrong in the portal, as a small tree; pages and the API answer it in one place."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 
@@ -38,6 +38,25 @@ class RefusedUpload(PortalError):
 
     status = 422
     code = "refused-upload"
+
+
+class QuestionableUpload(PortalError):
+    """A person has to look at the pixels first; ``regions`` says where, by the file's name.
+
+    Each region is (left, top, right, bottom) in fractions of width and height.
+    """
+
+    status = 422
+    code = "text-in-pixels"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        regions: Mapping[str, Sequence[tuple[float, float, float, float]]],
+    ) -> None:
+        super().__init__(message, fields=dict.fromkeys(regions, message))
+        self.regions = {name: [list(region) for region in found] for name, found in regions.items()}
 
 
 class TooLarge(PortalError):

@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError
 from config import Settings
 
 CLASSIFY = "sulcus.classify_study"
+DELIVER = "sulcus.deliver_results"
 RESEND = "sulcus.resend_lost_jobs"
 RESEND_EVERY = 5.0  # seconds
 
@@ -30,7 +31,7 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
     celery: Celery = Celery(
         "sulcus",
         broker=settings.broker_url,
-        include=["worker.classify", "worker.housekeeping"],
+        include=["worker.classify", "worker.deliver", "worker.housekeeping"],
         task_cls=AppTask,
     )
     celery.conf.update(
@@ -85,11 +86,21 @@ def send_classification(job_id: uuid.UUID) -> bool:
         False if the broker cannot be reached. Nothing is lost by that: the job stays queued in
         the database and the sweeper sends it again.
     """
+    return _send(CLASSIFY, job_id=job_id)
+
+
+def send_delivery(delivery_id: uuid.UUID) -> bool:
+    """Ask the workers to send results to an archive; as :func:`send_classification`."""
+    return _send(DELIVER, delivery_id=delivery_id)
+
+
+def _send(task: str, **ids: uuid.UUID) -> bool:
     celery: Celery = current_app.extensions["celery"]
+    values = {name: str(value) for name, value in ids.items()}
     try:
-        celery.send_task(CLASSIFY, kwargs={"job_id": str(job_id)}, retry=False)
+        celery.send_task(task, kwargs=values, retry=False)
     except (OperationalError, OSError) as error:
-        _log.warning("job %s waits for the sweeper: the broker does not answer (%s)", job_id, error)
+        _log.warning("%s waits for the sweeper: the broker does not answer (%s)", values, error)
         return False
     return True
 

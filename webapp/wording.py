@@ -42,7 +42,37 @@ CONFIDENCES: Mapping[str, LazyString] = {
 }
 
 # Why a study ended without an answer (Study.reason, InferenceJob.reason, Image.problem).
+# Codes of ml.errors.UnreadableImage: why a file could not be taken in.
+FILE_PROBLEMS: Mapping[str, LazyString] = {
+    "empty": _l("The file is empty."),
+    "unsupported": _l("This is not an image that the portal can read."),
+    "truncated": _l("The image is damaged or incomplete."),
+    "animated": _l("Animated images are not accepted."),
+    "too_many_pixels": _l("The image has too many pixels."),
+    "too_small": _l("The image is too small to show a brain."),
+    "too_large": _l("The file is too large."),
+    "blank": _l("The image is blank: all its pixels have the same value."),
+    "no_pixels": _l("This DICOM object holds no image."),
+    "not_mr": _l("This is not a magnetic resonance image."),
+    "colour_capture": _l("Colour screenshots are not accepted as brain MRI."),
+    "unsupported_transfer_syntax": _l("The image is compressed in a way that cannot be read."),
+    "too_many_slices": _l("There are too many slices in one file."),
+    "header_lies": _l("The file's header promises more or other data than the file holds."),
+    "four_dimensional": _l("Volumes that change over time are not accepted; send one of them."),
+    "colour_volume": _l("Colour volumes are not accepted."),
+    "header_only": _l("This is only the header of a volume; send it as one .nii file."),
+    "archive_encrypted": _l("The archive is protected by a password."),
+    "archive_too_large": _l("The archive grows too large when it is opened."),
+    "archive_too_deep": _l("Archives inside of archives are not opened any deeper."),
+    "archive_empty": _l("There is no file in the archive that could be an image."),
+    "burned_in": _l("Its pixels may name the patient."),
+    "burned_in_unseen": _l(
+        "It says that its pixels name the patient, but no text was found to black out."
+    ),
+}
+
 REASONS: Mapping[str, LazyString] = {
+    **FILE_PROBLEMS,
     "blank": _l("The image is blank: all its pixels have the same value. Upload another slice."),
     "no_usable_image": _l("None of the images could be analysed. Upload other slices."),
     "unreadable": _l("The stored image can no longer be read. Please upload it again."),

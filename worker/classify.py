@@ -3,10 +3,13 @@
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import lru_cache
 
+import cv2
+import numpy as np
 from celery import Task
 from celery.signals import worker_process_init
 from flask import current_app
@@ -14,8 +17,8 @@ from sqlalchemy.exc import DBAPIError
 
 from config import Settings
 from ml.errors import InvalidModel, UnreadableImage
-from ml.imaging import NO_LIMITS, read_bytes
-from ml.imaging.pictures import Pixels
+from ml.explain import overlay_png
+from ml.imaging import square_pixels
 from ml.predictor import Predictor, Result
 from webapp.database import db
 from webapp.models_admin.models import ModelVersion
@@ -24,6 +27,7 @@ from webapp.queueing import CLASSIFY
 from webapp.storage import BlobStore, MissingBlob
 from webapp.studies import jobs
 from worker.app import app, flask_app
+from worker.decoding import Decoder, Opened, batched
 
 BATCH = 8
 
@@ -86,25 +90,23 @@ def _reason(fault: InvalidModel | MissingBlob | MemoryError) -> str:
 
 
 def _classify(claim: jobs.Claim) -> None:
-    answers: list[jobs.Answer] = []
-    problems: dict[uuid.UUID, str] = {}
+    run = _Run(claim)
     model = _model_version()
-    model_seconds = 0.0
-    for batch in _batches(claim):
-        started = time.perf_counter()
-        results = predictor().predict([pixels for _, pixels in batch])
-        model_seconds += time.perf_counter() - started
-        for (image_id, _), result in zip(batch, results, strict=True):
-            if isinstance(result, UnreadableImage):
-                problems[image_id] = result.code
-            else:
-                answers.append(_answer(image_id, result))
-        done = len(answers) + len(problems)
-        if done < len(claim.images):
-            jobs.record_progress(claim, images_done=done)
-    model_ms = model_seconds * 1000
-    jobs.finish_job(claim, answers=answers, problems=problems, model=model, model_ms=model_ms)
-    _log.info("job %s: %d images in %.0f ms", claim.job_id, len(claim.images), model_ms)
+    run.through_all_batches()
+    jobs.finish_job(
+        claim,
+        answers=run.answers,
+        problems=run.problems,
+        model=model,
+        model_ms=run.model_seconds * 1000,
+        decoded=run.decoded,
+    )
+    _log.info(
+        "job %s: %d images, %.0f ms in the model",
+        claim.job_id,
+        len(claim.images),
+        run.model_seconds * 1000,
+    )
 
 
 def _model_version() -> ModelVersion:
@@ -112,26 +114,99 @@ def _model_version() -> ModelVersion:
     return register_model(name=serving.name, sha256=serving.sha256, card=serving.card)
 
 
-def _batches(claim: jobs.Claim) -> Iterator[list[tuple[uuid.UUID, Pixels]]]:
-    blobs: BlobStore = current_app.extensions["blobs"]
-    for start in range(0, len(claim.images), BATCH):
-        yield [
-            (image_id, read_bytes(blobs.get(key), NO_LIMITS)[0].pixels)
-            for image_id, key in claim.images[start : start + BATCH]
+class _Run:
+    """One pass over the images of a job.
+
+    While the model works on a batch, one thread decodes the next and another writes the heatmaps
+    of the one before; both leave the interpreter free most of the time.
+    """
+
+    def __init__(self, claim: jobs.Claim) -> None:
+        blobs: BlobStore = current_app.extensions["blobs"]
+        self.answers: list[jobs.Answer] = []
+        self.problems: dict[uuid.UUID, str] = {}
+        self.decoded: list[jobs.Decoded] = []  # since the last report of progress
+        self.model_seconds = 0.0
+        self._claim = claim
+        self._decoder = Decoder(blobs)
+        self._blobs = blobs
+
+    def through_all_batches(self) -> None:
+        """Decode, classify and explain every image; progress is reported after each batch."""
+        batches = list(batched(self._claim.images, BATCH))
+        with ThreadPoolExecutor(1) as decoding, ThreadPoolExecutor(1) as writing:
+            # Two ahead, so that a slow file is noticed while there is still work.
+            ahead = deque(decoding.submit(self._decoder.decode, one) for one in batches[:2])
+            written: Future[list[jobs.Answer]] | None = None
+            for number in range(len(batches)):
+                opened = self._wait_for(ahead.popleft())
+                if number + 2 < len(batches):
+                    ahead.append(decoding.submit(self._decoder.decode, batches[number + 2]))
+                results = self._predict(opened)
+                self._collect(written)
+                written = writing.submit(self._explained, results)
+                if number + 1 < len(batches):
+                    self._report(images_done=(number + 1) * BATCH)
+            self._collect(written)
+
+    def _predict(self, opened: list[Opened]) -> list[tuple[Opened, Result]]:
+        usable = []
+        for one in opened:
+            if one.decoded:
+                self.decoded.append(one.decoded)
+            if isinstance(one.slice, UnreadableImage):
+                self.problems[one.image.id] = one.slice.code
+            else:
+                usable.append((one, one.slice))
+        started = time.perf_counter()
+        results = predictor().predict([square_pixels(pixels) for _one, pixels in usable])
+        self.model_seconds += time.perf_counter() - started
+        found = []
+        for (one, _pixels), result in zip(usable, results, strict=True):
+            if isinstance(result, UnreadableImage):
+                self.problems[one.image.id] = result.code
+            else:
+                found.append((one, result))
+        return found
+
+    def _explained(self, results: list[tuple[Opened, Result]]) -> list[jobs.Answer]:
+        return [
+            jobs.Answer(
+                image_id=one.image.id,
+                label=result.label.value,
+                probabilities=result.probabilities,
+                prediction_set=[label.value for label in result.prediction_set],
+                in_distribution=result.in_distribution,
+                ood_score=result.ood_score,
+                heatmap_key=self._blobs.put(_overlay(result, one.shape)),
+            )
+            for one, result in results
         ]
 
+    def _collect(self, written: "Future[list[jobs.Answer]] | None") -> None:
+        if written is not None:
+            self.answers += written.result()
 
-def _answer(image_id: uuid.UUID, result: Result) -> jobs.Answer:
-    blobs: BlobStore = current_app.extensions["blobs"]
-    return jobs.Answer(
-        image_id=image_id,
-        label=result.label.value,
-        probabilities=result.probabilities,
-        prediction_set=[label.value for label in result.prediction_set],
-        in_distribution=result.in_distribution,
-        ood_score=result.ood_score,
-        heatmap_key=blobs.put(result.overlay_png()),
-    )
+    def _wait_for(self, future: "Future[list[Opened]]") -> list[Opened]:
+        """The decoded batch; the lease is renewed while a large file takes its time."""
+        while True:
+            try:
+                return future.result(timeout=jobs.LEASE.total_seconds() / 4)
+            except TimeoutError:
+                if future.done():
+                    raise
+                self._report(images_done=len(self.answers) + len(self.problems))
+
+    def _report(self, *, images_done: int) -> None:
+        jobs.record_progress(self._claim, images_done=images_done, decoded=self.decoded)
+        self.decoded = []
+
+
+def _overlay(result: Result, shape: tuple[int, int]) -> bytes:
+    """The heatmap in the pixels of the kept slice; the model saw it with square pixels."""
+    if result.heat.shape == shape:
+        return result.overlay_png()
+    return overlay_png(np.asarray(cv2.resize(result.heat, shape[::-1]), np.float32))
 
 
 def _try_later(task: "Task[..., None]", claim: jobs.Claim, fault: Exception) -> None:

@@ -19,6 +19,8 @@ _CONTRAST = 0.16  # of the picture's range, between a letter and what surrounds 
 _HEIGHTS = (8, 110)  # px of a letter on that copy
 _FEWEST = 3  # letters in a line outside of the head
 _FEWEST_ON_HEAD = 6  # tissue makes short rows of specks, too
+_LEAST_INK = 0.06  # share of pixels as bright as the letters, in a square beside the line
+_MOST_INK = 0.3  # the same in the rest of the row, where tissue is as bright as letters
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def find_text(pixels: Pixels) -> list[TextBox]:
     outside = _outside(levels.astype(np.float32))
     found = []
     for bright in (levels, 1 - levels):
-        found += _lines(_letters(bright.astype(np.float32), outside))
+        lines = _lines(_letters(bright.astype(np.float32), outside))
+        found += [_to_the_end(line, bright) for line in lines]
     boxes = _merged([_unscaled(box, scale, grey.shape) for box in found])
     return sorted(boxes, key=lambda box: (box.top, box.left))
 
@@ -166,6 +169,24 @@ def _lines(letters: list[_Letter]) -> list[TextBox]:
         )
         for line in lines
     ]
+
+
+def _to_the_end(line: TextBox, levels: npt.NDArray[np.floating]) -> TextBox:
+    """The line with what goes on as bright as its letters: those that touch the head, initials."""
+    rows = levels[line.top : line.bottom]
+    height = line.bottom - line.top
+    inked = rows[:, line.left : line.right]
+    ink = 0.9 * float(np.percentile(inked, 95))
+    bright = (rows >= ink).mean(axis=0)
+    # Tissue as bright as ink cannot be told from it: there the line ends where it ended.
+    if bright[: line.left].mean() + bright[line.right :].mean() > _MOST_INK:
+        return line
+    left, right = line.left, line.right
+    while right < len(bright) and bright[right : right + height].mean() >= _LEAST_INK:
+        right += height
+    while left > 0 and bright[max(0, left - height) : left].mean() >= _LEAST_INK:
+        left -= height
+    return TextBox(max(0, left), line.top, min(right, len(bright)), line.bottom)
 
 
 def _follows(last: _Letter, letter: _Letter) -> bool:

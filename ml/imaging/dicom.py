@@ -474,10 +474,12 @@ def _word(dataset: pydicom.Dataset, name: str) -> str:
 
 
 def _whole(value: Any) -> int | None:
+    """An integer string (PS3.5 6.2: 32 bits); None for anything else."""
     try:
-        return int(value)
-    except (TypeError, ValueError):
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return number if -(2**31) <= number < 2**31 else None
 
 
 def _uid(dataset: pydicom.Dataset, name: str) -> str | None:

@@ -8,7 +8,7 @@ from flask_babel import gettext as _
 
 from webapp.review.export import AnswerLine
 from webapp.review.models import Feedback
-from webapp.studies.models import Image, Prediction, Study
+from webapp.studies.models import Image, Prediction, Series, Study
 from webapp.studies.queries import StudyRow, StudyView
 from webapp.wording import REASONS, word
 
@@ -36,9 +36,11 @@ def full(view: StudyView) -> Json:
     study, job = view.study, view.job
     result = _result(study)
     if result is not None:
-        result["key_images"] = [view.key.id] if view.key else []
+        result["key_images"] = [image.id for image in view.keys]
+        result["in_distribution_share"] = study.in_distribution_share
     return _facts(study) | {
         "progress": {"done": job.images_done if job else 0, "total": len(view.images)},
+        "series": [_series(series) for series in study.series],
         "images": [_image(image) for image in view.images],
         "result": result,
         "notice": notice(),
@@ -73,6 +75,7 @@ def _facts(study: Study) -> Json:
         "patient_code": study.patient.code,
         "description": study.description,
         "priority": study.priority,
+        "left_out": study.left_out,
     }
 
 
@@ -87,10 +90,24 @@ def _result(study: Study) -> Json | None:
     }
 
 
+def _series(series: Series) -> Json:
+    return {
+        "id": series.id,
+        "position": series.position,
+        "modality": series.modality,
+        "plane": series.plane,
+        "is_volume": series.is_volume,
+        "slice_spacing": series.slice_spacing,
+        "missing": series.missing,
+        "duplicates": series.duplicates,
+    }
+
+
 def _image(image: Image) -> Json:
     prediction = image.prediction
     return {
         "id": image.id,
+        "series_id": image.series_id,
         "position": image.position,
         "width": image.width,
         "height": image.height,

@@ -8,9 +8,10 @@ from marshmallow import fields, validate
 from werkzeug.datastructures import FileStorage
 
 from ml.labels import LABELS
+from webapp.reporting.operations import ReportFormat
 from webapp.review.models import Confidence, Verdict
 from webapp.studies.models import Priority, Status
-from webapp.studies.operations import MAX_FILES
+from webapp.studies.operations import MAX_FILES, PLANES, BurnedIn
 
 MOST_ROWS = 100
 _LABEL = validate.OneOf([label.value for label in LABELS])
@@ -41,6 +42,16 @@ class ProblemSchema(ma.Schema):
         values=fields.String(),
         metadata={"description": "What is wrong, by the name of the field or file."},
     )
+    regions = fields.Dict(
+        keys=fields.String(),
+        values=fields.List(fields.List(fields.Float())),
+        metadata={
+            "description": (
+                "With code `text-in-pixels`: where, by file, each as left, top, right, bottom in "
+                "fractions of width and height."
+            )
+        },
+    )
 
 
 class SubmissionSchema(ma.Schema):
@@ -50,13 +61,38 @@ class SubmissionSchema(ma.Schema):
         ReceivedFile(),
         required=True,
         error_messages={"required": _l("Choose at least one image file.")},
-        metadata={"description": f"PNG or JPEG images, at most {MAX_FILES}."},
+        metadata={
+            "description": (
+                f"DICOM, NIfTI, PNG or JPEG files, or ZIP archives of them; at most {MAX_FILES}."
+            )
+        },
     )
     patient_code = fields.String(
         load_default="", metadata={"description": "A pseudonym; made up where it is missing."}
     )
     description = fields.String(load_default="", metadata={"description": "No personal data."})
     priority = fields.Enum(Priority, by_value=True, load_default=Priority.ROUTINE)
+    plane = fields.String(
+        load_default="auto",
+        validate=validate.OneOf(PLANES),
+        metadata={"description": "In which plane NIfTI volumes are cut; by default as acquired."},
+    )
+    burned_in = fields.Enum(
+        BurnedIn,
+        by_value=True,
+        load_default=BurnedIn.ASK,
+        metadata={
+            "description": (
+                "What to do with text in the pixels, which may name the patient: `ask` refuses "
+                "with code `text-in-pixels` and the regions, `mask` blacks it out, `keep` says "
+                "that a person has looked and that it names nobody."
+            )
+        },
+    )
+    forgiving = fields.Boolean(
+        load_default=False,
+        metadata={"description": "Pass over files that are no MR images instead of refusing."},
+    )
 
 
 class IdempotencySchema(ma.Schema):
@@ -86,6 +122,17 @@ class StudyQuerySchema(PageQuerySchema):
     label = fields.String(load_default=None, validate=_LABEL)
     patient_code = fields.String(
         load_default="", validate=_NO_NUL, metadata={"description": "The whole code."}
+    )
+
+
+class ReportQuerySchema(ma.Schema):
+    """As what a report is wanted."""
+
+    format = fields.Enum(
+        ReportFormat,
+        by_value=True,
+        load_default=ReportFormat.PDF,
+        metadata={"description": "`sr` is a DICOM structured report, `fhir` FHIR R4 as JSON."},
     )
 
 
@@ -177,14 +224,32 @@ class ResultSchema(FindingSchema):
     """What the model says about the whole study."""
 
     key_images = fields.List(
-        fields.UUID(), metadata={"description": "Images that stand for the study."}
+        fields.UUID(),
+        metadata={"description": "Images that stand for the study, the most telling first."},
     )
+    in_distribution_share = fields.Float(
+        allow_none=True, metadata={"description": "Share of images that look like brain MRI."}
+    )
+
+
+class SeriesSchema(ma.Schema):
+    """Images that belong together."""
+
+    id = fields.UUID()
+    position = fields.Integer()
+    modality = fields.String(allow_none=True)
+    plane = fields.String(allow_none=True)
+    is_volume = fields.Boolean(metadata={"description": "Parallel and evenly spaced."})
+    slice_spacing = fields.Float(allow_none=True, metadata={"description": "Millimetres."})
+    missing = fields.Integer(metadata={"description": "Slices that the spacing asks for."})
+    duplicates = fields.Integer(metadata={"description": "Files that show a slice again."})
 
 
 class ImageSchema(ma.Schema):
     """One slice."""
 
     id = fields.UUID()
+    series_id = fields.UUID()
     position = fields.Integer()
     width = fields.Integer()
     height = fields.Integer()
@@ -221,6 +286,11 @@ class StudySummarySchema(AcceptedSchema):
     patient_code = fields.String()
     description = fields.String()
     priority = fields.Enum(Priority, by_value=True)
+    left_out = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(),
+        metadata={"description": "Files that were passed over, counted by reason."},
+    )
     progress = fields.Nested(ProgressSchema)
     result = fields.Nested(FindingSchema, allow_none=True)
 
@@ -228,6 +298,7 @@ class StudySummarySchema(AcceptedSchema):
 class StudySchema(StudySummarySchema):
     """A study with its images and results."""
 
+    series = fields.List(fields.Nested(SeriesSchema))
     images = fields.List(fields.Nested(ImageSchema))
     result = fields.Nested(ResultSchema, allow_none=True)
     notice = fields.String()

@@ -13,12 +13,14 @@ from webapp.accounts.models import Role
 from webapp.api import answers, schemas
 from webapp.api.description import PortalBlueprint
 from webapp.errors import InvalidInput
+from webapp.reporting.operations import export_report, send_report
 from webapp.review.export import feedback_archive, send_archive
 from webapp.review.operations import record_feedback
 from webapp.review.queries import current_answers_page
 from webapp.studies import pictures, queries
 from webapp.studies.forms import uploaded_files
 from webapp.studies.operations import (
+    Handling,
     Idempotency,
     find_image,
     find_study,
@@ -30,7 +32,11 @@ from webapp.studies.queries import HistoryFilters
 blueprint = PortalBlueprint(
     "api", __name__, url_prefix="/api/v1", description="Studies, results and readers' answers."
 )
-_PICTURE = {"type": "string", "format": "binary"}
+_FILE = _PICTURE = {"type": "string", "format": "binary"}
+_REPORTS = {
+    "application/dicom": {"schema": _FILE},
+    "application/fhir+json": {"schema": {"type": "object"}},
+}
 
 
 @blueprint.post("/studies")
@@ -51,6 +57,9 @@ def create_study(headers: dict[str, Any], values: dict[str, Any]) -> ResponseRet
         description=values["description"],
         priority=values["priority"],
         idempotency=Idempotency(headers["key"]) if headers["key"] else None,
+        handling=Handling(
+            burned_in=values["burned_in"], plane=values["plane"], forgiving=values["forgiving"]
+        ),
     )
     return answers.accepted(study), {"Location": url_for("api.get_study", study_id=study.id)}
 
@@ -76,6 +85,18 @@ def list_studies(query: dict[str, Any]) -> dict[str, Any]:
 def get_study(study_id: uuid.UUID) -> dict[str, Any]:
     """One study: how far it is, and its result."""
     return answers.full(queries.view_study(find_study(study_id)))
+
+
+@blueprint.get("/studies/<uuid:study_id>/report")
+@blueprint.arguments(schemas.ReportQuerySchema, location="query")
+@blueprint.response(200, _FILE, content_type="application/pdf")
+@blueprint.doc(responses={200: {"content": _REPORTS}})
+@blueprint.alt_response(404, "NOT_FOUND")
+@blueprint.alt_response(409, "CONFLICT")
+def get_report(query: dict[str, Any], study_id: uuid.UUID) -> Response:
+    """The report of an analysed study as a file: PDF, DICOM structured report or FHIR R4."""
+    wanted = query["format"]
+    return send_report(export_report(actor=actor(), study_id=study_id, wanted=wanted))
 
 
 @blueprint.post("/studies/<uuid:study_id>/feedback")

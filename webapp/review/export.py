@@ -175,7 +175,7 @@ def _write_image(
     blobs: BlobStore = current_app.extensions["blobs"]
     try:
         # A PNG is compressed already.
-        archive.writestr(f"images/{image.id}.png", blobs.get(image.blob_key))
+        archive.writestr(f"images/{image.id}.png", blobs.get(image.blob_key or ""))
     except MissingBlob:
         _log.error("image %s is no longer stored and was left out of the export", image.id)
         missing.add(image.id)

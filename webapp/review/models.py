@@ -9,8 +9,8 @@ from sqlalchemy import ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from webapp.accounts.models import User
-from webapp.database import Base, Identifier, Timestamped
-from webapp.studies.models import Image, Prediction, enum_column
+from webapp.database import Base, Identifier, Timestamped, enum_column
+from webapp.studies.models import Image, Prediction
 from webapp.tenancy import OrganisationOwned
 
 

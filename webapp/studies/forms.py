@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from typing import TypeVar, get_args
@@ -10,12 +11,12 @@ from typing import TypeVar, get_args
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
 from werkzeug.datastructures import FileStorage
-from wtforms import MultipleFileField, SelectChoice, SelectField, StringField
+from wtforms import BooleanField, MultipleFileField, SelectChoice, SelectField, StringField
 
 from ml.labels import INDEX
 from webapp.errors import InvalidInput, PortalError
 from webapp.studies.models import Priority, Status
-from webapp.studies.operations import UploadedFile
+from webapp.studies.operations import BurnedIn, Handling
 from webapp.studies.paging import Cursor
 from webapp.studies.queries import FeedbackFilter, HistoryFilters, WorklistFilters
 from webapp.wording import PRIORITIES
@@ -32,12 +33,32 @@ class UploadForm(FlaskForm):
     patient_code = StringField(_l("Patient code"))
     description = StringField(_l("Description"))
     priority = SelectField(_l("Priority"), choices=_PRIORITIES, default=Priority.ROUTINE.value)
+    plane = SelectField(
+        _l("Plane of volumes"),
+        choices=[
+            SelectChoice("auto", _l("As acquired")),
+            SelectChoice("axial", _l("Axial")),
+            SelectChoice("coronal", _l("Coronal")),
+            SelectChoice("sagittal", _l("Sagittal")),
+        ],
+        default="auto",
+    )
+    burned_in = SelectField(
+        _l("Text in the pixels"),
+        choices=[
+            SelectChoice(BurnedIn.ASK.value, _l("Ask me if there is any")),
+            SelectChoice(BurnedIn.MASK.value, _l("Black it out")),
+            SelectChoice(BurnedIn.KEEP.value, _l("Keep it: I have looked, it names nobody")),
+        ],
+        default=BurnedIn.ASK.value,
+    )
+    forgiving = BooleanField(_l("Pass over files that are no MR images"))
 
     def show(self, error: PortalError) -> None:
         """Put each sentence of ``error`` beside the field that it is about."""
         about_files = []
         for name, sentence in error.fields.items():
-            if name in {"patient_code", "description", "priority"}:
+            if name in {"patient_code", "description", "priority", "plane", "burned_in"}:
                 self[name].errors = [sentence]
             elif name != "files":
                 about_files.append(f"{name}: {sentence}")
@@ -81,9 +102,36 @@ def history_query(filters: HistoryFilters) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value}
 
 
-def uploaded_files(received: Iterable[FileStorage]) -> list[UploadedFile]:
+@dataclass(frozen=True)
+class FormFile:
+    """A file of a request. It stays where the request keeps it and is read when it is its turn."""
+
+    storage: FileStorage
+
+    @property
+    def name(self) -> str:
+        """As the browser sent it."""
+        return self.storage.filename or ""
+
+    @property
+    def content(self) -> bytes:
+        """All of it."""
+        self.storage.stream.seek(0)
+        return self.storage.stream.read()
+
+
+def uploaded_files(received: Iterable[FileStorage]) -> list[FormFile]:
     """The files of a request; a file input that was left empty counts for nothing."""
-    return [UploadedFile(file.filename, file.read()) for file in received if file.filename]
+    return [FormFile(file) for file in received if file.filename]
+
+
+def handling(form: UploadForm) -> Handling:
+    """How the files of a checked form are to be treated."""
+    return Handling(
+        burned_in=BurnedIn(form.burned_in.data),
+        plane=form.plane.data,
+        forgiving=bool(form.forgiving.data),
+    )
 
 
 def page_cursor(query: Mapping[str, str]) -> Cursor | None:

@@ -7,14 +7,18 @@ nor finish: its update finds no row.
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy.orm import joinedload
 
+from ml.volumes import SliceAnswer, answer_study
 from webapp import audit
 from webapp.database import db, now
 from webapp.models_admin.models import ModelVersion
+from webapp.pacs.deliveries import queue_automatic_deliveries
 from webapp.studies.models import Image, InferenceJob, Prediction, Status, Study
 from webapp.tenancy import acting_for, unscoped
 
@@ -36,8 +40,36 @@ class Claim:
     study_id: uuid.UUID
     organisation_id: uuid.UUID
     attempt: int
-    images: tuple[tuple[uuid.UUID, str], ...]
-    """(image id, blob key), in the order of the study."""
+    images: tuple["ClaimedImage", ...]
+    """In the order of the study."""
+
+
+@dataclass(frozen=True)
+class ClaimedImage:
+    """What a worker has to know of an image; the fields are those of :class:`Image`."""
+
+    id: uuid.UUID
+    series_id: uuid.UUID
+    in_volume: bool
+    plane: str | None
+    blob_key: str | None
+    source_key: str | None
+    frame: int
+    spacing: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A slice that the worker has decoded and kept as a PNG; the fields are those of Image."""
+
+    image_id: uuid.UUID
+    blob_key: str
+    width: int
+    height: int
+    value_scale: float
+    value_offset: float
+    window_centre: float | None
+    window_width: float | None
 
 
 @dataclass(frozen=True)
@@ -90,19 +122,20 @@ def claim_job(job_id: uuid.UUID) -> Claim | None:
             study_id=job.study_id,
             organisation_id=job.organisation_id,
             attempt=attempt,
-            images=tuple((image.id, image.blob_key) for image in job.study.images),
+            images=_claimed_images(job.study_id),
         )
         db.session.commit()
     return claim
 
 
-def record_progress(claim: Claim, *, images_done: int) -> None:
-    """Count the images that are through, and renew the lease.
+def record_progress(claim: Claim, *, images_done: int, decoded: Sequence[Decoded] = ()) -> None:
+    """Count the images that are through, keep what was decoded, and renew the lease.
 
     Raises:
-        LeaseLost: the job is no longer this worker's.
+        LeaseLost: the job is no longer this worker's; nothing was kept.
     """
     _update_own(claim, images_done=images_done, lease_until=now() + LEASE)
+    _keep_decoded(claim, decoded)
     db.session.commit()
 
 
@@ -113,6 +146,7 @@ def finish_job(
     problems: dict[uuid.UUID, str],
     model: ModelVersion,
     model_ms: float,
+    decoded: Sequence[Decoded] = (),
 ) -> None:
     """Keep all answers and end the job as done, or as rejected where no image could be used.
 
@@ -137,11 +171,12 @@ def finish_job(
             lease_until=None,
         )
         study = db.session.get_one(Study, claim.study_id)
+        _keep_decoded(claim, decoded)
         _keep_answers(answers, model)
-        for image in study.images:
-            image.problem = problems.get(image.id)
-        _conclude(study, status, reason, answers)
+        _keep_problems(claim, problems)
+        _conclude(study, status, reason, claim, answers)
         audit.record("classify_study", subject=study, status=status.value, model=model.sha256[:12])
+        queue_automatic_deliveries(study)
         db.session.commit()
 
 
@@ -238,6 +273,52 @@ def _update_own(claim: Claim, **values: object) -> None:
         raise LeaseLost(str(claim.job_id))
 
 
+def _claimed_images(study_id: uuid.UUID) -> tuple[ClaimedImage, ...]:
+    found = db.session.scalars(
+        select(Image)
+        .where(Image.study_id == study_id)
+        .order_by(Image.position)
+        .options(joinedload(Image.series))
+        .execution_options(populate_existing=True)
+    )
+    return tuple(
+        ClaimedImage(
+            id=image.id,
+            series_id=image.series_id,
+            in_volume=image.series.is_volume,
+            plane=image.series.plane,
+            blob_key=image.blob_key,
+            source_key=image.source_key,
+            frame=image.frame,
+            spacing=(image.row_spacing, image.column_spacing)
+            if image.row_spacing and image.column_spacing
+            else None,
+        )
+        for image in found
+    )
+
+
+def _keep_decoded(claim: Claim, decoded: Sequence[Decoded]) -> None:
+    if not decoded:
+        return
+    rows = [{"id": one.image_id} | _columns(one) for one in decoded]
+    with acting_for(claim.organisation_id):
+        db.session.execute(update(Image), rows)
+
+
+def _columns(decoded: Decoded) -> dict[str, Any]:
+    values = asdict(decoded)
+    del values["image_id"]
+    return values
+
+
+def _keep_problems(claim: Claim, problems: dict[uuid.UUID, str]) -> None:
+    ids = [image.id for image in claim.images]
+    db.session.execute(update(Image).where(Image.id.in_(ids)).values(problem=None))
+    for image_id, code in problems.items():
+        db.session.execute(update(Image).where(Image.id == image_id).values(problem=code))
+
+
 def _keep_answers(answers: Sequence[Answer], model: ModelVersion) -> None:
     """Add predictions; the same model's earlier row for an image stays as it is."""
     known = set(
@@ -264,17 +345,35 @@ def _keep_answers(answers: Sequence[Answer], model: ModelVersion) -> None:
     )
 
 
-def _conclude(study: Study, status: Status, reason: str | None, answers: Sequence[Answer]) -> None:
+def _conclude(
+    study: Study, status: Status, reason: str | None, claim: Claim, answers: Sequence[Answer]
+) -> None:
     study.status = status
     study.reason = reason
     study.finished_at = now()
     if not answers:
         return
-    key = max(answers, key=tumor_probability)
+    images = {image.id: image for image in claim.images}
+    series = dict.fromkeys(image.series_id for image in claim.images)
+    numbers = {series_id: number for number, series_id in enumerate(series)}
+    found = answer_study(
+        [
+            SliceAnswer(
+                series=numbers[images[answer.image_id].series_id],
+                in_volume=images[answer.image_id].in_volume,
+                probabilities=answer.probabilities,
+                in_distribution=answer.in_distribution,
+            )
+            for answer in answers
+        ]
+    )
+    key = answers[found.key[0]]
     study.label = key.label
     study.probabilities = key.probabilities
     study.prediction_set = key.prediction_set
     study.in_distribution = key.in_distribution
+    study.in_distribution_share = found.in_distribution_share
+    study.key_image_ids = [str(answers[index].image_id) for index in found.key]
 
 
 def tumor_probability(answer: "Answer | Prediction") -> float:
@@ -282,13 +381,19 @@ def tumor_probability(answer: "Answer | Prediction") -> float:
     return 1.0 - answer.probabilities["no_tumor"]
 
 
-def key_image(images: Sequence[Image]) -> Image | None:
-    """The image that stands for the study: the one most likely to hold a tumour."""
-    answered = [(image, image.prediction) for image in images]
-    predicted = [(image, found) for image, found in answered if found is not None]
-    if not predicted:
-        return images[0] if images else None
-    return max(predicted, key=lambda pair: tumor_probability(pair[1]))[0]
+def key_images(study: Study, images: Sequence[Image]) -> list[Image]:
+    """The images that stand for the study, the most telling first; before the end the first.
+
+    Studies from before key images were kept are represented by their likeliest tumour.
+    """
+    known = {str(image.id): image for image in images}
+    chosen = [known[key] for key in study.key_image_ids or [] if key in known]
+    if chosen:
+        return chosen
+    answered = [(found, image) for image in images if (found := image.prediction) is not None]
+    if answered:
+        return [max(answered, key=lambda pair: tumor_probability(pair[0]))[1]]
+    return list(images[:1])
 
 
 def _common_reason(problems: dict[uuid.UUID, str]) -> str:

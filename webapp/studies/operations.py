@@ -7,44 +7,74 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flask import current_app
 from flask_babel import gettext as _
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
-from config import Settings
 from ml.errors import UnreadableImage
-from ml.imaging import PICTURE_FORMATS, Limits, Slice, sniff
-from ml.imaging.pictures import encode_png
 from webapp import audit
 from webapp.accounts.models import User
 from webapp.database import db
-from webapp.errors import Conflict, InvalidInput, NotFound, RefusedUpload, TooLarge
+from webapp.deidentification import pseudonymiser_for
+from webapp.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    QuestionableUpload,
+    RefusedUpload,
+    TooLarge,
+)
+from webapp.pacs.models import PacsNode
 from webapp.queueing import send_classification
-from webapp.storage import BlobStore
+from webapp.studies.arrival import (
+    Arrival,
+    BurnedIn,
+    Delivered,
+    ReceivedFile,
+    UploadedFile,
+    take_in,
+    take_in_file,
+    upload_limits,
+)
+from webapp.studies.assembly import (
+    Source,
+    arrange,
+    attach,
+    patient_with,
+    queue_job,
+    sources_of,
+    study_with_uid,
+)
 from webapp.studies.models import (
     IdempotencyKey,
     Image,
     InferenceJob,
-    Patient,
+    Instance,
     Priority,
     Status,
     Study,
 )
 from webapp.studies.refusals import refusal
 
-MAX_FILES = 200
+__all__ = [
+    "MAX_FILES",
+    "PLANES",
+    "BurnedIn",
+    "Handling",
+    "Idempotency",
+    "UploadedFile",
+    "find_image",
+    "find_study",
+    "receive_instance",
+    "retry_study",
+    "submit_study",
+]
+
+MAX_FILES = 2000
+PLANES = ("auto", "axial", "coronal", "sagittal")
 _CODE = re.compile(r"[\w][\w .:/+-]{0,63}")
 # Without letters and digits that are taken for one another when read aloud.
 _CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
-
-
-@dataclass(frozen=True)
-class UploadedFile:
-    """One file as it arrived. ``name`` serves in messages alone and is never kept."""
-
-    name: str
-    content: bytes
 
 
 @dataclass(frozen=True)
@@ -55,67 +85,121 @@ class Idempotency:
 
 
 @dataclass(frozen=True)
-class _Accepted:
-    """A slice that was decoded, and the format of the file that it came in."""
+class Handling:
+    """How the files of an upload are to be treated.
 
-    slice: Slice
-    source_format: str
+    Attributes:
+        burned_in: what to do with letters in the pixels.
+        plane: in which plane NIfTI volumes are cut, one of ``PLANES``.
+        forgiving: pass over files that are no MR images, as on a disc from a hospital.
+    """
+
+    burned_in: BurnedIn = BurnedIn.ASK
+    plane: str = "auto"
+    forgiving: bool = False
 
 
 def submit_study(
     *,
     actor: User,
-    files: Sequence[UploadedFile],
+    files: Sequence[ReceivedFile],
     patient_code: str = "",
     description: str = "",
     priority: Priority = Priority.ROUTINE,
     idempotency: Idempotency | None = None,
+    handling: Handling | None = None,
 ) -> Study:
     """Check and keep the files, record study and job in one transaction, then ask the workers.
 
+    A DICOM study that the organisation has already gets the new slices and is analysed again;
+    where nothing is new, it is returned as it is.
+
     Raises:
-        RefusedUpload: at least one file is not acceptable; nothing was kept. ``fields`` holds a
-            sentence for each such file.
+        RefusedUpload: at least one file is not acceptable; nothing was recorded. ``fields`` holds
+            a sentence for each such file.
+        QuestionableUpload: there is text in the pixels; nothing was recorded.
         TooLarge, InvalidInput: limits and values.
         Conflict: ``idempotency`` was used before for another upload.
     """
     _check_amount(files)
-    code = _checked_code(patient_code)
+    given = _checked_code(patient_code)
     text = _checked_description(description)
-    fingerprint = _fingerprint(files, patient_code, text, priority)
+    fingerprint = _fingerprint(files, patient_code, text, priority) if idempotency else ""
     if idempotency and (earlier := _earlier_study(actor, idempotency, fingerprint)):
         return earlier
-    accepted = _decode_all(files)
     # Blobs first: a crash from here on leaves at most content that no row names.
-    blobs: BlobStore = current_app.extensions["blobs"]
-    keys = [blobs.put(encode_png(item.slice.pixels)) for item in accepted]
+    delivered = _take_in_all(actor, files, handling or Handling())
+    uid = _only_study_uid(delivered.arrivals)
+    found = _patient_code_of(delivered.arrivals)
+    code = given or found
+    dates = [arrival.dicom.acquired_on for arrival in delivered.arrivals if arrival.dicom]
 
-    def record() -> Study:
-        study = Study(
-            patient=_patient(code),
-            uploaded_by_id=actor.id,
-            description=text,
-            priority=priority,
-            images=_images(accepted, keys),
-            jobs=[InferenceJob(images_total=len(accepted))],
-        )
-        db.session.add(study)
-        audit.record("submit_study", subject=study, actor_id=actor.id, images=len(accepted))
+    def record() -> tuple[Study, InferenceJob | None]:
+        study = study_with_uid(uid) if uid else None
+        if study is None:
+            study = Study(
+                patient=patient_with(code),
+                uploaded_by_id=actor.id,
+                description=text,
+                priority=priority,
+                uid=uid,
+                acquired_on=next(iter(dates), None),
+                left_out=dict(delivered.left_out),
+            )
+            db.session.add(study)
+            db.session.flush()
+        job = _place(study, actor, delivered.arrivals)
+        audit.record("submit_study", subject=study, actor_id=actor.id, images=len(study.images))
         if idempotency:
             _remember(idempotency, actor, fingerprint, study)
         db.session.commit()
-        return study
+        return study, job
 
     try:
-        study = record()
+        study, job = record()
     except IntegrityError:
-        # A twin of this request was faster: with the same key, or with the same new patient.
+        # A twin of this request was faster: with the same key, patient, or DICOM study.
         db.session.rollback()
         if idempotency and (earlier := _earlier_study(actor, idempotency, fingerprint)):
             return earlier
-        study = record()
-    send_classification(study.jobs[-1].id)
+        study, job = record()
+    if job is not None:
+        send_classification(job.id)
     return study
+
+
+def receive_instance(
+    *, content: bytes, received_by: User, node: PacsNode | None = None
+) -> Instance | None:
+    """Keep one DICOM file that another system sent; its study is put together once it is quiet.
+
+    Args:
+        received_by: in whose name it is kept.
+        node: the archive that sent it, where one is known.
+
+    Returns:
+        None where the organisation has this SOP instance already: it is ignored.
+
+    Raises:
+        UnreadableImage: the file is not acceptable, or its pixels may name the patient.
+    """
+    arrival = take_in(
+        content,
+        pseudonymiser=pseudonymiser_for(received_by.organisation_id),
+        limits=upload_limits(),
+    )
+    known = select(Instance.id).where(Instance.uid == arrival.facts.sop_uid)
+    if db.session.scalar(known) is not None:
+        db.session.rollback()
+        return None
+    instance = _instance(arrival, received_by, node)
+    try:
+        db.session.add(instance)
+        db.session.commit()
+    except IntegrityError:  # the same file on a second association at the same moment
+        db.session.rollback()
+        return None
+    return instance
 
 
 def retry_study(*, actor: User, study_id: uuid.UUID) -> Study:
@@ -160,7 +244,7 @@ def find_image(image_id: uuid.UUID) -> Image:
     return image
 
 
-def _check_amount(files: Sequence[UploadedFile]) -> None:
+def _check_amount(files: Sequence[ReceivedFile]) -> None:
     if not files:
         raise InvalidInput(_("Choose at least one image file."))
     if len(files) > MAX_FILES:
@@ -171,9 +255,7 @@ def _check_amount(files: Sequence[UploadedFile]) -> None:
 
 def _checked_code(patient_code: str) -> str:
     code = " ".join(patient_code.split())
-    if not code:
-        return "P-" + "".join(secrets.choice(_CODE_ALPHABET) for _n in range(8))
-    if not _CODE.fullmatch(code):
+    if code and not _CODE.fullmatch(code):
         message = _(
             "The patient code may have up to 64 letters, digits, spaces and the signs . : / + - _"
         )
@@ -189,8 +271,37 @@ def _checked_description(description: str) -> str:
     return text
 
 
+def _patient_code_of(arrivals: Sequence[Arrival]) -> str:
+    """The pseudonym that the files carry; for files that name nobody, one is made up.
+
+    Raises:
+        InvalidInput: the files belong to several patients.
+    """
+    codes = {arrival.dicom.patient_code for arrival in arrivals if arrival.dicom}
+    if len(codes) > 1:
+        message = _(
+            "These files belong to %(n)d patients. Upload the files of each patient by themselves.",
+            n=len(codes),
+        )
+        raise InvalidInput(message, fields={"files": message})
+    return next(iter(codes), None) or "P-" + "".join(
+        secrets.choice(_CODE_ALPHABET) for _n in range(8)
+    )
+
+
+def _only_study_uid(arrivals: Sequence[Arrival]) -> str | None:
+    uids = {arrival.facts.study_uid for arrival in arrivals if arrival.dicom}
+    if len(uids) > 1:
+        message = _(
+            "These files belong to %(n)d studies. Upload the files of each study by themselves.",
+            n=len(uids),
+        )
+        raise InvalidInput(message, fields={"files": message})
+    return next(iter(uids), None)
+
+
 def _fingerprint(
-    files: Sequence[UploadedFile], patient_code: str, description: str, priority: Priority
+    files: Sequence[ReceivedFile], patient_code: str, description: str, priority: Priority
 ) -> str:
     digest = hashlib.sha256(f"{patient_code}\0{description}\0{priority}".encode())
     for file in files:
@@ -211,28 +322,38 @@ def _earlier_study(actor: User, idempotency: Idempotency, fingerprint: str) -> S
     return find_study(known.study_id)
 
 
-def _decode_all(files: Sequence[UploadedFile]) -> list[_Accepted]:
-    """Decode every file before anything is kept, so that one bad file leaves no half a study."""
-    settings: Settings = current_app.extensions["settings"]
-    limits = Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
-    accepted: list[_Accepted] = []
-    refused: dict[str, str] = {}
+def _take_in_all(actor: User, files: Sequence[ReceivedFile], handling: Handling) -> Delivered:
+    """Take in every file before anything is recorded: one bad file leaves no half a study."""
+    delivered = Delivered()
+    pseudonymiser = pseudonymiser_for(actor.organisation_id)
     for file in files:
-        try:
-            if len(file.content) > limits.max_bytes:
-                raise UnreadableImage("too_large", "The file is larger than the limit.")
-            reader = sniff(file.content)
-            if reader.format not in PICTURE_FORMATS:
-                # Other formats name patients in their headers; they wait for de-identification.
-                raise UnreadableImage("unsupported", "Only pictures are accepted here.")
-            slices = reader.decode(file.content, limits, "auto")
-            accepted += [_Accepted(one, reader.format) for one in slices]
-        except UnreadableImage as error:
-            refused[_shown(file.name)] = refusal(error.code, limits)
+        take_in_file(
+            file,
+            delivered,
+            pseudonymiser=pseudonymiser,
+            burned_in=handling.burned_in,
+            plane=handling.plane,
+            forgiving=handling.forgiving,
+        )
+    limits = upload_limits()
+    refused = {_shown(name): refusal(code, limits) for name, code in delivered.refused.items()}
+    if not refused and not delivered.questions and not delivered.arrivals:
+        code = next((code for code, _n in delivered.left_out.most_common(1)), "empty")
+        refused = {_shown(files[0].name): refusal(code, limits)}
     if refused:
         name, sentence = next(iter(refused.items()))
         raise RefusedUpload(f"{name}: {sentence}", fields=refused)
-    return accepted
+    if delivered.questions:
+        raise QuestionableUpload(
+            _(
+                "There is text in the pixels of at least one image, and it may name the patient. "
+                "Say whether it is to be blacked out or whether it names nobody."
+            ),
+            regions={_shown(name): found for name, found in delivered.questions.items()},
+        )
+    if sum(len(arrival.facts.frames) for arrival in delivered.arrivals) > limits.max_slices:
+        raise TooLarge(_("A study may have at most %(limit)d slices.", limit=limits.max_slices))
+    return delivered
 
 
 def _shown(name: str) -> str:
@@ -242,22 +363,57 @@ def _shown(name: str) -> str:
     return printable[:80] or _("unnamed file")
 
 
-def _patient(code: str) -> Patient:
-    known = db.session.scalar(select(Patient).where(Patient.code == code))
-    return known or Patient(code=code)
+def _place(study: Study, actor: User, arrivals: Sequence[Arrival]) -> InferenceJob | None:
+    """Add what is new to the study; None where nothing is."""
+    pictures = [Source(a.facts, a.blob_key) for a in arrivals if a.dicom is None]
+    uids = [arrival.facts.sop_uid for arrival in arrivals if arrival.dicom]
+    known = {
+        instance.uid: instance
+        for instance in db.session.scalars(select(Instance).where(Instance.uid.in_(uids)))
+    }
+    new: list[Source] = []
+    waiting = False
+    for arrival in arrivals:
+        if arrival.dicom is None:
+            continue
+        uid = arrival.facts.sop_uid or ""
+        if uid in known:
+            waiting = waiting or known[uid].study_id is None
+            continue
+        known[uid] = _instance(arrival, actor, None)
+        db.session.add(known[uid])
+        new.append(Source(arrival.facts, arrival.blob_key, known[uid]))
+    if not new and not pictures and not waiting:
+        return None
+    if study.series or waiting or len(new) < len(uids):
+        db.session.flush()
+        new = sources_of(study.uid or "")
+    attach(study, new)
+    arrange(study, [*new, *pictures])
+    return queue_job(study)
 
 
-def _images(accepted: list[_Accepted], keys: list[str]) -> list[Image]:
-    return [
-        Image(
-            position=position,
-            blob_key=key,
-            source_format=item.source_format,
-            width=item.slice.pixels.shape[1],
-            height=item.slice.pixels.shape[0],
-        )
-        for position, (item, key) in enumerate(zip(accepted, keys, strict=True))
-    ]
+def _instance(arrival: Arrival, actor: User, node: PacsNode | None) -> Instance:
+    facts, dicom = arrival.facts, arrival.dicom
+    if dicom is None or not (facts.sop_uid and facts.study_uid and facts.series_uid):
+        raise UnreadableImage("unsupported", "This is not a complete DICOM instance.")
+    return Instance(
+        uid=facts.sop_uid,
+        study_uid=facts.study_uid,
+        series_uid=facts.series_uid,
+        sop_class_uid=facts.sop_class or "",
+        transfer_syntax_uid=facts.transfer_syntax or "",
+        modality=facts.modality or "",
+        number=facts.instance_number,
+        rows=facts.frames[0].rows,
+        columns=facts.frames[0].columns,
+        frames=len(facts.frames),
+        patient_code=dicom.patient_code,
+        acquired_on=dicom.acquired_on,
+        blob_key=arrival.blob_key,
+        node_id=node.id if node else None,
+        received_by_id=actor.id,
+    )
 
 
 def _remember(idempotency: Idempotency, actor: User, fingerprint: str, study: Study) -> None:

@@ -1,5 +1,7 @@
 """Slices and heatmaps as answers to a browser."""
 
+from collections.abc import Callable
+
 import numpy as np
 from flask import Response, current_app, request
 from flask_babel import gettext as _
@@ -14,13 +16,23 @@ _SHOWN_PERCENTILES = (0.5, 99.5)
 
 
 def slice_for_display(image: Image) -> Response:
-    """The slice as an 8-bit PNG; 16 bit are windowed, since screens show no more than eight."""
-    return _answer(image.blob_key, f"slice-{image.position + 1}.png", for_display=True)
+    """The slice as an 8-bit PNG; 16 bit are windowed, since screens show no more than eight.
+
+    Raises:
+        NotFound: it has not been decoded yet, or can no longer be read.
+    """
+    window = _window_in_pixels(image)
+    return _answer(
+        _decoded(image),
+        f"slice-{image.position + 1}.png",
+        variant="" if window is None else f"{window[0]:g} {window[1]:g}",
+        change=lambda content: eight_bit(content, window=window),
+    )
 
 
 def stored_slice(image: Image) -> Response:
-    """The slice as it is kept: a PNG with all bits of the upload."""
-    return _answer(image.blob_key, f"slice-{image.position + 1}.png")
+    """The slice as it is kept: a PNG with all bits of the upload; raises :class:`NotFound`."""
+    return _answer(_decoded(image), f"slice-{image.position + 1}.png")
 
 
 def heatmap(image: Image) -> Response:
@@ -31,31 +43,53 @@ def heatmap(image: Image) -> Response:
     return _answer(prediction.heatmap_key, f"heatmap-{image.position + 1}.png")
 
 
-def eight_bit(content: bytes) -> bytes:
+def eight_bit(content: bytes, *, window: tuple[float, float] | None = None) -> bytes:
     """A PNG with 8 bits a channel; one that has them already is returned as it is.
 
-    16-bit grey values between the 0.5th and the 99.5th percentile are spread over 0..255.
+    16-bit grey values between the two of ``window``, by default the 0.5th and the 99.5th
+    percentile, are spread over 0..255.
     """
     if not is_16_bit_png(content):
         return content
     pixels = read_bytes(content, NO_LIMITS)[0].pixels
-    return encode_png(_windowed(pixels))
+    return encode_png(_windowed(pixels, window))
 
 
-def _windowed(pixels: Pixels) -> Pixels:
-    low, high = np.percentile(pixels, _SHOWN_PERCENTILES)
+def _decoded(image: Image) -> str:
+    if image.blob_key is None:
+        raise NotFound(_("This slice has not been decoded yet."))
+    return image.blob_key
+
+
+def _window_in_pixels(image: Image) -> tuple[float, float] | None:
+    """The lowest and highest pixel of the window that the file suggests."""
+    if image.window_centre is None or image.window_width is None or not image.value_scale:
+        return None
+    ends = (image.window_centre + sign * image.window_width / 2 for sign in (-1, 1))
+    low, high = sorted((end - image.value_offset) / image.value_scale for end in ends)
+    return low, high
+
+
+def _windowed(pixels: Pixels, window: tuple[float, float] | None) -> Pixels:
+    low, high = window or np.percentile(pixels, _SHOWN_PERCENTILES)
     spread = (pixels.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
     return np.asarray(np.clip(np.rint(spread), 0, 255), dtype=np.uint8)
 
 
-def _answer(key: str, name: str, *, for_display: bool = False) -> Response:
+def _answer(
+    key: str,
+    name: str,
+    *,
+    variant: str = "",
+    change: Callable[[bytes], bytes] = lambda content: content,
+) -> Response:
     response = Response(mimetype="image/png")
-    response.set_etag(key)
-    if request.if_none_match.contains(key):
+    tag = f"{key} {variant}".strip()
+    response.set_etag(tag)
+    if request.if_none_match.contains(tag):
         response.status_code = 304  # without reading the file
     else:
-        content = _content(key)
-        response.set_data(eight_bit(content) if for_display else content)
+        response.set_data(change(_content(key)))
     response.cache_control.private = True
     response.cache_control.max_age = 3600
     response.cache_control.immutable = True

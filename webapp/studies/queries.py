@@ -16,7 +16,7 @@ from webapp.accounts.models import User
 from webapp.database import db, now
 from webapp.models_admin.models import ModelVersion
 from webapp.review.models import Feedback, Verdict
-from webapp.studies.jobs import key_image
+from webapp.studies.jobs import key_images
 from webapp.studies.models import (
     Image,
     InferenceJob,
@@ -100,16 +100,21 @@ class StudyView:
 
     Attributes:
         images: all of them in order, with predictions and their models loaded.
-        key: the image that stands for the study.
+        keys: the images that stand for the study, the most telling first.
         selected: the image looked at.
         job: the newest one.
     """
 
     study: Study
     images: list[Image]
-    key: Image | None
+    keys: list[Image]
     selected: Image | None
     job: InferenceJob | None
+
+    @property
+    def key(self) -> Image | None:
+        """The image that stands for the study."""
+        return self.keys[0] if self.keys else None
 
     @property
     def prediction(self) -> Prediction | None:
@@ -240,9 +245,10 @@ def view_study(study: Study, *, position: int | None = None) -> StudyView:
             .execution_options(populate_existing=True)
         )
     )
-    key = key_image(images)
+    keys = key_images(study, images)
     chosen = next((image for image in images if image.position == position), None)
-    return StudyView(study, images, key, chosen or key, newest_jobs([study.id]).get(study.id))
+    selected = chosen or next(iter(keys), None)
+    return StudyView(study, images, keys, selected, newest_jobs([study.id]).get(study.id))
 
 
 def newest_jobs(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, InferenceJob]:

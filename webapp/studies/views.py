@@ -8,6 +8,7 @@ from flask import (
     Response,
     current_app,
     flash,
+    jsonify,
     redirect,
     render_template,
     request,
@@ -17,18 +18,19 @@ from flask import (
 from flask.typing import ResponseReturnValue
 
 from config import Settings
-from ml.imaging import PICTURE_FORMATS
+from ml.imaging import ACCEPTED_FORMATS
 from webapp.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.accounts.queries import list_users
 from webapp.database import db
 from webapp.errorpages import wants_json
-from webapp.errors import Conflict, InvalidInput, PortalError
+from webapp.errors import Conflict, InvalidInput, PortalError, QuestionableUpload
 from webapp.review.views import panel_context
-from webapp.studies import pictures, queries
+from webapp.studies import pictures, queries, stack, volumes
 from webapp.studies.export import export_history
 from webapp.studies.forms import (
     UploadForm,
+    handling,
     history_filters,
     history_query,
     page_cursor,
@@ -71,7 +73,8 @@ def upload() -> ResponseReturnValue:
             raise  # becomes a problem document
         db.session.rollback()
         form.show(error)
-        return _upload_page(form, message=error.message), error.status
+        question = isinstance(error, QuestionableUpload)
+        return _upload_page(form, message=error.message, question=question), error.status
     location = url_for("studies.show", study_id=study.id)
     return ({"location": location}, 201) if wants_json() else redirect(location)
 
@@ -79,13 +82,30 @@ def upload() -> ResponseReturnValue:
 @blueprint.get("/studies/<uuid:study_id>")
 def show(study_id: uuid.UUID) -> ResponseReturnValue:
     """One study: images, result and the reader's answer."""
-    return render_template("studies/study.html", **_study(study_id))
+    context = _study(study_id)
+    others = stack.comparable_studies(context["study"])
+    return render_template("studies/study.html", comparable=others, **context)
 
 
 @blueprint.get("/studies/<uuid:study_id>/result")
 def result(study_id: uuid.UUID) -> ResponseReturnValue:
     """The part of the study's page that refreshes itself until the study is final."""
     return render_template("studies/_result.html", **_study(study_id))
+
+
+@blueprint.get("/studies/<uuid:study_id>/stack")
+def slices(study_id: uuid.UUID) -> ResponseReturnValue:
+    """All slices of a study, for the script of the viewer."""
+    return jsonify(stack.read_stack(find_study(study_id)))
+
+
+@blueprint.get("/studies/<uuid:study_id>/images")
+def images(study_id: uuid.UUID) -> ResponseReturnValue:
+    """The answers about all images of a study: a part of its page, or a page without script."""
+    study = find_study(study_id)
+    part = bool(request.headers.get("HX-Request"))
+    template = "studies/_images.html" if part else "studies/images.html"
+    return render_template(template, study=study, images=stack.images_of(study))
 
 
 @blueprint.post("/studies/<uuid:study_id>/retry")
@@ -104,10 +124,28 @@ def pixels(image_id: uuid.UUID) -> ResponseReturnValue:
     return pictures.slice_for_display(find_image(image_id))
 
 
+@blueprint.get("/images/<uuid:image_id>/values")
+def values(image_id: uuid.UUID) -> ResponseReturnValue:
+    """The grey values of a slice, to be windowed in the browser."""
+    return volumes.slice_values(find_image(image_id))
+
+
 @blueprint.get("/images/<uuid:image_id>/heatmap")
 def heatmap(image_id: uuid.UUID) -> ResponseReturnValue:
     """What swayed the model, to lay over the slice."""
     return pictures.heatmap(find_image(image_id))
+
+
+@blueprint.get("/series/<uuid:series_id>/volume.nii")
+def volume(series_id: uuid.UUID) -> ResponseReturnValue:
+    """A series as a volume."""
+    return volumes.volume(stack.find_series(series_id))
+
+
+@blueprint.get("/series/<uuid:series_id>/heatmap.nii.gz")
+def heatmap_volume(series_id: uuid.UUID) -> ResponseReturnValue:
+    """The heatmaps of a series, to lay over its volume."""
+    return volumes.heatmap_volume(stack.find_series(series_id))
 
 
 @blueprint.get("/history")
@@ -163,17 +201,18 @@ def _history_csv_url(filters: queries.HistoryFilters) -> str:
 
 def _study(study_id: uuid.UUID) -> dict[str, Any]:
     study = find_study(study_id)
-    view = queries.view_study(study, position=request.args.get("image", type=int))
+    look = stack.look_at(study, position=request.args.get("image", type=int))
     context: dict[str, Any] = {
         "study": study,
-        "images": view.images,
-        "selected": view.selected,
-        "job": view.job,
-        "prediction": view.prediction,
-        "model": view.model,
+        "look": look,
+        "images": look.images,
+        "selected": look.selected,
+        "job": look.job,
+        "prediction": look.prediction,
+        "model": look.model,
     }
-    if study.status.is_final and view.selected and view.prediction:
-        context |= panel_context(view.selected, view.prediction, reader=actor())
+    if study.status.is_final and look.selected and look.prediction:
+        context |= panel_context(look.selected, look.prediction, reader=actor())
     return context
 
 
@@ -186,14 +225,17 @@ def _submitted(form: UploadForm) -> Study:
         patient_code=form.patient_code.data or "",
         description=form.description.data or "",
         priority=Priority(form.priority.data),
+        handling=handling(form),
     )
 
 
-def _upload_page(form: UploadForm, *, message: str | None = None) -> str:
+def _upload_page(form: UploadForm, *, message: str | None = None, question: bool = False) -> str:
     settings: Settings = current_app.extensions["settings"]
     limits = {
         "max_upload_mb": settings.max_upload_bytes // 2**20,
         "max_megapixels": settings.max_pixels // 1_000_000,
-        "formats": list(PICTURE_FORMATS),
+        "formats": list(ACCEPTED_FORMATS),
     }
-    return render_template("studies/upload.html", form=form, limits=limits, message=message)
+    return render_template(
+        "studies/upload.html", form=form, limits=limits, message=message, question=question
+    )

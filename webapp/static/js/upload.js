@@ -16,7 +16,12 @@ const progress = form.querySelector("[data-progress]");
 const state = form.querySelector("[data-state]");
 const button = form.querySelector('button[type="submit"]');
 
-let chosen = []; // {file, url, item, note}
+const folder = form.querySelector("[data-folder]");
+const question = form.querySelector("[data-question]");
+const more = element("li", "chosen-more muted");
+const MOST_ITEMS = 12; // of a series of hundreds, a few lines and their number say enough
+
+let chosen = []; // {file, url, item, note}; beyond MOST_ITEMS without item and note
 
 function size(bytes) {
   return bytes < 1e6 ? kilobytes.format(Math.ceil(bytes / 1000)) : megabytes.format(bytes / 1e6);
@@ -61,13 +66,19 @@ function itemFor(entry) {
 function add(files) {
   for (const file of files) {
     if (chosen.some((entry) => same(entry.file, file))) continue;
-    const entry = { file, url: URL.createObjectURL(file) };
-    entry.item = itemFor(entry);
-    list.append(entry.item);
+    const entry = { file };
     chosen.push(entry);
+    if (chosen.length <= MOST_ITEMS) show(entry);
   }
   input.value = ""; // the list is what gets sent; the same file can be chosen again
+  question.hidden = true;
   showCount();
+}
+
+function show(entry) {
+  entry.url = URL.createObjectURL(entry.file);
+  entry.item = itemFor(entry);
+  list.append(entry.item);
 }
 
 function removeEntry(entry) {
@@ -75,8 +86,11 @@ function removeEntry(entry) {
   chosen.splice(at, 1);
   entry.item.remove();
   URL.revokeObjectURL(entry.url);
+  const waiting = chosen[MOST_ITEMS - 1];
+  if (waiting && !waiting.item) show(waiting);
   const next = chosen[at] || chosen[at - 1];
   (next ? next.item.querySelector("button") : input).focus();
+  question.hidden = true;
   showCount();
 }
 
@@ -85,6 +99,73 @@ function showCount() {
   count.textContent = chosen.length
     ? `${texts.textCount.replace("{count}", chosen.length)} · ${size(total)}`
     : "";
+  const unseen = chosen.length - MOST_ITEMS;
+  if (unseen > 0) {
+    more.textContent = texts.textMore.replace("{count}", unseen);
+    list.append(more);
+  } else {
+    more.remove();
+  }
+}
+
+// Files of a folder that was dropped, however deep.
+async function filesIn(entry) {
+  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+  const reader = entry.createReader();
+  const found = [];
+  for (;;) {
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!some.length) return found;
+    for (const one of some) found.push(...(await filesIn(one)));
+  }
+}
+
+function addFolder(files) {
+  form.elements.namedItem("forgiving").checked = true;
+  add(files.filter((file) => file.size > 0 && !file.name.startsWith(".")));
+}
+
+async function takeDrop(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  const files = [...transfer.files];
+  if (!entries.some((entry) => entry.isDirectory)) {
+    add(files);
+    return;
+  }
+  addFolder((await Promise.all(entries.map(filesIn))).flat());
+}
+
+function preview(name, regions) {
+  const figure = element("figure", "question-image");
+  const entry = chosen.find(({ file }) => file.name === name);
+  if (entry && entry.file.type.startsWith("image/")) {
+    const frame = element("div", "question-frame");
+    const picture = document.createElement("img");
+    picture.src = entry.url || URL.createObjectURL(entry.file);
+    picture.alt = name;
+    frame.append(picture);
+    for (const [left, top, right, bottom] of regions) {
+      const box = element("span", "question-box");
+      box.title = texts.textRegion;
+      box.style.insetInlineStart = `${left * 100}%`;
+      box.style.top = `${top * 100}%`;
+      box.style.width = `${(right - left) * 100}%`;
+      box.style.height = `${(bottom - top) * 100}%`;
+      frame.append(box);
+    }
+    figure.append(frame);
+  } else {
+    figure.append(element("p", "muted", texts.textUnseen));
+  }
+  figure.append(element("figcaption", "", name));
+  return figure;
+}
+
+function ask(regions) {
+  const images = Object.entries(regions).map(([name, found]) => preview(name, found));
+  question.querySelector("[data-question-images]").replaceChildren(...images);
+  question.hidden = false;
+  question.focus();
 }
 
 function showProblem(sentences) {
@@ -115,7 +196,7 @@ function showErrors(answer) {
     const sentence = [value].flat().join(" ");
     const entry = chosen.find(({ file }) => file.name === key);
     const control = entry ? null : form.elements.namedItem(key);
-    if (entry) entry.note.textContent = sentence;
+    if (entry?.note) entry.note.textContent = sentence;
     control?.setAttribute?.("aria-invalid", "true");
     const named = entry ? `${key}: ${sentence}` : sentence;
     if (!sentences.includes(named) && !sentences.includes(sentence)) sentences.push(named);
@@ -138,7 +219,8 @@ function finished(request) {
     return;
   }
   busy(false);
-  showErrors(answer);
+  if (answer.code === "text-in-pixels") ask(answer.regions);
+  else showErrors(answer);
 }
 
 function send() {
@@ -180,13 +262,29 @@ for (const name of ["dragleave", "drop"]) {
 }
 drop.addEventListener("drop", (event) => {
   event.preventDefault();
-  add(event.dataTransfer.files);
+  takeDrop(event.dataTransfer);
 });
+folder.addEventListener("change", () => {
+  addFolder([...folder.files]);
+  folder.value = "";
+});
+folder.parentElement.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" && event.key !== " ") return;
+  event.preventDefault();
+  folder.click();
+});
+for (const answer of question.querySelectorAll("[data-answer]")) {
+  answer.addEventListener("click", () => {
+    form.elements.namedItem("burned_in").value = answer.dataset.answer;
+    question.hidden = true;
+    send();
+  });
+}
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   problem.hidden = true;
   for (const control of form.querySelectorAll("[aria-invalid]")) control.removeAttribute("aria-invalid");
-  for (const entry of chosen) entry.note.textContent = courtesyNote(entry.file);
+  for (const entry of chosen) if (entry.note) entry.note.textContent = courtesyNote(entry.file);
   const trouble = courtesyProblem();
   if (trouble) showProblem([trouble]);
   else send();

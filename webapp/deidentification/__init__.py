@@ -1,0 +1,17 @@
+"""What names a patient leaves a file before anything of it is kept."""
+
+import uuid
+
+from flask import current_app
+
+from config import Settings
+from webapp.deidentification.dicom import Deidentified, as_file, deidentify
+from webapp.deidentification.pseudonyms import Pseudonymiser
+
+__all__ = ["Deidentified", "Pseudonymiser", "as_file", "deidentify", "pseudonymiser_for"]
+
+
+def pseudonymiser_for(organisation_id: uuid.UUID) -> Pseudonymiser:
+    """The pseudonyms of one organisation, under this installation's key."""
+    settings: Settings = current_app.extensions["settings"]
+    return Pseudonymiser(settings.pseudonym_key.encode(), organisation_id)

@@ -1,0 +1,293 @@
+"""De-identify a DICOM file in memory: PS3.15 Annex E, basic profile, dates moved, pixels untouched.
+
+What happens to which attribute stands in :mod:`webapp.deidentification.profile`. Elements are
+looked at as the bytes that the file holds, so that a value in the wrong place or of the wrong
+kind is noticed before anything is made of it.
+"""
+
+import io
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pydicom
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
+
+from ml.errors import UnreadableImage
+from ml.imaging.discretion import discreet, hushed
+from webapp.deidentification.profile import (
+    ACTIONS,
+    BYTES_VRS,
+    HARMLESS_TEXT,
+    PICTURE_BYTES,
+    TEXT_VRS,
+    Action,
+)
+from webapp.deidentification.pseudonyms import Pseudonymiser
+
+_STANDARD_UIDS = "1.2.840.10008."
+# PS3.5 6.2: what a code string, a number as text, a time may be made of. Bytes, as in the file.
+_CODE = re.compile(rb"[A-Z0-9_ \\\0]*")
+_NUMBER = re.compile(rb"[0-9eE+\-. \\\0]*")
+_TIME = re.compile(rb"[0-9.: \\\0]*")
+_UID = re.compile(r"[0-9.]{1,64}")
+_SHAPES = {"CS": _CODE, "DS": _NUMBER, "IS": _NUMBER, "TM": _TIME}
+_WORD = re.compile(rb"[A-Za-z0-9\x80-\xff]{4,}")
+_IMPLEMENTATION_UID = "2.25.243879174961402378136527216047251139466"
+_REMOVED_GROUPS = {0x0004, 0x0010}  # media directory, patient
+_ACTIONS_OF_PS3_15 = (
+    ("113100", "Basic Application Confidentiality Profile"),
+    ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
+)
+
+
+@dataclass(frozen=True)
+class Deidentified:
+    """What is left of a file.
+
+    Attributes:
+        content: a DICOM file in the transfer syntax that it came in.
+        dataset: the same, as pydicom has it.
+        patient_code: the patient's pseudonym; of the study where the file names no patient.
+        burned_in: what the file says about identifiers in its pixels: yes, no or unknown.
+    """
+
+    content: bytes
+    dataset: pydicom.Dataset
+    patient_code: str
+    burned_in: str
+
+
+def deidentify(dataset: pydicom.Dataset, pseudonymiser: Pseudonymiser) -> Deidentified:
+    """Take out of ``dataset``, which is changed, whatever could name the patient.
+
+    Raises:
+        UnreadableImage: ``truncated`` where the file is damaged or has no identity of its own.
+    """
+    with discreet("truncated", "The DICOM header is damaged."):
+        return _deidentify(dataset, pseudonymiser)
+
+
+def _deidentify(dataset: pydicom.Dataset, pseudonymiser: Pseudonymiser) -> Deidentified:
+    _demand_identity(dataset)
+    identity = _identity(dataset)
+    code = pseudonymiser.patient(*identity)
+    burned_in = {"YES": "yes", "NO": "no"}.get(_text(dataset, "BurnedInAnnotation"), "unknown")
+    cleaner = _Cleaner(pseudonymiser, pseudonymiser.days(*identity), _names(dataset))
+    cleaner.clean(dataset)
+    _demand_identity(dataset)  # what is no UID is gone now
+    _say_so(dataset, code)
+    _new_meta(dataset)
+    return Deidentified(as_file(dataset), dataset, code, burned_in)
+
+
+def as_file(dataset: pydicom.Dataset) -> bytes:
+    """The bytes of a DICOM file, in the transfer syntax that its meta information names."""
+    buffer = io.BytesIO()
+    with hushed():
+        pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _demand_identity(dataset: pydicom.Dataset) -> None:
+    names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    if not all(_text(dataset, name) for name in names):
+        raise UnreadableImage("truncated", "The DICOM file does not say what it belongs to.")
+
+
+def _identity(dataset: pydicom.Dataset) -> tuple[str, str]:
+    """(identifier, issuer): of the patient, as far as the file names one; else of the study."""
+    if identifier := _text(dataset, "PatientID"):
+        return identifier, _text(dataset, "IssuerOfPatientID")
+    if name := _text(dataset, "PatientName"):
+        return name, _text(dataset, "PatientBirthDate")
+    return _text(dataset, "StudyInstanceUID"), "study"
+
+
+def _text(dataset: pydicom.Dataset, name: str) -> str:
+    return str(dataset.get(name) or "").strip().strip("\0")
+
+
+def _names(dataset: pydicom.Dataset) -> frozenset[bytes]:
+    """Words of the patient's name and identifiers, to be found again where they do not belong."""
+    texts = [
+        _text(dataset, name) for name in ("PatientName", "PatientID", "AccessionNumber", "StudyID")
+    ]
+    words = _WORD.findall(" ".join(texts).encode(errors="replace").upper())
+    return frozenset(word for word in words if not word.isdigit() or len(word) >= 5)
+
+
+class _Cleaner:
+    """The rules for one patient."""
+
+    def __init__(self, pseudonymiser: Pseudonymiser, days: int, names: frozenset[bytes]) -> None:
+        self._pseudonymiser = pseudonymiser
+        self._shift = timedelta(days=days)
+        self._names = names
+
+    def clean(self, dataset: pydicom.Dataset) -> None:
+        """Go through all elements, those inside sequences alike."""
+        for tag in list(dataset.keys()):
+            element = dataset.get_item(tag)
+            if not self._stays(dataset, tag, element):
+                del dataset[tag]
+
+    def _stays(
+        self, dataset: pydicom.Dataset, tag: BaseTag, element: DataElement | RawDataElement
+    ) -> bool:
+        """Apply the rules to one element; False where it has to go."""
+        if tag.is_private or tag.group in _REMOVED_GROUPS or _is_overlay(tag):
+            return False
+        vr = _vr(tag, element)
+        if vr in {"DA", "DT"}:
+            return self._moved(dataset, tag)
+        if vr == "UI":
+            return self._replaced(dataset, tag)
+        action = ACTIONS.get(int(tag))
+        if action is Action.REMOVE or action is Action.REPLACE_UID:
+            return False
+        if action is Action.EMPTY:
+            dataset[tag] = DataElement(tag, vr, Sequence() if vr == "SQ" else "")
+            return vr != "SQ"
+        if vr == "SQ":
+            return self._cleaned(dataset, tag)
+        if vr in BYTES_VRS:
+            return int(tag) in PICTURE_BYTES
+        if vr in TEXT_VRS and int(tag) not in HARMLESS_TEXT:
+            return False
+        return self._is_plain(vr, element)
+
+    def _is_plain(self, vr: str, element: DataElement | RawDataElement) -> bool:
+        """Whether the value is what its kind allows, and holds no word of the patient's name."""
+        if vr not in _SHAPES and vr not in TEXT_VRS:
+            return True  # binary numbers
+        raw = element.value
+        value = raw if isinstance(raw, bytes) else _as_bytes(raw)
+        shape = _SHAPES.get(vr)
+        if shape and not shape.fullmatch(value):
+            return False
+        upper = value.upper()
+        if vr == "CS":
+            return self._names.isdisjoint(_WORD.findall(upper))
+        if vr in _SHAPES:  # whole numbers: "0.10000" is not the patient 10000
+            return self._names.isdisjoint(number.strip(b" \0") for number in value.split(b"\\"))
+        return not any(name in upper for name in self._names)
+
+    def _cleaned(self, dataset: pydicom.Dataset, tag: BaseTag) -> bool:
+        items = dataset[tag].value
+        if not isinstance(items, Sequence):
+            return False
+        for item in items:
+            self.clean(item)
+        return True
+
+    def _moved(self, dataset: pydicom.Dataset, tag: BaseTag) -> bool:
+        """Dates go back by the patient's number of days; what is no date goes altogether."""
+        element = dataset[tag]
+        values = [element.value] if element.VM <= 1 else list(element.value)
+        if not element.value:
+            return True
+        moved = [self._earlier(str(value)) for value in values]
+        if any(value is None for value in moved):
+            return False
+        element.value = moved[0] if len(moved) == 1 else moved
+        return True
+
+    def _earlier(self, value: str) -> str | None:
+        """``YYYYMMDD`` and what follows it; a date without a day is not precise enough to keep."""
+        text = value.strip()
+        if not re.fullmatch(r"\d{8}[\d.+-]{0,18}", text):
+            return None
+        try:
+            day = datetime.strptime(text[:8], "%Y%m%d")  # noqa: DTZ007
+            return (day + self._shift).strftime("%Y%m%d") + text[8:]
+        except (ValueError, OverflowError):
+            return None
+
+    def _replaced(self, dataset: pydicom.Dataset, tag: BaseTag) -> bool:
+        element = dataset[tag]
+        if not element.value:
+            return True
+        values = [element.value] if isinstance(element.value, str) else list(element.value)
+        texts = [str(value).strip() for value in values]
+        if not all(_UID.fullmatch(text) for text in texts):
+            return False
+        new = [
+            text if text.startswith(_STANDARD_UIDS) else self._pseudonymiser.uid(text)
+            for text in texts
+        ]
+        element.value = new[0] if len(new) == 1 else new
+        return True
+
+
+def _is_overlay(tag: BaseTag) -> bool:
+    """Overlays and curves (groups 60xx and 50xx) can be drawn text."""
+    return tag.group & 0xFF00 in {0x5000, 0x6000}
+
+
+def _vr(tag: BaseTag, element: DataElement | RawDataElement) -> str:
+    """The kind that the dictionary names, which the file's own word cannot change."""
+    try:
+        known = dictionary_VR(tag)
+    except KeyError:
+        return "UN"  # unknown to the standard: it could be anything
+    first = known.split(" or ")[0]
+    if " or " not in known:
+        return first
+    said = element.VR
+    return said if said in known.split(" or ") else first
+
+
+def _as_bytes(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode(errors="replace")
+    try:
+        return "\\".join(str(one) for one in value).encode(errors="replace")
+    except TypeError:
+        return str(value).encode(errors="replace")
+
+
+def _say_so(dataset: pydicom.Dataset, code: str) -> None:
+    """PS3.15 E.1.1: mark the file, and fill the attributes that every image has to have."""
+    dataset.PatientName = dataset.PatientID = code
+    dataset.PatientBirthDate = dataset.PatientSex = ""
+    for name in ("AccessionNumber", "ReferringPhysicianName", "StudyID"):
+        setattr(dataset, name, "")
+    dataset.PatientIdentityRemoved = "YES"
+    dataset.DeidentificationMethod = "Sulcus: basic profile, modified dates, text by list"
+    dataset.LongitudinalTemporalInformationModified = "MODIFIED"
+    dataset.DeidentificationMethodCodeSequence = Sequence(
+        [_coded(value, meaning) for value, meaning in _ACTIONS_OF_PS3_15]
+    )
+
+
+def _coded(value: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator = value, "DCM"
+    item.CodeMeaning = meaning[:64]
+    return item
+
+
+def _new_meta(dataset: pydicom.Dataset) -> None:
+    """File meta information and preamble of our own; of the old only how the pixels are stored."""
+    old = getattr(dataset, "file_meta", None) or FileMetaDataset()
+    syntax = old.get("TransferSyntaxUID")
+    if syntax is None:
+        implicit, little = dataset.original_encoding
+        name = "ImplicitVRLittleEndian" if implicit else "ExplicitVRLittleEndian"
+        syntax = getattr(pydicom.uid, name if little else "ExplicitVRBigEndian")
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID") or old.get("MediaStorageSOPClassUID")
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = syntax
+    meta.ImplementationClassUID = pydicom.uid.UID(_IMPLEMENTATION_UID)
+    meta.ImplementationVersionName = "SULCUS"
+    dataset.file_meta = meta
+    if not dataset.get("SOPClassUID"):
+        dataset.SOPClassUID = meta.MediaStorageSOPClassUID
+    dataset.preamble = b"\0" * 128

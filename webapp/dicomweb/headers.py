@@ -1,0 +1,65 @@
+"""Headers of kept instances as DICOM JSON (PS3.18 F)."""
+
+import io
+import json
+from typing import Any
+
+import pydicom
+from flask import current_app
+from pydicom import Dataset
+
+from ml.imaging.discretion import hushed
+from webapp.storage import BlobStore, MissingBlob
+
+Json = dict[str, Any]
+
+_GROUP_OF_PIXELS = 0x7FE0
+# Larger values are tables and spectra, which belong to bulk data.
+_LONGEST_BINARY = 1024
+_BINARY = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
+
+
+def header_of(blob_key: str) -> Json:
+    """All of an instance's header but bulk data; nothing where the file can no longer be read."""
+    blobs: BlobStore = current_app.extensions["blobs"]
+    try:
+        content = blobs.get(blob_key)
+    except MissingBlob:
+        return {}
+    return header_in(content)
+
+
+def header_in(content: bytes) -> Json:
+    """The header of a DICOM file; what cannot be written as JSON is left out."""
+    with hushed():
+        try:
+            dataset = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, force=True)
+            return json_of(dataset)
+        except Exception:  # a damaged file can raise anything at all
+            return {}
+
+
+def json_of(dataset: Dataset) -> Json:
+    """A dataset as DICOM JSON without bulk data."""
+    with hushed():
+        _drop_bulk(dataset)
+        found: Json = dataset.to_json_dict(suppress_invalid_tags=True)
+    return {tag: element for tag, element in found.items() if _is_json(element)}
+
+
+def _drop_bulk(dataset: Dataset) -> None:
+    for element in list(dataset):
+        if element.VR == "SQ":
+            for item in element.value or []:
+                _drop_bulk(item)
+        elif element.VR in _BINARY and len(element.value or b"") > _LONGEST_BINARY:
+            del dataset[element.tag]
+
+
+def _is_json(element: object) -> bool:
+    """JSON knows no infinity, and no number that is none."""
+    try:
+        json.dumps(element, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True

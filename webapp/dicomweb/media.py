@@ -1,0 +1,124 @@
+"""What the caller wants to have: media types and transfer syntaxes (PS3.18 8.7)."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.request import parse_http_list
+
+from flask import request
+from flask_babel import gettext as _
+from pydicom.uid import ExplicitVRLittleEndian
+from werkzeug.exceptions import NotAcceptable
+from werkzeug.http import parse_options_header
+
+DICOM = "application/dicom"
+DICOM_JSON = "application/dicom+json"
+OCTETS = "application/octet-stream"
+AS_STORED = "*"
+_UNQUOTED = re.compile(r"(;\s*type)=([^\s\";,]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One entry of the Accept header; ``part_type`` is its parameter ``type``."""
+
+    media_type: str
+    part_type: str | None = None
+    transfer_syntax: str | None = None
+    quality: float = 1.0
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How to answer: as multipart or as one bare part, and in which transfer syntaxes.
+
+    ``syntaxes`` may hold :data:`AS_STORED`.
+    """
+
+    multipart: bool
+    syntaxes: frozenset[str]
+
+
+def wanted() -> list[Wanted]:
+    """What the caller accepts, the most welcome first."""
+    header = request.args.get("accept") or request.headers.get("Accept") or "*/*"
+    found = [_entry(text) for text in parse_http_list(header)]
+    return sorted((one for one in found if one.quality > 0), key=lambda one: -one.quality)
+
+
+def check_json() -> None:
+    """Raise 406 where the caller does not take DICOM JSON."""
+    if not any(_fits(one.media_type, (DICOM_JSON, "application/json")) for one in wanted()):
+        raise _not_acceptable(DICOM_JSON)
+
+
+def delivery(part_type: str, *, alone: bool) -> Delivery:
+    """How to send parts of a type.
+
+    Args:
+        alone: there is one part only, which may travel without a multipart envelope.
+
+    Raises:
+        NotAcceptable: the caller takes neither.
+    """
+    first: bool | None = None
+    syntaxes: set[str] = set()
+    for one in wanted():
+        multipart = _as_multipart(one, part_type)
+        if multipart is None or not (multipart or alone):
+            continue
+        first = multipart if first is None else first
+        if multipart is first:
+            syntaxes.add(one.transfer_syntax or ExplicitVRLittleEndian)
+    if first is None:
+        raise _not_acceptable(f'multipart/related; type="{part_type}"')
+    return Delivery(first, frozenset(syntaxes))
+
+
+def image_type(offered: Collection[str]) -> str:
+    """The most welcome of the media types of pictures; raises 406 where none is welcome."""
+    for one in wanted():
+        for each in offered:
+            if _fits(one.media_type, (each,)):
+                return each
+    raise _not_acceptable(", ".join(offered))
+
+
+def parse_media_type(text: str) -> tuple[str, dict[str, str]]:
+    """A media type and its parameters.
+
+    Many programs leave ``type=application/dicom`` unquoted, against RFC 2045 5.1 and as in the
+    examples of older editions of PS3.18; such values are read up to the next parameter.
+    """
+    return parse_options_header(_UNQUOTED.sub(r'\1="\2"', text))
+
+
+def _entry(text: str) -> Wanted:
+    media_type, options = parse_media_type(text)
+    try:
+        quality = float(options.get("q", "1"))
+    except ValueError:
+        quality = 0.0
+    part_type = options.get("type")
+    return Wanted(
+        media_type=media_type.lower(),
+        part_type=part_type.lower() if part_type else None,
+        transfer_syntax=options.get("transfer-syntax"),
+        quality=quality,
+    )
+
+
+def _as_multipart(one: Wanted, part_type: str) -> bool | None:
+    """Whether the entry asks for a multipart answer with such parts; None: for something else."""
+    if one.media_type in {"multipart/related", "multipart/*", "*/*"}:
+        return True if one.part_type in {None, part_type, "*/*"} else None
+    return False if one.media_type == part_type else None
+
+
+def _fits(media_type: str, offered: Collection[str]) -> bool:
+    kinds = {each.partition("/")[0] + "/*" for each in offered}
+    return media_type == "*/*" or media_type in offered or media_type in kinds
+
+
+def _not_acceptable(offered: str) -> NotAcceptable:
+    return NotAcceptable(_("This can be had only as %(types)s.", types=offered))

@@ -1,0 +1,150 @@
+"""STOW-RS (PS3.18 10.5): take in what another program sends, one part after the other."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydicom import Dataset
+from sqlalchemy import select
+
+from ml.errors import UnreadableImage
+from ml.imaging import parse_dicom, sniff
+from ml.imaging.discretion import hushed
+from webapp.accounts.models import User
+from webapp.database import db
+from webapp.deidentification import pseudonymiser_for
+from webapp.dicomweb.addresses import instance_url, is_uid, study_url
+from webapp.dicomweb.media import DICOM
+from webapp.dicomweb.multipart import Part
+from webapp.pacs.receiving import (
+    CANNOT_UNDERSTAND,
+    NOT_OF_THIS_KIND,
+    PROCESSING_FAILURE,
+    SUCCESS,
+    receive,
+)
+from webapp.studies.arrival import upload_limits
+from webapp.studies.models import Instance
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """An instance as the sender calls it; None where that is no UID."""
+
+    sop_class: str | None = None
+    sop_instance: str | None = None
+    study: str | None = None
+
+
+@dataclass
+class Outcome:
+    """What became of the parts, as the items of the answer (PS3.18 10.5.3.3.1)."""
+
+    study_url: str | None = None
+    stored: list[Json] = field(default_factory=list)
+    failed: list[Json] = field(default_factory=list)
+
+    @property
+    def status(self) -> int:
+        """200: all are stored, 202: some are, 409: none is."""
+        if not self.failed:
+            return 200
+        return 202 if self.stored else 409
+
+    def as_json(self) -> Json:
+        """The Store Instances Response Module.
+
+        Items name instances as the sender does, so that it finds its own again; the addresses
+        beside them lead to what is kept, under pseudonymous UIDs.
+        """
+        answer: Json = {}
+        if self.study_url:
+            answer["00081190"] = {"vr": "UR", "Value": [self.study_url]}
+        if self.failed:
+            answer["00081198"] = {"vr": "SQ", "Value": self.failed}
+        if self.stored:
+            answer["00081199"] = {"vr": "SQ", "Value": self.stored}
+        return answer
+
+
+def store(parts: Iterable[Part], *, actor: User, study_uid: str | None = None) -> Outcome:
+    """Store the parts.
+
+    Args:
+        study_uid: all have to be of this study, as the sender calls it.
+    """
+    outcome = Outcome()
+    for part in parts:
+        _store(part, outcome, actor=actor, study_uid=study_uid)
+    return outcome
+
+
+def _store(part: Part, outcome: Outcome, *, actor: User, study_uid: str | None) -> None:
+    identity = _identity(part)
+    reason = _reason_against(part, identity, study_uid)
+    if reason is None and part.content is not None:
+        receipt = receive(part.content, received_by=actor)
+        if receipt.status == SUCCESS:
+            item = _item(identity)
+            if (instance := receipt.instance or _earlier(identity, actor)) is not None:
+                outcome.study_url = study_url(instance.study_uid)
+                url = instance_url(instance.study_uid, instance.series_uid, instance.uid)
+                item["00081190"] = {"vr": "UR", "Value": [url]}
+            outcome.stored.append(item)
+            return
+        reason = receipt.status
+    outcome.failed.append(_item(identity) | {"00081197": {"vr": "US", "Value": [reason]}})
+
+
+def _reason_against(part: Part, identity: Identity, study_uid: str | None) -> int | None:
+    if part.content is None:
+        return PROCESSING_FAILURE  # larger than one file may be
+    media_type = part.headers.get("content-type", DICOM).partition(";")[0].strip().lower()
+    if media_type != DICOM or identity.sop_instance is None:
+        return CANNOT_UNDERSTAND
+    if study_uid is not None and identity.study != study_uid:
+        return NOT_OF_THIS_KIND
+    return None
+
+
+def _earlier(identity: Identity, actor: User) -> Instance | None:
+    """The row of an instance that was here already."""
+    uid = pseudonymiser_for(actor.organisation_id).uid(identity.sop_instance or "")
+    return db.session.scalar(select(Instance).where(Instance.uid == uid))
+
+
+def _identity(part: Part) -> Identity:
+    if part.content is None:
+        return Identity()
+    try:
+        if sniff(part.content).format != "DICOM":
+            return Identity()
+        dataset = parse_dicom(part.content, upload_limits())
+    except UnreadableImage:
+        return Identity()
+    meta = getattr(dataset, "file_meta", Dataset())
+    return Identity(
+        sop_class=_uid(dataset, "SOPClassUID") or _uid(meta, "MediaStorageSOPClassUID"),
+        sop_instance=_uid(dataset, "SOPInstanceUID") or _uid(meta, "MediaStorageSOPInstanceUID"),
+        study=_uid(dataset, "StudyInstanceUID"),
+    )
+
+
+def _uid(dataset: Dataset, name: str) -> str | None:
+    with hushed():
+        try:
+            text = str(dataset.get(name) or "").strip(" \0")
+        except Exception:  # a damaged element can raise anything at all
+            return None
+    return text if is_uid(text) else None
+
+
+def _item(identity: Identity) -> Json:
+    item: Json = {}
+    if identity.sop_class:
+        item["00081150"] = {"vr": "UI", "Value": [identity.sop_class]}
+    if identity.sop_instance:
+        item["00081155"] = {"vr": "UI", "Value": [identity.sop_instance]}
+    return item

@@ -1,0 +1,223 @@
+"""The addresses of the DICOMweb service."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flask import Blueprint, Response, current_app, request
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
+from werkzeug.exceptions import UnsupportedMediaType
+
+from config import Settings
+from ml.errors import UnreadableImage
+from webapp.access import actor
+from webapp.dicomweb import media, retrieving, searching
+from webapp.dicomweb.criteria import Query, parse_query
+from webapp.dicomweb.headers import header_in
+from webapp.dicomweb.multipart import new_boundary, read_parts, written_parts
+from webapp.dicomweb.searching import Found
+from webapp.dicomweb.storing import store
+from webapp.errors import NotFound
+from webapp.storage import BlobStore, MissingBlob
+from webapp.studies.models import Instance
+
+blueprint = Blueprint("dicomweb", __name__, url_prefix="/dicomweb")
+
+_STUDY = "/studies/<uid:study_uid>"
+_SERIES = _STUDY + "/series/<uid:series_uid>"
+_INSTANCE = _SERIES + "/instances/<uid:uid>"
+_PICTURES = ("image/jpeg", "image/png")
+
+
+@blueprint.after_request
+def say_how_to_sign_in(response: Response) -> Response:
+    """A token as bearer or, for the many archives that know nothing else, as a password."""
+    if response.status_code == 401:
+        response.headers["WWW-Authenticate"] = 'Basic realm="Sulcus", Bearer'
+    return response
+
+
+@blueprint.errorhandler(UnreadableImage)
+def unreadable(_error: UnreadableImage) -> ResponseReturnValue:
+    """A kept file that is damaged is as good as gone."""
+    raise NotFound(_("The stored image can no longer be read."))
+
+
+# STOW-RS
+
+
+@blueprint.post("/studies")
+@blueprint.post(_STUDY)
+def store_instances(study_uid: str | None = None) -> ResponseReturnValue:
+    """Store instances; each is kept, or refused with a reason, by itself."""
+    media.check_json()
+    media_type, options = media.parse_media_type(request.headers.get("Content-Type", ""))
+    part_type = options.get("type", media.DICOM).lower()
+    if media_type.lower() != "multipart/related" or part_type != media.DICOM:
+        raise UnsupportedMediaType(_("Send multipart/related with parts of application/dicom."))
+    settings: Settings = current_app.extensions["settings"]
+    # The limit of one file holds for each part; a request may have any number of them.
+    request.max_content_length = None
+    parts = read_parts(
+        request.stream, options.get("boundary", ""), max_part_bytes=settings.max_upload_bytes
+    )
+    outcome = store(parts, actor=actor(), study_uid=study_uid)
+    return _json(outcome.as_json(), status=outcome.status)
+
+
+# QIDO-RS
+
+
+@blueprint.get("/studies")
+def find_studies() -> ResponseReturnValue:
+    """Search for studies."""
+    return _search(searching.find_studies)
+
+
+@blueprint.get("/series")
+@blueprint.get(_STUDY + "/series")
+def find_series(study_uid: str | None = None) -> ResponseReturnValue:
+    """Search for series, of one study or of all."""
+    return _search(searching.find_series, study_uid)
+
+
+@blueprint.get("/instances")
+@blueprint.get(_STUDY + "/instances")
+@blueprint.get(_SERIES + "/instances")
+def find_instances(
+    study_uid: str | None = None, series_uid: str | None = None
+) -> ResponseReturnValue:
+    """Search for instances, of one series, of one study or of all."""
+    return _search(searching.find_instances, study_uid, series_uid)
+
+
+# WADO-RS
+
+
+@blueprint.get(_STUDY)
+@blueprint.get(_SERIES)
+@blueprint.get(_INSTANCE)
+def retrieve(
+    study_uid: str, series_uid: str | None = None, uid: str | None = None
+) -> ResponseReturnValue:
+    """The files of a study, a series or an instance."""
+    delivery = media.delivery(media.DICOM, alone=uid is not None)
+    instances = retrieving.find_instances(study_uid, series_uid, uid)
+    kept = retrieving.deliverable(instances, delivery.syntaxes)
+    files = retrieving.files(kept, delivery.syntaxes, _blobs())
+    if uid is None:
+        return _multipart(media.DICOM, _typed(files))
+    found = list(files)
+    if not found:
+        raise NotFound(_("The stored image can no longer be read."))
+    if delivery.multipart:
+        return _multipart(media.DICOM, _typed(iter(found)))
+    return Response(found[0][1], content_type=media.DICOM)
+
+
+@blueprint.get(_STUDY + "/metadata")
+@blueprint.get(_SERIES + "/metadata")
+@blueprint.get(_INSTANCE + "/metadata")
+def retrieve_metadata(
+    study_uid: str, series_uid: str | None = None, uid: str | None = None
+) -> ResponseReturnValue:
+    """The headers of a study, a series or an instance, without bulk data."""
+    media.check_json()
+    instances = retrieving.find_instances(study_uid, series_uid, uid)
+    keys, blobs = [each.blob_key for each in instances], _blobs()
+    return Response(_json_array(keys, blobs), content_type=media.DICOM_JSON)
+
+
+@blueprint.get(_INSTANCE + "/frames/<frame_list>")
+def retrieve_frames(
+    study_uid: str, series_uid: str, uid: str, frame_list: str
+) -> ResponseReturnValue:
+    """Pixels of frames, uncompressed."""
+    numbers = retrieving.frame_numbers(frame_list)
+    delivery = media.delivery(media.OCTETS, alone=len(numbers) == 1)
+    content = _content(retrieving.find_instances(study_uid, series_uid, uid)[0])
+    found = retrieving.frames(content, numbers)
+    if delivery.multipart:
+        return _multipart(media.OCTETS, iter([(media.OCTETS, pixels) for pixels in found]))
+    return Response(found[0], content_type=media.OCTETS)
+
+
+@blueprint.get(_INSTANCE + "/rendered")
+@blueprint.get(_INSTANCE + "/frames/<int:frame>/rendered")
+def retrieve_rendered(
+    study_uid: str, series_uid: str, uid: str, frame: int = 1
+) -> ResponseReturnValue:
+    """A frame as a picture."""
+    media_type = media.image_type(_PICTURES)
+    content = _content(retrieving.find_instances(study_uid, series_uid, uid)[0])
+    picture = retrieving.rendered(
+        content,
+        frame,
+        media_type=media_type,
+        window=request.args.get("window"),
+        quality=request.args.get("quality"),
+    )
+    return Response(picture, content_type=media_type)
+
+
+def _search(
+    find: Callable[[Query], Found], study_uid: str | None = None, series_uid: str | None = None
+) -> Response:
+    media.check_json()
+    query = parse_query(request.args)
+    if study_uid is not None:
+        query.conditions.append(Instance.study_uid == study_uid)
+    if series_uid is not None:
+        query.conditions.append(Instance.series_uid == series_uid)
+    found = find(query)
+    response = _json(found.results) if found.results else Response(status=204)
+    if query.ignored:
+        _warn(response, f"These are not matched: {', '.join(sorted(set(query.ignored)))}")
+    if found.more:
+        _warn(response, "There are additional results that can be requested")
+    return response
+
+
+def _warn(response: Response, text: str) -> None:
+    """A warning as PS3.18 8.3.4 wants it."""
+    response.headers.add("Warning", f'299 {request.host} "{text}"')
+
+
+def _json(value: Any, *, status: int = 200) -> Response:
+    return Response(json.dumps(value), status=status, content_type=media.DICOM_JSON)
+
+
+def _json_array(keys: list[str], blobs: BlobStore) -> Iterator[str]:
+    """One header after the other: all of a study's at once could fill the memory."""
+    separator = "["
+    for key in keys:
+        try:
+            header = header_in(blobs.get(key))
+        except MissingBlob:
+            continue
+        yield separator + json.dumps(header)
+        separator = ","
+    yield "[]" if separator == "[" else "]"
+
+
+def _multipart(part_type: str, parts: Iterator[tuple[str, bytes]]) -> Response:
+    boundary = new_boundary()
+    content_type = f'multipart/related; type="{part_type}"; boundary={boundary}'
+    return Response(written_parts(parts, boundary), content_type=content_type)
+
+
+def _typed(files: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    return ((f"{media.DICOM}; transfer-syntax={syntax}", content) for syntax, content in files)
+
+
+def _content(instance: Instance) -> bytes:
+    try:
+        return _blobs().get(instance.blob_key)
+    except MissingBlob as error:
+        raise NotFound(_("The stored image can no longer be read.")) from error
+
+
+def _blobs() -> BlobStore:
+    blobs: BlobStore = current_app.extensions["blobs"]
+    return blobs

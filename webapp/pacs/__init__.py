@@ -1,0 +1,13 @@
+"""The way in from picture archives and the way out to them."""
+
+from flask import Flask
+
+
+def init_app(app: Flask) -> None:
+    """Add the pages and the command line."""
+    # Bound here: the views need webapp.access, which needs models beside this package.
+    from webapp.pacs.commands import pacs
+    from webapp.pacs.views import blueprint
+
+    app.register_blueprint(blueprint)
+    app.cli.add_command(pacs)

@@ -1,0 +1,275 @@
+"""Results on their way to an archive: who asks for them, and how a delivery moves to its end.
+
+A delivery is queued until it is done or has failed. One UPDATE claims it: it counts the attempt
+and moves ``next_try_at`` to where the claim ends, so that of two workers exactly one sends, and
+what a dead worker left is taken up again. ``attempts`` fences later changes. Sending twice does
+no harm: the objects of a result keep their UIDs.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from flask_babel import gettext as _
+from sqlalchemy import ColumnElement, Select, and_, select, update
+from sqlalchemy.orm import joinedload
+
+from webapp import audit
+from webapp.accounts.models import User
+from webapp.database import db, now
+from webapp.errors import Conflict, NotFound
+from webapp.pacs.models import Delivery, DeliveryStatus, PacsNode, Sending
+from webapp.queueing import send_delivery
+from webapp.studies.models import Status, Study
+from webapp.tenancy import acting_for, unscoped
+
+MAX_ATTEMPTS = 5
+# Longer than a delivery may take: its connections have timeouts of half a minute.
+CLAIM = timedelta(minutes=10)
+# A message that no worker picked up for this long is sent again; twice is harmless.
+RESEND_AFTER = timedelta(seconds=15)
+
+
+class ClaimLost(Exception):
+    """Another worker has taken the delivery over."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A delivery that this worker may carry out, and where it goes to."""
+
+    delivery_id: uuid.UUID
+    study_id: uuid.UUID
+    organisation_id: uuid.UUID
+    attempt: int
+    sending: Sending
+    ae_title: str
+    address: str
+    port: int | None
+    stow_url: str | None
+    stow_authorization: str | None = field(repr=False)
+
+
+def send_results(*, actor: User, study_id: uuid.UUID, node_id: uuid.UUID) -> Delivery:
+    """Queue the results of a study for a node; a delivery that still waits is sent at once.
+
+    Raises:
+        NotFound: there is no such study, or no such node that takes results.
+        Conflict: the study has no result.
+    """
+    study = db.session.scalar(select(Study).where(Study.id == study_id))
+    if study is None:
+        raise NotFound(_("There is no such study."))
+    node = db.session.scalar(_receiving_nodes().where(PacsNode.id == node_id))
+    if node is None:
+        raise NotFound(_("There is no such archive that takes results."))
+    if study.status is not Status.DONE:
+        raise Conflict(_("Results can be sent once the study has been analysed."))
+    delivery = _waiting(study, node) or _new(study, node, requested_by=actor)
+    delivery.next_try_at = now()
+    audit.record("send_results", subject=study, actor_id=actor.id, node=node.name)
+    db.session.commit()
+    send_delivery(delivery.id)
+    return delivery
+
+
+def queue_automatic_deliveries(study: Study) -> list[Delivery]:
+    """Queue the results of a study that is done for all nodes that want each of them.
+
+    Belongs into the transaction that ends the study, in the scope of its organisation; the
+    sweeper sends the messages.
+    """
+    if study.status is not Status.DONE:
+        return []
+    nodes = db.session.scalars(_receiving_nodes().where(PacsNode.sends_by_itself.is_(True)))
+    deliveries = [_waiting(study, node) or _new(study, node) for node in nodes]
+    for delivery in deliveries:
+        delivery.next_try_at = now() - RESEND_AFTER
+    return deliveries
+
+
+def receiving_nodes() -> Sequence[PacsNode]:
+    """The nodes of the organisation acted for that take results."""
+    return db.session.scalars(_receiving_nodes().order_by(PacsNode.name)).all()
+
+
+def deliveries_of(study: Study) -> Sequence[Delivery]:
+    """All deliveries of a study with their nodes, newest first."""
+    return db.session.scalars(
+        select(Delivery)
+        .where(Delivery.study_id == study.id)
+        .order_by(Delivery.created_at.desc(), Delivery.id)
+        .options(joinedload(Delivery.node))
+        .execution_options(populate_existing=True)
+    ).all()
+
+
+def claim_delivery(delivery_id: uuid.UUID) -> Claim | None:
+    """Take the delivery if it is due; None if there is nothing to do."""
+    moment = now()
+    with unscoped():
+        attempt = db.session.scalar(
+            update(Delivery)
+            .where(
+                Delivery.id == delivery_id,
+                Delivery.status == DeliveryStatus.QUEUED,
+                Delivery.next_try_at <= moment,
+                Delivery.attempts < MAX_ATTEMPTS,
+            )
+            .values(attempts=Delivery.attempts + 1, next_try_at=moment + CLAIM)
+            .returning(Delivery.attempts)
+            .execution_options(synchronize_session=False)
+        )
+        if attempt is None:
+            db.session.rollback()
+            return None
+        delivery = db.session.get_one(Delivery, delivery_id, populate_existing=True)
+        claim = _claim(delivery, attempt)
+        db.session.commit()
+    return claim
+
+
+def finish_delivery(claim: Claim, *, objects: int) -> None:
+    """End the delivery as done.
+
+    Raises:
+        ClaimLost: it is no longer this worker's.
+    """
+    _update_own(claim, status=DeliveryStatus.DONE, reason=None, finished_at=now())
+    _record_end(claim, "deliver_results", objects=objects)
+
+
+def put_off_delivery(claim: Claim, *, reason: str) -> None:
+    """Try again later, twice as late each time; after the last attempt end as failed.
+
+    Args:
+        reason: one of ``webapp.reporting.words.DELIVERY_REASONS``.
+
+    Raises:
+        ClaimLost: it is no longer this worker's.
+    """
+    if claim.attempt >= MAX_ATTEMPTS:
+        fail_delivery(claim, reason=reason)
+        return
+    wait = timedelta(minutes=2**claim.attempt)
+    _update_own(claim, reason=reason, next_try_at=now() + wait)
+    db.session.commit()
+
+
+def fail_delivery(claim: Claim, *, reason: str) -> None:
+    """End the delivery as failed: another try would end the same way.
+
+    Raises:
+        ClaimLost: it is no longer this worker's.
+    """
+    _update_own(claim, status=DeliveryStatus.FAILED, reason=reason, finished_at=now())
+    _record_end(claim, "give_up_delivery", reason=reason)
+
+
+def deliveries_to_resend() -> list[uuid.UUID]:
+    """Find deliveries that are due and that nobody works on, mark them as sent, return their ids.
+
+    Those that have used up their attempts in workers that died are ended.
+    """
+    moment = now()
+    due = and_(
+        Delivery.status == DeliveryStatus.QUEUED,
+        Delivery.next_try_at <= moment - RESEND_AFTER,
+    )
+    with unscoped():
+        _give_up_exhausted(due, moment)
+        ids = list(
+            db.session.scalars(
+                update(Delivery)
+                .where(due)
+                .values(next_try_at=moment)
+                .returning(Delivery.id)
+                .execution_options(synchronize_session=False)
+            )
+        )
+        db.session.commit()
+    return ids
+
+
+def _give_up_exhausted(due: ColumnElement[bool], moment: datetime) -> None:
+    exhausted = db.session.scalars(
+        select(Delivery)
+        .where(due, Delivery.attempts >= MAX_ATTEMPTS)
+        .with_for_update(skip_locked=True)
+    )
+    for delivery in exhausted:
+        delivery.status, delivery.finished_at = DeliveryStatus.FAILED, moment
+        delivery.reason = delivery.reason or "internal"
+        with acting_for(delivery.organisation_id):
+            audit.record("give_up_delivery", subject=delivery, reason=delivery.reason)
+            db.session.flush()
+
+
+def _receiving_nodes() -> Select[PacsNode]:
+    return select(PacsNode).where(PacsNode.is_active.is_(True), PacsNode.sending != Sending.NEVER)
+
+
+def _waiting(study: Study, node: PacsNode) -> Delivery | None:
+    """A delivery to the node that no worker has begun with."""
+    return db.session.scalar(
+        select(Delivery).where(
+            Delivery.study_id == study.id,
+            Delivery.node_id == node.id,
+            Delivery.status == DeliveryStatus.QUEUED,
+            Delivery.attempts == 0,
+        )
+    )
+
+
+def _new(study: Study, node: PacsNode, *, requested_by: User | None = None) -> Delivery:
+    delivery = Delivery(
+        study_id=study.id,
+        node_id=node.id,
+        requested_by_id=requested_by.id if requested_by else None,
+        next_try_at=now(),
+    )
+    db.session.add(delivery)
+    return delivery
+
+
+def _claim(delivery: Delivery, attempt: int) -> Claim:
+    node = delivery.node
+    return Claim(
+        delivery_id=delivery.id,
+        study_id=delivery.study_id,
+        organisation_id=delivery.organisation_id,
+        attempt=attempt,
+        sending=node.sending if node.is_active else Sending.NEVER,
+        ae_title=node.ae_title,
+        address=node.address,
+        port=node.port,
+        stow_url=node.stow_url,
+        stow_authorization=node.stow_authorization,
+    )
+
+
+def _update_own(claim: Claim, **values: object) -> None:
+    with acting_for(claim.organisation_id):
+        found = db.session.scalar(
+            update(Delivery)
+            .where(
+                Delivery.id == claim.delivery_id,
+                Delivery.attempts == claim.attempt,
+                Delivery.status == DeliveryStatus.QUEUED,
+            )
+            .values(**values)
+            .returning(Delivery.id)
+            .execution_options(synchronize_session=False)
+        )
+    if found is None:
+        db.session.rollback()
+        raise ClaimLost(str(claim.delivery_id))
+
+
+def _record_end(claim: Claim, action: str, **details: Any) -> None:
+    with acting_for(claim.organisation_id):
+        study = db.session.get_one(Study, claim.study_id)
+        audit.record(action, subject=study, delivery=str(claim.delivery_id), **details)
+        db.session.commit()

@@ -1,0 +1,49 @@
+"""C-ECHO (PS3.4 A): does a node answer, and does it know us?"""
+
+from enum import StrEnum
+
+from flask import current_app
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from config import Settings
+from webapp.pacs.models import PacsNode
+
+# Somebody waits in front of the page.
+_CONNECT_SECONDS, _ANSWER_SECONDS = 3.0, 5.0
+
+
+class Echo(StrEnum):
+    """How a node answered."""
+
+    ANSWERED = "answered"
+    NO_PORT = "no_port"
+    UNREACHABLE = "unreachable"
+    REJECTED = "rejected"
+    NO_ECHO = "no_echo"
+
+
+def verify(node: PacsNode) -> Echo:
+    """Ask the node for a C-ECHO; takes some seconds at most."""
+    if node.port is None:
+        return Echo.NO_PORT
+    settings: Settings = current_app.extensions["settings"]
+    entity = AE(ae_title=settings.dicom_ae_title)
+    entity.connection_timeout = _CONNECT_SECONDS
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _ANSWER_SECONDS
+    entity.add_requested_context(Verification)
+    try:
+        association = entity.associate(node.address, node.port, ae_title=node.ae_title)
+    except OSError:  # the name is not known
+        return Echo.UNREACHABLE
+    if association.is_rejected:
+        return Echo.REJECTED
+    if not association.is_established:
+        return Echo.NO_ECHO if association.acceptor.primitive else Echo.UNREACHABLE
+    try:
+        answer = association.send_c_echo()
+    except (RuntimeError, ValueError):  # the association is gone
+        return Echo.NO_ECHO
+    finally:
+        association.release()
+    return Echo.ANSWERED if answer.get("Status") == 0x0000 else Echo.NO_ECHO

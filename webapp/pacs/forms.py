@@ -1,0 +1,62 @@
+"""The form of a node. What a value must look like is checked by the operations."""
+
+from flask_babel import LazyString
+from flask_babel import lazy_gettext as _l
+from flask_wtf import FlaskForm
+from wtforms import BooleanField, IntegerField, PasswordField, SelectField, StringField
+from wtforms.fields.choices import SelectChoice
+from wtforms.validators import DataRequired, Length, Optional
+
+from webapp.pacs.models import PacsNode, Sending
+from webapp.pacs.operations import NodeDetails
+
+SENDINGS: dict[str, LazyString] = {
+    "never": _l("Not at all"),
+    "dimse": _l("By C-STORE"),
+    "stow": _l("By DICOMweb (STOW-RS)"),
+}
+_given = DataRequired(_l("Please fill this in."))
+
+
+class NodeForm(FlaskForm):
+    """An archive, scanner or router."""
+
+    name = StringField(_l("Name"), [_given, Length(max=64)])
+    ae_title = StringField(_l("Application entity title"), [_given, Length(max=16)])
+    address = StringField(_l("Host name or IP address"), [_given, Length(max=255)])
+    may_send = BooleanField(_l("It may send studies to the portal"), default=True)
+    sending = SelectField(
+        _l("Results go to it"),
+        choices=[SelectChoice(each, SENDINGS[each.value]) for each in Sending],
+        coerce=Sending,
+        default=Sending.NEVER,
+    )
+    port = IntegerField(_l("DICOM port"), [Optional()])
+    stow_url = StringField(_l("DICOMweb address"), [Length(max=500)])
+    stow_authorization = PasswordField(_l("Authorization header"), [Length(max=500)])
+    forget_authorization = BooleanField(_l("Forget the header that is kept"))
+    sends_by_itself = BooleanField(_l("Send each finished study by itself"))
+
+    @classmethod
+    def of(cls, node: PacsNode) -> "NodeForm":
+        """A form that shows the node; the Authorization header is never shown."""
+        return cls(formdata=None, obj=node, data={"stow_authorization": ""})
+
+    def details(self) -> NodeDetails:
+        """What was filled in, but for the Authorization header."""
+        return NodeDetails(
+            name=self.name.data,
+            ae_title=self.ae_title.data,
+            address=self.address.data,
+            may_send=self.may_send.data,
+            sending=self.sending.data,
+            port=self.port.data,
+            stow_url=self.stow_url.data or "",
+            sends_by_itself=self.sends_by_itself.data,
+        )
+
+    def authorization(self) -> str | None:
+        """The new Authorization header; empty to forget the one that is kept, None to keep it."""
+        if self.stow_authorization.data:
+            return str(self.stow_authorization.data)
+        return "" if self.forget_authorization.data else None

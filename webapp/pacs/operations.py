@@ -1,0 +1,227 @@
+"""What an administrator can do with nodes: one function a verb, one transaction each."""
+
+import uuid
+from dataclasses import dataclass, replace
+
+from flask_babel import gettext as _
+from sqlalchemy import false, select, text, update
+
+from webapp import audit
+from webapp.accounts.checks import checked_name
+from webapp.accounts.models import User
+from webapp.database import db
+from webapp.errors import Conflict, InvalidInput
+from webapp.pacs.checks import (
+    checked_address,
+    checked_ae_title,
+    checked_authorization,
+    checked_port,
+    checked_stow_url,
+    same_server,
+)
+from webapp.pacs.models import PacsNode, Sending
+from webapp.pacs.queries import find_node
+from webapp.tenancy import acting_for, unscoped
+
+
+@dataclass(frozen=True)
+class NodeDetails:
+    """What an administrator says about a node; see :class:`webapp.pacs.models.PacsNode`."""
+
+    name: str
+    ae_title: str
+    address: str
+    may_send: bool = True
+    sending: Sending = Sending.NEVER
+    port: int | None = None
+    stow_url: str = ""
+    sends_by_itself: bool = False
+
+
+def register_node(*, actor: User, details: NodeDetails, authorization: str = "") -> PacsNode:
+    """Trust a node from now on.
+
+    Args:
+        authorization: value of the Authorization header for its DICOMweb service.
+
+    Raises:
+        InvalidInput: a value cannot be taken.
+        Conflict: name, or title and address of a sender, are registered already.
+    """
+    checked = _checked(details)
+    secret = checked_authorization(authorization)
+    with acting_for(actor.organisation_id):
+        _let_others_wait()
+        node = PacsNode(registered_by_id=actor.id, stow_authorization=secret or None)
+        _refuse_taken(checked, node_id=None, organisation_id=actor.organisation_id)
+        _apply(node, checked)
+        db.session.add(node)
+        _record("register_node", node, actor)
+        db.session.commit()
+    return node
+
+
+def change_node(
+    *,
+    actor: User,
+    node_id: uuid.UUID,
+    details: NodeDetails,
+    authorization: str | None = None,
+) -> PacsNode:
+    """Set what is known about a node.
+
+    Args:
+        authorization: None keeps the header that is kept, an empty text forgets it. It is
+            forgotten as well where the address leads to another server, which must not get it.
+
+    Raises:
+        NotFound: there is no such node.
+        InvalidInput, Conflict: as :func:`register_node`.
+    """
+    checked = _checked(details)
+    secret = None if authorization is None else checked_authorization(authorization)
+    _let_others_wait()
+    node = find_node(node_id)
+    _refuse_taken(
+        checked if node.is_active else replace(checked, may_send=False),
+        node_id=node.id,
+        organisation_id=actor.organisation_id,
+    )
+    if secret is not None:
+        node.stow_authorization = secret or None
+    elif not same_server(node.stow_url, checked.stow_url):
+        node.stow_authorization = None
+    _apply(node, checked)
+    _record("change_node", node, actor)
+    db.session.commit()
+    return node
+
+
+def retire_node(*, actor: User, node_id: uuid.UUID) -> PacsNode:
+    """Switch a node off: nothing is taken from it or sent to it. Its studies stay.
+
+    Raises:
+        NotFound: there is no such node.
+    """
+    node = find_node(node_id)
+    node.is_active = False
+    audit.record("retire_node", subject=node, actor_id=actor.id)
+    db.session.commit()
+    return node
+
+
+def reinstate_node(*, actor: User, node_id: uuid.UUID) -> PacsNode:
+    """Switch a node on again.
+
+    Raises:
+        NotFound: there is no such node.
+        Conflict: its title and address were registered by somebody else in the meantime.
+    """
+    _let_others_wait()
+    node = find_node(node_id)
+    _refuse_taken(_details(node), node_id=node.id, organisation_id=actor.organisation_id)
+    node.is_active = True
+    audit.record("reinstate_node", subject=node, actor_id=actor.id)
+    db.session.commit()
+    return node
+
+
+def _checked(details: NodeDetails) -> NodeDetails:
+    checked = replace(
+        details,
+        name=checked_name(details.name, longest=64),
+        ae_title=checked_ae_title(details.ae_title),
+        address=checked_address(details.address),
+        port=checked_port(details.port),
+        stow_url=checked_stow_url(details.stow_url),
+    )
+    if checked.sending is Sending.DIMSE and checked.port is None:
+        message = _("Results can be sent by C-STORE only where the port is known.")
+        raise InvalidInput(message, fields={"port": message})
+    if checked.sending is Sending.STOW and not checked.stow_url:
+        message = _("Results can be sent by DICOMweb only where its address is known.")
+        raise InvalidInput(message, fields={"stow_url": message})
+    return checked
+
+
+def _details(node: PacsNode) -> NodeDetails:
+    return NodeDetails(
+        name=node.name,
+        ae_title=node.ae_title,
+        address=node.address,
+        may_send=node.may_send,
+        sending=node.sending,
+        port=node.port,
+        stow_url=node.stow_url or "",
+        sends_by_itself=node.sends_by_itself,
+    )
+
+
+def _let_others_wait() -> None:
+    """Let one transaction at a time past here, until it ends: the rules look at several rows."""
+    if db.session.get_bind().dialect.name == "postgresql":
+        db.session.execute(text("LOCK TABLE pacs_node IN SHARE ROW EXCLUSIVE MODE"))
+    else:
+        # SQLite has one writer at a time; a write that changes nothing makes this one it.
+        nothing = update(PacsNode).where(false()).values(name=PacsNode.name)
+        db.session.execute(nothing.execution_options(synchronize_session=False))
+
+
+def _refuse_taken(
+    details: NodeDetails, *, node_id: uuid.UUID | None, organisation_id: uuid.UUID
+) -> None:
+    others = select(PacsNode.id, PacsNode.organisation_id).where(PacsNode.id != node_id)
+    senders = others.where(
+        PacsNode.ae_title == details.ae_title,
+        PacsNode.address == details.address,
+        PacsNode.is_active.is_(True),
+        PacsNode.may_send.is_(True),
+    )
+    with unscoped():
+        twins = db.session.execute(senders).all() if details.may_send else []
+    if twins:
+        _refuse(
+            ae_title=_("You have registered a sender with this title and address already.")
+            if any(owner == organisation_id for _id, owner in twins)
+            # Without a word about whose it is.
+            else _(
+                "A sender with this title and address is registered already, "
+                "so that the portal could not tell whose studies it sends."
+            )
+        )
+    if db.session.scalar(
+        others.with_only_columns(PacsNode.id).where(PacsNode.name == details.name)
+    ):
+        _refuse(name=_("There is an archive of this name already."))
+
+
+def _refuse(**fields: str) -> None:
+    db.session.rollback()
+    raise Conflict(next(iter(fields.values())), fields=fields)
+
+
+def _apply(node: PacsNode, details: NodeDetails) -> None:
+    node.name = details.name
+    node.ae_title = details.ae_title
+    node.address = details.address
+    node.may_send = details.may_send
+    node.sending = details.sending
+    node.port = details.port
+    node.stow_url = details.stow_url or None
+    node.sends_by_itself = details.sends_by_itself
+
+
+def _record(action: str, node: PacsNode, actor: User) -> None:
+    """An entry without the Authorization header."""
+    audit.record(
+        action,
+        subject=node,
+        actor_id=actor.id,
+        ae_title=node.ae_title,
+        host=node.address,
+        port=node.port,
+        may_send=node.may_send,
+        sending=node.sending.value,
+        stow_url=node.stow_url,
+        sends_by_itself=node.sends_by_itself,
+    )

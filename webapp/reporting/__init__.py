@@ -1,0 +1,15 @@
+"""Results as files: PDF for people, DICOM for archives, FHIR for other systems."""
+
+from flask import Flask
+
+
+def init_app(app: Flask) -> None:
+    """Add the pages, and their words to templates."""
+    # Bound here: the views need webapp.access, and that needs models beside this package.
+    from webapp.reporting.views import blueprint
+    from webapp.reporting.words import DELIVERY_REASONS, DELIVERY_STATUSES
+    from webapp.wording import word
+
+    app.register_blueprint(blueprint)
+    app.add_template_filter(lambda value: word(DELIVERY_STATUSES, value), "delivery_status_word")
+    app.add_template_filter(lambda value: word(DELIVERY_REASONS, value), "delivery_reason_word")

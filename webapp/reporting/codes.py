@@ -1,0 +1,71 @@
+"""Codes for what Sulcus says, and where each of them is from.
+
+SNOMED CT concepts were looked up, not guessed:
+
+- 393564001 Glioma (disorder) and 302820008 Intracranial meningioma (disorder): SNOMED CT
+  International Edition. The second is named in the release notes of October 2025 as modelled by
+  the morphology of meningioma; it fits better than 393566004 Meningioma of any site.
+- 127024001 Neoplasm of pituitary gland (disorder): SNOMED CT International Edition. The model
+  knows tumours of that place, not their histology, hence no adenoma.
+- 12738006 Brain, 56329008 Pituitary, 373066001 Yes, 373067005 No: as in DICOM PS3.16.
+- LOINC 24590-2 MR Brain: as in DICOM PS3.16 and the LOINC/RSNA Radiology Playbook.
+
+That a model finds no tumour is not a SNOMED CT concept: "normal" or "no evidence of neoplasm"
+would claim more. Such notions have codes of our own, scheme 99SULCUS.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SCT = "SCT"
+LOINC = "LN"
+OWN = "99SULCUS"
+
+OWN_SCHEME_NAME = "Sulcus"
+
+FHIR_SYSTEMS: Mapping[str, str] = {
+    SCT: "http://snomed.info/sct",
+    LOINC: "http://loinc.org",
+    "DCM": "http://dicom.nema.org/resources/ontology/DCM",
+    OWN: "urn:sulcus:codes",
+}
+
+
+@dataclass(frozen=True)
+class Term:
+    """A code, the scheme that it is from, and its words."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+MR_BRAIN = Term("24590-2", LOINC, "MR Brain")
+BRAIN = Term("12738006", SCT, "Brain")
+PITUITARY = Term("56329008", SCT, "Pituitary")
+YES = Term("373066001", SCT, "Yes")
+NO = Term("373067005", SCT, "No")
+
+FINDINGS: Mapping[str, Term] = {
+    "glioma": Term("393564001", SCT, "Glioma"),
+    "meningioma": Term("302820008", SCT, "Intracranial meningioma"),
+    "no_tumor": Term("no-tumor", OWN, "No tumor recognised by the model"),
+    "pituitary": Term("127024001", SCT, "Neoplasm of pituitary gland"),
+}
+SITES: Mapping[str, Term] = {
+    "glioma": BRAIN,
+    "meningioma": BRAIN,
+    "no_tumor": BRAIN,
+    "pituitary": PITUITARY,
+}
+PROBABILITIES: Mapping[str, Term] = {
+    "glioma": Term("p-glioma", OWN, "Probability of glioma"),
+    "meningioma": Term("p-meningioma", OWN, "Probability of meningioma"),
+    "no_tumor": Term("p-no-tumor", OWN, "Probability of no tumor"),
+    "pituitary": Term("p-pituitary", OWN, "Probability of pituitary tumor"),
+}
+FINDING = Term("finding", OWN, "Finding of the model")
+TUMOR_PROBABILITY = Term("p-tumor", OWN, "Probability of any tumor")
+NOT_RULED_OUT = Term("not-ruled-out", OWN, "Cannot be ruled out")
+FAMILIAR = Term("familiar", OWN, "Resembles what the model has learnt")
+FAMILIAR_SHARE = Term("familiar-share", OWN, "Slices that resemble what the model has learnt")

@@ -1,0 +1,339 @@
+"""What a report says, gathered once from a finished study for PDF, DICOM and FHIR alike."""
+
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from flask_babel import gettext as _
+from sqlalchemy import select
+from sqlalchemy.orm import joinedload, lazyload
+
+from webapp.accounts.models import User
+from webapp.database import db
+from webapp.errors import Conflict
+from webapp.models_admin.models import ModelVersion
+from webapp.review.models import Feedback
+from webapp.studies.jobs import key_images, tumor_probability
+from webapp.studies.models import Image, Instance, Prediction, Series, Status, Study
+from webapp.studies.queries import view_study
+
+NOTICE = "Research software. Not a certified medical device; not for diagnosis."
+"""In the one language of DICOM and FHIR; pages and PDF say it in the reader's."""
+
+MOST_KEY_SLICES = 5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says about one slice or about the whole study.
+
+    Attributes:
+        probabilities: class -> calibrated probability; they sum to 1.
+        prediction_set: classes that cannot be ruled out.
+    """
+
+    label: str
+    probabilities: Mapping[str, float]
+    prediction_set: tuple[str, ...]
+    in_distribution: bool
+
+    @property
+    def tumor_probability(self) -> float:
+        """How likely there is a tumour of any class."""
+        return 1.0 - self.probabilities["no_tumor"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The DICOM instance that a slice came from; all identifiers are pseudonymous.
+
+    Attributes:
+        frame: number of the frame, from 1; None where the instance has only one.
+    """
+
+    uid: str
+    class_uid: str
+    series_uid: str
+    blob_key: str
+    frame: int | None
+
+
+@dataclass(frozen=True)
+class KeySlice:
+    """One of the slices that stand for the study.
+
+    Attributes:
+        number: its place in the study, from 1.
+        blob_key: PNG of its pixels.
+        heatmap_key: PNG with transparency, of the same size.
+        row_spacing, column_spacing: millimetres between rows and between columns.
+        orientation: letters of DICOM's Patient Orientation (PS3.3 C.7.6.1.1.1), such as
+            ``("L", "P")``, where the file told how the slice lies.
+    """
+
+    id: uuid.UUID
+    number: int
+    answer: Answer
+    blob_key: str
+    heatmap_key: str | None
+    width: int
+    height: int
+    row_spacing: float | None
+    column_spacing: float | None
+    orientation: tuple[str, str] | None
+    source: Source | None
+
+
+@dataclass(frozen=True)
+class SliceAnswer:
+    """One point of the strip chart; ``tumor_probability`` is None where there is no answer."""
+
+    number: int
+    tumor_probability: float | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A reader's current answer about one slice."""
+
+    number: int
+    reader: str
+    verdict: str
+    label: str | None
+    confidence: str | None
+    comment: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class SeriesFacts:
+    """One series of the study as a report lists it."""
+
+    uid: str
+    modality: str
+    instances: int
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """Everything that a report may say. There are no patient's names: the portal knows none.
+
+    Attributes:
+        uid: Study Instance UID; made from ``study_id`` where the study never was DICOM.
+        is_dicom: whether it came as DICOM.
+        patient_code: the pseudonym that the portal shows.
+        dicom_patient_id: the pseudonym that the study's DICOM files carry.
+        answer: of the study, which is that of its first key slice.
+        in_distribution_share: part of the slices that look like what the model has learnt.
+        slices: all of them in order, one answer each.
+    """
+
+    study_id: uuid.UUID
+    uid: str
+    is_dicom: bool
+    patient_code: str
+    dicom_patient_id: str
+    description: str
+    acquired_on: date | None
+    created_at: datetime
+    finished_at: datetime
+    uploaded_by: str
+    organisation: str
+    model_name: str
+    model_sha256: str
+    answer: Answer
+    in_distribution_share: float | None
+    key_slices: tuple[KeySlice, ...]
+    slices: tuple[SliceAnswer, ...]
+    series: tuple[SeriesFacts, ...]
+    readings: tuple[Reading, ...]
+
+    @property
+    def model_version(self) -> str:
+        """Enough of the hash of the weights to tell one model from another."""
+        return self.model_sha256[:12]
+
+    @property
+    def answer_digest(self) -> str:
+        """The same for the same answer, another one after the study was analysed anew."""
+        parts: list[object] = [self.study_id, self.model_sha256, len(self.slices)]
+        for key in self.key_slices:
+            parts += [key.id, sorted(key.answer.probabilities.items()), key.answer.prediction_set]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def gather(study: Study) -> ReportContent:
+    """Read all that a report of ``study`` needs.
+
+    Raises:
+        Conflict: the study has no result.
+    """
+    images = view_study(study).images
+    keys = _key_slices(study, images)
+    model = _model(images)
+    if study.status is not Status.DONE or not (study.finished_at and keys and model):
+        raise Conflict(_("A report can be made once the study has been analysed."))
+    return ReportContent(
+        study_id=study.id,
+        uid=study.uid or uid_of(study.id),
+        is_dicom=study.uid is not None,
+        patient_code=study.patient.code,
+        dicom_patient_id=_dicom_patient_id(study, images),
+        description=study.description,
+        acquired_on=study.acquired_on,
+        created_at=study.created_at,
+        finished_at=study.finished_at,
+        uploaded_by=study.uploaded_by.name,
+        organisation=study.uploaded_by.organisation.name,
+        model_name=model.name,
+        model_sha256=model.sha256,
+        answer=keys[0].answer,
+        in_distribution_share=study.in_distribution_share,
+        key_slices=keys,
+        slices=tuple(_slice_answer(image) for image in images),
+        series=_series(images),
+        readings=_readings(study),
+    )
+
+
+def uid_of(key: uuid.UUID) -> str:
+    """A DICOM UID made from a UUID (PS3.5 B.2)."""
+    return f"2.25.{key.int}"
+
+
+def _model(images: Sequence[Image]) -> ModelVersion | None:
+    """Of the newest answer: all answers of one analysis come from one model."""
+    predictions = [image.prediction for image in images if image.prediction is not None]
+    newest = max(predictions, key=lambda found: found.created_at, default=None)
+    return newest.model_version if newest else None
+
+
+def _key_slices(study: Study, images: Sequence[Image]) -> tuple[KeySlice, ...]:
+    chosen = key_images(study, images)[:MOST_KEY_SLICES]
+    instances = _instances(chosen)
+    series = _series_of(chosen)
+    found = (
+        _key_slice(image, series[image.series_id], instances.get(image.instance_id))
+        for image in chosen
+    )
+    return tuple(key for key in found if key is not None)
+
+
+def _key_slice(image: Image, series: Series, instance: Instance | None) -> KeySlice | None:
+    prediction = image.prediction
+    if prediction is None or image.blob_key is None:
+        return None
+    return KeySlice(
+        id=image.id,
+        number=image.position + 1,
+        answer=_answer(prediction),
+        blob_key=image.blob_key,
+        heatmap_key=prediction.heatmap_key,
+        width=image.width,
+        height=image.height,
+        row_spacing=image.row_spacing,
+        column_spacing=image.column_spacing,
+        orientation=_orientation(series),
+        source=_source(instance, image) if instance else None,
+    )
+
+
+def _answer(prediction: Prediction) -> Answer:
+    return Answer(
+        label=prediction.label,
+        probabilities=dict(prediction.probabilities),
+        prediction_set=tuple(prediction.prediction_set),
+        in_distribution=prediction.in_distribution,
+    )
+
+
+def _source(instance: Instance, image: Image) -> Source:
+    return Source(
+        uid=instance.uid,
+        class_uid=instance.sop_class_uid,
+        series_uid=instance.series_uid,
+        blob_key=instance.blob_key,
+        frame=image.frame + 1 if instance.frames > 1 else None,
+    )
+
+
+def _orientation(series: Series) -> tuple[str, str] | None:
+    if not series.row_direction or not series.column_direction:
+        return None
+    return _letters(series.row_direction), _letters(series.column_direction)
+
+
+def _letters(direction: Sequence[float]) -> str:
+    """Anatomical directions of a vector in DICOM's patient system, the strongest first."""
+    names = (("L", "R"), ("P", "A"), ("H", "F"))
+    parts = sorted(zip(direction, names, strict=True), key=lambda part: -abs(part[0]))
+    return "".join(pair[0 if value > 0 else 1] for value, pair in parts if abs(value) > 0.1)[:3]
+
+
+def _instances(images: Sequence[Image]) -> dict[uuid.UUID | None, Instance]:
+    ids = [image.instance_id for image in images if image.instance_id]
+    found = db.session.scalars(select(Instance).where(Instance.id.in_(ids))) if ids else ()
+    return {instance.id: instance for instance in found}
+
+
+def _series_of(images: Sequence[Image]) -> dict[uuid.UUID, Series]:
+    ids = {image.series_id for image in images}
+    return {row.id: row for row in db.session.scalars(select(Series).where(Series.id.in_(ids)))}
+
+
+def _dicom_patient_id(study: Study, images: Sequence[Image]) -> str:
+    """A code chosen at the upload stays in the portal: other systems know the files' own."""
+    if study.uid is None:
+        return study.patient.code
+    code = db.session.scalar(
+        select(Instance.patient_code)
+        .where(Instance.id.in_([image.instance_id for image in images if image.instance_id]))
+        .limit(1)
+    )
+    return code or study.patient.code
+
+
+def _slice_answer(image: Image) -> SliceAnswer:
+    prediction = image.prediction
+    return SliceAnswer(image.position + 1, tumor_probability(prediction) if prediction else None)
+
+
+def _series(images: Sequence[Image]) -> tuple[SeriesFacts, ...]:
+    rows = sorted(_series_of(images).values(), key=lambda series: series.position)
+    return tuple(
+        SeriesFacts(
+            uid=series.uid or uid_of(series.id),
+            modality=series.modality or "MR",
+            instances=len(
+                {image.instance_id or image.id for image in images if image.series_id == series.id}
+            ),
+        )
+        for series in rows
+    )
+
+
+def _readings(study: Study) -> tuple[Reading, ...]:
+    found = db.session.scalars(
+        select(Feedback)
+        .join(Feedback.image)
+        .where(Image.study_id == study.id, Feedback.superseded_at.is_(None))
+        .order_by(Image.position, Feedback.created_at)
+        .options(
+            joinedload(Feedback.image).load_only(Image.position),
+            joinedload(Feedback.reader).options(lazyload(User.organisation)),
+        )
+    )
+    return tuple(
+        Reading(
+            number=answer.image.position + 1,
+            reader=answer.reader.name,
+            verdict=answer.verdict.value,
+            label=answer.label,
+            confidence=answer.confidence.value if answer.confidence else None,
+            comment=answer.comment,
+            at=answer.created_at,
+        )
+        for answer in found
+    )

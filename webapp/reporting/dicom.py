@@ -1,0 +1,43 @@
+"""All DICOM objects of one result, as an archive gets them."""
+
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from webapp.reporting.content import ReportContent
+from webapp.reporting.heatmap_capture import heatmap_captures, plain_captures
+from webapp.reporting.identity import identity_of
+from webapp.reporting.structured_report import structured_report
+from webapp.storage import BlobStore
+
+
+@dataclass(frozen=True)
+class DicomResult:
+    """The report and the pictures that belong to it.
+
+    Attributes:
+        plain: key slices that never were DICOM before; the report refers to them.
+        heatmaps: key slices with their heatmaps.
+    """
+
+    report: Dataset
+    plain: tuple[Dataset, ...]
+    heatmaps: tuple[Dataset, ...]
+
+    @property
+    def objects(self) -> tuple[Dataset, ...]:
+        """All of them, the report last: it arrives when everything that it names is there."""
+        return (*self.plain, *self.heatmaps, self.report)
+
+
+def dicom_result(content: ReportContent, blobs: BlobStore) -> DicomResult:
+    """Build the objects; the same content gives the same bytes.
+
+    Raises:
+        MissingBlob: a file, slice or heatmap of the study is gone.
+    """
+    identity = identity_of(content, blobs)
+    plain = plain_captures(content, identity, blobs)
+    heatmaps = heatmap_captures(content, identity, blobs, plain)
+    report = structured_report(content, identity, plain=plain, heatmaps=heatmaps)
+    return DicomResult(report, tuple(plain), tuple(heatmaps))

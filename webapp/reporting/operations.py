@@ -1,0 +1,87 @@
+"""What a user can do with a report: take it away."""
+
+import json
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+
+from flask import Response, current_app
+from flask_babel import gettext as _
+
+from webapp import audit
+from webapp.accounts.models import User
+from webapp.database import db
+from webapp.errors import NotFound
+from webapp.reporting.content import ReportContent, gather
+from webapp.reporting.dicom import dicom_result
+from webapp.reporting.fhir import diagnostic_report
+from webapp.reporting.identity import as_file
+from webapp.reporting.pdf import pdf
+from webapp.storage import BlobStore, MissingBlob
+from webapp.studies.operations import find_study
+
+
+class ReportFormat(StrEnum):
+    """As what a report is taken away."""
+
+    PDF = "pdf"
+    SR = "sr"
+    FHIR = "fhir"
+
+
+_KINDS = {
+    ReportFormat.PDF: ("application/pdf", "pdf"),
+    ReportFormat.SR: ("application/dicom", "dcm"),
+    ReportFormat.FHIR: ("application/fhir+json", "fhir.json"),
+}
+
+
+@dataclass(frozen=True)
+class ReportFile:
+    """A report ready to be sent."""
+
+    content: bytes
+    media_type: str
+    name: str
+
+
+def export_report(*, actor: User, study_id: uuid.UUID, wanted: ReportFormat) -> ReportFile:
+    """Make the report of a study and note in the audit trail who took it.
+
+    Raises:
+        NotFound: there is no such study, or a picture of it is gone.
+        Conflict: the study has no result.
+    """
+    study = find_study(study_id)
+    content = gather(study)
+    media_type, ending = _KINDS[wanted]
+    # The name says nothing about the patient: it ends up in folders and histories.
+    name = f"sulcus-report-{study.id.hex[:8]}.{ending}"
+    made = ReportFile(_made(content, wanted), media_type, name)
+    audit.record("export_report", subject=study, actor_id=actor.id, format=wanted.value)
+    db.session.commit()
+    return made
+
+
+def send_report(report: ReportFile) -> Response:
+    """The answer that downloads a report."""
+    response = Response(report.content, content_type=report.media_type)
+    response.headers["Content-Disposition"] = f'attachment; filename="{report.name}"'
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.cache_control.private = True
+    response.cache_control.no_store = True
+    return response
+
+
+def _made(content: ReportContent, wanted: ReportFormat) -> bytes:
+    blobs: BlobStore = current_app.extensions["blobs"]
+    try:
+        match wanted:
+            case ReportFormat.PDF:
+                return pdf(content, blobs)
+            case ReportFormat.SR:
+                return as_file(dicom_result(content, blobs).report)
+            case ReportFormat.FHIR:
+                return json.dumps(diagnostic_report(content), ensure_ascii=False).encode()
+    except MissingBlob as error:
+        raise NotFound(_("The stored image can no longer be read.")) from error

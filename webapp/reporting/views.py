@@ -1,0 +1,80 @@
+"""Pages of reports: files to take away, and sending results to archives."""
+
+import uuid
+
+from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from webapp.access import actor
+from webapp.database import db
+from webapp.errors import Conflict
+from webapp.pacs.deliveries import deliveries_of, receiving_nodes, send_results
+from webapp.pacs.models import DeliveryStatus
+from webapp.reporting.operations import ReportFormat, export_report, send_report
+from webapp.studies.operations import find_study
+
+blueprint = Blueprint("reporting", __name__)
+
+
+@blueprint.get("/studies/<uuid:study_id>/report.pdf")
+def pdf(study_id: uuid.UUID) -> Response:
+    """The report for people."""
+    return _exported(study_id, ReportFormat.PDF)
+
+
+@blueprint.get("/studies/<uuid:study_id>/report.dcm")
+def structured_report(study_id: uuid.UUID) -> Response:
+    """The report as a DICOM structured report."""
+    return _exported(study_id, ReportFormat.SR)
+
+
+@blueprint.get("/studies/<uuid:study_id>/report.fhir.json")
+def fhir(study_id: uuid.UUID) -> Response:
+    """The report as FHIR."""
+    return _exported(study_id, ReportFormat.FHIR)
+
+
+@blueprint.get("/studies/<uuid:study_id>/deliveries")
+def deliveries(study_id: uuid.UUID) -> str:
+    """The part of the study's page about sending; it refreshes itself while results travel."""
+    return _deliveries(study_id)
+
+
+@blueprint.post("/studies/<uuid:study_id>/deliveries")
+def deliver(study_id: uuid.UUID) -> ResponseReturnValue:
+    """Send the results to an archive; htmx gets the part again, others the study's page."""
+    try:
+        send_results(actor=actor(), study_id=study_id, node_id=_node_id())
+    except Conflict as error:
+        db.session.rollback()
+        if request.headers.get("HX-Request"):
+            return _deliveries(study_id, message=error.message), error.status
+        flash(error.message, "error")
+    if request.headers.get("HX-Request"):
+        return _deliveries(study_id)
+    return redirect(url_for("studies.show", study_id=study_id, _anchor="report"))
+
+
+def _exported(study_id: uuid.UUID, wanted: ReportFormat) -> Response:
+    return send_report(export_report(actor=actor(), study_id=study_id, wanted=wanted))
+
+
+def _node_id() -> uuid.UUID:
+    """The archive meant; what is no identifier names none."""
+    try:
+        return uuid.UUID(request.form.get("node_id", ""))
+    except ValueError:
+        return uuid.UUID(int=0)
+
+
+def _deliveries(study_id: uuid.UUID, *, message: str | None = None) -> str:
+    study = find_study(study_id)
+    known = deliveries_of(study)
+    return render_template(
+        "reporting/_deliveries.html",
+        study=study,
+        nodes=receiving_nodes(),
+        deliveries=known,
+        under_way=any(each.status is DeliveryStatus.QUEUED for each in known),
+        message=message,
+    )

@@ -1,0 +1,68 @@
+"""Words of reports: doubt, probabilities, deliveries. All translated."""
+
+from collections.abc import Mapping
+
+from flask_babel import LazyString, format_decimal, format_percent
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext as _l
+
+from webapp.reporting.content import Answer
+from webapp.wording import LABELS, word
+
+DELIVERY_STATUSES: Mapping[str, LazyString] = {
+    "queued": _l("Being sent"),
+    "done": _l("Sent"),
+    "failed": _l("Not sent"),
+}
+
+# Why a delivery failed, or why its last attempt did (Delivery.reason).
+DELIVERY_REASONS: Mapping[str, LazyString] = {
+    "unreachable": _l("The archive does not answer at its address."),
+    "rejected_association": _l(
+        "The archive refuses the connection. It has to know this portal's application entity "
+        "title and address."
+    ),
+    "refused": _l(
+        "The archive refuses the request. An administrator should check its address and sign-in."
+    ),
+    "untrusted": _l("The archive's certificate is not one that this server trusts."),
+    "not_accepted": _l("The archive did not accept all objects of the result."),
+    "disabled": _l("The archive no longer takes results."),
+    "internal": _l("Sending failed for a reason that was recorded."),
+}
+
+
+def label_word(label: str) -> str:
+    """The class in the reader's language."""
+    return str(word(LABELS, label))
+
+
+def percent(fraction: float | None) -> str:
+    """A probability; never "100 %" or "0 %" for what is not: rounding must not feign certainty."""
+    if fraction is None:
+        return "–"
+    if fraction >= 0.995:
+        return f"> {format_percent(0.99)}"
+    if fraction < 0.005:
+        return f"< {format_percent(0.01)}"
+    return str(format_percent(fraction))
+
+
+def share(fraction: float) -> str:
+    """A share of countable things, which may well be all or none."""
+    return str(format_percent(fraction))
+
+
+def number(value: float) -> str:
+    """A number as the reader's language writes it."""
+    return str(format_decimal(value))
+
+
+def doubt(answer: Answer) -> str:
+    """The prediction set as a sentence."""
+    labels = [label_word(label) for label in answer.prediction_set]
+    if not labels:
+        return str(_("No class fits well; the model does not commit itself."))
+    if len(labels) == 1:
+        return str(_("The model is fairly certain: %(label)s.", label=labels[0]))
+    return str(_("The model cannot tell apart: %(labels)s.", labels=", ".join(labels)))

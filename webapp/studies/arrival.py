@@ -1,0 +1,301 @@
+"""From a received file to what may be kept. Nothing that names a patient gets past this module.
+
+A DICOM file is de-identified in memory and judged by its header; its pixels are decoded by the
+worker. A NIfTI file loses all of its header that is not geometry. A picture is decoded at once
+and kept as a PNG of its pixels.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Protocol
+
+import pydicom
+from flask import current_app
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+from config import Settings
+from ml.errors import UnreadableImage
+from ml.imaging import (
+    FileFacts,
+    FrameFacts,
+    Limits,
+    inspect,
+    inspect_dicom,
+    is_archive,
+    members,
+    parse_dicom,
+    read_bytes,
+    sniff,
+    strip_nifti,
+)
+from ml.imaging.burned_in import TextBox, find_text, mask_text
+from ml.imaging.discretion import discreet
+from ml.imaging.pictures import encode_png
+from webapp.deidentification import Pseudonymiser, as_file, deidentify
+from webapp.storage import BlobStore
+
+
+class BurnedIn(StrEnum):
+    """What to do where letters stand in the pixels: they may name the patient."""
+
+    ASK = "ask"  # refuse until somebody has looked
+    MASK = "mask"  # black them out
+    KEEP = "keep"  # somebody has looked and says that they name nobody
+
+
+class ReceivedFile(Protocol):
+    """A file as it arrived. ``name`` serves in messages alone and is never kept."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def content(self) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class UploadedFile:
+    """A file whose content is at hand."""
+
+    name: str
+    content: bytes
+
+
+class TextInPixels(UnreadableImage):
+    """Letters were found in the pixels, and nobody has said yet what to do with them.
+
+    Attributes:
+        regions: where, each as (left, top, right, bottom) in fractions of width and height.
+    """
+
+    def __init__(self, regions: tuple[tuple[float, float, float, float], ...]) -> None:
+        super().__init__("burned_in", "There is text in the image that may name the patient.")
+        self.regions = regions
+
+
+@dataclass(frozen=True)
+class DicomFacts:
+    """What the row of a DICOM instance says beyond :class:`ml.imaging.FileFacts`; pseudonymous."""
+
+    patient_code: str
+    acquired_on: date | None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A file that was taken in.
+
+    Attributes:
+        facts: what its header says; every identifier in it is a pseudonym.
+        blob_key: the de-identified file, or, for a picture, the PNG.
+        dicom: None for other formats.
+    """
+
+    facts: FileFacts
+    blob_key: str
+    dicom: DicomFacts | None = None
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the blob is the slice itself."""
+        return self.facts.format in {"PNG", "JPEG"}
+
+
+@dataclass
+class Delivered:
+    """What came of a whole upload.
+
+    Attributes:
+        arrivals: the files taken in.
+        left_out: files passed over, counted by the code of their reason.
+        refused: name of a file -> code, for files that have to be acceptable.
+        questions: name of a file -> regions with letters that somebody has to look at.
+    """
+
+    arrivals: list[Arrival] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, str] = field(default_factory=dict)
+    questions: dict[str, tuple[tuple[float, float, float, float], ...]] = field(
+        default_factory=dict
+    )
+
+
+def upload_limits() -> Limits:
+    """The limits of one upload."""
+    settings: Settings = current_app.extensions["settings"]
+    return Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
+
+
+def take_in_file(
+    file: ReceivedFile,
+    into: Delivered,
+    *,
+    pseudonymiser: Pseudonymiser,
+    burned_in: BurnedIn,
+    plane: str,
+    forgiving: bool,
+) -> None:
+    """Take in one file of an upload, or all files of an archive, and note what happened.
+
+    Args:
+        forgiving: pass over what is no MR image, as in a folder or on a disc from a hospital,
+            instead of refusing it. What is in an archive is treated so in any case.
+    """
+    limits = upload_limits()
+    try:
+        for name, content, packed in _unpacked(file, limits):
+            try:
+                into.arrivals.append(
+                    take_in(
+                        content,
+                        pseudonymiser=pseudonymiser,
+                        limits=limits,
+                        burned_in=burned_in,
+                        plane=plane,
+                    )
+                )
+            except TextInPixels as question:
+                into.questions[name] = question.regions
+            except UnreadableImage as error:
+                if packed or forgiving:
+                    into.left_out[error.code] += 1
+                else:
+                    into.refused[name] = error.code
+    except UnreadableImage as error:  # the archive itself
+        into.refused[file.name] = error.code
+
+
+def take_in(
+    content: bytes,
+    *,
+    pseudonymiser: Pseudonymiser,
+    limits: Limits,
+    burned_in: BurnedIn = BurnedIn.ASK,
+    plane: str = "auto",
+) -> Arrival:
+    """De-identify one file, judge it, and keep it as a blob.
+
+    Args:
+        plane: for NIfTI volumes: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
+
+    Raises:
+        TextInPixels: there are letters in the pixels and ``burned_in`` is ``ASK``.
+        UnreadableImage: the file is not acceptable; nothing was kept.
+    """
+    if len(content) > limits.max_bytes:
+        raise UnreadableImage("too_large", "The file is larger than the limit.")
+    match sniff(content).format:
+        case "DICOM":
+            return _take_in_dicom(content, pseudonymiser, limits, burned_in)
+        case "NIFTI":
+            stripped = strip_nifti(content, limits)
+            return Arrival(inspect(stripped, limits, plane=plane), _blobs().put(stripped))
+        case _:
+            return _take_in_picture(content, limits, burned_in)
+
+
+def _unpacked(file: ReceivedFile, limits: Limits) -> Iterator[tuple[str, bytes, bool]]:
+    """(name, content, whether from an archive) of the file, or of all files in it."""
+    content = file.content
+    if not is_archive(content):
+        yield file.name, content, False
+        return
+    for name, member in members(content, limits):
+        yield f"{file.name}/{name}", member, True
+
+
+def _take_in_picture(content: bytes, limits: Limits, burned_in: BurnedIn) -> Arrival:
+    reader = sniff(content)
+    pixels = reader.decode(content, limits, "auto")[0].pixels
+    boxes = find_text(pixels) if burned_in is not BurnedIn.KEEP else []
+    height, width = pixels.shape[:2]
+    if boxes and burned_in is BurnedIn.ASK:
+        raise TextInPixels(_fractions(boxes, width, height))
+    kept = mask_text(pixels, boxes) if boxes else pixels
+    facts = FileFacts(format=reader.format, frames=(FrameFacts(0, height, width),))
+    return Arrival(facts, _blobs().put(encode_png(kept)))
+
+
+def _take_in_dicom(
+    content: bytes, pseudonymiser: Pseudonymiser, limits: Limits, burned_in: BurnedIn
+) -> Arrival:
+    done = deidentify(parse_dicom(content, limits), pseudonymiser)
+    facts = inspect_dicom(done.dataset, limits)
+    kept = done.content
+    if _may_show_names(done.burned_in, facts) and burned_in is not BurnedIn.KEEP:
+        kept = _without_letters(done.content, done.dataset, done.burned_in, limits, burned_in)
+    code = done.patient_code or pseudonymiser.patient(facts.study_uid or "")
+    return Arrival(facts, _blobs().put(kept), DicomFacts(code, _date(done.dataset)))
+
+
+def _may_show_names(declared: str, facts: FileFacts) -> bool:
+    """Whether the pixels have to be looked at; scanners' own images carry no letters."""
+    if declared == "yes":
+        return True
+    return declared == "unknown" and facts.sop_class == SecondaryCaptureImageStorage
+
+
+def _without_letters(
+    content: bytes,
+    dataset: pydicom.Dataset,
+    declared: str,
+    limits: Limits,
+    burned_in: BurnedIn,
+) -> bytes:
+    """The file with letters blacked out; as it is where there are none and none are declared."""
+    found = [(one.index, one.pixels, find_text(one.pixels)) for one in read_bytes(content, limits)]
+    boxes = [box for _index, _pixels, here in found for box in here]
+    if not boxes and declared != "yes":
+        return content
+    height, width = found[0][1].shape[:2]
+    if burned_in is BurnedIn.ASK:
+        raise TextInPixels(_fractions(boxes, width, height))
+    if not boxes:
+        raise UnreadableImage(
+            "burned_in_unseen", "The file says that its pixels name the patient; none were found."
+        )
+    return _masked(dataset, boxes)
+
+
+def _masked(dataset: pydicom.Dataset, boxes: list[TextBox]) -> bytes:
+    """The boxes of all frames filled with the lowest stored value, as an uncompressed file."""
+    with discreet("truncated", "The pixels are damaged."):
+        pixels = dataset.pixel_array.copy()
+        for box in boxes:
+            # Rows and columns are the last two axes of a grey image; colour ones never come here.
+            pixels[..., box.top : box.bottom, box.left : box.right] = pixels.min()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.set_pixel_data(
+            pixels,
+            dataset.PhotometricInterpretation,
+            dataset.BitsStored,
+            generate_instance_uid=False,
+        )
+    dataset.BurnedInAnnotation = "NO"
+    return as_file(dataset)
+
+
+def _fractions(
+    boxes: list[TextBox], width: int, height: int
+) -> tuple[tuple[float, float, float, float], ...]:
+    return tuple(
+        (box.left / width, box.top / height, box.right / width, box.bottom / height)
+        for box in boxes
+    )
+
+
+def _date(dataset: pydicom.Dataset) -> date | None:
+    for name in ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate"):
+        try:
+            return datetime.strptime(str(dataset.get(name, "")), "%Y%m%d").date()  # noqa: DTZ007
+        except ValueError:
+            continue
+    return None
+
+
+def _blobs() -> BlobStore:
+    blobs: BlobStore = current_app.extensions["blobs"]
+    return blobs

@@ -1,0 +1,231 @@
+"""From kept files to a study: series, slices in order, and the job for the worker."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flask import current_app
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+
+from config import Settings
+from ml.errors import UnreadableImage
+from ml.imaging import NO_LIMITS, FileFacts, inspect
+from ml.imaging.series import Placed, SeriesPlan, assemble
+from webapp import audit
+from webapp.database import db, now
+from webapp.storage import BlobStore, MissingBlob
+from webapp.studies.models import (
+    Image,
+    InferenceJob,
+    Instance,
+    Patient,
+    Series,
+    Status,
+    Study,
+)
+from webapp.tenancy import acting_for, unscoped
+
+# Positions are unique inside a study; while slices move they stand below zero.
+_ASIDE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kept file and what its header says."""
+
+    facts: FileFacts
+    blob_key: str
+    instance: Instance | None = None
+
+    @property
+    def is_picture(self) -> bool:
+        return self.facts.format in {"PNG", "JPEG"}
+
+
+def arrange(study: Study, sources: Sequence[Source]) -> None:
+    """Put slices into series and order: those of ``sources``, and those that the study has.
+
+    Args:
+        study: in the session and flushed.
+        sources: all DICOM files of the study, and whatever else came just now. Slices that are
+            there already keep their rows, and with them their answers.
+    """
+    dicom = [source for source in sources if source.instance is not None]
+    loose = [source for source in sources if source.instance is None]
+    _set_aside(study)
+    known = {(image.source_key, image.frame): image for image in study.images if image.instance_id}
+    earlier_loose = [series for series in study.series if series.uid is None and series.images]
+    reusable = [series for series in study.series if series not in earlier_loose]
+    ordered: list[tuple[Series, list[Image]]] = []
+    for plan in assemble([source.facts for source in dicom]):
+        series = reusable.pop(0) if reusable else Series(organisation_id=study.organisation_id)
+        ordered.append((_described(series, plan, dicom), _slices(plan, dicom, known)))
+    ordered += [(series, list(series.images)) for series in earlier_loose]
+    for plan in assemble([source.facts for source in loose]):
+        series = Series(organisation_id=study.organisation_id)
+        ordered.append((_described(series, plan, loose), _slices(plan, loose, {})))
+    _number(study, ordered)
+
+
+def queue_job(study: Study) -> InferenceJob:
+    """Ask for the study to be analysed, for the first time or again."""
+    job = InferenceJob(images_total=len(study.images))
+    study.jobs.append(job)
+    study.status, study.reason, study.finished_at = Status.QUEUED, None, None
+    return job
+
+
+def sources_of(study_uid: str) -> list[Source]:
+    """All DICOM files kept for a study of the organisation acted for; damaged ones are skipped."""
+    found = []
+    instances = db.session.scalars(
+        select(Instance).where(Instance.study_uid == study_uid).order_by(Instance.created_at)
+    )
+    blobs: BlobStore = current_app.extensions["blobs"]
+    for instance in instances:
+        try:
+            facts = inspect(blobs.get(instance.blob_key), NO_LIMITS)
+        except (UnreadableImage, MissingBlob):
+            continue
+        found.append(Source(facts, instance.blob_key, instance))
+    return found
+
+
+def attach(study: Study, sources: Sequence[Source]) -> None:
+    """Say of each instance that it belongs to the study."""
+    for source in sources:
+        if source.instance is not None:
+            source.instance.study = study
+
+
+def assemble_quiet_studies() -> list[uuid.UUID]:
+    """Make studies of what arrived from archives and has been quiet for long enough.
+
+    Returns:
+        The ids of the new jobs; their messages are still to be sent.
+    """
+    settings: Settings = current_app.extensions["settings"]
+    with unscoped():
+        waiting = db.session.execute(
+            select(Instance.organisation_id, Instance.study_uid, func.max(Instance.created_at))
+            .where(Instance.study_id.is_(None))
+            .group_by(Instance.organisation_id, Instance.study_uid)
+        ).all()
+        db.session.rollback()
+    job_ids = []
+    for organisation_id, study_uid, newest in waiting:
+        if (now() - newest).total_seconds() < settings.quiet_seconds:
+            continue
+        with acting_for(organisation_id):
+            try:
+                job_ids.append(_assemble(study_uid))
+            except IntegrityError:
+                # Another process was faster; what it left, the next sweep finds.
+                db.session.rollback()
+    return job_ids
+
+
+def patient_with(code: str) -> Patient:
+    """The patient of that code in the organisation acted for, new if need be."""
+    known = db.session.scalar(select(Patient).where(Patient.code == code))
+    return known or Patient(code=code)
+
+
+def study_with_uid(uid: str) -> Study | None:
+    """The study of that pseudonymous UID in the organisation acted for."""
+    return db.session.scalar(select(Study).where(Study.uid == uid))
+
+
+def _assemble(study_uid: str) -> uuid.UUID:
+    sources = sources_of(study_uid)
+    study = study_with_uid(study_uid)
+    if study is None:
+        first = db.session.scalars(
+            select(Instance).where(Instance.study_uid == study_uid).order_by(Instance.created_at)
+        ).first()
+        if first is None:
+            raise LookupError("no instance of this study")
+        study = Study(
+            patient=patient_with(first.patient_code),
+            uploaded_by_id=first.received_by_id,
+            node_id=first.node_id,
+            uid=study_uid,
+            acquired_on=first.acquired_on,
+        )
+        db.session.add(study)
+        db.session.flush()
+    attach(study, sources)
+    arrange(study, sources)
+    job = queue_job(study)
+    audit.record("assemble_study", subject=study, images=len(study.images))
+    db.session.commit()
+    return job.id
+
+
+def _set_aside(study: Study) -> None:
+    for image in study.images:
+        image.position -= _ASIDE
+    db.session.flush()
+
+
+def _described(series: Series, plan: SeriesPlan, sources: Sequence[Source]) -> Series:
+    first = plan.slices[0]
+    geometry = sources[first.file].facts.frames[first.frame].geometry
+    series.uid = plan.series_uid
+    series.modality = plan.modality
+    series.plane = plan.plane
+    series.is_volume = plan.is_volume
+    series.slice_spacing = plan.slice_spacing
+    series.row_direction = list(geometry.row_direction) if geometry else None
+    series.column_direction = list(geometry.column_direction) if geometry else None
+    series.missing = plan.missing
+    series.duplicates = len(plan.duplicates)
+    return series
+
+
+def _slices(
+    plan: SeriesPlan,
+    sources: Sequence[Source],
+    known: dict[tuple[str | None, int], Image],
+) -> list[Image]:
+    return [
+        known.get((sources[placed.file].blob_key, placed.frame))
+        or _new_image(sources[placed.file], placed)
+        for placed in plan.slices
+    ]
+
+
+def _new_image(source: Source, placed: Placed) -> Image:
+    frame = source.facts.frames[placed.frame]
+    return Image(
+        instance=source.instance,
+        blob_key=source.blob_key if source.is_picture else None,
+        source_key=None if source.is_picture else source.blob_key,
+        source_format=source.facts.format,
+        frame=frame.index,
+        width=frame.columns,
+        height=frame.rows,
+        row_spacing=frame.spacing[0] if frame.spacing else None,
+        column_spacing=frame.spacing[1] if frame.spacing else None,
+        origin=list(frame.geometry.position) if frame.geometry else None,
+    )
+
+
+def _number(study: Study, ordered: list[tuple[Series, list[Image]]]) -> None:
+    position = 0
+    kept = [series for series, _images in ordered]
+    for number, (series, images) in enumerate(ordered):
+        series.position = number
+        if series not in study.series:
+            study.series.append(series)
+        for image in images:
+            image.series = series
+            image.position = position
+            if image not in study.images:
+                study.images.append(image)
+            position += 1
+    db.session.flush()
+    for series in [one for one in study.series if one not in kept]:
+        study.series.remove(series)
+    db.session.flush()

@@ -1,0 +1,82 @@
+"""Send the results of a study to an archive."""
+
+import logging
+import uuid
+
+from flask import current_app
+from sqlalchemy.exc import DBAPIError
+
+from config import Settings
+from webapp.database import db
+from webapp.pacs import deliveries
+from webapp.pacs.models import Sending
+from webapp.queueing import DELIVER
+from webapp.reporting.content import gather
+from webapp.reporting.dicom import dicom_result
+from webapp.storage import BlobStore
+from webapp.studies.operations import find_study
+from webapp.tenancy import acting_for
+from worker.app import app
+from worker.dicom_sending import NotDelivered, Objects, store_by_dimse, store_by_stow
+
+_log = logging.getLogger(__name__)
+
+
+@app.task(name=DELIVER)
+def deliver_results(*, delivery_id: str) -> None:
+    """Claim the delivery, build the objects, send them. Runs twice without harm."""
+    claim = deliveries.claim_delivery(uuid.UUID(delivery_id))
+    if claim is None:
+        return
+    try:
+        _deliver(claim)
+    except deliveries.ClaimLost:
+        _log.warning("delivery %s was taken over by another worker", delivery_id)
+    except NotDelivered as problem:
+        _log.warning("delivery %s: %s (%s)", delivery_id, problem.reason, problem)
+        _give_up_or_wait(claim, problem)
+    except (DBAPIError, OSError):
+        _log.warning("delivery %s is tried again", delivery_id, exc_info=True)
+        _give_up_or_wait(claim, NotDelivered("internal", passing=True))
+    except Exception:
+        _log.exception("delivery %s failed", delivery_id)
+        _give_up_or_wait(claim, NotDelivered("internal"))
+
+
+def _deliver(claim: deliveries.Claim) -> None:
+    objects = _objects(claim)
+    if claim.sending is Sending.DIMSE and claim.port:
+        settings: Settings = current_app.extensions["settings"]
+        store_by_dimse(
+            objects,
+            calling=settings.dicom_ae_title,
+            called=claim.ae_title,
+            address=claim.address,
+            port=claim.port,
+        )
+    elif claim.sending is Sending.STOW and claim.stow_url:
+        store_by_stow(objects, url=claim.stow_url, authorization=claim.stow_authorization)
+    else:
+        raise NotDelivered("disabled")
+    deliveries.finish_delivery(claim, objects=len(objects))
+    _log.info("delivery %s: %d objects", claim.delivery_id, len(objects))
+
+
+def _objects(claim: deliveries.Claim) -> Objects:
+    blobs: BlobStore = current_app.extensions["blobs"]
+    with acting_for(claim.organisation_id):
+        content = gather(find_study(claim.study_id))
+        # Nothing may stay open while the other side takes its time.
+        db.session.rollback()
+    return dicom_result(content, blobs).objects
+
+
+def _give_up_or_wait(claim: deliveries.Claim, problem: NotDelivered) -> None:
+    db.session.rollback()
+    try:
+        if problem.passing:
+            deliveries.put_off_delivery(claim, reason=problem.reason)
+        else:
+            deliveries.fail_delivery(claim, reason=problem.reason)
+    except deliveries.ClaimLost:
+        _log.warning("delivery %s was taken over by another worker", claim.delivery_id)

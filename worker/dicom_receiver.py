@@ -1,0 +1,324 @@
+"""The way in for archives and scanners: ``python -m worker.dicom_receiver`` (C-ECHO, C-STORE).
+
+A process of its own beside the web server. It takes instances from registered nodes alone, hands
+each to :func:`webapp.pacs.receiving.receive`, and says nothing about what is in them: pynetdicom's
+own log lines quote datasets and are switched off.
+"""
+
+import logging
+import signal
+import socket
+import ssl
+import sys
+import threading
+import time
+import uuid
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+from flask import Flask
+from pydicom import Dataset
+from pydicom.pixels import get_decoder
+from pydicom.uid import AllTransferSyntaxes
+from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
+from pynetdicom.association import Association
+from pynetdicom.events import Event, EventHandlerType
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from sqlalchemy.exc import DBAPIError
+
+from config import InvalidSetting, Settings
+from ml.imaging.discretion import hushed
+from webapp import create_app
+from webapp.accounts.models import User
+from webapp.database import db
+from webapp.errors import NotFound
+from webapp.pacs.models import PacsNode
+from webapp.pacs.queries import find_node, node_calling
+from webapp.pacs.receiving import NOT_AUTHORISED, OUT_OF_RESOURCES, SUCCESS, receive
+from webapp.tenancy import acting_for
+
+_log = logging.getLogger(__name__)
+
+MAX_ASSOCIATIONS = 16
+# Connections that have not said yet who they are count here.
+_MAX_CONNECTIONS = 48
+_MAX_PDU = 128 * 1024
+# A-ASSOCIATE-RQ with 128 contexts and many transfer syntaxes is larger than a PDU of data.
+_LONGEST_PDU = 2**20
+# PS3.8 9.3.1: type, a reserved byte, length in four bytes.
+_PDU_HEADER, _PDU_TYPES = 6, range(1, 8)
+_REQUEST_SECONDS, _IDLE_SECONDS = 10.0, 60.0
+# deploy/keep-running waits 2.8 seconds before it becomes impatient.
+_FINISH_SECONDS = 2.0
+
+# PS3.8 9.3.4: result, source and reason of a rejection.
+_UNKNOWN_CALLER = (1, 1, 3)
+_WRONG_CALLED_TITLE = (1, 1, 7)
+_LATER = (2, 3, 1)
+
+
+class Receiver:
+    """The storage service of one portal.
+
+    Attributes:
+        address: where it listens, with the port that the system chose where 0 was wanted.
+    """
+
+    def __init__(self, app: Flask, settings: Settings) -> None:
+        """Begin to listen.
+
+        Raises:
+            OSError: the address cannot be listened at, or the certificate cannot be used.
+        """
+        self._app = app
+        self._title = settings.dicom_ae_title
+        self._nodes: WeakKeyDictionary[Association, tuple[uuid.UUID, uuid.UUID]]
+        self._nodes = WeakKeyDictionary()
+        _let_pynetdicom_say_nothing()
+        entity = AE(ae_title=self._title)
+        entity.maximum_pdu_size = _MAX_PDU
+        entity.maximum_associations = MAX_ASSOCIATIONS
+        entity.acse_timeout = _REQUEST_SECONDS
+        entity.dimse_timeout = entity.network_timeout = _IDLE_SECONDS
+        entity.add_supported_context(Verification)
+        syntaxes = readable_syntaxes()
+        for context in AllStoragePresentationContexts:
+            entity.add_supported_context(str(context.abstract_syntax), syntaxes)
+        self._server = entity.make_server(
+            (settings.dicom_bind, settings.dicom_port),
+            ssl_context=_ssl_context(settings),
+            evt_handlers=self._handlers(),
+            server_class=_Server,
+            request_handler=_Handler,
+        )
+        self._server.longest_message = (  # type: ignore[attr-defined]
+            settings.max_upload_bytes + _LONGEST_PDU
+        )
+        self.address: tuple[str, int] = self._server.server_address[:2]
+        # pynetdicom counts the associations of servers that it knows of.
+        entity._servers.append(self._server)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no new associations, let those that are open finish, then abort the rest."""
+        self._server.shutdown()
+        deadline = time.monotonic() + _FINISH_SECONDS
+        while self._server.active_associations and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for association in self._server.active_associations:
+            association.abort()
+
+    def _handlers(self) -> list[EventHandlerType]:
+        return [
+            (evt.EVT_REQUESTED, self._admit),
+            (evt.EVT_DIMSE_RECV, _start_counting_again),
+            (evt.EVT_C_STORE, self._store),
+        ]
+
+    def _admit(self, event: Event) -> None:
+        """Reject an association unless a registered node asks for it.
+
+        C-STORE looks for the node once more, so that nothing gets in where this fails.
+        """
+        association = event.assoc
+        request = association.requestor.primitive
+        if not isinstance(request, A_ASSOCIATE):
+            association.is_aborted = True
+            return
+        try:
+            reason = self._reason_to_reject(association, request)
+        except Exception as error:
+            _log.error("an association could not be judged: %s", type(error).__name__)
+            reason = _LATER
+        if reason is not None:
+            association.acse.send_reject(*reason)
+            association.kill()
+
+    def _reason_to_reject(
+        self, association: Association, request: A_ASSOCIATE
+    ) -> tuple[int, int, int] | None:
+        address = association.requestor.address
+        if str(request.called_ae_title).strip() != self._title:
+            _log.warning("%s called another title than ours", address)
+            return _WRONG_CALLED_TITLE
+        title = str(request.calling_ae_title).strip()
+        with self._app.app_context():
+            node = node_calling(ae_title=title, address=address)
+            if node is None:
+                # The title is what a stranger sent: it is not written down.
+                _log.warning("%s is not a registered sender, or not under this title", address)
+                return _UNKNOWN_CALLER
+            self._nodes[association] = (node.id, node.organisation_id)
+        return None
+
+    def _store(self, event: Event) -> Dataset:
+        known = self._nodes.get(event.assoc)
+        if known is None:
+            return _status(NOT_AUTHORISED, "This sender is not registered.")
+        node_id, organisation_id = known
+        with hushed():
+            content = event.encoded_dataset()
+        with self._app.app_context(), acting_for(organisation_id):
+            try:
+                return self._receive(content, find_node(node_id))
+            except NotFound:
+                return _status(NOT_AUTHORISED, "This sender is no longer registered.")
+            except DBAPIError as error:
+                _log.error("an instance could not be kept: %s", type(error).__name__)
+                return _status(OUT_OF_RESOURCES, "It could not be kept. Please send it again.")
+
+    def _receive(self, content: bytes, node: PacsNode) -> Dataset:
+        if not (node.is_active and node.may_send):
+            return _status(NOT_AUTHORISED, "This sender is switched off.")
+        user = db.session.get_one(User, node.registered_by_id)
+        receipt = receive(content, received_by=user, node=node)
+        return _status(receipt.status, receipt.comment)
+
+
+class _Server(ThreadedAssociationServer):
+    """pynetdicom's server, which also bears with strangers that connect and say nothing.
+
+    Attributes:
+        longest_message: bytes on the wire.
+    """
+
+    longest_message = _LONGEST_PDU
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection. The TLS handshake is left to its thread: it may take its time."""
+        client, address = self.socket.accept()  # type: ignore[union-attr]
+        client.settimeout(_REQUEST_SECONDS)
+        return client, address
+
+    def verify_request(self, _request: Any, _client_address: Any) -> bool:
+        return len(self.active_associations) < _MAX_CONNECTIONS
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            if self.ssl_context is not None:
+                request = self.ssl_context.wrap_socket(request, server_side=True)
+            request.settimeout(_IDLE_SECONDS)
+        except OSError:
+            _log.warning("%s did not get through the TLS handshake", client_address[0])
+            self.shutdown_request(request)
+            return
+        super().process_request_thread(request, client_address)
+
+    def handle_error(self, _request: Any, client_address: Any) -> None:
+        kind = sys.exc_info()[0] or Exception
+        _log.error("a connection from %s failed: %s", client_address[0], kind.__name__)
+
+
+class _Handler(RequestHandler):
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        # The bounded socket announces the connection in the place of the first one.
+        association.dul.event_queue.get_nowait()
+        bounded = _BoundedSocket(association, client_socket=self.request)
+        bounded.longest_message = cast("_Server", self.server).longest_message
+        association.dul.socket = bounded
+        return association
+
+
+class _BoundedSocket(AssociationSocket):
+    """Reads no more than is allowed; pynetdicom would keep whatever length a stranger announces."""
+
+    received = 0
+    longest_message = _LONGEST_PDU
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        self.received += nr_bytes
+        if nr_bytes > _LONGEST_PDU or self.received > self.longest_message:
+            _log.warning("a message was cut off: it is larger than the limit")
+            raise OSError("larger than the limit")
+        read = super().recv(nr_bytes)
+        # pynetdicom would answer each six bytes of noise by themselves.
+        if nr_bytes == _PDU_HEADER and read and read[0] not in _PDU_TYPES:
+            _log.warning("a connection was cut off: it does not speak DICOM")
+            raise OSError("not DICOM")
+        return read
+
+
+def readable_syntaxes() -> list[str]:
+    """The transfer syntaxes whose pixels can be decoded here."""
+    found = []
+    for syntax in AllTransferSyntaxes:
+        try:
+            readable = get_decoder(syntax).is_available
+        except NotImplementedError:
+            continue
+        if readable:
+            found.append(str(syntax))
+    return found
+
+
+def main() -> None:
+    """Run until told to stop."""
+    try:
+        settings = Settings.from_environment()
+        app = create_app(settings)
+    except InvalidSetting as problem:
+        sys.exit(f"Sulcus cannot start: {problem}")
+    if settings.dicom_port == 0:
+        print("SULCUS_DICOM_PORT is 0: there is no DICOM receiver.")
+        return
+    where = f"{settings.dicom_bind}:{settings.dicom_port}"
+    threading.excepthook = _log_kind
+    # Blocked in all threads, so that this one can wait for them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        receiver = Receiver(app, settings)
+    except ssl.SSLError as error:
+        sys.exit(f"The DICOM receiver cannot use its certificate: {error.reason}.")
+    except OSError as error:
+        sys.exit(
+            f"The DICOM receiver cannot listen at {where} ({error.strerror}). Everything else "
+            "runs without it; SULCUS_DICOM_PORT chooses another port, 0 means no receiver."
+        )
+    tls = " with TLS" if settings.dicom_tls_certificate else ""
+    _log.info("DICOM receiver %s listens at %s%s", settings.dicom_ae_title, where, tls)
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    receiver.close()
+
+
+def _let_pynetdicom_say_nothing() -> None:
+    _config.LOG_HANDLER_LEVEL = "none"
+    # What it still says quotes exceptions, and they quote the data.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+
+
+def _start_counting_again(event: Event) -> None:
+    """A message is complete; the limit is for each."""
+    connection = event.assoc.dul.socket
+    if isinstance(connection, _BoundedSocket):
+        connection.received = 0
+
+
+def _status(status: int, comment: str = "") -> Dataset:
+    answer = Dataset()
+    answer.Status = status
+    if comment and status != SUCCESS:
+        answer.ErrorComment = comment
+    return answer
+
+
+def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    if settings.dicom_tls_certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(settings.dicom_tls_certificate, settings.dicom_tls_key)
+    if settings.dicom_tls_ca is not None:
+        context.load_verify_locations(settings.dicom_tls_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _log_kind(arguments: threading.ExceptHookArgs) -> None:
+    """Neither the text of the exception nor its traceback: both may quote the data."""
+    _log.error("a thread ended: %s", arguments.exc_type.__name__)
+
+
+if __name__ == "__main__":
+    main()
