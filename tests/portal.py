@@ -138,6 +138,15 @@ class Portal:
                 )
             )
 
+    def everything(self) -> list[str]:
+        """Every row of every table, audit included, as text."""
+        with self.app.app_context(), unscoped():
+            return [
+                str(row)
+                for table in db.metadata.sorted_tables
+                for row in db.session.execute(select(table))
+            ]
+
     def count(self, model: type) -> int:
         """Rows of a table."""
         with self.app.app_context(), unscoped():

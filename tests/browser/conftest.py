@@ -12,10 +12,12 @@ from tests.portal_fixtures import broker, broker_url, portal
 __all__ = ["broker", "broker_url", "portal"]
 
 SCREENSHOTS = Path(__file__).parents[2] / "test-results" / "screenshots"
-# Without a sandbox for containers that run as root, and without calls to other hosts.
+# Without a sandbox for containers that run as root, and without calls to other hosts. WebGL is
+# drawn by the processor.
 _FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-sandbox", "--disable-quic", "--no-first-run", "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 
 

@@ -65,7 +65,7 @@ class Visit:
 
     def upload(self, *paths: Path, code: str) -> None:
         self.open("/studies/new")
-        self.page.locator("input[type=file]").set_input_files(paths)
+        self.page.locator("#files").set_input_files(paths)
         self.page.get_by_label("Patient code").fill(code)
         self.picture("upload")
         self.page.get_by_role("button", name="Upload and analyse").click()
@@ -181,7 +181,7 @@ def test_refused_file_is_explained_and_the_others_stay_chosen(visit: Visit, tmp_
     fake = tmp_path / "scan.png"
     fake.write_text("this is a text")
     page = visit.page
-    page.locator("input[type=file]").set_input_files([SAMPLES / "glioma-1.jpg", fake])
+    page.locator("#files").set_input_files([SAMPLES / "glioma-1.jpg", fake])
     page.get_by_role("button", name="Upload and analyse").click()
     problem = page.get_by_role("alert").filter(has_text="scan.png")
     expect(problem).to_contain_text("not an image")

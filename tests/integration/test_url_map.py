@@ -16,12 +16,22 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.conftest import make_settings
-from tests.factories import SAMPLE, Account, make_account, make_api_token, make_study
+from tests.dicoms import axial_series
+from tests.factories import (
+    SAMPLE,
+    Account,
+    make_account,
+    make_api_token,
+    make_series_study,
+    make_study,
+)
 from webapp import create_app
 from webapp.accounts import operations
 from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
+from webapp.pacs.operations import NodeDetails, register_node
+from webapp.studies.operations import receive_instance
 from webapp.tenancy import acting_for
 
 SIGN_IN = "to the sign-in page"
@@ -57,6 +67,23 @@ def administrators(outcome: Outcome, *, foreigner: Outcome | None = None, **sent
     return Line((SIGN_IN, foreigner or outcome, 403, 403, outcome), **sent)
 
 
+def who_has_a_token(outcome: Outcome) -> Line:
+    return Line((401, outcome, outcome, outcome, outcome))
+
+
+def who_searches() -> Line:
+    """A foreigner is not refused and finds nothing."""
+    return Line((401, 204, 200, 200, 200))
+
+
+def who_fetches() -> Line:
+    return Line((401, 404, 200, 200, 200))
+
+
+STUDY = "/dicomweb/studies/<uid:study_uid>"
+SERIES = STUDY + "/series/<uid:series_uid>"
+INSTANCE = SERIES + "/instances/<uid:uid>"
+
 TABLE: dict[tuple[str, str], Line] = {
     # Of the system
     ("GET", "/static/<path:filename>"): everybody(200),
@@ -90,9 +117,19 @@ TABLE: dict[tuple[str, str], Line] = {
     ("POST", "/studies/new"): who_signed_in(302, data={"priority": "routine"}, sends_image=True),
     ("GET", "/studies/<uuid:study_id>"): the_organisation(200),
     ("GET", "/studies/<uuid:study_id>/result"): the_organisation(200),
+    ("GET", "/studies/<uuid:study_id>/stack"): the_organisation(200),
+    ("GET", "/studies/<uuid:study_id>/images"): the_organisation(200),
     ("POST", "/studies/<uuid:study_id>/retry"): the_organisation(302),
+    ("GET", "/studies/<uuid:study_id>/report.pdf"): the_organisation(200),
+    ("GET", "/studies/<uuid:study_id>/report.dcm"): the_organisation(200),
+    ("GET", "/studies/<uuid:study_id>/report.fhir.json"): the_organisation(200),
+    ("GET", "/studies/<uuid:study_id>/deliveries"): the_organisation(200),
+    ("POST", "/studies/<uuid:study_id>/deliveries"): who_signed_in(404),  # no such archive
     ("GET", "/images/<uuid:image_id>/pixels"): the_organisation(200),
     ("GET", "/images/<uuid:image_id>/heatmap"): the_organisation(200),
+    ("GET", "/images/<uuid:image_id>/values"): the_organisation(200),
+    ("GET", "/series/<uuid:series_id>/volume.nii"): the_organisation(200),
+    ("GET", "/series/<uuid:series_id>/heatmap.nii.gz"): the_organisation(200),
     ("GET", "/history"): who_signed_in(200),
     ("GET", "/history.csv"): who_signed_in(200),
     ("GET", "/admin/jobs"): administrators(200),
@@ -104,12 +141,39 @@ TABLE: dict[tuple[str, str], Line] = {
     ("GET", "/api/v1/studies"): Line((401, 200, 200, 200, 200)),
     ("POST", "/api/v1/studies"): Line((401, 202, 202, 202, 202), sends_image=True),
     ("GET", "/api/v1/studies/<uuid:study_id>"): Line((401, 404, 200, 200, 200)),
+    ("GET", "/api/v1/studies/<uuid:study_id>/report"): Line((401, 404, 200, 200, 200)),
     ("POST", "/api/v1/studies/<uuid:study_id>/feedback"): Line(
         (401, 404, 201, 201, 201), json={"verdict": "agree"}
     ),
     ("GET", "/api/v1/images/<uuid:image_id>/pixels"): Line((401, 404, 200, 200, 200)),
     ("GET", "/api/v1/images/<uuid:image_id>/heatmap"): Line((401, 404, 200, 200, 200)),
     ("GET", "/api/v1/feedback"): Line((401, 200, 403, 200, 200)),
+    # Archives
+    ("GET", "/admin/archives"): administrators(200),
+    ("POST", "/admin/archives"): administrators(422),
+    ("GET", "/admin/archives/<uuid:node_id>"): administrators(200, foreigner=404),
+    ("POST", "/admin/archives/<uuid:node_id>"): administrators(422, foreigner=404),
+    ("POST", "/admin/archives/<uuid:node_id>/retire"): administrators(302, foreigner=404),
+    ("POST", "/admin/archives/<uuid:node_id>/reinstate"): administrators(302, foreigner=404),
+    ("POST", "/admin/archives/<uuid:node_id>/verify"): administrators(302, foreigner=404),
+    # DICOMweb
+    ("POST", "/dicomweb/studies"): who_has_a_token(415),
+    ("POST", STUDY): who_has_a_token(415),
+    ("GET", "/dicomweb/studies"): who_searches(),
+    ("GET", "/dicomweb/series"): who_searches(),
+    ("GET", "/dicomweb/instances"): who_searches(),
+    ("GET", f"{STUDY}/series"): who_searches(),
+    ("GET", f"{STUDY}/instances"): who_searches(),
+    ("GET", f"{SERIES}/instances"): who_searches(),
+    ("GET", STUDY): who_fetches(),
+    ("GET", SERIES): who_fetches(),
+    ("GET", INSTANCE): who_fetches(),
+    ("GET", f"{STUDY}/metadata"): who_fetches(),
+    ("GET", f"{SERIES}/metadata"): who_fetches(),
+    ("GET", f"{INSTANCE}/metadata"): who_fetches(),
+    ("GET", f"{INSTANCE}/rendered"): who_fetches(),
+    ("GET", f"{INSTANCE}/frames/<frame_list>"): who_fetches(),
+    ("GET", f"{INSTANCE}/frames/<int:frame>/rendered"): who_fetches(),
 }
 
 
@@ -139,8 +203,9 @@ class World:
         headers = {"Accept": "text/html"}
         if rule.startswith("/api/"):
             headers = {"Accept": "application/json"}
-            if token := self.api_tokens.get(persona):
-                headers["Authorization"] = f"Bearer {token}"
+            headers |= self._authorization(persona)
+        elif rule.startswith("/dicomweb/"):
+            headers = {"Accept": "*/*"} | self._authorization(persona)
         elif cookie := self.cookies.get(persona):
             client.set_cookie("sulcus", cookie)
         sent: dict[str, Any] = {"json": dict(line.json)} if line.json else {"data": {**line.data}}
@@ -149,15 +214,18 @@ class World:
         return client.open(self.address(method, rule), method=method, headers=headers, **sent)
 
     def address(self, method: str, rule: str) -> str:
-        endpoint = next(
-            each.endpoint
+        found = next(
+            each
             for each in self.app.url_map.iter_rules()
             if each.rule == rule and method in (each.methods or ())
         )
-        with self.app.test_request_context():
-            arguments = self.app.url_map._rules_by_endpoint[endpoint][0].arguments
-            values: dict[str, Any] = {name: self.ids[name] for name in arguments}
-            return self.app.url_for(endpoint, **values)
+        built = found.build({name: self.ids[name] for name in found.arguments})
+        assert built is not None
+        return built[1]
+
+    def _authorization(self, persona: str) -> dict[str, str]:
+        token = self.api_tokens.get(persona)
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +267,7 @@ def _session_of(app: Flask, account: Account) -> str:
 
 def _one_of_everything(app: Flask, *, owner: Account, admin: Account) -> dict[str, str]:
     study = make_study(app, owner)
+    series = make_series_study(app, owner, slices=5)
     token_id, _token = make_api_token(app, owner, "owned")
     with app.app_context(), acting_for(admin.organisation_id):
         invitation, token = operations.invite(
@@ -211,8 +280,26 @@ def _one_of_everything(app: Flask, *, owner: Account, admin: Account) -> dict[st
             "user_id": str(owner.id),
             "invitation_id": str(invitation.id),
             "study_id": str(study.study_id),
+            "series_id": str(series.series_id),
             "image_id": str(study.image_id),
+            **_one_archive_and_instance(admin),
         }
+
+
+def _one_archive_and_instance(admin: Account) -> dict[str, str]:
+    user = find_user_by_address(admin.email)
+    node = register_node(actor=user, details=NodeDetails("PACS", "PACS", "192.0.2.1"))
+    (content,) = axial_series(1)
+    instance = receive_instance(content=content, received_by=user)
+    assert instance is not None
+    return {
+        "node_id": str(node.id),
+        "study_uid": instance.study_uid,
+        "series_uid": instance.series_uid,
+        "uid": instance.uid,
+        "frame_list": "1",
+        "frame": "1",
+    }
 
 
 def test_every_address_has_its_line_and_every_line_its_address(world: World) -> None:

@@ -20,7 +20,7 @@ def test_everything_lies_in_the_home_folder_by_default(tmp_path: Path) -> None:
     found = settings(tmp_path)
     assert found.database_url == f"sqlite:///{tmp_path}/sulcus.sqlite3"
     assert found.storage_dir == tmp_path / "blobs"
-    assert found.max_upload_bytes == 64 * 2**20
+    assert found.max_upload_bytes == 512 * 2**20
     assert found.max_pixels == 64_000_000
     assert not found.cookie_secure
 

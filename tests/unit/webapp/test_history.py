@@ -20,7 +20,7 @@ from webapp.database import db
 from webapp.errors import InvalidInput
 from webapp.review.models import Verdict
 from webapp.review.operations import record_feedback
-from webapp.studies.models import Image, InferenceJob, Patient, Priority, Status, Study
+from webapp.studies.models import Image, InferenceJob, Patient, Priority, Series, Status, Study
 from webapp.studies.paging import Cursor
 from webapp.studies.spreadsheet import safe_cell
 from webapp.tenancy import acting_for
@@ -47,6 +47,8 @@ def add_studies(app: Flask, account: Account, count: int, **values: object) -> l
             )
             for number in range(count)
         ]
+        for study in studies:
+            study.series = [Series(position=0, images=list(study.images))]
         db.session.add_all(studies)
         db.session.commit()
         return [study.id for study in studies]

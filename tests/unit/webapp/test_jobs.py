@@ -36,7 +36,7 @@ class Work:
 
     def finish(self, claim: jobs.Claim) -> None:
         answer = jobs.Answer(
-            image_id=claim.images[0][0],
+            image_id=claim.images[0].id,
             label="glioma",
             probabilities={"glioma": 0.7, "meningioma": 0.1, "no_tumor": 0.1, "pituitary": 0.1},
             prediction_set=["glioma"],
@@ -162,7 +162,7 @@ def test_released_job_is_queued_again(work: Work) -> None:
 
 def test_images_without_an_answer_reject_the_study(work: Work) -> None:
     claim = work.claim()
-    problems = {claim.images[0][0]: "blank"}
+    problems = {claim.images[0].id: "blank"}
     jobs.finish_job(claim, answers=[], problems=problems, model=model(), model_ms=1.0)
     assert work.study.status is Status.REJECTED
     assert work.study.reason == "blank"

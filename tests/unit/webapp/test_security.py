@@ -14,12 +14,14 @@ from webapp import create_app
 
 SignIn = Callable[[Account], FlaskClient]
 
+BEARER_PREFIXES = ("/api/", "/dicomweb/")
+
 
 def post_rules(app: Flask) -> Iterator[str]:
-    """An address for each page that takes a POST; the API knows no cookie and no form."""
+    """An address for each page that takes a POST; services for programs know no cookie."""
     example = {"token": "t", "filename": "f"}
     for rule in app.url_map.iter_rules():
-        if "POST" in (rule.methods or ()) and not rule.rule.startswith("/api/"):
+        if "POST" in (rule.methods or ()) and not rule.rule.startswith(BEARER_PREFIXES):
             values: dict[str, Any] = {
                 name: example.get(name, "00000000-0000-0000-0000-000000000000")
                 for name in rule.arguments

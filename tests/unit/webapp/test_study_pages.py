@@ -54,7 +54,7 @@ def finish(app: Flask, account: Account, study_id: uuid.UUID, tumour: list[float
         assert claim is not None
         answers = [
             jobs.Answer(
-                image_id=image_id,
+                image_id=image.id,
                 label="glioma" if p > 0.5 else "no_tumor",
                 probabilities={
                     "glioma": p, "meningioma": 0.0, "no_tumor": 1 - p, "pituitary": 0.0
@@ -64,13 +64,11 @@ def finish(app: Flask, account: Account, study_id: uuid.UUID, tumour: list[float
                 ood_score=0.0,
                 heatmap_key=None,
             )
-            for (image_id, _key), p in zip(claim.images, tumour, strict=True)
+            for image, p in zip(claim.images, tumour, strict=True)
             if p is not None
         ]  # fmt: skip
         problems = {
-            image_id: "blank"
-            for (image_id, _key), p in zip(claim.images, tumour, strict=True)
-            if p is None
+            image.id: "blank" for image, p in zip(claim.images, tumour, strict=True) if p is None
         }
         model = register_model(name="test", sha256="1" * 64, card={})
         jobs.finish_job(claim, answers=answers, problems=problems, model=model, model_ms=1.0)

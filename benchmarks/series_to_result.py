@@ -1,0 +1,88 @@
+"""How long a series of hundreds of slices takes, beside the engine alone, measured in one run.
+
+Starts the whole product on embedded defaults, uploads a DICOM series through the API and asks for
+the result until it is there. Afterwards the engine answers the same slices in this process, with
+nothing else going on. Also prints the peak memory of the web process and of the worker.
+
+    .venv/bin/python -m benchmarks.series_to_result [--slices 400] [--size 256]
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.product import product, signed_in, submit, wait_until_done
+from ml.imaging import read_bytes, square_pixels
+from ml.predictor import Predictor
+from tests.dicoms import axial_series
+
+BATCH = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--slices", type=int, default=400)
+    parser.add_argument("--size", type=int, default=256, help="rows and columns of a slice")
+    options = parser.parse_args()
+    files = axial_series(options.slices, size=options.size, spacing=0.5)
+    print(f"{options.slices} slices, {sum(map(len, files)) / 1e6:.0f} MB")
+    with tempfile.TemporaryDirectory(prefix="sulcus-bench-") as folder:
+        home = Path(folder)
+        with product(home) as address:
+            session = signed_in(home)
+            # The first one waits for the model to be loaded.
+            first = submit(session, address, axial_series(1))
+            wait_until_done(session, address, first, pause=0.05)
+            started = time.perf_counter()
+            study = submit(session, address, files)
+            accepted = time.perf_counter() - started
+            wait_until_done(session, address, study, pause=0.25)
+            total = time.perf_counter() - started
+            web, worker = peak_memory("gunicorn"), peak_memory("worker.app worker")
+    own = engine_time(files)
+    print(f"{'upload accepted after':36s} {accepted:7.2f} s")
+    print(f"{'result after':36s} {total:7.2f} s")
+    print(f"{'the engine alone':36s} {own:7.2f} s")
+    print(f"{'result / engine alone':36s} {total / own:7.2f} x")
+    print(f"{'from acceptance to result / engine':36s} {(total - accepted) / own:7.2f} x")
+    print(f"{'peak memory of the web process':36s} {web:7.0f} MB")
+    print(f"{'peak memory of the worker':36s} {worker:7.0f} MB")
+
+
+def engine_time(files: list[bytes]) -> float:
+    """Seconds that the predictor takes for all slices in batches; the median of three rounds."""
+    predictor = Predictor.load()
+    predictor.warm_up()
+    slices = [square_pixels(read_bytes(content)[0]) for content in files]
+    rounds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        for start in range(0, len(slices), BATCH):
+            predictor.predict(slices[start : start + BATCH])
+        rounds.append(time.perf_counter() - started)
+    return statistics.median(rounds)
+
+
+def peak_memory(command: str) -> float:
+    """Largest peak resident memory of this user's processes with that command line, in MB."""
+    peaks = [0.0]
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or folder.stat().st_uid != os.getuid():
+            continue
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            status = (folder / "status").read_text()
+        except OSError:
+            continue
+        if command in line:
+            peaks += [
+                int(row.split()[1]) / 1024 for row in status.splitlines() if row.startswith("VmHWM")
+            ]
+    return max(peaks)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,356 @@
+"""The viewer of a series on a desk and on a phone, with pictures of it."""
+
+import io
+import re
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import pydicom
+import pytest
+from playwright.sync_api import Browser, Locator, Page, Request, expect
+
+from tests.browser.test_journey import SIZES, Visit
+from tests.factories import (
+    Account,
+    SeriesStudyIds,
+    finish_series_study,
+    make_series_study,
+)
+from tests.portal import Portal
+from webapp.studies.models import Status
+
+pytestmark = [pytest.mark.browser, pytest.mark.integration]
+FIRST_SLICE_WITHIN_MS = 1000
+
+
+@pytest.fixture(params=list(SIZES))
+def visit(
+    portal: Portal, chromium: Browser, screenshots: Path, request: pytest.FixtureRequest
+) -> Iterator[Visit]:
+    address = portal.start_web()
+    context = chromium.new_context(
+        viewport=SIZES[request.param], locale="en-GB", has_touch=request.param == "phone"
+    )
+    visit = Visit(context.new_page(), address, request.param, screenshots)
+    visit.page.on("console", visit.note_console)
+    visit.page.on("pageerror", lambda error: visit.troubles.append(str(error)))
+    visit.page.on("request", visit.note_request)
+    yield visit
+    context.close()
+    assert not visit.troubles
+
+
+@pytest.fixture
+def reader(portal: Portal, visit: Visit) -> Account:
+    """Somebody who has signed in on the page."""
+    account = portal.make_user()
+    visit.open("/sign-in")
+    visit.page.get_by_label("E-mail").fill(account.email)
+    visit.page.get_by_label("Password", exact=True).fill(account.password)
+    visit.page.get_by_role("button", name="Sign in").click()
+    expect(visit.page.get_by_role("heading", name="Worklist")).to_be_visible()
+    return account
+
+
+def open_study(visit: Visit, ids: SeriesStudyIds, query: str = "") -> Page:
+    visit.open(f"/studies/{ids.study_id}{query}")
+    expect(visit.page.locator("[data-viewer][data-ready]")).to_be_visible()
+    return visit.page
+
+
+def place(page: Page, pane: int = 0) -> str:
+    return page.locator("[data-corner-slice]").nth(pane).inner_text()
+
+
+def expect_slice(page: Page, text: str) -> None:
+    expect(page.locator("[data-corner-slice]").first).to_have_text(text)
+
+
+def wheel(page: Page, notches: int) -> None:
+    page.locator("[data-stage]").first.hover()
+    for _notch in range(abs(notches)):
+        page.mouse.wheel(0, 100 if notches > 0 else -100)
+
+
+def swipe(page: Page, pixels: int) -> None:
+    """One finger from the middle of the stage to the right."""
+    box = page.locator("[data-stage]").first.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    fingers = page.context.new_cdp_session(page)
+    send = fingers.send
+    send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+    for step in range(1, 7):
+        there = [{"x": x + pixels * step / 6, "y": y}]
+        send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": there})
+    send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def shades(drawn: Locator) -> int:
+    """Different values of red in what the browser shows; a blank canvas has one."""
+    with PIL.Image.open(io.BytesIO(drawn.screenshot())) as picture:
+        return len(np.unique(np.asarray(picture)[..., 0]))
+
+
+def dicom_slices(data_root: Path) -> list[npt.NDArray[np.uint16]]:
+    paths = sorted((data_root / "dicom-t1-healthy").glob("*.dcm"))
+    return [pydicom.dcmread(path).pixel_array.astype(np.uint16) for path in paths]
+
+
+def test_stack_scrolls_by_wheel_keys_strip_and_swipe(
+    portal: Portal, visit: Visit, reader: Account
+) -> None:
+    ids = make_series_study(portal.app, reader, slices=30)
+    page = open_study(visit, ids)
+    loads: list[Request] = []
+    page.on("request", lambda sent: loads.append(sent) if sent.is_navigation_request() else None)
+
+    expect_slice(page, "15 / 30")  # the key slice comes first
+    wheel(page, 3)
+    expect_slice(page, "18 / 30")
+    stage = page.locator("[data-stage]").first
+    stage.focus()
+    for key, there in (
+        ("ArrowUp", "17 / 30"), ("ArrowRight", "18 / 30"), ("PageDown", "19 / 30"),
+        ("PageUp", "18 / 30"), ("End", "30 / 30"), ("ArrowDown", "30 / 30"), ("Home", "1 / 30"),
+    ):  # fmt: skip
+        page.keyboard.press(key)
+        expect_slice(page, there)
+    strip = page.get_by_role("slider", name="Slice", exact=True)
+    box = strip.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] * 10.5 / 30, box["y"] + box["height"] / 2)
+    expect_slice(page, "11 / 30")
+    strip.focus()
+    page.keyboard.press("PageDown")
+    expect_slice(page, "21 / 30")
+    expect(strip).to_have_attribute("aria-valuenow", "21")
+    expect(strip).to_have_attribute("aria-valuetext", re.compile("Slice 21 of 30, No tumour"))
+
+    # Address, result and picture follow, without loading the page again.
+    expect(page).to_have_url(re.compile(r"image=20$"))
+    expect(page.locator("#result-head")).to_have_text("Image 21 of 30")
+    expect(page.locator("[data-slice]").first).to_have_attribute(
+        "src", re.compile(str(ids.image_ids[20]))
+    )
+    assert not loads
+
+    page.get_by_role("link", name="Image 16", exact=True).click()  # a key slice
+    expect_slice(page, "16 / 30")
+    if visit.size == "phone":
+        swipe(page, 60)
+        expect(page.locator("[data-corner-slice]").first).not_to_have_text("16 / 30")
+    assert not loads
+
+
+def test_first_slice_is_seen_at_once(portal: Portal, visit: Visit, reader: Account) -> None:
+    ids = make_series_study(portal.app, reader, slices=400)
+    visit.open(f"/studies/{ids.study_id}")
+    picture = visit.page.locator("[data-slice]").first
+    expect(picture).to_be_visible()
+    arrived: float = picture.evaluate(
+        """async (image) => {
+          await image.decode();
+          return performance.getEntriesByName(image.src)[0].responseEnd;
+        }"""
+    )
+    print(f"\nfirst slice of 400 after {arrived:.0f} ms ({visit.size})")
+    assert arrived < FIRST_SLICE_WITHIN_MS
+    expect(visit.page.locator("[data-viewer][data-ready]")).to_be_visible()
+    expect_slice(visit.page, "200 / 400")
+    visit.page.wait_for_load_state("networkidle")
+    visit.picture("viewer-400")
+    visit.page.get_by_text("All images").click()
+    expect(visit.page.locator(".image-results li")).to_have_count(400)
+
+
+def test_running_study_fills_by_itself(portal: Portal, visit: Visit, reader: Account) -> None:
+    ids = make_series_study(portal.app, reader, slices=60, status=Status.RUNNING, decoded=False)
+    page = open_study(visit, ids)
+    expect(page.get_by_text("20 of 60 images analysed")).to_be_visible()
+    expect(page.get_by_text("This slice is being decoded…").first).to_be_visible()
+    expect(page.locator("[data-slice]").first).to_be_hidden()
+    visit.picture("viewer-running")
+    finish_series_study(portal.app, reader, ids)
+    expect(page.get_by_role("heading", name="The study as a whole")).to_be_visible(timeout=15_000)
+    expect(page.locator("[data-slice]").first).to_be_visible()
+    expect(page.locator("img.heat").first).to_be_visible()
+    expect(page.locator("[data-bars] .bar-high").first).to_be_attached()
+    expect(page.get_by_text("This slice is being decoded…").first).to_be_hidden()
+    expect(page.locator("[data-poll]")).to_have_count(0)
+
+
+def test_grey_values_are_windowed_in_the_browser(
+    portal: Portal, visit: Visit, reader: Account
+) -> None:
+    ids = make_series_study(portal.app, reader, slices=12, window=(800.0, 1600.0))
+    page = open_study(visit, ids)
+    canvas = page.locator("[data-greys]").first
+    corner = page.locator("[data-corner-window]").first
+    expect(corner).to_have_text("L 800  W 1,600")
+    expect(canvas).to_be_hidden()
+    page.locator("[data-set=preset]").select_option("full")
+    expect(canvas).to_be_visible()
+    expect(corner).not_to_have_text("L 800  W 1,600")
+    full = corner.inner_text()
+    page.locator("[data-set=preset]").select_option("narrow")
+    expect(corner).not_to_have_text(full)
+    page.locator("[data-stage]").first.focus()
+    page.keyboard.press("1")
+    expect(corner).to_have_text("L 800  W 1,600")
+
+    page.get_by_role("button", name="Grey values by dragging").click()
+    box = page.locator("[data-stage]").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    page.mouse.down()
+    for step in range(5):  # the drag begins when the values have come
+        page.mouse.move(box["x"] + 110 + 10 * step, box["y"] + 100)
+        page.wait_for_function("true")
+    expect(corner).not_to_have_text("L 800  W 1,600")
+    page.mouse.up()
+    page.get_by_role("slider", name="Level").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("[data-set=preset]")).to_have_value("own")
+    page.get_by_role("button", name="Reset everything").click()
+    expect(corner).to_have_text("L 800  W 1,600")
+
+
+def test_lengths_are_measured_in_millimetres_with_mouse_and_keys(
+    portal: Portal, visit: Visit, reader: Account
+) -> None:
+    ids = make_series_study(portal.app, reader, slices=12, spacing=(2.0, 1.0))
+    page = open_study(visit, ids)
+    page.get_by_role("button", name="Measure a length").click()
+    frame = page.locator("[data-frame]").first.bounding_box()
+    assert frame is not None
+    # 128 columns of 1 mm, 96 rows of 2 mm: the box is 128 by 192.
+    assert frame["width"] / frame["height"] == pytest.approx(128 / 192, rel=0.01)
+    middle = frame["y"] + frame["height"] / 2
+    page.mouse.move(frame["x"] + frame["width"] / 4, middle)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + frame["width"] * 3 / 4, middle, steps=4)
+    page.mouse.up()
+    text = page.locator("[data-marks] text").first
+    expect(text).to_have_text(re.compile(r"^6[345](\.\d)? mm$"))
+    visit.picture("viewer-measure")
+    page.keyboard.press("Delete")
+    expect(text).to_have_count(0)
+
+    page.locator("[data-stage]").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    for _step in range(10):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(text).to_have_text("20 mm")
+    page.keyboard.press("PageDown")  # a length belongs to its slice
+    expect(text).to_have_count(0)
+    page.keyboard.press("PageUp")
+    expect(text).to_have_text("20 mm")
+
+
+def test_heatmap_and_zoom(portal: Portal, visit: Visit, reader: Account) -> None:
+    page = open_study(visit, make_series_study(portal.app, reader, slices=12))
+    heat = page.locator("img.heat").first
+    expect(heat).to_be_visible()
+    page.locator("[data-stage]").first.focus()
+    page.keyboard.press("h")
+    expect(heat).to_be_hidden()
+    page.keyboard.press("h")
+    page.keyboard.down("Control")
+    wheel(page, -3)
+    page.keyboard.up("Control")
+    expect(page.locator("[data-zoom]")).not_to_have_text("100%")
+    expect_slice(page, "6 / 12")
+    page.keyboard.press("0")
+    expect(page.locator("[data-zoom]")).to_have_text("100%")
+
+
+def test_volume_opens_in_three_planes(portal: Portal, visit: Visit, reader: Account) -> None:
+    page = open_study(visit, make_series_study(portal.app, reader, slices=24))
+    page.get_by_role("button", name="Volume").click()
+    expect(page.locator("[data-volume][data-ready]")).to_be_visible(timeout=60_000)
+    assert shades(page.locator("[data-volume-canvas]")) > 20
+    visit.picture("viewer-volume")
+    canvas = page.locator("[data-volume-canvas]")
+    canvas.focus()
+    page.keyboard.press("PageUp")
+    page.keyboard.press("PageUp")
+    expect(page.locator("#result-head")).to_have_text("Image 14 of 24")
+    page.get_by_label("Planes").select_option("coronal")
+    page.get_by_role("button", name="Measure a length").click()
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.5, steps=4)
+    page.mouse.up()
+    visit.picture("viewer-volume-coronal")
+    page.get_by_role("button", name="Volume").click()
+    expect_slice(page, "14 / 24")
+
+
+def test_without_webgl_the_stack_stays(portal: Portal, visit: Visit, reader: Account) -> None:
+    visit.page.add_init_script(
+        "const get = HTMLCanvasElement.prototype.getContext;"
+        "HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {"
+        "  return kind === 'webgl2' ? null : get.call(this, kind, ...rest); };"
+    )
+    page = open_study(visit, make_series_study(portal.app, reader, slices=12))
+    page.get_by_role("button", name="Volume").click()
+    expect(page.get_by_text("This browser cannot show volumes")).to_be_visible()
+    expect(page.locator("[data-slice]").first).to_be_visible()
+
+
+def test_earlier_study_is_shown_beside(portal: Portal, visit: Visit, reader: Account) -> None:
+    make_series_study(portal.app, reader, slices=12, code="C-7", acquired_on=date(2024, 3, 1))
+    later = make_series_study(
+        portal.app, reader, slices=24, slice_spacing=2.5, code="C-7", acquired_on=date(2025, 3, 1)
+    )
+    page = open_study(visit, later, "?image=11")
+    page.locator("[data-set=compare]").select_option(index=1)
+    expect(page.locator("[data-pane-title]")).to_contain_text("2024")
+    expect(page.locator("[data-corner-slice]")).to_have_text(["12 / 24", "6 / 12"])
+    wheel(page, 4)  # 10 mm are two slices of the other study
+    expect(page.locator("[data-corner-slice]")).to_have_text(["16 / 24", "8 / 12"])
+    page.wait_for_load_state("networkidle")
+    visit.picture("viewer-compare")
+    page.get_by_label("Scroll together").uncheck()
+    wheel(page, -2)
+    expect(page.locator("[data-corner-slice]")).to_have_text(["14 / 24", "8 / 12"])
+    page.locator("[data-set=compare]").select_option(index=0)
+    expect(page.locator("[data-corner-slice]")).to_have_count(1)
+
+
+def test_answer_that_was_begun_is_not_lost_by_scrolling(
+    portal: Portal, visit: Visit, reader: Account
+) -> None:
+    page = open_study(visit, make_series_study(portal.app, reader, slices=12))
+    page.get_by_label("Comment").fill("Wait for the contrast series.")
+    wheel(page, 2)
+    notice = page.get_by_text("Your answer below belongs to another image")
+    expect(notice).to_be_visible()
+    expect(page.get_by_label("Comment")).to_have_value("Wait for the contrast series.")
+    page.get_by_role("button", name="Back to that image").click()
+    expect(notice).to_be_hidden()
+    expect_slice(page, "6 / 12")
+
+
+@pytest.mark.data
+def test_real_series_looks_right(
+    portal: Portal, visit: Visit, reader: Account, data_root: Path
+) -> None:
+    ids = make_series_study(
+        portal.app, reader, pixels=dicom_slices(data_root), spacing=(0.6667, 0.7), code="REAL"
+    )
+    page = open_study(visit, ids)
+    page.wait_for_load_state("networkidle")
+    visit.picture("viewer-series")
+    page.get_by_role("button", name="Switch to the light theme").click()
+    visit.picture("viewer-series-light")
+    assert place(page) == "15 / 30"

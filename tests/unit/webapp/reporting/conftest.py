@@ -1,0 +1,14 @@
+"""Fixtures of the reports' tests."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.webapp.reporting.results import Results
+from webapp.storage import BlobStore
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    """Contents of reports, with a store for their pictures."""
+    return Results(BlobStore(tmp_path / "pictures"))

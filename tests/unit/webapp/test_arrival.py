@@ -1,0 +1,315 @@
+"""What becomes of uploaded DICOM, NIfTI and archives, up to the queue."""
+
+import io
+import uuid
+import zipfile
+from collections.abc import Callable, Sequence
+
+import cv2
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
+from sqlalchemy import select
+
+from ml.imaging.pictures import encode_png
+from tests.dicoms import IDENTIFIERS, Patient, as_bytes, axial_series, head, mr_slice
+from tests.factories import SAMPLE, Account
+from webapp.accounts.queries import find_user_by_address
+from webapp.database import db
+from webapp.errors import InvalidInput, QuestionableUpload, RefusedUpload
+from webapp.storage import BlobStore
+from webapp.studies.assembly import assemble_quiet_studies
+from webapp.studies.models import Image, InferenceJob, Instance, Study
+from webapp.studies.operations import (
+    BurnedIn,
+    Handling,
+    UploadedFile,
+    receive_instance,
+    submit_study,
+)
+from webapp.tenancy import acting_for, unscoped
+
+MakeUser = Callable[..., Account]
+
+
+def submit(
+    app: Flask, account: Account, contents: Sequence[bytes], handling: Handling | None = None
+) -> uuid.UUID:
+    with app.app_context(), acting_for(account.organisation_id):
+        files = [UploadedFile(f"{number}.dcm", content) for number, content in enumerate(contents)]
+        user = find_user_by_address(account.email)
+        return submit_study(actor=user, files=files, handling=handling).id
+
+
+def study(study_id: uuid.UUID) -> Study:
+    return db.session.get_one(Study, study_id)
+
+
+def zipped(**members: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def with_text(picture: bytes) -> bytes:
+    pixels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert pixels is not None
+    cv2.putText(pixels, "ROENTGEN W 1947", (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 255, 2)
+    return encode_png(pixels)
+
+
+class TestSeries:
+    def test_slices_stand_in_the_order_of_the_head_not_of_the_files(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        files = axial_series(7, pixel_spacing=(2.0, 1.0))
+        study_id = submit(app, make_user(), [files[i] for i in (3, 0, 6, 1, 5, 2, 4)])
+        with app.app_context(), unscoped():
+            (series,) = study(study_id).series
+            assert (series.plane, series.is_volume, series.slice_spacing) == ("axial", True, 3.0)
+            heights = [image.origin[2] for image in series.images if image.origin]
+            assert heights == sorted(heights)
+            assert len(heights) == 7
+            assert {(i.row_spacing, i.column_spacing) for i in series.images} == {(2.0, 1.0)}
+            assert study(study_id).jobs[0].images_total == 7
+
+    def test_several_series_are_kept_apart(self, app: Flask, make_user: MakeUser) -> None:
+        from pydicom.uid import generate_uid
+
+        study_uid = generate_uid()
+        files = axial_series(3, study_uid=study_uid) + axial_series(4, study_uid=study_uid, size=96)
+        study_id = submit(app, make_user(), files)
+        with app.app_context(), unscoped():
+            assert [len(series.images) for series in study(study_id).series] == [3, 4]
+            assert [image.position for image in study(study_id).images] == list(range(7))
+
+    def test_missing_and_duplicate_slices_are_counted(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        files = axial_series(8)
+        study_id = submit(app, make_user(), [*files[:3], *files[4:], files[1]])
+        with app.app_context(), unscoped():
+            (series,) = study(study_id).series
+            assert (len(series.images), series.missing) == (7, 1)
+
+    def test_files_of_two_patients_or_two_studies_are_refused(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        account = make_user()
+        other = axial_series(2, patient=Patient("Other", "X-2"))
+        with pytest.raises(InvalidInput, match="2 studies"):
+            submit(app, account, axial_series(2) + axial_series(2))
+        from pydicom.uid import generate_uid
+
+        uid = generate_uid()
+        other = axial_series(2, patient=Patient("Other", "X-2"), study_uid=uid)
+        with pytest.raises(InvalidInput, match="2 patients"):
+            submit(app, account, axial_series(2, study_uid=uid) + other)
+        with app.app_context(), unscoped():
+            assert not db.session.scalars(select(Study)).all()
+
+    def test_same_study_again_is_the_same_study(self, app: Flask, make_user: MakeUser) -> None:
+        account, files = make_user(), axial_series(4)
+        first = submit(app, account, files)
+        assert submit(app, account, files[::-1]) == first
+        with app.app_context(), unscoped():
+            assert len(db.session.scalars(select(InferenceJob)).all()) == 1
+            assert len(db.session.scalars(select(Image)).all()) == 4
+
+    def test_slices_that_come_later_join_their_study_in_order(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        account, files = make_user(), axial_series(6)
+        first = submit(app, account, [files[0], files[2], files[4]])
+        with app.app_context(), unscoped():
+            before = {image.id for image in study(first).images}
+        assert submit(app, account, files) == first
+        with app.app_context(), unscoped():
+            found = study(first)
+            heights = [image.origin[2] for image in found.images if image.origin]
+            assert heights == sorted(heights)
+            assert len(heights) == 6
+            assert before < {image.id for image in found.images}
+            assert len(found.series) == 1
+            assert len(found.jobs) == 2
+
+    def test_another_organisation_has_the_study_for_itself(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        files = axial_series(2)
+        here = submit(app, make_user(organisation="A"), files)
+        there = submit(app, make_user(organisation="B"), files)
+        with app.app_context(), unscoped():
+            assert here != there
+            assert study(here).uid != study(there).uid
+            assert study(here).patient.code != study(there).patient.code
+
+    def test_studies_of_one_patient_stay_together(self, app: Flask, make_user: MakeUser) -> None:
+        account = make_user()
+        early = submit(app, account, axial_series(1, study_date="20240101"))
+        late = submit(app, account, axial_series(1, study_date="20240201"))
+        with app.app_context(), unscoped():
+            assert study(early).patient_id == study(late).patient_id
+            first, second = study(early).acquired_on, study(late).acquired_on
+            assert first is not None
+            assert second is not None
+            assert (second - first).days == 31
+            assert first.isoformat() != "2024-01-01"
+
+
+class TestOtherFiles:
+    def test_nifti_volume_is_cut_in_the_plane_asked_for(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        values = np.random.default_rng(1).integers(0, 900, (40, 50, 60)).astype(np.int16)
+        content = nib.Nifti1Image(values, np.diag([1.0, 1.0, 2.0, 1.0])).to_bytes()
+        for plane, count in (("auto", 60), ("axial", 60), ("coronal", 50), ("sagittal", 40)):
+            study_id = submit(app, make_user(), [content], Handling(plane=plane))
+            with app.app_context(), unscoped():
+                assert len(study(study_id).images) == count
+
+    def test_archive_is_opened_and_what_is_no_image_is_counted(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        files = axial_series(3)
+        members = {f"IM{number}": content for number, content in enumerate(files)}
+        study_id = submit(app, make_user(), [zipped(**members, README=b"Viewer for this disc")])
+        with app.app_context(), unscoped():
+            assert len(study(study_id).images) == 3
+            assert sum(study(study_id).left_out.values()) == 1
+
+    def test_archive_without_any_image_is_refused(self, app: Flask, make_user: MakeUser) -> None:
+        with pytest.raises(RefusedUpload):
+            submit(app, make_user(), [zipped(README=b"nothing here")])
+
+    def test_other_modality_is_refused_and_passed_over_where_wished(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        ct = mr_slice(head(0, 1, 128))
+        ct.Modality, ct.SOPClassUID = "CT", "1.2.840.10008.5.1.4.1.1.2"
+        ct.file_meta.MediaStorageSOPClassUID = ct.SOPClassUID
+        files = [as_bytes(ct), *axial_series(1)]
+        with pytest.raises(RefusedUpload, match="not a magnetic resonance image"):
+            submit(app, make_user(), files)
+        study_id = submit(app, make_user(), files, Handling(forgiving=True))
+        with app.app_context(), unscoped():
+            assert study(study_id).left_out == {"not_mr": 1}
+
+
+class TestTextInPixels:
+    def test_uploader_is_asked_and_nothing_is_recorded(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        with pytest.raises(QuestionableUpload) as asked:
+            submit(app, make_user(), [with_text(SAMPLE.read_bytes())])
+        ((left, top, right, bottom),) = asked.value.regions["0.dcm"]
+        assert left < 0.05
+        assert top < 0.05
+        assert right > 0.3
+        assert bottom < 0.2
+        with app.app_context(), unscoped():
+            assert not db.session.scalars(select(Study)).all()
+
+    def test_text_is_blacked_out_where_wished(self, app: Flask, make_user: MakeUser) -> None:
+        handling = Handling(burned_in=BurnedIn.MASK)
+        study_id = submit(app, make_user(), [with_text(SAMPLE.read_bytes())], handling)
+        with app.app_context(), unscoped():
+            blobs: BlobStore = app.extensions["blobs"]
+            content = blobs.get(study(study_id).images[0].blob_key or "")
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert pixels is not None
+        assert pixels[8:30, 8:200].max() < 60
+
+    def test_browser_gets_the_regions_and_the_page_the_question(
+        self,
+        app: Flask,
+        make_user: MakeUser,
+        sign_in: Callable[[Account], FlaskClient],
+    ) -> None:
+        browser = sign_in(make_user())
+        picture = with_text(SAMPLE.read_bytes())
+        data = {"files": [(io.BytesIO(picture), "film.png")]}
+        answer = browser.post("/studies/new", data=data, headers={"Accept": "application/json"})
+        assert answer.status_code == 422
+        assert answer.get_json()["code"] == "text-in-pixels"
+        assert len(answer.get_json()["regions"]["film.png"]) == 1
+        data = {"files": [(io.BytesIO(picture), "film.png")]}
+        assert "There is text in the pixels" in browser.post("/studies/new", data=data).text
+
+    def test_declared_names_in_a_scanner_s_pixels_are_asked_about(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        dataset = mr_slice(head(0, 1, 128))
+        dataset.BurnedInAnnotation = "YES"
+        with pytest.raises(QuestionableUpload):
+            submit(app, make_user(), [as_bytes(dataset)])
+
+    @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless])
+    def test_text_in_a_scanner_s_pixels_is_blacked_out_in_the_kept_file(
+        self, app: Flask, make_user: MakeUser, syntax: UID
+    ) -> None:
+        pixels = (head(0, 1, 256) // 16).astype(np.uint8)
+        cv2.putText(pixels, "ROENTGEN", (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 255, 2)
+        dataset = mr_slice(head(0, 1, 256))
+        dataset.BurnedInAnnotation = "YES"
+        dataset.set_pixel_data(pixels, "MONOCHROME2", 8, generate_instance_uid=False)
+        if syntax.is_compressed:
+            dataset.compress(syntax, generate_instance_uid=False)
+        else:
+            dataset.file_meta.TransferSyntaxUID = syntax
+        handling = Handling(burned_in=BurnedIn.MASK)
+        study_id = submit(app, make_user(), [as_bytes(dataset)], handling)
+        with app.app_context(), unscoped():
+            blobs: BlobStore = app.extensions["blobs"]
+            content = blobs.get(study(study_id).images[0].source_key or "")
+        kept = pydicom.dcmread(io.BytesIO(content))
+        assert kept.BurnedInAnnotation == "NO"
+        assert kept.pixel_array[8:26, 10:120].max() < 60
+        assert np.array_equal(kept.pixel_array[60:], pixels[60:])
+
+
+class TestFromAnArchive:
+    def test_quiet_study_is_put_together_once(
+        self, app: Flask, make_user: MakeUser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        account, files = make_user(), axial_series(5)
+        with app.app_context(), acting_for(account.organisation_id):
+            user = find_user_by_address(account.email)
+            for content in [*files[::-1], files[0]]:
+                receive_instance(content=content, received_by=user)
+            assert len(db.session.scalars(select(Instance)).all()) == 5
+        with app.app_context():
+            assert assemble_quiet_studies() == []  # the last one came just now
+            object.__setattr__(app.extensions["settings"], "quiet_seconds", 0)
+            (job_id,) = assemble_quiet_studies()
+            assert assemble_quiet_studies() == []
+            with unscoped():
+                found = db.session.get_one(InferenceJob, job_id).study
+                assert len(found.images) == 5
+                assert found.uploaded_by_id == account.id
+                assert all(instance.study_id for instance in db.session.scalars(select(Instance)))
+
+    def test_nothing_that_names_the_patient_is_in_the_database_or_the_files(
+        self, app: Flask, make_user: MakeUser, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        study_id = submit(app, make_user(), axial_series(3))
+        with app.app_context(), unscoped():
+            rows = [
+                str(row)
+                for table in db.metadata.sorted_tables
+                for row in db.session.execute(select(table)).all()
+            ]
+            assert study(study_id).patient.code.startswith("P-")
+        settings = app.extensions["settings"]
+        kept = [path.read_bytes() for path in settings.storage_dir.rglob("*") if path.is_file()]
+        assert len(kept) == 3
+        for identifier in IDENTIFIERS:
+            assert identifier not in "\n".join(rows)
+            assert identifier not in caplog.text
+            assert not any(identifier.encode() in content for content in kept)
