@@ -102,6 +102,7 @@ class TestDoor:
             "/api/v1/studies",
             "/api/v1/studies/{study_id}",
             "/api/v1/studies/{study_id}/feedback",
+            "/api/v1/studies/{study_id}/report",
             "/api/v1/feedback",
             "/api/v1/images/{image_id}/pixels",
             "/api/v1/images/{image_id}/heatmap",
