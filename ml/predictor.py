@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ml import explain
-from ml.errors import InvalidModel, UnreadableImage
+from ml.engines import Engine, choose_device, choose_engine
+from ml.errors import UnreadableImage
 from ml.imaging.pictures import Pixels
 from ml.labels import LABELS, Label
 from ml.preprocess import PIPELINES, FloatImage, Prepared
@@ -43,35 +43,31 @@ class Result:
 
 
 class Predictor:
-    """One model on one device. Deterministic; not to be shared between threads."""
+    """One model on one engine. Deterministic; not to be shared between threads."""
 
-    def __init__(self, model: Model, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, model: Model, engine: Engine) -> None:
         self._doubt = model.doubt
-        self._device = device
-        self._dtype = dtype
+        self._engine = engine
         self.size = int(model.card["input"]["size"])
         self._pipeline = PIPELINES[model.card["input"]["preprocessing"]]
-        self.network = model.network.to(device).to(memory_format=torch.channels_last)
-        # The head stays in float32: it is tiny, and the probabilities come from it.
-        self.network.features.to(dtype)
         self.name = model.name
         self.sha256 = model.sha256
         self.card: dict[str, Any] = model.card
 
     @classmethod
     def load(cls, card: Path = SERVING, *, device: str = "auto") -> "Predictor":
-        """Load a model for ``auto``, ``cpu`` or ``cuda``.
+        """Load a model on its serving engine for ``auto``, ``cpu`` or ``cuda``.
 
         Raises:
             InvalidModel: the model is damaged, or ``cuda`` is wanted and there is none.
         """
-        chosen = choose_device(device)
-        return cls(load_model(card), device=chosen, dtype=serving_dtype(chosen))
+        model = load_model(card)
+        return cls(model, choose_engine(model, choose_device(device)))
 
     @property
     def engine(self) -> str:
-        """Device and precision in words, such as ``cpu bfloat16``."""
-        return f"{self._device.type} {str(self._dtype).removeprefix('torch.')}"
+        """Means, device and precision in words, such as ``OpenVINO cpu int8``."""
+        return self._engine.name
 
     def warm_up(self) -> None:
         """Run once on nothing in particular, so that the first real slice is not the slow one."""
@@ -103,17 +99,14 @@ class Predictor:
         except UnreadableImage as error:
             return error
 
-    @torch.inference_mode()
     def _answer(self, prepared: list[Prepared]) -> list[Result]:
         if not prepared:
             return []
-        stacked = np.stack([item.image for item in prepared])[:, None]
-        output = self.network(torch.from_numpy(stacked).to(self._device))
-        probabilities = self._doubt.probabilities(output.logits.float().cpu())
-        scores = self._doubt.scores(output.features.float().cpu())
-        maps = output.maps.float().cpu()
+        output = self._engine.run(np.stack([item.image for item in prepared])[:, None])
+        probabilities = self._doubt.probabilities(output.logits)
+        scores = self._doubt.scores(output.features)
         return [
-            self._result(prepared[n], probabilities[n], float(scores[n]), maps[n])
+            self._result(prepared[n], probabilities[n], float(scores[n]), output.maps[n])
             for n in range(len(prepared))
         ]
 
@@ -131,29 +124,6 @@ class Predictor:
             ood_score=score,
             heat=explain.heat(maps, prepared, values),
         )
-
-
-def choose_device(wanted: str) -> torch.device:
-    """``auto`` takes a GPU where there is one.
-
-    Raises:
-        InvalidModel: ``cuda`` is wanted and there is none.
-    """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise InvalidModel("A GPU is asked for (cuda), but there is none that torch can use.")
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
-
-
-def serving_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the processor computes in it natively, float32 elsewhere."""
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return torch.bfloat16 if native else torch.float32
 
 
 def _judged(result: Result, unlike_mri: float) -> Result:

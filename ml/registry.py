@@ -1,4 +1,7 @@
-"""Models on disk: half-precision safetensors beside a JSON card that holds their hash."""
+"""Models on disk: half-precision safetensors beside a JSON card that holds their hash.
+
+A quantised copy of the network for OpenVINO may lie beside them, under hashes in the same card.
+"""
 
 import hashlib
 import json
@@ -26,12 +29,14 @@ class Model:
     Attributes:
         card: what a reader should know: data, split, metrics, input, limits.
         sha256: of the weights file; the model's identity.
+        quantised: the same network in 8-bit integers, in OpenVINO's format; None without one.
     """
 
     network: VGG16GAP
     doubt: Doubt
     card: dict[str, Any]
     sha256: str
+    quantised: Path | None = None
 
     @property
     def name(self) -> str:
@@ -65,8 +70,25 @@ def save_model(
         },
     }
     path = folder / f"{stem}.json"
-    path.write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
+    write_card(complete, path)
     return path
+
+
+def add_quantised(card_path: Path, quantised: Path, facts: dict[str, Any]) -> None:
+    """Enter a quantised network (``.xml``, its ``.bin`` beside it) of the same folder in the card.
+
+    Args:
+        facts: what was measured on it.
+    """
+    card = json.loads(card_path.read_text(encoding="utf-8"))
+    files = [quantised, quantised.with_suffix(".bin")]
+    card["quantised"] = {"files": {file.name: _sha256(file) for file in files}} | facts
+    write_card(card, card_path)
+
+
+def write_card(card: dict[str, Any], path: Path) -> None:
+    """Write ``card`` as people can read it."""
+    path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
 def load_model(card_path: Path = SERVING) -> Model:
@@ -99,4 +121,20 @@ def load_model(card_path: Path = SERVING) -> Model:
         reference=reference,
         distance_limit=float(numbers["distance_limit"]),
     )
-    return Model(network.eval(), doubt, card, found)
+    return Model(network.eval(), doubt, card, found, _quantised(card, card_path.parent))
+
+
+def _quantised(card: dict[str, Any], folder: Path) -> Path | None:
+    files: dict[str, str] = card.get("quantised", {}).get("files", {})
+    for name, expected in files.items():
+        try:
+            found = _sha256(folder / name)
+        except OSError as error:
+            raise InvalidModel(f"The quantised network {name} cannot be read.") from error
+        if found != expected:
+            raise InvalidModel(f"The quantised network {name} has another hash than its card says.")
+    return next((folder / name for name in files if name.endswith(".xml")), None)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -2,6 +2,7 @@
 
 import datetime
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import torch.nn.functional as F
 
 from ml.architectures import VGG16GAP
 from ml.dataset import Entry, Split
-from ml.evaluation import observe, summarise
+from ml.engines import TorchEngine
+from ml.engines.quantisation import quantise
+from ml.evaluation import Observed, observe, summarise
 from ml.labels import LABELS
 from ml.predictor import Predictor
-from ml.registry import save_model
+from ml.registry import add_quantised, load_model, save_model, write_card
 from ml.training import Recipe, Slices, forward_all, prepare
 from ml.uncertainty import (
     ALPHA,
@@ -92,13 +95,49 @@ def release(
         },
     }
     path = save_model(network, doubt, card, folder=folder, stem=stem)
+    measure_model(path, recipe, split)
+    return path
+
+
+def measure_model(path: Path, recipe: Recipe, split: Split) -> None:
+    """Quantise a saved model, measure it on the validation part, and complete its card.
+
+    ``metrics`` are those of the engine that serves on this machine. Without the package NNCF
+    the model is measured as it is.
+    """
+    model = load_model(path)
+    exact = Predictor(
+        model, TorchEngine(model.network, device=torch.device("cpu"), dtype=torch.float32)
+    )
+    expected = observe(exact, split.validation)
+    if find_spec("nncf") is not None:
+        quantised = path.with_suffix(".int8.xml")
+        quantise(model.network, _prepared(_sampled(split.training), recipe).images, quantised)
+        add_quantised(path, quantised, {"calibrated_on": "training slices"})
     predictor = Predictor.load(path)
-    metrics = summarise(observe(predictor, split.validation))
-    measured = card | {
-        "metrics": {"part": "validation", "engine": predictor.engine, "set_alpha": ALPHA} | metrics
+    observed = observe(predictor, split.validation)
+    card = load_model(path).card
+    card["metrics"] = {
+        "part": "validation",
+        "engine": predictor.engine,
+        "set_alpha": ALPHA,
+        **summarise(observed),
+        "float32": _beside(observed, expected),
     }
-    # The same weights again, now with what was measured on them.
-    return save_model(network, doubt, measured, folder=folder, stem=stem)
+    write_card(card, path)
+
+
+def _beside(observed: list[Observed], expected: list[Observed]) -> dict[str, float]:
+    """How the serving engine's answers differ from those of torch in float32."""
+    exact = summarise(expected)
+    same = [a.result.label is b.result.label for a, b in zip(observed, expected, strict=True)]
+    return {
+        "accuracy": exact["accuracy"],
+        "ece": exact["ece"],
+        "coverage": exact["coverage"],
+        "pointing_game": exact["pointing_game"]["rate"],
+        "same_label": sum(same) / len(same),
+    }
 
 
 def _fit_doubt(network: VGG16GAP, recipe: Recipe, split: Split) -> Doubt:
@@ -108,8 +147,7 @@ def _fit_doubt(network: VGG16GAP, recipe: Recipe, split: Split) -> Doubt:
     offsets = fit_offsets(calibration.logits, labels)
     network.shift(offsets)
     logits = calibration.logits + offsets
-    sampled = split.training[:: max(1, len(split.training) // _REFERENCE_SLICES)]
-    known = _prepared(sampled[:_REFERENCE_SLICES], recipe)
+    known = _prepared(_sampled(split.training), recipe)
     reference = F.normalize(forward_all(network, known.images).features, dim=1)
     temperature = fit_temperature(logits, labels)
     distances = neighbour_distance(calibration.features, reference)
@@ -121,6 +159,10 @@ def _fit_doubt(network: VGG16GAP, recipe: Recipe, split: Split) -> Doubt:
     )
     probabilities = draft.probabilities(logits).numpy()
     return replace(draft, thresholds=fit_thresholds(probabilities, labels.numpy()))
+
+
+def _sampled(training: list[Entry]) -> list[Entry]:
+    return training[:: max(1, len(training) // _REFERENCE_SLICES)][:_REFERENCE_SLICES]
 
 
 def _prepared(entries: list[Entry], recipe: Recipe) -> Slices:

@@ -11,10 +11,11 @@ import torch
 from sklearn.datasets import load_sample_image
 
 from ml.dataset import read_manifest
+from ml.engines import TorchEngine
 from ml.errors import InvalidModel, UnreadableImage
 from ml.imaging import read_bytes, read_path
 from ml.labels import LABELS, Label
-from ml.predictor import Predictor, Result, choose_device, serving_dtype
+from ml.predictor import Predictor, Result
 from ml.registry import SERVING, load_model
 
 SAMPLES = SERVING.parents[1] / "samples"
@@ -82,8 +83,9 @@ def test_two_runs_agree_to_the_last_bit(predictor: Predictor) -> None:
 
 
 def test_precisions_agree(results: list[Result]) -> None:
-    cpu = torch.device("cpu")
-    exact = Predictor(load_model(), device=cpu, dtype=torch.float32)
+    model = load_model()
+    engine = TorchEngine(model.network, device=torch.device("cpu"), dtype=torch.float32)
+    exact = Predictor(model, engine)
     found = exact.predict([read_path(entry.path)[0].pixels for entry in ENTRIES])
     for one, other in zip(results, found, strict=True):
         assert isinstance(other, Result)
@@ -131,23 +133,6 @@ def test_noise_is_no_brain_mri(predictor: Predictor, seed: int) -> None:
     assert not found.in_distribution
 
 
-def test_precision_follows_the_processor() -> None:
-    native = torch.cpu.get_capabilities()
-    expected = native.get("avx512_bf16") or native.get("amx_bf16")
-    assert (serving_dtype(torch.device("cpu")) is torch.bfloat16) == bool(expected)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_gpu_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(InvalidModel, match="GPU"):
-        choose_device("cuda")
-
-
-def test_auto_takes_what_there_is() -> None:
-    expected = "cuda" if torch.cuda.is_available() else "cpu"
-    assert choose_device("auto").type == expected
-
-
 def copied(folder: Path) -> Path:
     for path in SERVING.parent.glob("vgg16-gap.*"):
         shutil.copy(path, folder)
@@ -161,6 +146,17 @@ def test_damaged_weights_are_not_loaded(tmp_path: Path) -> None:
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(InvalidModel, match="hash"):
+        load_model(card)
+
+
+def test_damaged_quantised_network_is_not_loaded(tmp_path: Path) -> None:
+    card = copied(tmp_path)
+    (network,) = tmp_path.glob("*.xml")
+    network.write_text(network.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    with pytest.raises(InvalidModel, match="hash"):
+        load_model(card)
+    network.unlink()
+    with pytest.raises(InvalidModel, match="cannot be read"):
         load_model(card)
 
 

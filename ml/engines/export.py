@@ -1,0 +1,41 @@
+"""Write a network as ONNX, which ONNX Runtime and OpenVINO read."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ml.architectures import VGG16GAP, Output
+
+
+class _AsTuple(nn.Module):
+    """The exporter wants a plain tuple."""
+
+    def __init__(self, network: VGG16GAP) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.network(images))
+
+
+def export_onnx(network: VGG16GAP, *, size: int, path: Path) -> None:
+    """Export for batches of any number of (1, ``size``, ``size``) slices.
+
+    Input ``images``; outputs ``logits``, ``maps``, ``features`` as :class:`Output`. The network
+    must lie on the CPU in float32.
+    """
+    with warnings.catch_warnings():
+        # The exporter by tracing is called outdated; the other one wants a further package and
+        # gains nothing for a network without branches.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _AsTuple(network.eval()),
+            (torch.zeros(1, 1, size, size),),
+            str(path),
+            input_names=["images"],
+            output_names=list(Output._fields),
+            dynamic_axes={name: {0: "slices"} for name in ("images", *Output._fields)},
+            dynamo=False,
+        )

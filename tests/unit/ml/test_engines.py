@@ -1,0 +1,148 @@
+"""Engines answer alike, take batches of any size, and are chosen by what the machine has."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ml.architectures import Output
+from ml.dataset import read_manifest
+from ml.engines import Engine, TorchEngine, choose_device, choose_engine, serving_dtype
+from ml.engines.export import export_onnx
+from ml.engines.onnx_engine import ONNXRuntimeEngine
+from ml.engines.openvino_engine import OpenVINOEngine, supports_int8
+from ml.engines.quantisation import quantise
+from ml.errors import InvalidModel
+from ml.imaging import read_path
+from ml.preprocess import PIPELINES, FloatImage
+from ml.registry import SERVING, Model, load_model
+
+SIZE = 96
+CPU = torch.device("cpu")
+ENTRIES = read_manifest(SERVING.parents[1] / "samples" / "manifest.csv")
+
+
+@pytest.fixture(scope="module")
+def images() -> FloatImage:
+    prepared = [
+        PIPELINES["head-crop"](read_path(entry.path)[0].pixels, SIZE).image for entry in ENTRIES
+    ]
+    return np.stack(prepared)[:, None]
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model()
+
+
+@pytest.fixture(scope="module")
+def expected(model: Model, images: FloatImage) -> Output:
+    return TorchEngine(model.network, device=CPU, dtype=torch.float32).run(images)
+
+
+@pytest.fixture(scope="module")
+def exported(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "network.onnx"
+    export_onnx(model.network, size=SIZE, path=path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def quantised(
+    model: Model, images: FloatImage, tmp_path_factory: pytest.TempPathFactory
+) -> OpenVINOEngine:
+    path = tmp_path_factory.mktemp("quantised") / "network.xml"
+    quantise(model.network, torch.from_numpy(images), path)
+    return OpenVINOEngine(path, precision="int8")
+
+
+def assert_alike(found: Output, expected: Output, *, tolerance: float) -> None:
+    for name, one, other in zip(Output._fields, found, expected, strict=True):
+        assert one.dtype == torch.float32, name
+        scale = float(other.abs().max())
+        torch.testing.assert_close(one, other, atol=tolerance * scale, rtol=0)
+
+
+def test_float32_engines_agree_with_torch(
+    exported: Path, images: FloatImage, expected: Output
+) -> None:
+    engines: list[Engine] = [
+        ONNXRuntimeEngine(exported),
+        OpenVINOEngine(exported, precision="float32"),
+    ]
+    for engine in engines:
+        assert_alike(engine.run(images), expected, tolerance=1e-3)
+
+
+def test_quantised_network_agrees_with_torch_in_class_map_and_features(
+    quantised: OpenVINOEngine, images: FloatImage, expected: Output
+) -> None:
+    found = quantised.run(images)
+    assert (found.logits.argmax(1) == expected.logits.argmax(1)).float().mean() >= 11 / 12
+    similarity = torch.cosine_similarity(found.features, expected.features)
+    assert similarity.min() > 0.97
+    said = expected.logits.argmax(1)
+    rows = torch.arange(len(said))
+    maps = torch.cosine_similarity(
+        found.maps[rows, said].flatten(1), expected.maps[rows, said].flatten(1)
+    )
+    assert maps.min() > 0.9
+
+
+def test_any_batch_size_gives_the_same_answers(
+    quantised: OpenVINOEngine, images: FloatImage
+) -> None:
+    together = quantised.run(images)
+    first = quantised.run(images[:1])
+    rest = quantised.run(images[1:])
+    torch.testing.assert_close(
+        torch.cat([first.logits, rest.logits]), together.logits, atol=1e-3, rtol=1e-3
+    )
+
+
+def test_answers_are_not_overwritten_by_the_next_batch(
+    quantised: OpenVINOEngine, images: FloatImage
+) -> None:
+    first = quantised.run(images[:2])
+    kept = first.maps.clone()
+    quantised.run(images[2:4])
+    assert torch.equal(first.maps, kept)
+
+
+def test_int8_serves_where_the_processor_computes_so(model: Model) -> None:
+    name = choose_engine(model, CPU).name
+    if supports_int8():
+        assert name == "OpenVINO cpu int8"
+    else:
+        assert name.startswith("torch cpu")
+
+
+def test_torch_serves_where_there_is_no_quantised_network(model: Model) -> None:
+    plain = Model(model.network, model.doubt, model.card, model.sha256)
+    dtype = str(serving_dtype(CPU)).removeprefix("torch.")
+    assert choose_engine(plain, CPU).name == f"torch cpu {dtype}"
+
+
+def test_file_that_is_no_network_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "network.xml"
+    path.write_text("<net/>", encoding="utf-8")
+    with pytest.raises(InvalidModel, match=r"network\.xml"):
+        OpenVINOEngine(path, precision="int8")
+
+
+def test_precision_follows_the_processor() -> None:
+    native = torch.cpu.get_capabilities()
+    expected = native.get("avx512_bf16") or native.get("amx_bf16")
+    assert (serving_dtype(torch.device("cpu")) is torch.bfloat16) == bool(expected)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(InvalidModel, match="GPU"):
+        choose_device("cuda")
+
+
+def test_auto_takes_what_there_is() -> None:
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert choose_device("auto").type == expected
