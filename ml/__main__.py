@@ -119,6 +119,16 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=20261123)
     train.set_defaults(run=_train)
 
+    quantise = commands.add_parser(
+        "quantise", help="add a network in 8-bit integers to a model and measure it again"
+    )
+    quantise.add_argument("--model", type=Path, required=True, metavar="CARD.json")
+    quantise.add_argument(
+        "--manifest", type=Path, required=True, metavar="FILE.csv", help="what it was trained on"
+    )
+    quantise.add_argument("--exclude", type=Path, metavar="FILE.csv", help="files to leave out")
+    quantise.set_defaults(run=_quantise)
+
     audit = commands.add_parser("audit", help="find copies, leaks and contradicting labels")
     audit.add_argument("--root", type=Path, required=True, metavar="FOLDER")
     audit.add_argument("--json", type=Path, metavar="OUT", help="write every pair there")
@@ -288,6 +298,20 @@ def _train(options: argparse.Namespace) -> int:
     }
     card = release(network, recipe, split, folder=options.out, stem="vgg16-gap", facts=facts)
     print(card)
+    return 0
+
+
+def _quantise(options: argparse.Namespace) -> int:
+    from ml import dataset
+    from ml.dataset.manifest import BUNDLED_EXCLUSIONS
+    from ml.registry import load_model
+    from ml.release import measure_model
+
+    excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
+    entries = dataset.read_manifest(options.manifest, excluded=excluded)
+    seed = int(load_model(options.model).card["split"]["seed"])
+    measure_model(options.model, dataset.split_by_group(entries, seed=seed))
+    print(options.model)
     return 0
 
 

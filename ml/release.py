@@ -95,11 +95,11 @@ def release(
         },
     }
     path = save_model(network, doubt, card, folder=folder, stem=stem)
-    measure_model(path, recipe, split)
+    measure_model(path, split)
     return path
 
 
-def measure_model(path: Path, recipe: Recipe, split: Split) -> None:
+def measure_model(path: Path, split: Split) -> None:
     """Quantise a saved model, measure it on the validation part, and complete its card.
 
     ``metrics`` are those of the engine that serves on this machine. Without the package NNCF
@@ -112,7 +112,12 @@ def measure_model(path: Path, recipe: Recipe, split: Split) -> None:
     expected = observe(exact, split.validation)
     if find_spec("nncf") is not None:
         quantised = path.with_suffix(".int8.xml")
-        quantise(model.network, _prepared(_sampled(split.training), recipe).images, quantised)
+        calibration = prepare(
+            _sampled(split.training),
+            preprocessing=model.card["input"]["preprocessing"],
+            size=model.card["input"]["size"],
+        )
+        quantise(model.network, calibration.images, quantised)
         add_quantised(path, quantised, {"calibrated_on": "training slices"})
     predictor = Predictor.load(path)
     observed = observe(predictor, split.validation)
