@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ml.architectures import ARCHITECTURES, VGG16GAP
+from ml.architectures import ARCHITECTURES, Network
 from ml.errors import InvalidModel
 from ml.uncertainty import Doubt
 
@@ -28,7 +28,7 @@ class Model:
         sha256: of the weights file; the model's identity.
     """
 
-    network: VGG16GAP
+    network: Network
     doubt: Doubt
     card: dict[str, Any]
     sha256: str
@@ -40,7 +40,7 @@ class Model:
 
 
 def save_model(
-    network: VGG16GAP, doubt: Doubt, card: dict[str, Any], *, folder: Path, stem: str
+    network: Network, doubt: Doubt, card: dict[str, Any], *, folder: Path, stem: str
 ) -> Path:
     """Write ``stem.safetensors`` and ``stem.json``; return the card's path."""
     tensors = {

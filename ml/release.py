@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ml.architectures import VGG16GAP
+from ml.architectures import Network
 from ml.dataset import Entry, Split
 from ml.evaluation import observe, summarise
 from ml.labels import LABELS
@@ -32,7 +32,7 @@ _DISTANCE_MARGIN = 1.2
 
 
 def release(
-    network: VGG16GAP,
+    network: Network,
     recipe: Recipe,
     split: Split,
     *,
@@ -101,7 +101,7 @@ def release(
     return save_model(network, doubt, measured, folder=folder, stem=stem)
 
 
-def _fit_doubt(network: VGG16GAP, recipe: Recipe, split: Split) -> Doubt:
+def _fit_doubt(network: Network, recipe: Recipe, split: Split) -> Doubt:
     held_out = _prepared(split.calibration, recipe)
     labels = held_out.labels
     calibration = forward_all(network, held_out.images)
