@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ml.architectures import ARCHITECTURES, VGG16GAP
+from ml.architectures import ARCHITECTURES, Network
 from ml.errors import InvalidModel
 from ml.uncertainty import Doubt
 
@@ -32,7 +32,7 @@ class Model:
         quantised: the same network in 8-bit integers, in OpenVINO's format; None without one.
     """
 
-    network: VGG16GAP
+    network: Network
     doubt: Doubt
     card: dict[str, Any]
     sha256: str
@@ -45,7 +45,7 @@ class Model:
 
 
 def save_model(
-    network: VGG16GAP, doubt: Doubt, card: dict[str, Any], *, folder: Path, stem: str
+    network: Network, doubt: Doubt, card: dict[str, Any], *, folder: Path, stem: str
 ) -> Path:
     """Write ``stem.safetensors`` and ``stem.json``; return the card's path."""
     tensors = {

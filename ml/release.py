@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ml.architectures import VGG16GAP
+from ml.architectures import Network
 from ml.dataset import Entry, Split
 from ml.engines import TorchEngine
 from ml.engines.quantisation import quantise
@@ -35,7 +35,7 @@ _DISTANCE_MARGIN = 1.2
 
 
 def release(
-    network: VGG16GAP,
+    network: Network,
     recipe: Recipe,
     split: Split,
     *,
@@ -145,7 +145,7 @@ def _beside(observed: list[Observed], expected: list[Observed]) -> dict[str, flo
     }
 
 
-def _fit_doubt(network: VGG16GAP, recipe: Recipe, split: Split) -> Doubt:
+def _fit_doubt(network: Network, recipe: Recipe, split: Split) -> Doubt:
     held_out = _prepared(split.calibration, recipe)
     labels = held_out.labels
     calibration = forward_all(network, held_out.images)

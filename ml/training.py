@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from ml.architectures import ARCHITECTURES, VGG16GAP, Output, VGG16Odds
+from ml.architectures import ARCHITECTURES, Network, Output, VGG16Odds
 from ml.augmentation import augment, exchange_tissue
 from ml.dataset import Entry, outline_mask
 from ml.imaging import read_path
 from ml.labels import INDEX, Label
+from ml.predictor import serving_dtype
 from ml.preprocess import PIPELINES
 from ml.supervision import ANY_TUMOR, coverage, outside_loss, places_loss, whole_slice_loss
 
@@ -109,7 +110,7 @@ def prepare(
     )
 
 
-def train(recipe: Recipe, training: list[Entry], watched: list[Entry], *, folder: Path) -> VGG16GAP:
+def train(recipe: Recipe, training: list[Entry], watched: list[Entry], *, folder: Path) -> Network:
     """Train, or go on with the run whose checkpoint lies in ``folder``.
 
     Args:
@@ -138,7 +139,7 @@ class Logits:
 
 
 @torch.inference_mode()
-def forward_all(network: VGG16GAP, images: Tensor, *, batch: int = 32) -> Logits:
+def forward_all(network: Network, images: Tensor, *, batch: int = 32) -> Logits:
     """Run prepared images (N, 1, S, S) through ``network`` on the device it lies on."""
     device = next(network.parameters()).device
     logits, features = [], []
@@ -251,6 +252,9 @@ class _Run:
         decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
         for mean, new in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
             mean.lerp_(new, 1 - decay)
+        # The statistics of batches are running averages already.
+        for kept, now in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
+            kept.copy_(now)
 
     def _log(self, size: int, loss: float, accuracy: float, seconds: float) -> None:
         path = self.folder / "log.csv"
@@ -286,7 +290,9 @@ class _Run:
 
 
 def _mixed_precision(device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    """bfloat16 where the processor has it: where it is emulated it takes many times longer."""
+    native = serving_dtype(device) is torch.bfloat16
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
 
 
 def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[int, int]]:

@@ -1,0 +1,209 @@
+"""What every network has: normalisation, layers in order, one linear layer on top, exact maps."""
+
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ml.errors import InvalidModel
+from ml.labels import LABELS
+
+# The mean and standard deviation of ImageNet's photographs, RGB in 0..1.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+SCRATCH = "scratch"
+IMAGENET = "imagenet"
+
+State = dict[str, Tensor]
+
+
+class Output(NamedTuple):
+    """One forward pass.
+
+    Attributes:
+        logits: (N, 4), in the order of :data:`ml.labels.LABELS`.
+        maps: (N, 4, h, w), each class's activation map. The logits are pooled from it by a
+            formula without weights, so the map says exactly which places spoke for the class.
+        features: (N, C), pooled features, for the distance to the training data.
+    """
+
+    logits: Tensor
+    maps: Tensor
+    features: Tensor
+
+
+class Network(nn.Module):
+    """Layers, global average pooling, one linear layer.
+
+    With average pooling before one linear layer the class-activation map is exact (Zhou et al.
+    2016, CVPR, "Learning Deep Features for Discriminative Localization"): its mean plus the
+    head's bias is the logit. That holds for the patch tokens of a transformer as well.
+
+    Attributes:
+        features: the layers in order; (N, 3, H, W) normalised to the field (N, C, h, w).
+        head: C to the four classes.
+        multiple: H and W must be multiples of it.
+        slow: index of the first layer that learns at the full rate; see
+            :meth:`parameter_groups`.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    multiple: int
+    slow: int
+
+    def __init__(
+        self,
+        features: nn.Sequential,
+        width: int,
+        *,
+        mean: tuple[float, float, float],
+        deviation: tuple[float, float, float],
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.dropout: nn.Module = nn.Dropout(dropout)
+        self.head = nn.Linear(width, len(LABELS))
+        scale = 1 / torch.tensor(deviation)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", scale.view(1, 3, 1, 1), persistent=False)
+        self._frozen = 0
+
+    def lower(self, images: Tensor, layers: int) -> Tensor:
+        """What the first ``layers`` layers make of prepared slices (N, 1, H, W) in 0..1."""
+        # The layers may lie in half precision; the subtraction needs float32.
+        precision = next(self.features.parameters()).dtype
+        normalised = ((images - self.mean) * self.scale).to(precision)
+        ordered = normalised.contiguous(memory_format=torch.channels_last)
+        result: Tensor = self.features[:layers](ordered)
+        return result
+
+    def field(self, images: Tensor, skipped: int = 0) -> Tensor:
+        """The last feature map, (N, C, h, w)."""
+        if skipped == 0:
+            return self.lower(images, len(self.features))
+        field: Tensor = self.features[skipped:](images)
+        return field
+
+    def forward(self, images: Tensor, skipped: int = 0) -> Output:
+        """Answer a batch.
+
+        Args:
+            images: (N, 1, H, W) prepared slices in 0..1; H and W multiples of ``multiple``.
+            skipped: so many first layers are skipped; ``images`` is what they made of slices.
+        """
+        field = self.field(images, skipped)
+        pooled = field.float().mean((2, 3))
+        logits = self.head(self.dropout(pooled))
+        maps = torch.einsum("nchw,kc->nkhw", field, self.head.weight.to(field.dtype))
+        return Output(logits, maps, pooled)
+
+    @torch.no_grad()
+    def shift(self, offsets: Tensor) -> None:
+        """Add (4,) offsets to the logits of every slice, up to a constant for all classes."""
+        self.head.bias.add_(offsets)
+
+    def parameter_groups(
+        self, *, head_rate: float, body_rate: float, frozen: int
+    ) -> list[dict[str, object]]:
+        """Learning rates: the head's, the layers', and none for the first ``frozen`` layers.
+
+        Edges and bars look the same in photographs and in MRI, and the first layers at full
+        resolution are the dearest to train; those before ``slow`` learn at half the rate.
+        """
+        for parameter in self.features[:frozen].parameters():
+            parameter.requires_grad_(False)
+        self._frozen = frozen
+        late = max(self.slow, frozen)
+        above = [p for name, p in self.named_parameters() if self._is_above(name)]
+        groups: list[dict[str, object]] = [{"params": above, "lr": head_rate}]
+        for layers, rate in (
+            (self.features[late:], body_rate),
+            (self.features[frozen:late], body_rate / 2),
+        ):
+            if parameters := list(layers.parameters()):
+                groups.append({"params": parameters, "lr": rate})
+        return groups
+
+    def train(self, mode: bool = True) -> Self:
+        """As for every module, but what is frozen keeps the statistics of its batches as well."""
+        super().train(mode)
+        self.features[: self._frozen].eval()
+        return self
+
+    def start_from(self, source: str) -> str:
+        """Load weights: ``imagenet`` (the published ones), ``scratch`` or a safetensors file.
+
+        A file that holds a trained model of this program gives its head as well.
+
+        Returns:
+            What was loaded, in words for tables.
+
+        Raises:
+            InvalidModel: the weights cannot be had, or do not fit.
+        """
+        if source == SCRATCH:
+            return "scratch"
+        if source == IMAGENET:
+            state, words = self.published()
+        else:
+            state, words = read_weights(Path(source)), f"file {Path(source).name}"
+        try:
+            self.take(state)
+        except (RuntimeError, KeyError) as error:
+            raise InvalidModel(f"{source} does not hold weights of this network.") from error
+        return words
+
+    def published(self) -> tuple[State, str]:
+        """The weights that the network's authors or its library publish, and their name.
+
+        Raises:
+            InvalidModel: they cannot be had.
+        """
+        raise NotImplementedError
+
+    def take(self, state: State) -> None:
+        """Load weights under this class's names or its library's.
+
+        Raises:
+            RuntimeError: they do not fit.
+            KeyError: some are missing.
+        """
+        own = part(state, "features.")
+        self.features.load_state_dict(own or self.translated(state))
+        if own and (head := part(state, "head.")):
+            self.head.load_state_dict(head)
+
+    def translated(self, state: State) -> State:
+        """The library's names of the layers to those of ``features``; here they are the same."""
+        return part(state, "features.")
+
+    def _is_above(self, name: str) -> bool:
+        """Whether a parameter belongs to what lies on top of the layers."""
+        return not name.startswith("features.")
+
+
+def part(state: State, prefix: str) -> State:
+    """The tensors whose names begin with ``prefix``, in float32, without it."""
+    return {
+        name.removeprefix(prefix): tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+        if name.startswith(prefix)
+    }
+
+
+def read_weights(path: Path) -> State:
+    """Read a safetensors file.
+
+    Raises:
+        InvalidModel: it cannot be read.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InvalidModel(f"{path} cannot be read as safetensors.") from error

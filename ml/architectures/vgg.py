@@ -1,0 +1,169 @@
+"""VGG16 (Simonyan and Zisserman 2015) under three heads."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import VGG16_Weights
+from torchvision.models.vgg import cfgs, make_layers
+
+from ml.architectures.network import Network, Output, State
+from ml.labels import INDEX, LABELS, Label
+
+# VGG16_Weights.IMAGENET1K_FEATURES: RGB in 0..1 minus this mean, divided by 1/255.
+_MEAN = (0.48235, 0.45882, 0.40784)
+_DEVIATION = (1 / 255, 1 / 255, 1 / 255)
+
+_NO_TUMOR = INDEX[Label.NO_TUMOR]
+# A tumour covers about a tenth of the slice; training refines it.
+_USUAL_BALANCE = 2.3
+_NEVER = -30.0  # log-odds of a place that does not count
+
+_WIDTH = 512  # channels of the last layers
+_GRID = 7  # side of the field that the flattened head sees
+_UNITS = 512  # of the flattened head
+
+
+class VGG16GAP(Network):
+    """VGG16's convolutions, global average pooling, one linear layer.
+
+    The last max-pooling is left out, so that the maps measure 11 x 11 at 176 px.
+    """
+
+    multiple = 16
+    slow = 17  # block 1 ends with layer 5, block 2 with layer 10, block 3 with layer 17
+
+    def __init__(self, dropout: float = 0.3) -> None:
+        super().__init__(
+            _convolutions()[:-1], _WIDTH, mean=_MEAN, deviation=_DEVIATION, dropout=dropout
+        )
+
+    def published(self) -> tuple[State, str]:
+        """The authors' convolutions, by torchvision's download."""
+        weights = VGG16_Weights.IMAGENET1K_FEATURES
+        return weights.get_state_dict(progress=True), "ImageNet, torchvision (authors' weights)"
+
+
+class VGG16Odds(VGG16GAP):
+    """VGG16's convolutions and one linear layer that judges every place of the slice by itself.
+
+    Each class's map is its log-odds against no tumour at a place; the odds of the whole slice are
+    the mean of the odds of its places, times one factor a class (``balance``). No tumour needs no
+    evidence of its own: it is what remains where no place speaks for a tumour. So tissue outside
+    a tumour's outline teaches the network what tumour-free tissue of the same hospital looks
+    like, and a hospital's look alone cannot tell for or against a tumour. Pooling by the
+    logarithm of the mean of exponentials: Pinheiro and Collobert 2015 (CVPR), "From Image-level
+    to Pixel-level Labeling with Convolutional Networks".
+    """
+
+    def __init__(self, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout2d(dropout)
+        self.balance = nn.Parameter(torch.full((len(LABELS),), _USUAL_BALANCE))
+
+    def forward(self, images: Tensor, skipped: int = 0) -> Output:
+        """As for :class:`ml.architectures.Network`."""
+        field = self.field(images, skipped)
+        pooled = field.float().mean((2, 3))
+        weight = self.head.weight.to(field.dtype)[:, :, None, None]
+        scores = F.conv2d(self.dropout(field), weight).float()
+        scores = scores + self.head.bias.float()[:, None, None]
+        maps = scores - scores[:, _NO_TUMOR, None]
+        return Output(self.pool(maps), maps, pooled)
+
+    def pool(self, maps: Tensor, where: Tensor | None = None) -> Tensor:
+        """Logits (N, 4) of whole slices from their maps.
+
+        Args:
+            maps: (N, 4, h, w) log-odds.
+            where: (N, h, w) bool, the places that count; all without it. A slice with no such
+                place counts as free of tumour.
+        """
+        places = maps.flatten(2)
+        if where is None:
+            count = places.new_tensor(float(places.shape[2]))
+        else:
+            inside = where.flatten(1)[:, None]
+            places = places.masked_fill(~inside, _NEVER)
+            count = inside.sum(2).clamp(min=1).to(maps.dtype)
+        tumors = places.logsumexp(2) - count.log() + self.balance
+        return tumors * self._is_tumor
+
+    @torch.no_grad()
+    def shift(self, offsets: Tensor) -> None:
+        """As for every network; the maps stay as they are."""
+        self.balance.add_(offsets - offsets[_NO_TUMOR])
+
+    def take(self, state: State) -> None:
+        """As for every network; a file of this architecture gives its balance as well."""
+        super().take(state)
+        balance = state.get("balance")
+        if balance is not None and balance.shape == self.balance.shape:
+            self.balance = nn.Parameter(balance.float())
+
+    def parameter_groups(
+        self, *, head_rate: float, body_rate: float, frozen: int
+    ) -> list[dict[str, object]]:
+        """As for every network, and ten times the head's rate for the few large balances."""
+        groups = super().parameter_groups(head_rate=head_rate, body_rate=body_rate, frozen=frozen)
+        return [*groups, {"params": [self.balance], "lr": 10 * head_rate, "weight_decay": 0.0}]
+
+    def _is_above(self, name: str) -> bool:
+        return super()._is_above(name) and name != "balance"
+
+    @property
+    def _is_tumor(self) -> Tensor:
+        mask = torch.ones_like(self.balance)
+        mask[_NO_TUMOR] = 0
+        return mask.detach()
+
+
+class VGG16Flatten(VGG16GAP):
+    """The head of the project that Sulcus grew from: flattened field, 512 units, four classes.
+
+    A unit answers to places by their coordinates, so no pooling gives the map. The gradient of a
+    logit is known in closed form, though, and the map is gradient times field, summed over
+    channels (HiResCAM; Draelos and Carin 2020, arXiv 2011.08891): with what the biases add it
+    gives the logit exactly, and needs no backward pass. Average pooling to 7 x 7 places, the
+    original's field at 224 px, lets the head take other sizes.
+    """
+
+    multiple = 32
+
+    def __init__(self, dropout: float = 0.5) -> None:
+        super().__init__(dropout)
+        self.features = _convolutions()
+        self.hidden = nn.Linear(_WIDTH * _GRID * _GRID, _UNITS)
+        self.head = nn.Linear(_UNITS, len(LABELS))
+
+    def forward(self, images: Tensor, skipped: int = 0) -> Output:
+        """As for :class:`ml.architectures.Network`; the features are the 512 units."""
+        field = self.field(images, skipped).float()
+        grid = F.adaptive_avg_pool2d(field, _GRID)
+        units = F.relu(self.hidden(grid.flatten(1)))
+        return Output(self.head(self.dropout(units)), self._maps(grid, units), units)
+
+    def take(self, state: State) -> None:
+        """As for every network; a file of this architecture gives the 512 units as well."""
+        own = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
+        if "hidden.weight" in state:
+            self.hidden.load_state_dict(
+                {name: state[f"hidden.{name}"].float() for name in ("weight", "bias")}
+            )
+            own = state
+        super().take(own)
+
+    @torch.no_grad()
+    def _maps(self, grid: Tensor, units: Tensor) -> Tensor:
+        open_units = self.head.weight * (units > 0)[:, None]
+        slopes = (open_units @ self.hidden.weight).view(len(grid), len(LABELS), *grid.shape[1:])
+        return (slopes * grid[:, None]).sum(2)
+
+
+def _convolutions() -> nn.Sequential:
+    """torchvision's layers with its starting values, without the 120 million of its classifier."""
+    layers: nn.Sequential = make_layers(cfgs["D"])
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    return layers
