@@ -119,6 +119,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=20261123)
     train.set_defaults(run=_train)
 
+    heatmaps = commands.add_parser(
+        "heatmaps", help="compare ways to draw heatmaps, on slices with a tumour's box"
+    )
+    heatmaps.add_argument("--manifest", type=Path, required=True, metavar="FILE.csv")
+    heatmaps.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
+    heatmaps.add_argument("--model", type=Path, metavar="CARD.json", help="another model's card")
+    heatmaps.set_defaults(run=_heatmaps)
+
     quantise = commands.add_parser(
         "quantise", help="add a network in 8-bit integers to a model and measure it again"
     )
@@ -298,6 +306,20 @@ def _train(options: argparse.Namespace) -> int:
     }
     card = release(network, recipe, split, folder=options.out, stem="vgg16-gap", facts=facts)
     print(card)
+    return 0
+
+
+def _heatmaps(options: argparse.Namespace) -> int:
+    from ml.dataset import read_manifest
+    from ml.explanation_comparison import compare_explanations, table
+    from ml.registry import SERVING, load_model
+
+    figures = compare_explanations(
+        load_model(options.model or SERVING), read_manifest(options.manifest)
+    )
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(table(figures))
     return 0
 
 

@@ -137,7 +137,7 @@ def pointing_game(observed: Sequence[Observed]) -> dict[str, Any]:
         for one in observed
         if one.entry.box and one.entry.label is not Label.NO_TUMOR
     ]
-    hits = np.array([_hits(heat, box) for heat, box in boxed], bool)
+    hits = np.array([points_into_box(heat, box) for heat, box in boxed], bool)
     by_area = np.argsort([width * height for _, (_, _, width, height) in boxed], kind="stable")
     quarters = [hits[part] for part in np.array_split(by_area, 4)] if len(boxed) >= 4 else []
     return {
@@ -145,11 +145,11 @@ def pointing_game(observed: Sequence[Observed]) -> dict[str, Any]:
         "n": len(boxed),
         "rate": float(hits.mean()) if boxed else None,
         "rate_by_size_quarter": [float(part.mean()) for part in quarters],
-        "energy_in_box": _mean_or_none([_energy(heat, box) for heat, box in boxed]),
+        "energy_in_box": _mean_or_none([energy_in_box(heat, box) for heat, box in boxed]),
     }
 
 
-def _hits(heat: FloatImage, box: Fractions) -> bool:
+def points_into_box(heat: FloatImage, box: Fractions) -> bool:
     height, width = heat.shape
     row, column = np.unravel_index(int(heat.argmax()), (height, width))
     left, top, box_width, box_height = box
@@ -157,7 +157,7 @@ def _hits(heat: FloatImage, box: Fractions) -> bool:
     return bool(left <= x <= left + box_width and top <= y <= top + box_height)
 
 
-def _energy(heat: FloatImage, box: Fractions) -> float:
+def energy_in_box(heat: FloatImage, box: Fractions) -> float:
     height, width = heat.shape
     left, top, box_width, box_height = box
     rows = slice(round(top * height), round((top + box_height) * height))

@@ -10,43 +10,53 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ml.architectures import VGG16GAP
+from ml.architectures import Network, Output
 
-Method = Callable[[Tensor, Tensor], Tensor]
+SERVING_METHOD = "class map"
 
 
-def explain_all(network: VGG16GAP, images: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-    """Heatmaps of one class for each slice by every method.
+def explain_all(network: Network, images: Tensor) -> tuple[Output, dict[str, Tensor]]:
+    """The answers about a batch and the heatmaps of all classes' likeliest tumour by each method.
 
     Args:
         images: (N, 1, S, S) prepared slices in 0..1.
-        wanted: (N,) class indices.
 
     Returns:
-        (N, h, w) float32, from 0, by method; ``class map`` is what serves.
+        The forward pass, and for each method (N, 4, h, w) float32: a map from 0 for each class.
     """
     with torch.no_grad():
         field = network.field(images).float()
     field.requires_grad_(True)
-    output = network.judge(field)
-    rows = torch.arange(len(images), device=images.device)
-    (gradient,) = torch.autograd.grad(output.logits[rows, wanted].sum(), field)
-    field = field.detach()
-    return {"class map": output.maps.detach()[rows, wanted].clamp(min=0)} | {
-        name: method(field, gradient).clamp(min=0) for name, method in METHODS.items()
+    output = network(field, skipped=len(network.features))
+    maps: dict[str, list[Tensor]] = {name: [] for name in METHODS}
+    for logits in output.logits.unbind(1):
+        # One class of every slice at once: the slices do not depend on one another.
+        (gradient,) = torch.autograd.grad(logits.sum(), field, retain_graph=True)
+        for name, method in METHODS.items():
+            maps[name].append(method(field.detach(), gradient).clamp(min=0))
+    found = {name: torch.stack(each, 1) for name, each in maps.items()}
+    return Output(*(part.detach() for part in output)), found | {
+        SERVING_METHOD: output.maps.detach().float().clamp(min=0)
     }
 
 
 def grad_cam(field: Tensor, gradient: Tensor) -> Tensor:
-    """Selvaraju et al. 2017 (ICCV): channels weighted by their mean gradient."""
+    """Selvaraju et al. 2017 (ICCV): channels weighted by their mean gradient.
+
+    Args:
+        field: (N, C, h, w), the last feature map; so for all methods.
+        gradient: (N, C, h, w), of a class's logit by the field.
+
+    Returns:
+        (N, h, w).
+    """
     return (field * gradient.mean((2, 3), keepdim=True)).sum(1)
 
 
 def grad_cam_plus_plus(field: Tensor, gradient: Tensor) -> Tensor:
     """Chattopadhay et al. 2018 (WACV): places of positive gradient weighted by its powers."""
     square, cube = gradient**2, gradient**3
-    total = field.sum((2, 3), keepdim=True)
-    weights = square / (2 * square + total * cube + 1e-9)
+    weights = square / (2 * square + field.sum((2, 3), keepdim=True) * cube + 1e-9)
     weights = (weights * gradient.clamp(min=0)).sum((2, 3), keepdim=True)
     return (field * weights).sum(1)
 
@@ -61,11 +71,9 @@ def hires_cam(field: Tensor, gradient: Tensor) -> Tensor:
     return (field * gradient).sum(1)
 
 
-METHODS: dict[str, Method] = {
+METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "Grad-CAM": grad_cam,
     "Grad-CAM++": grad_cam_plus_plus,
     "LayerCAM": layer_cam,
     "HiResCAM": hires_cam,
 }
-
-

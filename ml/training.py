@@ -17,9 +17,9 @@ from tqdm import tqdm
 from ml.architectures import ARCHITECTURES, Network, Output, VGG16Odds
 from ml.augmentation import augment, exchange_tissue
 from ml.dataset import Entry, outline_mask
+from ml.engines import serving_dtype
 from ml.imaging import read_path
 from ml.labels import INDEX, Label
-from ml.predictor import serving_dtype
 from ml.preprocess import PIPELINES
 from ml.supervision import ANY_TUMOR, coverage, outside_loss, places_loss, whole_slice_loss
 

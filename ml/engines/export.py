@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ml.architectures import VGG16GAP, Output
+from ml.architectures import Network, Output
 
 
 class _AsTuple(nn.Module):
     """The exporter wants a plain tuple."""
 
-    def __init__(self, network: VGG16GAP) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
@@ -20,7 +20,7 @@ class _AsTuple(nn.Module):
         return tuple(self.network(images))
 
 
-def export_onnx(network: VGG16GAP, *, size: int, path: Path) -> None:
+def export_onnx(network: Network, *, size: int, path: Path) -> None:
     """Export for batches of any number of (1, ``size``, ``size``) slices.
 
     Input ``images``; outputs ``logits``, ``maps``, ``features`` as :class:`Output`. The network

@@ -7,13 +7,13 @@ from pathlib import Path
 import openvino as ov
 from torch import Tensor
 
-from ml.architectures import VGG16GAP
+from ml.architectures import Network
 from ml.engines.export import export_onnx
 
 _CALIBRATION_SLICES = 300
 
 
-def quantise(network: VGG16GAP, images: Tensor, path: Path) -> None:
+def quantise(network: Network, images: Tensor, path: Path) -> None:
     """Write ``path`` (``.xml``) and its weights beside it (``.bin``).
 
     Weights become symmetric 8-bit integers for each channel, activations asymmetric ones, ranges

@@ -2,14 +2,14 @@
 
 import torch
 
-from ml.architectures import VGG16GAP, Output
+from ml.architectures import Network, Output
 from ml.preprocess import FloatImage
 
 
 class TorchEngine:
     """torch in eager mode, channels last."""
 
-    def __init__(self, network: VGG16GAP, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, network: Network, *, device: torch.device, dtype: torch.dtype) -> None:
         self._device = device
         self._dtype = dtype
         self.network = network.to(device).to(memory_format=torch.channels_last).eval()
