@@ -5,6 +5,7 @@ Exit codes: 0, 2 on bad usage, 1 on failure with one line on standard error.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -126,6 +127,16 @@ def _parser() -> argparse.ArgumentParser:
     heatmaps.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
     heatmaps.add_argument("--model", type=Path, metavar="CARD.json", help="another model's card")
     heatmaps.set_defaults(run=_heatmaps)
+
+    card = commands.add_parser("card", help="write a model's card as a page with its mistakes")
+    card.add_argument("--model", type=Path, metavar="CARD.json", help="another model's card")
+    card.add_argument(
+        "--manifest", type=Path, required=True, metavar="FILE.csv", help="what it was trained on"
+    )
+    card.add_argument("--out", type=Path, required=True, metavar="PAGE.md")
+    card.add_argument("--gallery", type=Path, required=True, metavar="PNG", help="its mistakes")
+    card.add_argument("--exclude", type=Path, metavar="FILE.csv", help="files to leave out")
+    card.set_defaults(run=_card, device="auto")
 
     quantise = commands.add_parser(
         "quantise", help="add a network in 8-bit integers to a model and measure it again"
@@ -324,17 +335,44 @@ def _heatmaps(options: argparse.Namespace) -> int:
 
 
 def _quantise(options: argparse.Namespace) -> int:
-    from ml import dataset
-    from ml.dataset.manifest import BUNDLED_EXCLUSIONS
     from ml.registry import load_model
     from ml.release import measure_model
 
-    excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
-    entries = dataset.read_manifest(options.manifest, excluded=excluded)
-    seed = int(load_model(options.model).card["split"]["seed"])
-    measure_model(options.model, dataset.split_by_group(entries, seed=seed))
+    measure_model(options.model, _split_of(options, load_model(options.model).card))
     print(options.model)
     return 0
+
+
+def _card(options: argparse.Namespace) -> int:
+    from ml.evaluation import observe
+    from ml.model_card import failure_gallery, write_page
+
+    predictor = _load_predictor(options)
+    observed = observe(predictor, _split_of(options, predictor.card).validation)
+    gallery = failure_gallery(observed)
+    if gallery is not None:
+        options.gallery.write_bytes(gallery)
+    write_page(
+        predictor.card,
+        options.out,
+        gallery=Path(os.path.relpath(options.gallery, options.out.parent)).as_posix()
+        if gallery
+        else None,
+        command=f"python -m ml card --manifest {options.manifest.name} --out {options.out} "
+        f"--gallery {options.gallery}",
+    )
+    print(options.out)
+    return 0
+
+
+def _split_of(options: argparse.Namespace, card: dict[str, Any]) -> Any:
+    """The parts that a model was trained, calibrated and measured on, from the same manifest."""
+    from ml import dataset
+    from ml.dataset.manifest import BUNDLED_EXCLUSIONS
+
+    excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
+    entries = dataset.read_manifest(options.manifest, excluded=excluded)
+    return dataset.split_by_group(entries, seed=int(card["split"]["seed"]))
 
 
 def _audit(options: argparse.Namespace) -> int:

@@ -1,0 +1,193 @@
+"""A model's card as a page that people read, and a gallery of where it was wrong."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ml.evaluation import Observed
+from ml.explain import blend
+from ml.imaging import read_path, square_pixels
+from ml.imaging.pictures import encode_png
+from ml.labels import LABELS
+
+_TILE = 192  # px, side of a slice in the gallery
+_COLUMNS = 4
+_MOST_FAILURES = 12
+_LINE = 18  # px, height of a line of text in the gallery
+
+Picture = npt.NDArray[np.uint8]
+
+
+def write_page(card: dict[str, Any], path: Path, *, gallery: str | None, command: str) -> None:
+    """Write the page as Markdown.
+
+    Args:
+        gallery: the picture of failures, relative to the page; left out without it.
+        command: the command line that made the figures and the page.
+    """
+    sections = [
+        _head(card, command),
+        _data(card),
+        _figures(card["metrics"]),
+        _confusion(card["metrics"]),
+        _by_part(card["metrics"]),
+        _engines(card),
+        _failures(card["metrics"], gallery),
+        _limits(card),
+    ]
+    path.write_text("\n\n".join(part for part in sections if part) + "\n", encoding="utf-8")
+
+
+def failure_gallery(observed: Sequence[Observed]) -> bytes | None:
+    """PNG of the most confident mistakes with their heatmaps; None where there are none."""
+    wrong = [one for one in observed if one.result.label is not one.entry.label]
+    wrong.sort(key=lambda one: -one.result.probabilities[one.result.label])
+    tiles = [_tile(one) for one in _one_of_each_group(wrong)[:_MOST_FAILURES]]
+    if not tiles:
+        return None
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % _COLUMNS)
+    rows = [np.hstack(tiles[n : n + _COLUMNS]) for n in range(0, len(tiles), _COLUMNS)]
+    return encode_png(np.vstack(rows))
+
+
+def _one_of_each_group(observed: Sequence[Observed]) -> list[Observed]:
+    kept: dict[str, Observed] = {}
+    for one in observed:
+        kept.setdefault(one.entry.group, one)
+    return list(kept.values())
+
+
+def _tile(one: Observed) -> Picture:
+    pixels = square_pixels(read_path(one.entry.path)[0])
+    picture = cv2.resize(blend(pixels, one.result.heat), (_TILE, _TILE))
+    said = one.result.label
+    words = [f"is {one.entry.label}", f"said {said} {one.result.probabilities[said]:.0%}"]
+    caption = np.zeros((_LINE * len(words) + 6, _TILE, 3), np.uint8)
+    for number, line in enumerate(words):
+        place = (4, _LINE * (number + 1) - 4)
+        cv2.putText(
+            caption, line, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255,) * 3, 1, cv2.LINE_AA
+        )
+    return np.asarray(np.vstack([picture, caption]), dtype=np.uint8)
+
+
+def _head(card: dict[str, Any], command: str) -> str:
+    return (
+        f"# The model: {card['name']}\n\n"
+        f"{card['intended_use']}\n\n"
+        f"Network `{card['architecture']}`, input {card['input']['size']} px, preprocessing "
+        f"`{card['input']['preprocessing']}`, weights `{card['weights']['file']}` "
+        f"({card['weights']['bytes'] / 1e6:.0f} MB, SHA-256 `{card['weights']['sha256'][:16]}…`), "
+        f"made {card['created']}.\n\nThis page was written by\n\n```\n{command}\n```"
+    )
+
+
+def _data(card: dict[str, Any]) -> str:
+    split = card["split"]
+    rows = [
+        f"| {name} | {split[name]['slices']} | {split[name]['groups']} |"
+        for name in ("training", "calibration", "validation")
+    ]
+    training = "\n".join(f"- {name}: `{value}`" for name, value in card["training"].items())
+    return (
+        f"## Data and training\n\nSplit by {split['by']}.\n\n| part | slices | groups |\n"
+        "|---|---|---|\n" + "\n".join(rows) + f"\n\n{training}"
+    )
+
+
+def _figures(metrics: dict[str, Any]) -> str:
+    intervals = metrics["intervals_95"]
+
+    def between(name: str) -> str:
+        low, high = intervals[name]
+        return f"{low:.3f} to {high:.3f}"
+
+    pointing = metrics["pointing_game"]
+    quarters = ", ".join(f"{rate:.2f}" for rate in pointing["rate_by_size_quarter"])
+    rows = [
+        ("accuracy", f"{metrics['accuracy']:.3f}", between("accuracy")),
+        ("balanced accuracy", f"{metrics['balanced_accuracy']:.3f}", between("balanced_accuracy")),
+        *(
+            (
+                f"recall, {label}",
+                f"{metrics['per_class'][label]['recall']:.3f}",
+                between(f"recall_{label}"),
+            )
+            for label in LABELS
+        ),
+        ("tumours called no tumour", f"{metrics['tumor_called_no_tumor']:.3f}", ""),
+        ("area under the curve, tumour or not", f"{metrics['auroc_tumor']:.4f}", ""),
+        ("expected calibration error", f"{metrics['ece']:.3f}", ""),
+        ("negative log-likelihood", f"{metrics['nll']:.3f}", ""),
+        ("coverage of the 95 % sets", f"{metrics['coverage']:.3f}", ""),
+        *(
+            (f"coverage, {label}", f"{metrics['coverage_per_class'][label]:.3f}", "")
+            for label in LABELS
+        ),
+        ("mean size of the sets", f"{metrics['mean_set_size']:.2f}", ""),
+        ("called a brain MRI", f"{metrics['in_distribution']:.3f}", ""),
+        ("hottest spot in the tumour's box", f"{pointing['rate']:.3f} of {pointing['n']}", ""),
+        ("by quarters of the box's area, smallest first", quarters, ""),
+        ("share of the heat in the box", f"{pointing['energy_in_box']:.3f}", ""),
+    ]
+    lines = "\n".join(f"| {name} | {value} | {interval} |" for name, value, interval in rows)
+    return (
+        f"## Figures on the {metrics['part']} part\n\n{metrics['n']} slices of "
+        f"{metrics['groups']} groups, engine {metrics['engine']}; intervals by bootstrap over "
+        f"groups.\n\n| figure | value | 95 % interval |\n|---|---|---|\n{lines}"
+    )
+
+
+def _confusion(metrics: dict[str, Any]) -> str:
+    confusion = metrics["confusion"]
+    head = "| true class | " + " | ".join(f"said {name}" for name in confusion["labels"]) + " |"
+    rows = [
+        f"| {name} | " + " | ".join(map(str, row)) + " |"
+        for name, row in zip(confusion["labels"], confusion["matrix"], strict=True)
+    ]
+    return "\n".join(["## Confusion", "", head, "|---|---|---|---|---|", *rows])
+
+
+def _by_part(metrics: dict[str, Any]) -> str:
+    """Tables of figures for parts of the validation part, such as its sources."""
+    tables = []
+    for kind, title in (("by_source", "source"), ("by_plane", "plane")):
+        if parts := metrics.get(kind):
+            rows = [
+                f"| {name} | {part['n']} | {part['accuracy']:.3f} | {part['in_distribution']:.3f} |"
+                for name, part in parts.items()
+            ]
+            tables.append(
+                f"| {title} | slices | accuracy | called a brain MRI |\n|---|---|---|---|\n"
+                + "\n".join(rows)
+            )
+    return "## Parts\n\n" + "\n\n".join(tables) if tables else ""
+
+
+def _engines(card: dict[str, Any]) -> str:
+    exact = card["metrics"].get("float32")
+    if exact is None:
+        return ""
+    return (
+        "## Precision\n\n"
+        f"The same slices by torch in float32: accuracy {exact['accuracy']:.4f} (serving engine "
+        f"{card['metrics']['accuracy']:.4f}), the same class in {exact['same_label']:.2%}."
+    )
+
+
+def _failures(metrics: dict[str, Any], gallery: str | None) -> str:
+    if gallery is None:
+        return ""
+    return (
+        "## Where it was wrong\n\nThe most confident mistakes of the "
+        f"{metrics['part']} part, one of each group, with the heatmap of what was said.\n\n"
+        f"![Mistakes with heatmaps]({gallery})"
+    )
+
+
+def _limits(card: dict[str, Any]) -> str:
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in card["limits"])

@@ -1,0 +1,52 @@
+"""The card's page tells the figures, and the gallery shows confident mistakes once a patient."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ml.dataset import Entry, read_manifest
+from ml.evaluation import Observed
+from ml.imaging import read_bytes
+from ml.labels import LABELS, Label
+from ml.model_card import failure_gallery, write_page
+from ml.predictor import Result
+from ml.registry import SERVING
+
+ENTRIES = read_manifest(SERVING.parents[1] / "samples" / "manifest.csv")
+
+
+def said(entry: Entry, label: Label, chance: float = 0.9) -> Observed:
+    probabilities = {one.value: (1 - chance) / 3 for one in LABELS} | {label.value: chance}
+    heat = np.zeros((64, 64), np.float32)
+    return Observed(entry, Result(label, probabilities, (label,), True, 0.5, heat))
+
+
+def test_page_holds_figures_intervals_gallery_and_its_command(tmp_path: Path) -> None:
+    card = json.loads(SERVING.read_text(encoding="utf-8"))
+    page = tmp_path / "model.md"
+    write_page(card, page, gallery="images/failures.png", command="python -m ml card …")
+    text = page.read_text(encoding="utf-8")
+    low, high = card["metrics"]["intervals_95"]["accuracy"]
+    assert f"| accuracy | {card['metrics']['accuracy']:.3f} | {low:.3f} to {high:.3f} |" in text
+    assert "(images/failures.png)" in text
+    assert "python -m ml card …" in text
+    assert card["limits"][0] in text
+    assert "not for diagnosis" in text
+
+
+def test_gallery_shows_one_mistake_a_group() -> None:
+    wrong = [
+        said(entry, Label.PITUITARY if entry.label is Label.GLIOMA else Label.GLIOMA)
+        for entry in ENTRIES
+    ]
+    many = failure_gallery([*wrong, *wrong])
+    few = failure_gallery(wrong[:1] * 3)
+    assert many is not None
+    assert few is not None
+    (large,), (small,) = read_bytes(many), read_bytes(few)
+    assert large.pixels.shape[0] == 3 * small.pixels.shape[0]
+
+
+def test_no_mistakes_make_no_gallery() -> None:
+    assert failure_gallery([said(entry, entry.label) for entry in ENTRIES]) is None
