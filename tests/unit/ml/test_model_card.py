@@ -7,7 +7,7 @@ import numpy as np
 
 from ml.dataset import Entry, read_manifest
 from ml.evaluation import Observed
-from ml.imaging import read_bytes
+from ml.imaging import read_bytes, read_path
 from ml.labels import LABELS, Label
 from ml.model_card import failure_gallery, write_page
 from ml.predictor import Result
@@ -18,7 +18,7 @@ ENTRIES = read_manifest(SERVING.parents[1] / "samples" / "manifest.csv")
 
 def said(entry: Entry, label: Label, chance: float = 0.9) -> Observed:
     probabilities = {one.value: (1 - chance) / 3 for one in LABELS} | {label.value: chance}
-    heat = np.zeros((64, 64), np.float32)
+    heat = np.zeros(read_path(entry.path)[0].pixels.shape[:2], np.float32)
     return Observed(entry, Result(label, probabilities, (label,), True, 0.5, heat))
 
 
