@@ -3,18 +3,20 @@
 import datetime
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from ml.architectures import Network
 from ml.dataset import Entry, Split
-from ml.evaluation import observe, summarise
+from ml.evaluation import Observed, observe, summarise
 from ml.labels import LABELS
 from ml.predictor import Predictor
+from ml.preparation import Slices, prepare
+from ml.recipe import Recipe
 from ml.registry import save_model
-from ml.training import Recipe, Slices, forward_all, prepare
+from ml.training import Trained, forward_all
 from ml.uncertainty import (
     ALPHA,
     Doubt,
@@ -31,15 +33,22 @@ _REFERENCE_SLICES = 1200
 _DISTANCE_MARGIN = 1.2
 
 
+class Released(NamedTuple):
+    """A model that may serve, and what it said about the part that it was measured on."""
+
+    card: Path
+    observed: list[Observed]
+
+
 def release(
-    network: Network,
+    trained: Trained,
     recipe: Recipe,
     split: Split,
     *,
     folder: Path,
     stem: str,
     facts: dict[str, Any],
-) -> Path:
+) -> Released:
     """Write weights and card into ``folder``.
 
     The offsets of the logits and the doubt are fitted on ``split.calibration`` and everything is
@@ -47,10 +56,8 @@ def release(
 
     Args:
         facts: entries of the card that only the caller knows (data, sources, exclusions).
-
-    Returns:
-        The card's path.
     """
+    network = trained.network
     folder.mkdir(parents=True, exist_ok=True)
     doubt = _fit_doubt(network, recipe, split)
     today = datetime.datetime.now(datetime.UTC).date()
@@ -64,6 +71,7 @@ def release(
             "preprocessing": recipe.preprocessing,
             "channels": 1,
             "range": [0.0, 1.0],
+            "both_sides": recipe.flip,
         },
         "intended_use": (
             "Research on triage and second reading of single brain-MRI slices. Not a certified "
@@ -76,7 +84,7 @@ def release(
             "hospitals' scans will be lower.",
             "A single slice cannot exclude a tumour elsewhere.",
         ],
-        "training": asdict(recipe) | {"start": Path(recipe.start).name},
+        "training": asdict(recipe) | {"start": trained.start},
         **facts,
         "split": {
             "by": "group: all slices of a patient, and near-copies, stay together",
@@ -93,12 +101,13 @@ def release(
     }
     path = save_model(network, doubt, card, folder=folder, stem=stem)
     predictor = Predictor.load(path)
-    metrics = summarise(observe(predictor, split.validation))
+    observed = observe(predictor, split.validation)
     measured = card | {
-        "metrics": {"part": "validation", "engine": predictor.engine, "set_alpha": ALPHA} | metrics
+        "metrics": {"part": "validation", "engine": predictor.engine, "set_alpha": ALPHA}
+        | summarise(observed)
     }
     # The same weights again, now with what was measured on them.
-    return save_model(network, doubt, measured, folder=folder, stem=stem)
+    return Released(save_model(network, doubt, measured, folder=folder, stem=stem), observed)
 
 
 def _fit_doubt(network: Network, recipe: Recipe, split: Split) -> Doubt:
