@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ml.errors import SulcusMLError, UnreadableImage
+from ml.training_commands import add_train
 
 # torch takes seconds to import: the commands below fetch what they need when they run, so that
 # --help and bad usage answer at once.
@@ -82,43 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(explain)
     explain.set_defaults(run=_explain)
 
-    train = commands.add_parser("train", help="fine-tune, calibrate, measure and package a model")
-    train.add_argument("--manifest", type=Path, required=True, metavar="FILE.csv")
-    train.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    train.add_argument(
-        "--start",
-        default="imagenet",
-        help="imagenet (torchvision's download, the default), scratch, or a safetensors file",
-    )
-    train.add_argument(
-        "--stages",
-        type=_stages,
-        default="128:5,176:4",
-        metavar="SIZE:EPOCHS,…",
-        help="progressive resizing (%(default)s); a rerun resumes from the last epoch",
-    )
-    train.add_argument(
-        "--input-size", type=int, default=176, metavar="PX", help="when it serves (%(default)s)"
-    )
-    train.add_argument(
-        "--outlines",
-        type=Path,
-        metavar="FILE.json",
-        help="tumour outlines by identifier of the original slice; they teach where to look",
-    )
-    train.add_argument("--architecture", choices=("vgg16-odds", "vgg16-gap"), default="vgg16-odds")
-    train.add_argument(
-        "--frozen",
-        type=int,
-        default=5,
-        metavar="LAYERS",
-        help="first layers that keep their starting weights (%(default)s: VGG16's first block)",
-    )
-    train.add_argument("--body-rate", type=float, default=6e-5, metavar="RATE")
-    train.add_argument("--batch", type=int, default=32, metavar="SLICES")
-    train.add_argument("--exclude", type=Path, metavar="FILE.csv", help="files to leave out")
-    train.add_argument("--seed", type=int, default=20261123)
-    train.set_defaults(run=_train)
+    add_train(commands)
 
     heatmaps = commands.add_parser(
         "heatmaps", help="compare ways to draw heatmaps, on slices with a tumour's box"
@@ -165,22 +130,6 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, metavar="CARD.json", help="another model's card")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-
-
-def _stages(text: str) -> list[tuple[int, int]]:
-    try:
-        stages = [(int(size), int(epochs)) for size, epochs in _pairs(text)]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not like 128:5,224:2") from error
-    if any(size < 32 or size % 16 or epochs < 1 for size, epochs in stages):
-        raise argparse.ArgumentTypeError("sizes are multiples of 16 from 32, epochs from 1")
-    return stages
-
-
-def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    for part in text.split(","):
-        size, _, epochs = part.partition(":")
-        yield size, epochs
 
 
 def _load_predictor(options: argparse.Namespace) -> Any:
@@ -283,43 +232,6 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
-def _train(options: argparse.Namespace) -> int:
-    from ml import dataset
-    from ml.dataset.manifest import BUNDLED_EXCLUSIONS
-    from ml.release import release
-    from ml.training import Recipe, Stage, train
-
-    excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
-    entries = dataset.read_manifest(options.manifest, excluded=excluded)
-    if options.outlines is not None:
-        entries = dataset.with_outlines(entries, dataset.read_outlines(options.outlines))
-    recipe = Recipe(
-        architecture=options.architecture,
-        start=options.start,
-        stages=tuple(Stage(size, epochs) for size, epochs in options.stages),
-        input_size=options.input_size,
-        batch=options.batch,
-        body_rate=options.body_rate,
-        frozen=options.frozen,
-        seed=options.seed,
-    )
-    split = dataset.split_by_group(entries, seed=recipe.seed)
-    training = dataset.without_mirrored_twins(split.training)
-    network = train(recipe, training, split.calibration, folder=options.out)
-    facts = {
-        "data": {
-            "slices": len(entries),
-            "groups": len({entry.group for entry in entries}),
-            "training_slices_without_mirrored_twins": len(training),
-            "training_slices_with_outline": sum(entry.outline is not None for entry in training),
-            "excluded": excluded,
-        }
-    }
-    card = release(network, recipe, split, folder=options.out, stem="vgg16-gap", facts=facts)
-    print(card)
-    return 0
-
-
 def _heatmaps(options: argparse.Namespace) -> int:
     from ml.dataset import read_manifest
     from ml.explanation_comparison import compare_explanations, table
@@ -338,7 +250,8 @@ def _quantise(options: argparse.Namespace) -> int:
     from ml.registry import load_model
     from ml.release import measure_model
 
-    measure_model(options.model, _split_of(options, load_model(options.model).card))
+    split = _split_of(options, load_model(options.model).card)
+    measure_model(options.model, split, quantised=True)
     print(options.model)
     return 0
 

@@ -24,3 +24,7 @@ class InvalidManifest(SulcusMLError):
 
 class InvalidModel(SulcusMLError):
     """Weights or card are missing, do not fit each other, or fail the hash check."""
+
+
+class InvalidConfiguration(SulcusMLError):
+    """A recipe or another configuration has an unknown key, a wrong type or a wrong value."""

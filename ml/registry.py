@@ -109,6 +109,7 @@ def load_model(card_path: Path = SERVING) -> Model:
     if found != expected:
         raise InvalidModel(f"The weights of {card_path} have another hash than their card says.")
     network = architecture.build()
+    network.both_sides = bool(card.get("input", {}).get("both_sides", False))
     try:
         tensors: dict[str, Tensor] = load(content)
         reference = tensors.pop(_REFERENCE).float()

@@ -4,7 +4,7 @@ import datetime
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,10 @@ from ml.engines.quantisation import quantise
 from ml.evaluation import Observed, observe, summarise
 from ml.labels import LABELS
 from ml.predictor import Predictor
+from ml.preparation import Slices, prepare
+from ml.recipe import Recipe
 from ml.registry import add_quantised, load_model, save_model, write_card
-from ml.training import Recipe, Slices, forward_all, prepare
+from ml.training import Trained, forward_all
 from ml.uncertainty import (
     ALPHA,
     Doubt,
@@ -34,15 +36,23 @@ _REFERENCE_SLICES = 1200
 _DISTANCE_MARGIN = 1.2
 
 
+class Released(NamedTuple):
+    """A model that may serve, and what it said about the part that it was measured on."""
+
+    card: Path
+    observed: list[Observed]
+
+
 def release(
-    network: Network,
+    trained: Trained,
     recipe: Recipe,
     split: Split,
     *,
     folder: Path,
     stem: str,
     facts: dict[str, Any],
-) -> Path:
+    quantised: bool = True,
+) -> Released:
     """Write weights and card into ``folder``.
 
     The offsets of the logits and the doubt are fitted on ``split.calibration`` and everything is
@@ -50,10 +60,9 @@ def release(
 
     Args:
         facts: entries of the card that only the caller knows (data, sources, exclusions).
-
-    Returns:
-        The card's path.
+        quantised: as for :func:`measure_model`.
     """
+    network = trained.network
     folder.mkdir(parents=True, exist_ok=True)
     doubt = _fit_doubt(network, recipe, split)
     today = datetime.datetime.now(datetime.UTC).date()
@@ -67,6 +76,7 @@ def release(
             "preprocessing": recipe.preprocessing,
             "channels": 1,
             "range": [0.0, 1.0],
+            "both_sides": recipe.flip,
         },
         "intended_use": (
             "Research on triage and second reading of single brain-MRI slices. Not a certified "
@@ -79,7 +89,7 @@ def release(
             "hospitals' scans will be lower.",
             "A single slice cannot exclude a tumour elsewhere.",
         ],
-        "training": asdict(recipe) | {"start": Path(recipe.start).name},
+        "training": asdict(recipe) | {"start": trained.start},
         **facts,
         "split": {
             "by": "group: all slices of a patient, and near-copies, stay together",
@@ -95,30 +105,35 @@ def release(
         },
     }
     path = save_model(network, doubt, card, folder=folder, stem=stem)
-    measure_model(path, split)
-    return path
+    return Released(path, measure_model(path, split, quantised=quantised))
 
 
-def measure_model(path: Path, split: Split) -> None:
-    """Quantise a saved model, measure it on the validation part, and complete its card.
+def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed]:
+    """Measure a saved model on the validation part and complete its card.
 
-    ``metrics`` are those of the engine that serves on this machine. Without the package NNCF
-    the model is measured as it is.
+    ``metrics`` are those of the engine that serves on this machine.
+
+    Args:
+        quantised: whether the model gets a network in 8-bit integers first. Without the package
+            NNCF it is measured as it is.
+
+    Returns:
+        What the serving engine said about the validation part.
     """
     model = load_model(path)
     exact = Predictor(
         model, TorchEngine(model.network, device=torch.device("cpu"), dtype=torch.float32)
     )
     expected = observe(exact, split.validation)
-    if find_spec("nncf") is not None:
-        quantised = path.with_suffix(".int8.xml")
+    if quantised and find_spec("nncf") is not None:
+        network = path.with_suffix(".int8.xml")
         calibration = prepare(
             _sampled(split.training),
             preprocessing=model.card["input"]["preprocessing"],
             size=model.card["input"]["size"],
         )
-        quantise(model.network, calibration.images, quantised)
-        add_quantised(path, quantised, {"calibrated_on": "training slices"})
+        quantise(model.network, calibration.images, network)
+        add_quantised(path, network, {"calibrated_on": "training slices"})
     predictor = Predictor.load(path)
     observed = observe(predictor, split.validation)
     card = load_model(path).card
@@ -130,6 +145,7 @@ def measure_model(path: Path, split: Split) -> None:
         "float32": _beside(observed, expected),
     }
     write_card(card, path)
+    return observed
 
 
 def _beside(observed: list[Observed], expected: list[Observed]) -> dict[str, float]:

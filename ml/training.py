@@ -5,147 +5,96 @@ import csv
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from ml.architectures import ARCHITECTURES, Network, Output, VGG16Odds
-from ml.augmentation import augment, exchange_tissue
-from ml.dataset import Entry, outline_mask
+from ml.dataset import Entry
 from ml.engines import serving_dtype
-from ml.imaging import read_path
-from ml.labels import INDEX, Label
-from ml.preprocess import PIPELINES
-from ml.supervision import ANY_TUMOR, coverage, outside_loss, places_loss, whole_slice_loss
+from ml.errors import InvalidConfiguration
+from ml.lessons import KeptVariants, Lessons, NewVariants, frozen_part
+from ml.preparation import Slices, prepare
+from ml.processes import Team, alone
+from ml.recipe import Recipe, Stage
+from ml.supervision import coverage, outside_loss, places_loss, whole_slice_loss
+from ml.variation import Lesson
+
+# What a rerun may change and still go on with the same run.
+_CHANGEABLE = ("stages", "input_size", "flip", "start_name")
 
 
 @dataclass(frozen=True)
-class Stage:
-    """``epochs`` passes over the data at ``size`` pixels."""
-
-    size: int
-    epochs: int
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a training run beside the data.
+class Trained:
+    """A finished run.
 
     Attributes:
-        start: ``imagenet``, ``scratch`` or a safetensors file with the convolutions.
-        stages: progressive resizing, smallest first.
-        input_size: side of the model's input when it serves. Average pooling takes any size;
-            which one suits the weights is chosen on the calibration part.
-        body_rate, head_rate: peak learning rates of the convolutions and of the head.
-        frozen: layers of the convolutions that keep their starting weights.
-        places, outside: weights of what the outlines teach; see :mod:`ml.supervision`. They and
-            the exchange of tissue apply to networks that judge each place.
+        network: with its averaged weights, on the CPU, in evaluation mode.
+        start: what it started from, in words for tables.
     """
 
-    architecture: str = "vgg16-odds"
-    preprocessing: str = "head-crop"
-    start: str = "imagenet"
-    stages: tuple[Stage, ...] = (Stage(128, 5), Stage(176, 4))
-    input_size: int = 176
-    batch: int = 32
-    body_rate: float = 6e-5
-    head_rate: float = 1e-3
-    weight_decay: float = 0.02
-    label_smoothing: float = 0.08
-    averaging: float = 0.99
-    frozen: int = 5
-    places: float = 1.0
-    outside: float = 0.5
-    seed: int = 20261123
+    network: Network
+    start: str
 
 
-@dataclass(frozen=True)
-class Slices:
-    """Prepared slices.
-
-    Attributes:
-        images: (N, 1, S, S) float16 in 0..1.
-        labels: (N,) int64, class indices.
-        masks: (N, 1, S, S) uint8, 1 inside the tumour's outline; zero where none is known.
-        known: (N,) bool, whether the mask tells all: there is an outline, or no tumour at all.
-    """
-
-    images: Tensor
-    labels: Tensor
-    masks: Tensor
-    known: Tensor
-
-
-def prepare(
-    entries: list[Entry], *, preprocessing: str, size: int, progress: bool = False
-) -> Slices:
-    """Read and preprocess files.
-
-    Raises:
-        UnreadableImage: a file is not a readable image.
-    """
-    pipeline = PIPELINES[preprocessing]
-    images = np.empty((len(entries), 1, size, size), np.float16)
-    masks = np.zeros((len(entries), 1, size, size), np.uint8)
-    for number, entry in enumerate(
-        tqdm(entries, f"reading at {size} px", unit="slice", disable=None if progress else True)
-    ):
-        prepared = pipeline(read_path(entry.path)[0].pixels, size)
-        images[number, 0] = prepared.image
-        if entry.outline is not None:
-            mask = outline_mask(entry.outline, prepared.shape).astype(np.float32)
-            masks[number, 0] = prepared.from_source(mask) >= 0.5
-    return Slices(
-        images=torch.from_numpy(images),
-        labels=torch.tensor([INDEX[entry.label.value] for entry in entries]),
-        masks=torch.from_numpy(masks),
-        known=torch.tensor(
-            [bool(entry.outline) or entry.label is Label.NO_TUMOR for entry in entries]
-        ),
-    )
-
-
-def train(recipe: Recipe, training: list[Entry], watched: list[Entry], *, folder: Path) -> Network:
+def train(
+    recipe: Recipe,
+    training: list[Entry],
+    watched: list[Entry],
+    *,
+    folder: Path,
+    team: Team | None = None,
+) -> Trained:
     """Train, or go on with the run whose checkpoint lies in ``folder``.
 
     Args:
         watched: the part whose accuracy is logged after each epoch. It stops nothing and
             chooses nothing, so it may be the calibration part.
-        folder: gets ``checkpoint.pt`` and ``log.csv``.
+        folder: gets ``checkpoint.pt`` and ``log.csv``, and the kept variants where the recipe
+            wants them.
+        team: the processes that share the work; each has to call this with the same arguments.
 
-    Returns:
-        The network with its averaged weights, on the CPU, in evaluation mode.
+    Raises:
+        InvalidConfiguration: the recipe does not fit the network, or not the run in ``folder``.
+        InvalidModel: the starting weights cannot be had.
     """
-    run = _Run(recipe, folder, steps_per_epoch=math.ceil(len(training) / recipe.batch))
+    steps = math.ceil(len(training) / recipe.batch)
+    run = _Run(recipe, folder, team or alone(), steps_per_epoch=steps)
     for size, epochs in _remaining(recipe.stages, run.epoch):
         slices = prepare(training, preprocessing=recipe.preprocessing, size=size, progress=True)
         held_out = prepare(watched, preprocessing=recipe.preprocessing, size=size)
-        for _ in range(epochs):
-            run.one_epoch(slices, held_out)
-    return run.averaged.cpu().eval()
+        run.stage(slices, held_out, epochs)
+    network = run.averaged.cpu().eval()
+    network.both_sides = recipe.flip
+    return Trained(network, run.start)
 
 
 @dataclass(frozen=True)
 class Logits:
-    """What the network says about many slices: logits (N, 4) and features (N, 512), float32."""
+    """What the network says about many slices: logits (N, 4) and features (N, C), float32."""
 
     logits: Tensor
     features: Tensor
 
 
 @torch.inference_mode()
-def forward_all(network: Network, images: Tensor, *, batch: int = 32) -> Logits:
-    """Run prepared images (N, 1, S, S) through ``network`` on the device it lies on."""
+def forward_all(network: Network, images: Tensor, *, skipped: int = 0, batch: int = 32) -> Logits:
+    """Run prepared images (N, 1, S, S) through ``network`` on the device it lies on.
+
+    Args:
+        skipped: so many first layers are skipped; ``images`` is what they made of slices.
+    """
     device = next(network.parameters()).device
     logits, features = [], []
     with _mixed_precision(device):
         for start in range(0, len(images), batch):
-            output = network(images[start : start + batch].to(device, torch.float32))
+            chosen = images[start : start + batch].to(device, torch.float32)
+            output = network(chosen, skipped)
             logits.append(output.logits.float().cpu())
             features.append(output.features.float().cpu())
     return Logits(torch.cat(logits), torch.cat(features))
@@ -154,89 +103,98 @@ def forward_all(network: Network, images: Tensor, *, batch: int = 32) -> Logits:
 class _Run:
     """State of one training run: what a checkpoint holds, and how an epoch changes it."""
 
-    def __init__(self, recipe: Recipe, folder: Path, *, steps_per_epoch: int) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, team: Team, *, steps_per_epoch: int) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.folder = folder
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = ARCHITECTURES[recipe.architecture].build()
-        self.network.start_from(recipe.start)
+        self.team = team
+        self.network = _built(recipe)
+        resumes = self._checkpoint.exists()
+        self.start = "" if resumes else _started(self.network, recipe)
         groups = self.network.parameter_groups(
             head_rate=recipe.head_rate, body_rate=recipe.body_rate, frozen=recipe.frozen
         )
-        self.network.to(self.device).to(memory_format=torch.channels_last)
+        self.network.to(team.device).to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.network).eval()
         self.optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
-        total = steps_per_epoch * sum(stage.epochs for stage in recipe.stages)
-        self.schedule = LambdaLR(self.optimizer, _warm_up_then_cosine(total))
+        self.schedule = LambdaLR(
+            self.optimizer, _warm_up_then_cosine(steps_per_epoch * recipe.epochs)
+        )
         self.epoch = 0
         self.step = 0
         folder.mkdir(parents=True, exist_ok=True)
-        if self._checkpoint.exists():
+        if resumes:
             self._resume()
+        self.shared = DistributedDataParallel(self.network) if team.count > 1 else self.network
 
     @property
     def _checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
 
-    def one_epoch(self, slices: Slices, held_out: Slices) -> None:
-        # Seeded by the epoch, so that a resumed run draws what an unbroken one would have.
-        generator = torch.Generator().manual_seed(self.recipe.seed + self.epoch)
-        torch.manual_seed(self.recipe.seed + self.epoch)
-        started = time.monotonic()
+    def stage(self, slices: Slices, held_out: Slices, epochs: int) -> None:
+        """Some epochs at one size."""
+        size = slices.images.shape[-1]
+        lessons: Lessons = NewVariants(slices, self.recipe, self.network, self.team)
+        watched = held_out.images
+        if self.recipe.variants:
+            kept = self.folder / "variants"
+            lessons = KeptVariants(slices, self.recipe, self.network, self.team, kept)
+            self.network.eval()
+            watched = torch.cat(
+                [
+                    frozen_part(self.network, part.to(self.team.device), self.recipe.frozen)
+                    for part in torch.split(held_out.images, self.recipe.batch)
+                ]
+            )
+        for _ in range(epochs):
+            started = time.monotonic()
+            loss = self._one_epoch(lessons)
+            if self.team.leads:
+                said = forward_all(self.averaged, watched, skipped=lessons.skipped)
+                right = said.logits.argmax(1) == held_out.labels
+                seconds = time.monotonic() - started
+                self._log(size, loss, float(right.float().mean()), seconds)
+                self._save()
+            self.team.wait()
+
+    def _one_epoch(self, lessons: Lessons) -> float:
+        """One pass over the data; the mean loss."""
+        # Seeded by the epoch, so that a resumed run draws what an unbroken one would have; all
+        # processes deal the same batches, and each varies its share by itself.
+        seed = self.recipe.seed + self.epoch
+        dealer = torch.Generator().manual_seed(seed)
+        order = torch.split(_order(lessons.labels, self.recipe.balance, dealer), self.recipe.batch)
+        generator = dealer
+        if self.team.count > 1:
+            generator = torch.Generator().manual_seed(seed + 7919 * (self.team.rank + 1))
+        torch.manual_seed(seed + self.team.rank)
         self.network.train()
+        silent = None if self.team.leads else True
         losses = [
-            self._one_step(*self._varied(batch, generator))
-            for batch in self._batches(slices, generator)
+            self._one_step(lessons.take(self.team.share(chosen), self.epoch, generator), lessons)
+            for chosen in tqdm(order, f"epoch {self.epoch + 1}", unit="batch", disable=silent)
         ]
         self.epoch += 1
-        said = forward_all(self.averaged, held_out.images).logits.argmax(1)
-        accuracy = float((said == held_out.labels).float().mean())
-        size = slices.images.shape[-1]
-        self._log(size, sum(losses) / len(losses), accuracy, time.monotonic() - started)
-        self._save()
+        return self.team.mean(sum(losses) / len(losses))
 
-    def _batches(self, slices: Slices, generator: torch.Generator) -> Iterator[Slices]:
-        everything = torch.randperm(len(slices.images), generator=generator)
-        order = torch.split(everything, self.recipe.batch)
-        for chosen in tqdm(order, f"epoch {self.epoch + 1}", unit="batch", disable=None):
-            yield Slices(
-                slices.images[chosen].to(self.device).float(),
-                slices.labels[chosen].to(self.device),
-                slices.masks[chosen].to(self.device).float(),
-                slices.known[chosen].to(self.device),
-            )
-
-    def _varied(
-        self, batch: Slices, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images, wanted classes, masks and whether the masks tell all, after all augmentation."""
-        images, wanted, masks = batch.images, batch.labels, batch.masks
-        if isinstance(self.network, VGG16Odds):
-            healthy = wanted == INDEX[Label.NO_TUMOR]
-            changed = exchange_tissue(images, masks, healthy, generator)
-            images, masks = changed.images, changed.masks
-            wanted = wanted.masked_fill(changed.erased.to(self.device), INDEX[Label.NO_TUMOR])
-            wanted = wanted.masked_fill(changed.pasted.to(self.device), ANY_TUMOR)
-        images, masks = augment(images, generator, masks)
-        return images, wanted, masks, batch.known
-
-    def _loss(self, output: Output, wanted: Tensor, masks: Tensor, known: Tensor) -> Tensor:
-        loss = whole_slice_loss(
-            output.logits.float(), wanted, smoothing=self.recipe.label_smoothing
-        )
+    def _loss(self, output: Output, lesson: Lesson) -> Tensor:
+        logits, smoothing = output.logits.float(), self.recipe.label_smoothing
+        own = whole_slice_loss(logits, lesson.wanted, smoothing=smoothing)
+        other = whole_slice_loss(logits, lesson.mixed_in, smoothing=smoothing)
+        loss = lesson.share * own + (1 - lesson.share) * other
         if isinstance(self.network, VGG16Odds):
             maps = output.maps
-            covered = coverage(masks, (maps.shape[2], maps.shape[3]))
-            places = places_loss(maps, wanted, covered)
+            covered = coverage(lesson.masks, (maps.shape[2], maps.shape[3]))
+            places = places_loss(maps, lesson.wanted, covered)
             outside = outside_loss(self.network, maps, covered)
-            loss = loss + known * (self.recipe.places * places + self.recipe.outside * outside)
+            taught = self.recipe.places * places + self.recipe.outside * outside
+            loss = loss + lesson.known * taught
         return loss.mean()
 
-    def _one_step(self, images: Tensor, wanted: Tensor, masks: Tensor, known: Tensor) -> float:
-        with _mixed_precision(self.device):
-            output = self.network(images)
-        loss = self._loss(output, wanted, masks, known)
+    def _one_step(self, lesson: Lesson, lessons: Lessons) -> float:
+        with _mixed_precision(self.team.device):
+            output = self.shared(lesson.images, lessons.skipped)
+        loss = self._loss(output, lesson)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
@@ -275,18 +233,60 @@ class _Run:
                 "averaged": self.averaged.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
+                "recipe": asdict(self.recipe),
+                "start": self.start,
             },
             partial,
         )
         partial.replace(self._checkpoint)
 
     def _resume(self) -> None:
-        state = torch.load(self._checkpoint, map_location=self.device, weights_only=True)
+        state = torch.load(self._checkpoint, map_location=self.team.device, weights_only=True)
+        before, now = state["recipe"], asdict(self.recipe)
+        for name in now:
+            if name not in _CHANGEABLE and before.get(name) != now[name]:
+                raise InvalidConfiguration(
+                    f"{self.folder} holds a run with {name} = {before.get(name)!r}, "
+                    f"not {now[name]!r}: name another folder."
+                )
+        self.start = state["start"]
         self.epoch, self.step = state["epoch"], state["step"]
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+
+
+def _built(recipe: Recipe) -> Network:
+    if recipe.architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise InvalidConfiguration(f"There is no network {recipe.architecture!r}, only {known}.")
+    network = ARCHITECTURES[recipe.architecture].build()
+    for size in (recipe.input_size, *(stage.size for stage in recipe.stages)):
+        if size % network.multiple:
+            raise InvalidConfiguration(
+                f"{recipe.architecture} takes sizes that are multiples of {network.multiple}, "
+                f"not {size}."
+            )
+    if recipe.frozen > len(network.features):
+        raise InvalidConfiguration(
+            f"{recipe.architecture} has {len(network.features)} layers, frozen is {recipe.frozen}."
+        )
+    return network
+
+
+def _started(network: Network, recipe: Recipe) -> str:
+    """Load the starting weights; what they are in words."""
+    words = network.start_from(recipe.start)
+    return f"{recipe.start_name} ({words})" if recipe.start_name else words
+
+
+def _order(labels: Tensor, balance: float, generator: torch.Generator) -> Tensor:
+    """(N,) which slices an epoch takes; a class of n slices counts by its n to the -balance."""
+    if balance == 0:
+        return torch.randperm(len(labels), generator=generator)
+    weights = torch.bincount(labels).double()[labels] ** -balance
+    return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
 
 
 def _mixed_precision(device: torch.device) -> torch.autocast:

@@ -49,6 +49,7 @@ class Network(nn.Module):
         multiple: H and W must be multiples of it.
         slow: index of the first layer that learns at the full rate; see
             :meth:`parameter_groups`.
+        both_sides: whether the answer is the mean of a slice's and its mirror image's.
     """
 
     mean: Tensor
@@ -72,6 +73,7 @@ class Network(nn.Module):
         scale = 1 / torch.tensor(deviation)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", scale.view(1, 3, 1, 1), persistent=False)
+        self.both_sides = False
         self._frozen = 0
 
     def lower(self, images: Tensor, layers: int) -> Tensor:
@@ -97,6 +99,18 @@ class Network(nn.Module):
             images: (N, 1, H, W) prepared slices in 0..1; H and W multiples of ``multiple``.
             skipped: so many first layers are skipped; ``images`` is what they made of slices.
         """
+        output = self.judge(images, skipped)
+        if not self.both_sides or self.training or skipped:
+            return output
+        mirrored = self.judge(images.flip(3))
+        return Output(
+            (output.logits + mirrored.logits) / 2,
+            (output.maps + mirrored.maps.flip(3)) / 2,
+            (output.features + mirrored.features) / 2,
+        )
+
+    def judge(self, images: Tensor, skipped: int = 0) -> Output:
+        """One pass, as :meth:`forward` describes it."""
         field = self.field(images, skipped)
         pooled = field.float().mean((2, 3))
         logits = self.head(self.dropout(pooled))

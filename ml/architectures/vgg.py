@@ -60,7 +60,7 @@ class VGG16Odds(VGG16GAP):
         self.dropout = nn.Dropout2d(dropout)
         self.balance = nn.Parameter(torch.full((len(LABELS),), _USUAL_BALANCE))
 
-    def forward(self, images: Tensor, skipped: int = 0) -> Output:
+    def judge(self, images: Tensor, skipped: int = 0) -> Output:
         """As for :class:`ml.architectures.Network`."""
         field = self.field(images, skipped)
         pooled = field.float().mean((2, 3))
@@ -135,7 +135,7 @@ class VGG16Flatten(VGG16GAP):
         self.hidden = nn.Linear(_WIDTH * _GRID * _GRID, _UNITS)
         self.head = nn.Linear(_UNITS, len(LABELS))
 
-    def forward(self, images: Tensor, skipped: int = 0) -> Output:
+    def judge(self, images: Tensor, skipped: int = 0) -> Output:
         """As for :class:`ml.architectures.Network`; the features are the 512 units."""
         field = self.field(images, skipped).float()
         grid = F.adaptive_avg_pool2d(field, _GRID)

@@ -1,49 +1,47 @@
 """Training learns, leaves checkpoints, and goes on where it stopped."""
 
 import csv
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ml.__main__ import main
-from ml.dataset import Entry
+from ml.errors import InvalidConfiguration
 from ml.imaging import read_path
-from ml.imaging.pictures import encode_png
 from ml.labels import LABELS, Label
 from ml.predictor import Predictor, Result
-from ml.training import Recipe, Stage, prepare, train
+from ml.preparation import prepare
+from ml.recipe import Recipe, Stage
+from ml.training import train
+from tests.heads import slices, with_spots_outlined, write_manifest
 
+REPOSITORY = Path(__file__).parents[3]
+# What each of several processes does: train, and leave its weights.
+TOGETHER = """
+import sys
+from pathlib import Path
+from safetensors.torch import save_file
+from ml.processes import team
+from ml.recipe import Recipe, Stage
+from ml.training import train
+from tests.heads import slices
 
-def slices(folder: Path, n: int) -> list[Entry]:
-    """Heads that differ by class in where a bright spot lies: easy to learn."""
-    random = np.random.default_rng(0)
-    rows, columns = np.mgrid[:64, :64]
-    head = (rows - 32) ** 2 + (columns - 32) ** 2 < 28**2
-    entries = []
-    for number in range(n):
-        label = number % 4
-        row, column = 20 + 24 * (label // 2), 20 + 24 * (label % 2)
-        spot = (rows - row) ** 2 + (columns - column) ** 2 < 36
-        pixels = random.integers(0, 10, (64, 64)) + head * 80 + spot * 150
-        path = folder / f"{number}.png"
-        path.write_bytes(encode_png(pixels.clip(0, 255).astype(np.uint8)))
-        entries.append(Entry(path, LABELS[label], f"patient-{number}"))
-    return entries
-
-
-def with_spots_outlined(data: list[Entry]) -> list[Entry]:
-    """The spot of every class but no tumour is called a tumour, and outlined."""
-    outlined = []
-    for number, entry in enumerate(data):
-        row, column = 20 + 24 * (number % 4 // 2), 20 + 24 * (number % 4 % 2)
-        corners = ((-6, -6), (6, -6), (6, 6), (-6, 6))
-        points = tuple(((column + x + 0.5) / 64, (row + y + 0.5) / 64) for x, y in corners)
-        has_tumor = entry.label is not Label.NO_TUMOR
-        outlined.append(replace(entry, outline=points if has_tumor else None))
-    return outlined
+folder, epochs = Path(sys.argv[1]), int(sys.argv[2])
+with team() as processes:
+    data = slices(folder / f"data-{processes.rank}", 10)
+    recipe = Recipe(
+        architecture="vgg16-gap", start="scratch", stages=(Stage(32, epochs),), input_size=32,
+        batch=4,
+    )
+    trained = train(recipe, data, data[:4], folder=folder / "run", team=processes)
+    save_file(trained.network.state_dict(), folder / f"rank-{processes.rank}.safetensors")
+"""
 
 
 def epochs_logged(folder: Path) -> list[int]:
@@ -56,25 +54,75 @@ def test_interrupted_run_resumes_and_ends_like_an_unbroken_one(tmp_path: Path) -
     data = with_spots_outlined(slices(tmp_path, 8))
 
     def recipe(epochs: int) -> Recipe:
-        return Recipe(start="scratch", stages=(Stage(32, epochs),), batch=4)
+        return Recipe(start="scratch", stages=(Stage(32, epochs),), input_size=32, batch=4)
 
     folder = tmp_path / "run"
     train(recipe(1), data, data[:4], folder=folder)
     assert epochs_logged(folder) == [1]
-    network = train(recipe(2), data, data[:4], folder=folder)
+    network = train(recipe(2), data, data[:4], folder=folder).network
     assert epochs_logged(folder) == [1, 2]
-    again = train(recipe(2), data, data[:4], folder=folder)
+    again = train(recipe(2), data, data[:4], folder=folder).network
     assert epochs_logged(folder) == [1, 2]
     for one, other in zip(network.parameters(), again.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+    with pytest.raises(InvalidConfiguration, match="batch"):
+        train(replace(recipe(3), batch=8), data, data[:4], folder=folder)
+
+
+@pytest.mark.slow
+def test_frozen_layers_run_once_for_each_variant_and_the_rest_learns(tmp_path: Path) -> None:
+    data = with_spots_outlined(slices(tmp_path, 16))
+    folder = tmp_path / "run"
+    recipe = Recipe(
+        start="scratch", stages=(Stage(32, 8),), input_size=32, batch=8, frozen=24, variants=2,
+        body_rate=1e-3,
+    )  # fmt: skip
+    train(replace(recipe, stages=(Stage(32, 3),)), data, data, folder=folder)
+    made = {path: path.stat().st_mtime_ns for path in (folder / "variants").iterdir()}
+    assert len(made) == 6
+    trained = train(recipe, data, data, folder=folder)
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    with (folder / "log.csv").open() as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert losses[-1] < losses[0]
+    fresh = train(replace(recipe, stages=(Stage(32, 1),)), data, data, folder=tmp_path / "one")
+    for layer, (before, after) in enumerate(
+        zip(fresh.network.features, trained.network.features, strict=True)
+    ):
+        if hasattr(before, "weight"):
+            assert torch.equal(before.weight, after.weight) is (layer < 24)
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_same_weights_and_resume(tmp_path: Path) -> None:
+    script = tmp_path / "together.py"
+    script.write_text(TOGETHER)
+
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+
+    def run(epochs: int) -> list[dict[str, torch.Tensor]]:
+        subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+             script, tmp_path, str(epochs)],
+            cwd=REPOSITORY, env=environment, check=True, timeout=240,
+        )  # fmt: skip
+        return [load_file(tmp_path / f"rank-{rank}.safetensors") for rank in range(2)]
+
+    first, second = run(1)
+    assert epochs_logged(tmp_path / "run") == [1]
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor)
+    later, same = run(2)
+    assert epochs_logged(tmp_path / "run") == [1, 2]
+    for name, tensor in later.items():
+        torch.testing.assert_close(same[name], tensor)
+    assert not torch.equal(later["head.weight"], first["head.weight"])
 
 
 @pytest.mark.slow
 def test_command_trains_measures_and_packages_a_model_that_serves(tmp_path: Path) -> None:
     data = slices(tmp_path, 160)
-    manifest = tmp_path / "manifest.csv"
-    lines = [f"{entry.path.name},{entry.label.value},{entry.group}" for entry in data]
-    manifest.write_text("\n".join(["path,label,group", *lines]))
+    manifest = write_manifest(tmp_path, data)
     folder = tmp_path / "run"
     arguments = ["train", "--manifest", str(manifest), "--out", str(folder), "--start", "scratch"]
     assert main([*arguments, "--stages", "32:1", "--input-size", "32"]) == 0

@@ -1,0 +1,63 @@
+"""Read a TOML file into frozen dataclasses; an unknown key or a wrong type is an error."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+
+from ml.errors import InvalidConfiguration
+
+T = TypeVar("T")
+
+_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The file's tables.
+
+    Raises:
+        InvalidConfiguration: it cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidConfiguration(f"{path} cannot be read: {error}") from error
+
+
+def from_table(kind: type[T], table: Mapping[str, Any], *, where: str) -> T:
+    """Make the dataclass ``kind`` of a table.
+
+    Args:
+        where: the place in words for messages, such as the file's name.
+
+    Raises:
+        InvalidConfiguration: a key is unknown or missing, or a value has the wrong type.
+    """
+    types = get_type_hints(kind)
+    if unknown := sorted(set(table) - set(types)):
+        raise InvalidConfiguration(
+            f"{where}: {unknown[0]} is not known; what is: {', '.join(sorted(types))}."
+        )
+    values = {key: _value(types[key], table[key], f"{where}, {key}") for key in table}
+    needed = [one.name for one in fields(cast(Any, kind)) if one.name not in values]
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise InvalidConfiguration(f"{where} lacks one of {', '.join(needed)}.") from error
+
+
+def _value(wanted: Any, value: Any, where: str) -> Any:
+    if get_origin(wanted) is tuple:
+        if not isinstance(value, list):
+            raise InvalidConfiguration(f"{where} must be a list.")
+        return tuple(_value(get_args(wanted)[0], one, where) for one in value)
+    if is_dataclass(wanted):
+        if not isinstance(value, dict):
+            raise InvalidConfiguration(f"{where} must be a table.")
+        return from_table(cast(type[Any], wanted), value, where=where)
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise InvalidConfiguration(f"{where} must be {_WORDS[wanted]}, not {value!r}.")
+    return value

@@ -1,0 +1,76 @@
+"""Several training processes that share each batch, as ``torchrun`` starts them."""
+
+import datetime
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+# The others wait while the first one writes and measures.
+_PATIENCE = datetime.timedelta(hours=12)
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of one training run, seen from one of them.
+
+    Attributes:
+        rank: this process's number from 0; the first one logs and writes.
+        count: how many there are.
+        device: what this process computes on.
+    """
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process logs and writes."""
+        return self.rank == 0
+
+    def share(self, chosen: Tensor) -> Tensor:
+        """This process's part of a batch (N,); the first ones again where N is no multiple."""
+        missing = -len(chosen) % self.count
+        return torch.cat([chosen, chosen[torch.arange(missing) % len(chosen)]])[
+            self.rank :: self.count
+        ]
+
+    def mean(self, value: float) -> float:
+        """The mean of all processes' values."""
+        if self.count == 1:
+            return value
+        total = torch.tensor(value, device=self.device)
+        dist.all_reduce(total)
+        return float(total) / self.count
+
+    def wait(self) -> None:
+        """Until all processes have come here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+def alone() -> Team:
+    """One process, on a GPU where there is one."""
+    return Team(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextmanager
+def team() -> Iterator[Team]:
+    """The processes that ``torchrun`` started (NCCL on GPUs, Gloo on CPUs), or this one alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield alone()
+        return
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("gloo" if device.type == "cpu" else "nccl", timeout=_PATIENCE)
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,61 @@
+"""Variation is repeatable, keeps its range, and says what it did to classes and masks."""
+
+import pytest
+import torch
+
+from ml.labels import INDEX
+from ml.preparation import Slices
+from ml.recipe import Recipe
+from ml.variation import bend, cut_mix, erase, mix_up, vary
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def discs(n: int = 8, size: int = 48) -> Slices:
+    """Discs with a tumour in every second one."""
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    head = ((rows - size / 2) ** 2 + (columns - size / 2) ** 2 < (size * 0.45) ** 2).float()
+    masks = torch.zeros(n, 1, size, size)
+    masks[::2, :, 12:20, 10:18] = 1
+    labels = torch.tensor([INDEX["glioma"], INDEX["no_tumor"]] * (n // 2))
+    return Slices(0.5 * head + 0.4 * masks, labels, masks, torch.ones(n, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("judges_places", [True, False])
+def test_the_same_seed_gives_the_same_lesson_in_range(judges_places: bool) -> None:
+    recipe = Recipe(mixup=0.4, cutmix=1.0, erasing=0.5, elastic=0.04)
+    one, other = (vary(discs(), recipe, seeded(3), judges_places=judges_places) for _ in range(2))
+    assert torch.equal(one.images, other.images)
+    assert one.images.min() >= 0
+    assert one.images.max() <= 1
+    assert (one.share < 1).all() is not judges_places
+
+
+def test_mixing_tells_how_much_of_each_slice_is_left() -> None:
+    images, partners = discs().images, torch.arange(8).flip(0)
+    torch.testing.assert_close(mix_up(images, partners, 1.0), images)
+    torch.testing.assert_close(mix_up(images, partners, 0.0), images[partners])
+    white, black = torch.ones(1, 1, 40, 40), torch.zeros(1, 1, 40, 40)
+    mixed, share = cut_mix(torch.cat([white, black]), torch.tensor([1, 0]), 0.7, seeded())
+    assert float(mixed[0].mean()) == pytest.approx(share)
+    assert share == pytest.approx(0.7, abs=0.03)
+
+
+def test_erasing_blackens_part_of_some_slices_with_their_masks() -> None:
+    ones = torch.ones(64, 1, 40, 40)
+    images, masks = erase(ones, ones, 0.5, seeded())
+    assert torch.equal(images, masks)
+    left = images.mean((1, 2, 3))
+    assert 16 < int((left < 1).sum()) < 48
+    assert left.min() > 0.8
+
+
+def test_bending_moves_slice_and_mask_alike_and_not_far() -> None:
+    masks = discs().masks
+    images, moved = bend(masks, masks, 0.03, seeded())
+    torch.testing.assert_close(images, moved)
+    assert not torch.equal(moved, masks)
+    kept = (moved[::2] * masks[::2]).sum() / masks[::2].sum()
+    assert kept > 0.7
