@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ml.errors import SulcusMLError, UnreadableImage
-from ml.training_commands import add_train
+from ml.training_commands import add_compare, add_crossval, add_train
 
 # torch takes seconds to import: the commands below fetch what they need when they run, so that
 # --help and bad usage answer at once.
@@ -83,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     explain.set_defaults(run=_explain)
 
     add_train(commands)
+    add_crossval(commands)
+    add_compare(commands)
 
     audit = commands.add_parser("audit", help="find copies, leaks and contradicting labels")
     audit.add_argument("--root", type=Path, required=True, metavar="FOLDER")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from ml.__main__ import main
 from ml.errors import InvalidConfiguration
@@ -26,22 +25,31 @@ REPOSITORY = Path(__file__).parents[3]
 TOGETHER = """
 import sys
 from pathlib import Path
-from safetensors.torch import save_file
+import pytest
+import torch
 from ml.processes import team
 from ml.recipe import Recipe, Stage
 from ml.training import train
+from tests import narrow
 from tests.heads import slices
 
+narrow.register(pytest.MonkeyPatch())
 folder, epochs = Path(sys.argv[1]), int(sys.argv[2])
 with team() as processes:
     data = slices(folder / f"data-{processes.rank}", 10)
     recipe = Recipe(
-        architecture="vgg16-gap", start="scratch", stages=(Stage(32, epochs),), input_size=32,
-        batch=4,
+        architecture="narrow", start="scratch", stages=(Stage(32, epochs),), input_size=32,
+        batch=4, frozen=0,
     )
     trained = train(recipe, data, data[:4], folder=folder / "run", team=processes)
-    save_file(trained.network.state_dict(), folder / f"rank-{processes.rank}.safetensors")
+    torch.save(trained.network.state_dict(), folder / f"rank-{processes.rank}.pt")
 """
+
+
+TINY = Recipe(
+    architecture="narrow-odds", start="scratch", stages=(Stage(32, 1),), input_size=32, batch=4,
+    frozen=0,
+)  # fmt: skip
 
 
 def epochs_logged(folder: Path) -> list[int]:
@@ -49,12 +57,12 @@ def epochs_logged(folder: Path) -> list[int]:
         return [int(row["epoch"]) for row in csv.DictReader(file)]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("narrow_networks")
 def test_interrupted_run_resumes_and_ends_like_an_unbroken_one(tmp_path: Path) -> None:
     data = with_spots_outlined(slices(tmp_path, 8))
 
     def recipe(epochs: int) -> Recipe:
-        return Recipe(start="scratch", stages=(Stage(32, epochs),), input_size=32, batch=4)
+        return replace(TINY, stages=(Stage(32, epochs),))
 
     folder = tmp_path / "run"
     train(recipe(1), data, data[:4], folder=folder)
@@ -69,28 +77,35 @@ def test_interrupted_run_resumes_and_ends_like_an_unbroken_one(tmp_path: Path) -
         train(replace(recipe(3), batch=8), data, data[:4], folder=folder)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("narrow_networks")
 def test_frozen_layers_run_once_for_each_variant_and_the_rest_learns(tmp_path: Path) -> None:
     data = with_spots_outlined(slices(tmp_path, 16))
     folder = tmp_path / "run"
-    recipe = Recipe(
-        start="scratch", stages=(Stage(32, 8),), input_size=32, batch=8, frozen=24, variants=2,
-        body_rate=1e-3,
-    )  # fmt: skip
+    recipe = replace(
+        TINY, stages=(Stage(32, 12),), batch=8, frozen=2, variants=2, body_rate=0.01, head_rate=0.01
+    )
     train(replace(recipe, stages=(Stage(32, 3),)), data, data, folder=folder)
     made = {path: path.stat().st_mtime_ns for path in (folder / "variants").iterdir()}
     assert len(made) == 6
-    trained = train(recipe, data, data, folder=folder)
+    layers = train(recipe, data, data, folder=folder).network.features
     assert {path: path.stat().st_mtime_ns for path in made} == made
     with (folder / "log.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert losses[-1] < losses[0]
-    fresh = train(replace(recipe, stages=(Stage(32, 1),)), data, data, folder=tmp_path / "one")
-    for layer, (before, after) in enumerate(
-        zip(fresh.network.features, trained.network.features, strict=True)
+    once = replace(recipe, stages=(Stage(32, 1),))
+    others = train(once, data, data, folder=tmp_path / "once").network.features
+    assert torch.equal(layers[0].weight, others[0].weight)
+    assert not torch.equal(layers[2].weight, others[2].weight)
+
+
+def test_network_and_recipe_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    for recipe, said in (
+        (Recipe(architecture="vgg17"), "vgg17"),
+        (Recipe(start="scratch", stages=(Stage(100, 1),)), "multiples of 16"),
+        (Recipe(start="scratch", frozen=99), "30 layers"),
     ):
-        if hasattr(before, "weight"):
-            assert torch.equal(before.weight, after.weight) is (layer < 24)
+        with pytest.raises(InvalidConfiguration, match=said):
+            train(recipe, [], [], folder=tmp_path)
 
 
 @pytest.mark.slow
@@ -106,7 +121,7 @@ def test_two_processes_end_with_the_same_weights_and_resume(tmp_path: Path) -> N
              script, tmp_path, str(epochs)],
             cwd=REPOSITORY, env=environment, check=True, timeout=240,
         )  # fmt: skip
-        return [load_file(tmp_path / f"rank-{rank}.safetensors") for rank in range(2)]
+        return [torch.load(tmp_path / f"rank-{rank}.pt") for rank in range(2)]
 
     first, second = run(1)
     assert epochs_logged(tmp_path / "run") == [1]
@@ -119,13 +134,17 @@ def test_two_processes_end_with_the_same_weights_and_resume(tmp_path: Path) -> N
     assert not torch.equal(later["head.weight"], first["head.weight"])
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("narrow_networks")
 def test_command_trains_measures_and_packages_a_model_that_serves(tmp_path: Path) -> None:
     data = slices(tmp_path, 160)
     manifest = write_manifest(tmp_path, data)
     folder = tmp_path / "run"
     arguments = ["train", "--manifest", str(manifest), "--out", str(folder), "--start", "scratch"]
-    assert main([*arguments, "--stages", "32:1", "--input-size", "32"]) == 0
+    small = ["--architecture", "narrow-odds", "--stages", "32:1", "--input-size", "32"]
+    assert main([*arguments, *small, "--frozen", "0"]) == 0
+    assert {path.name for path in folder.glob("*.png")} == {
+        "confusion.png", "reliability.png", "roc.png", "training.png",
+    }  # fmt: skip
     predictor = Predictor.load(folder / "vgg16-gap.json", device="cpu")
     (result,) = predictor.predict([read_path(data[0].path)[0].pixels])
     assert isinstance(result, Result)
