@@ -72,7 +72,7 @@ def conclusions(figures: dict[str, Any]) -> list[str]:
         if name != reference
     ]
     if control := figures.get("control", {}).get(CONTROL):
-        sentences.append(_beside_control(control, networks[reference], reference))
+        sentences.append(_beside_control(control, reference))
     sentences += [
         _verdict(f"{reference} with the preprocessing {name}", row["difference"], reference)
         for name, row in figures["ablation"].items()
@@ -95,7 +95,7 @@ def _is_shown(found: Mapping[str, Any]) -> bool:
     return bool(found["p_holm"] < _LEVEL and (found["low"] > 0 or found["high"] < 0))
 
 
-def _beside_control(control: Mapping[str, Any], row: Mapping[str, Any], reference: str) -> str:
+def _beside_control(control: Mapping[str, Any], reference: str) -> str:
     both = (
         f"The control, which sees no more than intensity and texture statistics, reaches "
         f"{_with_interval(control, 'accuracy')}"
