@@ -1,5 +1,7 @@
 """The command line, ``python -m ml COMMAND``: classify, explain, measure, train and audit.
 
+Commands that build and describe data sets are in :mod:`ml.data_commands`.
+
 Exit codes: 0, 2 on bad usage, 1 on failure with one line on standard error.
 """
 
@@ -11,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ml.data_commands import add_data_commands
 from ml.errors import SulcusMLError, UnreadableImage
 from ml.training_commands import add_compare, add_crossval, add_train
 
@@ -97,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--manifest", type=Path, metavar="FILE.csv", help="slices to compare on")
     _add_model(bench)
     bench.set_defaults(run=_bench)
+
+    add_data_commands(commands)
     return parser
 
 

@@ -212,7 +212,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 def _entries(options: argparse.Namespace) -> tuple[list[Any], dict[str, str]]:
     """The manifest's entries with their outlines, and what was left out of them and why."""
     from ml import dataset
-    from ml.dataset.manifest import BUNDLED_EXCLUSIONS
+    from ml.dataset.corrections import BUNDLED_EXCLUSIONS
 
     excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
     entries = dataset.read_manifest(options.manifest, excluded=excluded)
