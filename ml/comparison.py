@@ -4,7 +4,6 @@ import json
 import random
 import re
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import numpy as np
 
 from ml.architectures import ARCHITECTURES
 from ml.configuration import from_table, read_toml
+from ml.control import control_probabilities
 from ml.cost import measure_cost
 from ml.crossvalidation import Fold, cross_validate, pooled, splits_by_group
-from ml.dataset import Entry, Split
+from ml.dataset import Entry
 from ml.errors import InvalidConfiguration
 from ml.evaluation import chances_and_classes
 from ml.labels import INDEX
@@ -23,8 +23,6 @@ from ml.metrics import Floats, classification_figures
 from ml.processes import Team
 from ml.recipe import Recipe
 from ml.significance import Right, difference, holm
-
-Control = Callable[[list[Entry], list[Split]], Floats]
 
 CONTROL = "control without a network"
 # What a network may have of its own; everything else is the same for all.
@@ -130,14 +128,12 @@ def compare(
     *,
     folder: Path,
     team: Team,
-    control: Control | None = None,
 ) -> dict[str, Any]:
     """Cross-validate every candidate, or go on where a former run stopped.
 
     Args:
         entries: as :func:`chosen_entries` gives them.
         folder: gets a folder a candidate, and ``figures.json``.
-        control: a classifier without a network, on the same folds.
 
     Returns:
         What ``figures.json`` holds: ``networks``, ``ablation`` and ``control``; of each
@@ -167,12 +163,16 @@ def compare(
         figures["networks"][one.name] |= _facts(one.recipe)
     measured = [entry for split in splits.values() for entry in split.validation]
     right = {name: _right(folds) for name, folds in (networks | ablation).items()}
-    if control is not None:
-        chances = control(entries, list(splits.values()))
-        figures["control"], right[CONTROL] = _control(chances, entries, measured)
+    chances = control_probabilities(
+        entries,
+        list(splits.values()),
+        size=comparison.reference.recipe.input_size,
+        cache=folder / "control.npz",
+    )
+    figures["control"], right[CONTROL] = _control(chances, entries, measured)
     differences = _differences(right, comparison.reference.name, measured)
     for part in ("networks", "ablation", "control"):
-        for name in set(figures.get(part, {})) & set(differences):
+        for name in set(figures[part]) & set(differences):
             figures[part][name]["difference"] = differences[name]
     (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return figures

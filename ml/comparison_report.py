@@ -26,7 +26,7 @@ def write_report(
     """
     images = report.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
-    rows = figures["networks"] | figures.get("control", {})
+    rows = figures["networks"] | figures["control"]
     plot_intervals(_bars(rows), "accuracy, 95 % interval", images / "comparison-networks.png")
     parts = [
         "# Comparison of networks",
@@ -71,8 +71,7 @@ def conclusions(figures: dict[str, Any]) -> list[str]:
         for name, row in networks.items()
         if name != reference
     ]
-    if control := figures.get("control", {}).get(CONTROL):
-        sentences.append(_beside_control(control, reference))
+    sentences.append(_beside_control(figures["control"][CONTROL], reference))
     sentences += [
         _verdict(f"{reference} with the preprocessing {name}", row["difference"], reference)
         for name, row in figures["ablation"].items()

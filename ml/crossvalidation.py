@@ -179,5 +179,4 @@ def _answers_file(folder: Path, name: str) -> Path:
 
 
 def _source(entry: Entry) -> str:
-    """Only copies of figshare slices are known by their identifier."""
-    return "figshare" if entry.original else "other"
+    return entry.source or "unknown"

@@ -65,15 +65,15 @@ def test_a_source_that_is_left_out_is_in_no_other_part() -> None:
             Path(f"{n}.png"),
             LABELS[n % 4],
             f"g{n // 8}-{n % 4}",
-            original=str(n) if n % 4 < 2 else None,
+            source="figshare" if n % 4 < 2 else None,
         )
         for n in range(400)
     ]
     splits = splits_by_source(entries, seed=1)
-    assert set(splits) == {"without-figshare", "without-other"}
+    assert set(splits) == {"without-figshare", "without-unknown"}
     left_out = splits["without-figshare"]
-    assert all(entry.original for entry in left_out.validation)
-    assert not any(entry.original for entry in left_out.training + left_out.calibration)
+    assert all(entry.source for entry in left_out.validation)
+    assert not any(entry.source for entry in left_out.training + left_out.calibration)
     calibration = {entry.group for entry in left_out.calibration}
     assert calibration
     assert not calibration & {entry.group for entry in left_out.training}
