@@ -40,6 +40,8 @@ def write_report(
         "![Accuracy of each network with its interval](images/comparison-networks.png)",
         "## Recall of each class",
         _recall_table(rows),
+        "## Doubt and explanation",
+        _doubt_table(figures["networks"]),
         "## Cost",
         _cost_table(figures["networks"]),
     ]
@@ -160,6 +162,20 @@ def _recall_table(rows: Mapping[str, Any]) -> str:
             _interval_of(row["per_class"][one]["recall"], row, f"recall_{one}") for one in names
         )
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _doubt_table(rows: Mapping[str, Any]) -> str:
+    lines = [
+        "| | coverage of the 95 % sets | mean size of the sets | pointing game |",
+        "|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        game = row["pointing_game"]
+        hits = f"{game['hits']} of {game['n']}" if game["n"] else "no boxes"
+        lines.append(
+            f"| {name} | {100 * row['coverage']:.1f} % | {row['mean_set_size']:.2f} | {hits} |"
+        )
     return "\n".join(lines)
 
 

@@ -148,10 +148,10 @@ def _pointed(observed: Observed) -> Pointed | None:
     box, heat = observed.entry.box, observed.result.heat
     if not box or observed.entry.label is Label.NO_TUMOR:
         return None
-    return Pointed(_hits(heat, box), _energy(heat, box), box[2] * box[3])
+    return Pointed(points_into_box(heat, box), energy_in_box(heat, box), box[2] * box[3])
 
 
-def _hits(heat: FloatImage, box: Fractions) -> bool:
+def points_into_box(heat: FloatImage, box: Fractions) -> bool:
     height, width = heat.shape
     row, column = np.unravel_index(int(heat.argmax()), (height, width))
     left, top, box_width, box_height = box
@@ -159,7 +159,7 @@ def _hits(heat: FloatImage, box: Fractions) -> bool:
     return bool(left <= x <= left + box_width and top <= y <= top + box_height)
 
 
-def _energy(heat: FloatImage, box: Fractions) -> float:
+def energy_in_box(heat: FloatImage, box: Fractions) -> float:
     height, width = heat.shape
     left, top, box_width, box_height = box
     rows = slice(round(top * height), round((top + box_height) * height))

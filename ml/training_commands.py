@@ -198,10 +198,11 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _command(options: argparse.Namespace) -> str:
     """The command without the machine's own folders."""
-    parts = ["python -m ml compare", f"--config {options.config.name}"]
-    for name in ("manifest", "outlines", "exclude"):
+    parts = ["python -m ml compare"]
+    for name in ("config", "manifest", "outlines", "exclude"):
         if (path := getattr(options, name)) is not None:
-            parts.append(f"--{name} {path.name}")
+            own = path.is_absolute() or ".." in path.parts
+            parts.append(f"--{name} {path.name if own else path}")
     return " ".join(parts)
 
 

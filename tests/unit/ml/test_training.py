@@ -34,18 +34,17 @@ from tests import narrow
 from tests.heads import slices
 
 narrow.register(pytest.MonkeyPatch())
-folder, epochs = Path(sys.argv[1]), int(sys.argv[2])
+folder = Path(sys.argv[1])
 with team() as processes:
     data = slices(folder / f"data-{processes.rank}", 10)
-    recipe = Recipe(
-        architecture="narrow", start="scratch", stages=(Stage(32, epochs),), input_size=32,
-        batch=4, frozen=0,
-    )
-    trained = train(recipe, data, data[:4], folder=folder / "run", team=processes)
-    torch.save(trained.network.state_dict(), folder / f"rank-{processes.rank}.pt")
+    for epochs in (1, 2):
+        recipe = Recipe(
+            architecture="narrow", start="scratch", stages=(Stage(32, epochs),), input_size=32,
+            batch=4, frozen=0,
+        )
+        trained = train(recipe, data, data[:4], folder=folder / "run", team=processes)
+        torch.save(trained.network.state_dict(), folder / f"{epochs}-{processes.rank}.pt")
 """
-
-
 TINY = Recipe(
     architecture="narrow-odds", start="scratch", stages=(Stage(32, 1),), input_size=32, batch=4,
     frozen=0,
@@ -109,29 +108,24 @@ def test_network_and_recipe_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_processes_end_with_the_same_weights_and_resume(tmp_path: Path) -> None:
     script = tmp_path / "together.py"
     script.write_text(TOGETHER)
-
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-
-    def run(epochs: int) -> list[dict[str, torch.Tensor]]:
-        subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-             script, tmp_path, str(epochs)],
-            cwd=REPOSITORY, env=environment, check=True, timeout=240,
-        )  # fmt: skip
-        return [torch.load(tmp_path / f"rank-{rank}.pt") for rank in range(2)]
-
-    first, second = run(1)
-    assert epochs_logged(tmp_path / "run") == [1]
-    for name, tensor in first.items():
-        torch.testing.assert_close(second[name], tensor)
-    later, same = run(2)
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         script, tmp_path],
+        cwd=REPOSITORY, check=True, timeout=580,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
     assert epochs_logged(tmp_path / "run") == [1, 2]
-    for name, tensor in later.items():
-        torch.testing.assert_close(same[name], tensor)
-    assert not torch.equal(later["head.weight"], first["head.weight"])
+    first, later = (
+        [torch.load(tmp_path / f"{epochs}-{rank}.pt") for rank in range(2)] for epochs in (1, 2)
+    )
+    for one, other in (first, later):
+        for name, tensor in one.items():
+            torch.testing.assert_close(other[name], tensor)
+    assert not torch.equal(later[0]["head.weight"], first[0]["head.weight"])
 
 
 @pytest.mark.usefixtures("narrow_networks")
