@@ -1,5 +1,7 @@
 """The command line, ``python -m ml COMMAND``: classify, explain, measure, train and audit.
 
+Commands that build and describe data sets are in :mod:`ml.data_commands`.
+
 Exit codes: 0, 2 on bad usage, 1 on failure with one line on standard error.
 """
 
@@ -12,8 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ml.data_commands import add_data_commands
 from ml.errors import SulcusMLError, UnreadableImage
-from ml.training_commands import add_train
+from ml.training_commands import add_compare, add_crossval, add_train
 
 # torch takes seconds to import: the commands below fetch what they need when they run, so that
 # --help and bad usage answer at once.
@@ -84,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     explain.set_defaults(run=_explain)
 
     add_train(commands)
+    add_crossval(commands)
+    add_compare(commands)
 
     heatmaps = commands.add_parser(
         "heatmaps", help="compare ways to draw heatmaps, on slices with a tumour's box"
@@ -124,6 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--manifest", type=Path, metavar="FILE.csv", help="slices to compare on")
     _add_model(bench)
     bench.set_defaults(run=_bench)
+
+    add_data_commands(commands)
     return parser
 
 

@@ -52,9 +52,11 @@ def _value(wanted: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise InvalidConfiguration(f"{where} must be a list.")
         return tuple(_value(get_args(wanted)[0], one, where) for one in value)
-    if is_dataclass(wanted):
+    if is_dataclass(wanted) or get_origin(wanted) is dict:
         if not isinstance(value, dict):
             raise InvalidConfiguration(f"{where} must be a table.")
+        if not is_dataclass(wanted):
+            return value
         return from_table(cast(type[Any], wanted), value, where=where)
     if wanted is float and type(value) is int:
         return float(value)

@@ -12,7 +12,7 @@ from ml.errors import UnreadableImage
 from ml.imaging import read_path
 from ml.imaging.pictures import Pixels
 from ml.labels import INDEX, LABELS, Label
-from ml.metrics import classification_figures
+from ml.metrics import Floats, Indices, classification_figures
 from ml.predictor import Predictor, Result
 from ml.preprocess import FloatImage
 
@@ -27,6 +27,56 @@ class Observed:
 
     entry: Entry
     result: Result
+
+
+@dataclass(frozen=True)
+class Pointed:
+    """Where the heat lies beside the tumour's box.
+
+    Attributes:
+        hit: whether the hottest pixel lies inside.
+        energy: share of the heat inside, 0..1.
+        area: of the box, as a share of the slice.
+    """
+
+    hit: bool
+    energy: float
+    area: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is kept of :class:`Observed` once the heatmap is gone.
+
+    Attributes:
+        path: the file's name.
+        probabilities: in the order of :data:`ml.labels.LABELS`.
+        pointed: None where the slice has no tumour or no box.
+    """
+
+    path: str
+    group: str
+    label: Label
+    probabilities: tuple[float, ...]
+    prediction_set: tuple[Label, ...]
+    in_distribution: bool
+    ood_score: float
+    pointed: Pointed | None
+
+    @classmethod
+    def of(cls, observed: Observed) -> "Answer":
+        """Keep all but the heatmap, and of that where it lies beside the box."""
+        entry, result = observed.entry, observed.result
+        return cls(
+            path=entry.path.name,
+            group=entry.group,
+            label=entry.label,
+            probabilities=tuple(result.probabilities[label] for label in LABELS),
+            prediction_set=result.prediction_set,
+            in_distribution=result.in_distribution,
+            ood_score=result.ood_score,
+            pointed=_pointed(observed),
+        )
 
 
 def observe(predictor: Predictor, entries: Sequence[Entry]) -> list[Observed]:
@@ -49,49 +99,56 @@ def observe(predictor: Predictor, entries: Sequence[Entry]) -> list[Observed]:
 
 def summarise(observed: Sequence[Observed]) -> dict[str, Any]:
     """All figures of the contract, with 95 % bootstrap intervals over groups."""
-    wanted = np.array([INDEX[one.entry.label.value] for one in observed])
-    probabilities = np.array([[one.result.probabilities[c] for c in LABELS] for one in observed])
-    groups = [one.entry.group for one in observed]
-    return classification_figures(probabilities, wanted, groups) | {
-        "coverage": float(
-            np.mean([one.entry.label in one.result.prediction_set for one in observed])
-        ),
+    return summarise_answers([Answer.of(one) for one in observed])
+
+
+def summarise_answers(answers: Sequence[Answer]) -> dict[str, Any]:
+    """As :func:`summarise`, of answers that were kept."""
+    probabilities, wanted = chances_and_classes(answers)
+    return classification_figures(probabilities, wanted, [one.group for one in answers]) | {
+        "coverage": float(np.mean([one.label in one.prediction_set for one in answers])),
         "coverage_per_class": {
             label.value: _share(
-                one.entry.label in one.result.prediction_set
-                for one in observed
-                if one.entry.label is label
+                one.label in one.prediction_set for one in answers if one.label is label
             )
             for label in LABELS
         },
-        "mean_set_size": float(np.mean([len(one.result.prediction_set) for one in observed])),
-        "in_distribution": float(np.mean([one.result.in_distribution for one in observed])),
-        "pointing_game": pointing_game(observed),
+        "mean_set_size": float(np.mean([len(one.prediction_set) for one in answers])),
+        "in_distribution": float(np.mean([one.in_distribution for one in answers])),
+        "pointing_game": pointing_game([one.pointed for one in answers if one.pointed]),
     }
 
 
-def pointing_game(observed: Sequence[Observed]) -> dict[str, Any]:
+def chances_and_classes(answers: Sequence[Answer]) -> tuple[Floats, Indices]:
+    """Probabilities (N, 4) and true class indices (N,)."""
+    probabilities = np.array([one.probabilities for one in answers])
+    return probabilities, np.array([INDEX[one.label.value] for one in answers])
+
+
+def pointing_game(pointed: Sequence[Pointed]) -> dict[str, Any]:
     """How often the hottest pixel lies inside the tumour's box (Zhang et al. 2018, IJCV).
 
-    Of all slices whose manifest line has a box, right or wrong answers alike; also for each
-    quarter of them by the box's area, smallest first. ``energy_in_box`` is the mean share of the
-    heat that lies inside the box (Wang et al. 2020, CVPR workshops, "Score-CAM").
+    Of all tumour slices with a box, right or wrong answers alike; also for each quarter of them
+    by the box's area, smallest first. ``energy_in_box`` is the mean share of the heat that lies
+    inside the box (Wang et al. 2020, CVPR workshops, "Score-CAM").
     """
-    boxed = [
-        (one.result.heat, one.entry.box)
-        for one in observed
-        if one.entry.box and one.entry.label is not Label.NO_TUMOR
-    ]
-    hits = np.array([points_into_box(heat, box) for heat, box in boxed], bool)
-    by_area = np.argsort([width * height for _, (_, _, width, height) in boxed], kind="stable")
-    quarters = [hits[part] for part in np.array_split(by_area, 4)] if len(boxed) >= 4 else []
+    hits = np.array([one.hit for one in pointed], bool)
+    by_area = np.argsort([one.area for one in pointed], kind="stable")
+    quarters = [hits[part] for part in np.array_split(by_area, 4)] if len(pointed) >= 4 else []
     return {
         "hits": int(hits.sum()),
-        "n": len(boxed),
-        "rate": float(hits.mean()) if boxed else None,
+        "n": len(pointed),
+        "rate": float(hits.mean()) if pointed else None,
         "rate_by_size_quarter": [float(part.mean()) for part in quarters],
-        "energy_in_box": _mean_or_none([energy_in_box(heat, box) for heat, box in boxed]),
+        "energy_in_box": _mean_or_none([one.energy for one in pointed]),
     }
+
+
+def _pointed(observed: Observed) -> Pointed | None:
+    box, heat = observed.entry.box, observed.result.heat
+    if not box or observed.entry.label is Label.NO_TUMOR:
+        return None
+    return Pointed(points_into_box(heat, box), energy_in_box(heat, box), box[2] * box[3])
 
 
 def points_into_box(heat: FloatImage, box: Fractions) -> bool:

@@ -5,15 +5,17 @@ blank what lies outside its convex hull, so that scanner noise and burned-in tex
 cannot speak for a class; crop to the hull; scale intensities to 0..1 by robust percentiles of the
 head alone; resize with the aspect ratio kept and pad with zeros.
 
-``original`` is the pipeline of the student project that Sulcus grew from, kept for comparison.
+``original`` is the pipeline of the student project that Sulcus grew from, kept for comparison as
+are ``raw``, ``clahe`` and ``denoise``.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from cv2.typing import MatLike
 
 from ml.errors import UnreadableImage
 
@@ -174,8 +176,50 @@ def original(pixels: npt.NDArray[np.generic], size: int) -> Prepared:
     return Prepared(stretched, source, Box(0, 0, size, size), (grey.shape[0], grey.shape[1]))
 
 
+def raw(pixels: npt.NDArray[np.generic], size: int) -> Prepared:
+    """The whole slice with its border, scaled from its darkest to its brightest pixel.
+
+    Same arguments and errors as :func:`head_crop`; kept for comparison, as the next two.
+    """
+    grey = to_grey(pixels)
+    _refuse_blank(grey)
+    height, width = grey.shape
+    low, high = float(grey.min()), float(grey.max())
+    return _fit((grey - low) / (high - low), Box(0, 0, width, height), size)
+
+
+def clahe(pixels: npt.NDArray[np.generic], size: int) -> Prepared:
+    """:func:`head_crop`, then histograms evened out by place (Zuiderveld 1994, CLAHE)."""
+    even = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8))
+    return _changed(head_crop(pixels, size), even.apply)
+
+
+def denoise(pixels: npt.NDArray[np.generic], size: int) -> Prepared:
+    """:func:`head_crop`, then non-local means (Buades, Coll and Morel 2005, CVPR)."""
+    return _changed(
+        head_crop(pixels, size),
+        lambda levels: cv2.fastNlMeansDenoising(
+            levels, None, h=8, templateWindowSize=5, searchWindowSize=15
+        ),
+    )
+
+
 Pipeline = Callable[[npt.NDArray[np.generic], int], Prepared]
-PIPELINES: dict[str, Pipeline] = {"head-crop": head_crop, "original": original}
+PIPELINES: dict[str, Pipeline] = {
+    "head-crop": head_crop,
+    "original": original,
+    "raw": raw,
+    "clahe": clahe,
+    "denoise": denoise,
+}
+
+
+def _changed(prepared: Prepared, change: Callable[[MaskImage], MatLike]) -> Prepared:
+    """The same with its 8-bit levels changed; what is black stays black."""
+    levels = np.round(prepared.image * 255).astype(np.uint8)
+    changed = np.asarray(change(levels), np.float32) / np.float32(255)
+    changed[prepared.image == 0] = 0
+    return replace(prepared, image=changed)
 
 
 def _refuse_blank(grey: FloatImage) -> None:

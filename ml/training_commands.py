@@ -1,6 +1,7 @@
 """The commands that train: ``train``, ``crossval`` and ``compare``."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,45 @@ def add_train(commands: Any) -> None:
     _add_data(train)
     _add_recipe(train)
     train.set_defaults(run=_train)
+
+
+def add_crossval(commands: Any) -> None:
+    """Add ``crossval`` to the commands of ``python -m ml``."""
+    crossval = commands.add_parser(
+        "crossval",
+        help="train and measure one model a fold; every slice is answered once",
+        description="What is finished lies in the folder, and a rerun goes on from there.",
+    )
+    _add_data(crossval)
+    _add_recipe(crossval)
+    crossval.add_argument(
+        "--by",
+        choices=("group", "source"),
+        default="group",
+        help="group: --folds parts that share no patient (the default); source: leave one out",
+    )
+    crossval.add_argument("--folds", type=int, default=5, metavar="N", help="(%(default)s)")
+    crossval.add_argument("--only", type=int, metavar="FOLD", help="run this fold alone, from 1")
+    crossval.set_defaults(run=_crossval)
+
+
+def add_compare(commands: Any) -> None:
+    """Add ``compare`` to the commands of ``python -m ml``."""
+    compare = commands.add_parser(
+        "compare",
+        help="networks beside each other: same folds, preprocessing and budget",
+        description="What is finished lies in the folder, and a rerun goes on from there.",
+    )
+    _add_data(compare)
+    compare.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="FILE.toml",
+        help="such as ml/recipes/comparison.toml",
+    )
+    compare.add_argument("--report", type=Path, metavar="FILE.md", help="a page with tables")
+    compare.set_defaults(run=_compare)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +123,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     from ml import dataset
+    from ml.evaluation import Answer
+    from ml.plots import plot_answers, plot_training
     from ml.processes import team
     from ml.release import release
     from ml.training import train
@@ -105,8 +147,63 @@ def _train(options: argparse.Namespace) -> int:
         }
     }
     made = release(trained, recipe, split, folder=options.out, stem="vgg16-gap", facts=facts)
+    plot_training(options.out / "log.csv", options.out / "training.png")
+    plot_answers([Answer.of(one) for one in made.observed], options.out)
     print(made.card)
     return 0
+
+
+def _crossval(options: argparse.Namespace) -> int:
+    from ml.crossvalidation import cross_validate, pooled, splits_by_group, splits_by_source
+    from ml.plots import plot_answers
+    from ml.processes import team
+
+    recipe = _recipe(options)
+    entries, _ = _entries(options)
+    if options.by == "source":
+        splits = splits_by_source(entries, seed=recipe.seed)
+    else:
+        splits = splits_by_group(entries, folds=options.folds, seed=recipe.seed)
+    with team() as processes:
+        done = cross_validate(splits, recipe, folder=options.out, team=processes, only=options.only)
+    if not processes.leads:
+        return 0
+    if len(done) < len(splits):
+        print(f"{len(done)} of {len(splits)} folds are finished; the figures want all.")
+        return 0
+    figures = json.dumps(pooled(done), indent=2)
+    (options.out / "figures.json").write_text(figures + "\n", encoding="utf-8")
+    plot_answers([answer for fold in done for answer in fold.answers], options.out)
+    print(figures)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from ml.comparison import chosen_entries, compare, read_comparison
+    from ml.comparison_report import conclusions, write_report
+    from ml.processes import team
+
+    comparison = read_comparison(options.config)
+    entries, _ = _entries(options)
+    chosen = chosen_entries(entries, comparison)
+    with team() as processes:
+        figures = compare(chosen, comparison, folder=options.out, team=processes)
+    if not processes.leads:
+        return 0
+    report = options.report or options.out / "comparison.md"
+    write_report(figures, comparison, command=_command(options), report=report)
+    print("\n".join(conclusions(figures)))
+    return 0
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command without the machine's own folders."""
+    parts = ["python -m ml compare"]
+    for name in ("config", "manifest", "outlines", "exclude"):
+        if (path := getattr(options, name)) is not None:
+            own = path.is_absolute() or ".." in path.parts
+            parts.append(f"--{name} {path.name if own else path}")
+    return " ".join(parts)
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
@@ -116,7 +213,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 def _entries(options: argparse.Namespace) -> tuple[list[Any], dict[str, str]]:
     """The manifest's entries with their outlines, and what was left out of them and why."""
     from ml import dataset
-    from ml.dataset.manifest import BUNDLED_EXCLUSIONS
+    from ml.dataset.corrections import BUNDLED_EXCLUSIONS
 
     excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
     entries = dataset.read_manifest(options.manifest, excluded=excluded)

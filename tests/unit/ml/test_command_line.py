@@ -118,7 +118,10 @@ def test_bad_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert ml(*arguments).returncode == 2
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate", "explain", "train", "audit", "bench"])
+@pytest.mark.parametrize(
+    "command",
+    ["predict", "evaluate", "explain", "train", "crossval", "compare", "audit", "bench"],
+)
 def test_every_command_explains_itself(command: str) -> None:
     done = ml(command, "--help")
     assert done.returncode == 0

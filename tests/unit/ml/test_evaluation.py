@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ml.dataset import Entry
-from ml.evaluation import Observed, pointing_game, summarise
+from ml.evaluation import Observed, summarise
 from ml.labels import LABELS, Label
 from ml.predictor import Result
 
@@ -36,7 +36,7 @@ def test_pointing_game_counts_hits_inside_the_box() -> None:
         observed(Label.GLIOMA, Label.GLIOMA, box=box, hottest=(25, 45)),
         observed(Label.NO_TUMOR, Label.NO_TUMOR, hottest=(45, 25)),
     ]
-    figures = pointing_game(seen)
+    figures = summarise(seen)["pointing_game"]
     assert (figures["hits"], figures["n"]) == (2, 3)
     assert figures["energy_in_box"] == pytest.approx(2 / 3)
 
@@ -47,11 +47,11 @@ def test_pointing_game_is_told_by_size_smallest_first() -> None:
         observed(Label.GLIOMA, Label.GLIOMA, box=box, hottest=(70, 70))
         for box in [large, small] * 4
     ]
-    assert pointing_game(seen)["rate_by_size_quarter"] == [0, 0, 1, 1]
+    assert summarise(seen)["pointing_game"]["rate_by_size_quarter"] == [0, 0, 1, 1]
 
 
 def test_without_boxes_there_is_no_rate() -> None:
-    figures = pointing_game([observed(Label.NO_TUMOR, Label.NO_TUMOR)])
+    figures = summarise([observed(Label.NO_TUMOR, Label.NO_TUMOR)])["pointing_game"]
     assert figures["rate"] is None
     assert figures["energy_in_box"] is None
 

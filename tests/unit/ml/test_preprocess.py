@@ -7,7 +7,7 @@ import pytest
 
 from ml.errors import UnreadableImage
 from ml.imaging import read_path
-from ml.preprocess import PIPELINES, head_crop, head_mask, original, to_grey
+from ml.preprocess import PIPELINES, head_crop, head_mask, to_grey
 
 SAMPLES = sorted((Path(__file__).parents[3] / "ml" / "samples").glob("*.jpg"))
 
@@ -62,10 +62,28 @@ def test_colour_and_grey_copies_agree() -> None:
     )
 
 
-@pytest.mark.parametrize("pipeline", [head_crop, original])
-def test_blank_slice_is_refused(pipeline: object) -> None:
+def test_raw_keeps_the_border_and_the_whole_slice() -> None:
+    prepared = PIPELINES["raw"](head(), 224)
+    assert (prepared.source.width, prepared.source.height) == (240, 300)
+    assert prepared.image[:8, 112 - 40 : 112 + 40].max() > 0
+
+
+def test_denoising_smooths_and_clahe_evens_out_without_touching_the_background() -> None:
+    random = np.random.default_rng(1)
+    noisy = np.clip(head() + random.normal(0, 12, (300, 240)), 0, 255).astype(np.uint8)
+    names = ("head-crop", "denoise", "clahe")
+    plain, smooth, even = (PIPELINES[name](noisy, 224).image for name in names)
+    roughness = [np.abs(np.diff(image[:, 112])).mean() for image in (plain, smooth)]
+    assert roughness[1] < 0.7 * roughness[0]
+    assert not np.allclose(plain, even, atol=0.05)
+    for image in (smooth, even):
+        assert (image[plain == 0] == 0).all()
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_blank_slice_is_refused(name: str) -> None:
     with pytest.raises(UnreadableImage) as caught:
-        pipeline(np.full((64, 64), 7, np.uint8), 224)  # type: ignore[operator]
+        PIPELINES[name](np.full((64, 64), 7, np.uint8), 224)
     assert caught.value.code == "blank"
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from ml.__main__ import main
 from ml.errors import InvalidConfiguration
@@ -26,22 +25,30 @@ REPOSITORY = Path(__file__).parents[3]
 TOGETHER = """
 import sys
 from pathlib import Path
-from safetensors.torch import save_file
+import pytest
+import torch
 from ml.processes import team
 from ml.recipe import Recipe, Stage
 from ml.training import train
+from tests import narrow
 from tests.heads import slices
 
-folder, epochs = Path(sys.argv[1]), int(sys.argv[2])
+narrow.register(pytest.MonkeyPatch())
+folder = Path(sys.argv[1])
 with team() as processes:
     data = slices(folder / f"data-{processes.rank}", 10)
-    recipe = Recipe(
-        architecture="vgg16-gap", start="scratch", stages=(Stage(32, epochs),), input_size=32,
-        batch=4,
-    )
-    trained = train(recipe, data, data[:4], folder=folder / "run", team=processes)
-    save_file(trained.network.state_dict(), folder / f"rank-{processes.rank}.safetensors")
+    for epochs in (1, 2):
+        recipe = Recipe(
+            architecture="narrow", start="scratch", stages=(Stage(32, epochs),), input_size=32,
+            batch=4, frozen=0,
+        )
+        trained = train(recipe, data, data[:4], folder=folder / "run", team=processes)
+        torch.save(trained.network.state_dict(), folder / f"{epochs}-{processes.rank}.pt")
 """
+TINY = Recipe(
+    architecture="narrow-odds", start="scratch", stages=(Stage(32, 1),), input_size=32, batch=4,
+    frozen=0,
+)  # fmt: skip
 
 
 def epochs_logged(folder: Path) -> list[int]:
@@ -49,12 +56,12 @@ def epochs_logged(folder: Path) -> list[int]:
         return [int(row["epoch"]) for row in csv.DictReader(file)]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("narrow_networks")
 def test_interrupted_run_resumes_and_ends_like_an_unbroken_one(tmp_path: Path) -> None:
     data = with_spots_outlined(slices(tmp_path, 8))
 
     def recipe(epochs: int) -> Recipe:
-        return Recipe(start="scratch", stages=(Stage(32, epochs),), input_size=32, batch=4)
+        return replace(TINY, stages=(Stage(32, epochs),))
 
     folder = tmp_path / "run"
     train(recipe(1), data, data[:4], folder=folder)
@@ -69,63 +76,69 @@ def test_interrupted_run_resumes_and_ends_like_an_unbroken_one(tmp_path: Path) -
         train(replace(recipe(3), batch=8), data, data[:4], folder=folder)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("narrow_networks")
 def test_frozen_layers_run_once_for_each_variant_and_the_rest_learns(tmp_path: Path) -> None:
     data = with_spots_outlined(slices(tmp_path, 16))
     folder = tmp_path / "run"
-    recipe = Recipe(
-        start="scratch", stages=(Stage(32, 8),), input_size=32, batch=8, frozen=24, variants=2,
-        body_rate=1e-3,
-    )  # fmt: skip
+    recipe = replace(
+        TINY, stages=(Stage(32, 12),), batch=8, frozen=2, variants=2, body_rate=0.01, head_rate=0.01
+    )
     train(replace(recipe, stages=(Stage(32, 3),)), data, data, folder=folder)
     made = {path: path.stat().st_mtime_ns for path in (folder / "variants").iterdir()}
     assert len(made) == 6
-    trained = train(recipe, data, data, folder=folder)
+    layers = train(recipe, data, data, folder=folder).network.features
     assert {path: path.stat().st_mtime_ns for path in made} == made
     with (folder / "log.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert losses[-1] < losses[0]
-    fresh = train(replace(recipe, stages=(Stage(32, 1),)), data, data, folder=tmp_path / "one")
-    for layer, (before, after) in enumerate(
-        zip(fresh.network.features, trained.network.features, strict=True)
+    once = replace(recipe, stages=(Stage(32, 1),))
+    others = train(once, data, data, folder=tmp_path / "once").network.features
+    assert torch.equal(layers[0].weight, others[0].weight)
+    assert not torch.equal(layers[2].weight, others[2].weight)
+
+
+def test_network_and_recipe_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    for recipe, said in (
+        (Recipe(architecture="vgg17"), "vgg17"),
+        (Recipe(start="scratch", stages=(Stage(100, 1),)), "multiples of 16"),
+        (Recipe(start="scratch", frozen=99), "30 layers"),
     ):
-        if hasattr(before, "weight"):
-            assert torch.equal(before.weight, after.weight) is (layer < 24)
+        with pytest.raises(InvalidConfiguration, match=said):
+            train(recipe, [], [], folder=tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_processes_end_with_the_same_weights_and_resume(tmp_path: Path) -> None:
     script = tmp_path / "together.py"
     script.write_text(TOGETHER)
-
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-
-    def run(epochs: int) -> list[dict[str, torch.Tensor]]:
-        subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-             script, tmp_path, str(epochs)],
-            cwd=REPOSITORY, env=environment, check=True, timeout=240,
-        )  # fmt: skip
-        return [load_file(tmp_path / f"rank-{rank}.safetensors") for rank in range(2)]
-
-    first, second = run(1)
-    assert epochs_logged(tmp_path / "run") == [1]
-    for name, tensor in first.items():
-        torch.testing.assert_close(second[name], tensor)
-    later, same = run(2)
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         script, tmp_path],
+        cwd=REPOSITORY, check=True, timeout=580,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
     assert epochs_logged(tmp_path / "run") == [1, 2]
-    for name, tensor in later.items():
-        torch.testing.assert_close(same[name], tensor)
-    assert not torch.equal(later["head.weight"], first["head.weight"])
+    first, later = (
+        [torch.load(tmp_path / f"{epochs}-{rank}.pt") for rank in range(2)] for epochs in (1, 2)
+    )
+    for one, other in (first, later):
+        for name, tensor in one.items():
+            torch.testing.assert_close(other[name], tensor)
+    assert not torch.equal(later[0]["head.weight"], first[0]["head.weight"])
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("narrow_networks")
 def test_command_trains_measures_and_packages_a_model_that_serves(tmp_path: Path) -> None:
     data = slices(tmp_path, 160)
     manifest = write_manifest(tmp_path, data)
     folder = tmp_path / "run"
     arguments = ["train", "--manifest", str(manifest), "--out", str(folder), "--start", "scratch"]
-    assert main([*arguments, "--stages", "32:1", "--input-size", "32"]) == 0
+    small = ["--architecture", "narrow-odds", "--stages", "32:1", "--input-size", "32"]
+    assert main([*arguments, *small, "--frozen", "0"]) == 0
+    assert {path.name for path in folder.glob("*.png")} == {
+        "confusion.png", "reliability.png", "roc.png", "training.png",
+    }  # fmt: skip
     predictor = Predictor.load(folder / "vgg16-gap.json", device="cpu")
     (result,) = predictor.predict([read_path(data[0].path)[0].pixels])
     assert isinstance(result, Result)

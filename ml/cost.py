@@ -1,0 +1,48 @@
+"""What a network costs: parameters, operations, time on a processor."""
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ml.architectures import Network
+
+_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one slice at one size.
+
+    Attributes:
+        parameters: number of weights.
+        operations: floating-point operations, a multiply-add being two.
+        cpu_seconds: processor time of a float32 pass, all threads together.
+    """
+
+    parameters: int
+    operations: int
+    cpu_seconds: float
+
+
+@torch.inference_mode()
+def measure_cost(network: Network, size: int) -> Cost:
+    """Measure on the CPU, one slice at a time; the median of a few rounds."""
+    network = network.cpu().eval()
+    images = torch.rand(1, 1, size, size)
+    # The counter knows attention by its matrix products, not by the CPU's fused kernel.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        network(images)
+    seconds = []
+    for _ in range(_ROUNDS):
+        started = time.process_time()
+        network(images)
+        seconds.append(time.process_time() - started)
+    return Cost(
+        parameters=sum(one.numel() for one in network.parameters()),
+        operations=int(counter.get_total_flops()),
+        cpu_seconds=statistics.median(seconds),
+    )

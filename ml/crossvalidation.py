@@ -1,0 +1,182 @@
+"""Cross-validation: every slice answered by a model that saw nothing of its group.
+
+A fold is trained, calibrated on its own calibration groups and measured on its validation groups
+as a released model is. What is finished lies in the folder, and a rerun goes on from there.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ml.dataset import Entry, Split, folds_by_group, without_mirrored_twins
+from ml.errors import InvalidConfiguration
+from ml.evaluation import Answer, Pointed, chances_and_classes, summarise_answers
+from ml.labels import Label
+from ml.processes import Team
+from ml.recipe import Recipe
+from ml.release import release
+from ml.training import train
+
+_CALIBRATION_PARTS = 8  # one of so many of what a left-out source leaves
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold that has been measured.
+
+    Attributes:
+        start: what its training started from, in words.
+        answers: about each slice of its validation part.
+    """
+
+    name: str
+    start: str
+    answers: list[Answer]
+
+
+def splits_by_group(entries: list[Entry], *, folds: int, seed: int) -> dict[str, Split]:
+    """``fold-1`` … and their parts."""
+    dealt = folds_by_group(entries, folds=folds, seed=seed)
+    return {f"fold-{number}": split for number, split in enumerate(dealt, 1)}
+
+
+def splits_by_source(entries: list[Entry], *, seed: int) -> dict[str, Split]:
+    """``without-SOURCE`` for each source: it is the validation part and in no other.
+
+    Raises:
+        InvalidConfiguration: all entries come from one source.
+    """
+    sources = sorted({_source(entry) for entry in entries})
+    if len(sources) < 2:
+        raise InvalidConfiguration("All slices come from one source, so none can be left out.")
+    splits = {}
+    for source in sources:
+        held_out = [entry for entry in entries if _source(entry) == source]
+        groups = {entry.group for entry in held_out}
+        rest = [entry for entry in entries if entry.group not in groups]
+        first = folds_by_group(rest, folds=_CALIBRATION_PARTS, seed=seed)[0]
+        splits[f"without-{source}"] = Split(
+            training=first.training + first.calibration,
+            calibration=first.validation,
+            validation=held_out,
+        )
+    return splits
+
+
+def cross_validate(
+    splits: dict[str, Split],
+    recipe: Recipe,
+    *,
+    folder: Path,
+    team: Team,
+    only: int | None = None,
+) -> list[Fold]:
+    """Train and measure every fold, or the ``only`` one (from 1), that is not yet finished.
+
+    Args:
+        folder: gets a folder a fold, with its checkpoint, model, log and ``answers.json``.
+
+    Returns:
+        All folds that are finished by now.
+
+    Raises:
+        InvalidConfiguration: ``folder`` holds another cross-validation, or there is no such fold.
+    """
+    if only is not None and not 1 <= only <= len(splits):
+        raise InvalidConfiguration(f"There is no fold {only}, only 1 to {len(splits)}.")
+    if team.leads:
+        _claim(folder, splits, recipe)
+    team.wait()
+    for number, (name, split) in enumerate(splits.items(), 1):
+        if only in (None, number) and not _answers_file(folder, name).exists():
+            _run_fold(name, split, recipe, folder, team)
+    return [_read(folder, name) for name in splits if _answers_file(folder, name).exists()]
+
+
+def pooled(folds: list[Fold]) -> dict[str, Any]:
+    """The figures of all answers together, with bootstrap intervals over groups, and by fold."""
+    answers = [answer for fold in folds for answer in fold.answers]
+    by_fold = {fold.name: _accuracy(fold.answers) for fold in folds}
+    return summarise_answers(answers) | {
+        "start": folds[0].start,
+        "accuracy_by_fold": by_fold,
+        "accuracy_mean": float(np.mean(list(by_fold.values()))),
+        "accuracy_deviation": float(np.std(list(by_fold.values()), ddof=1)),
+    }
+
+
+def _accuracy(answers: list[Answer]) -> float:
+    probabilities, wanted = chances_and_classes(answers)
+    return float((probabilities.argmax(1) == wanted).mean())
+
+
+def _run_fold(name: str, split: Split, recipe: Recipe, folder: Path, team: Team) -> None:
+    training = without_mirrored_twins(split.training)
+    trained = train(recipe, training, split.calibration, folder=folder / name, team=team)
+    if team.leads:
+        made = release(
+            trained, recipe, split, folder=folder / name, stem="model", facts={"fold": name}
+        )
+        content = {
+            "start": trained.start,
+            "answers": [asdict(Answer.of(one)) for one in made.observed],
+        }
+        _write_whole(_answers_file(folder, name), json.dumps(content))
+    team.wait()
+
+
+def _read(folder: Path, name: str) -> Fold:
+    content = json.loads(_answers_file(folder, name).read_text(encoding="utf-8"))
+    return Fold(name, content["start"], [_answer(one) for one in content["answers"]])
+
+
+def _answer(kept: dict[str, Any]) -> Answer:
+    return Answer(
+        **kept
+        | {
+            "label": Label(kept["label"]),
+            "probabilities": tuple(kept["probabilities"]),
+            "prediction_set": tuple(Label(one) for one in kept["prediction_set"]),
+            "pointed": kept["pointed"] and Pointed(**kept["pointed"]),
+        }
+    )
+
+
+def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe) -> None:
+    """Note what the folder is for, so that no two cross-validations end up in one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {
+        name: [
+            [entry.path.name for entry in part]
+            for part in (split.training, split.calibration, split.validation)
+        ]
+        for name, split in splits.items()
+    }
+    digest = hashlib.sha256(json.dumps(named).encode()).hexdigest()
+    wanted = json.dumps({"recipe": asdict(recipe), "splits_sha256": digest}, indent=2)
+    note = folder / "settings.json"
+    if note.exists() and note.read_text(encoding="utf-8") != wanted:
+        raise InvalidConfiguration(
+            f"{folder} holds a cross-validation of another recipe or other data: name another "
+            "folder."
+        )
+    _write_whole(note, wanted)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """All or nothing, so that a file that is there is finished."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _answers_file(folder: Path, name: str) -> Path:
+    return folder / name / "answers.json"
+
+
+def _source(entry: Entry) -> str:
+    return entry.source or "unknown"

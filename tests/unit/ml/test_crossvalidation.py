@@ -1,0 +1,92 @@
+"""Cross-validation answers every slice once, keeps what is finished, and pools it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ml.__main__ import main
+from ml.crossvalidation import cross_validate, pooled, splits_by_group, splits_by_source
+from ml.dataset import Entry
+from ml.errors import InvalidConfiguration
+from ml.labels import LABELS
+from ml.processes import alone
+from ml.recipe import Recipe, Stage
+from tests.heads import slices, with_spots_outlined, write_manifest
+
+TINY = Recipe(
+    architecture="narrow", start="scratch", stages=(Stage(32, 1),), input_size=32, frozen=0
+)
+
+
+@pytest.mark.usefixtures("narrow_networks")
+def test_each_slice_is_answered_once_and_a_rerun_goes_on(tmp_path: Path) -> None:
+    data = with_spots_outlined(slices(tmp_path, 32))
+    data = [replace(one, box=(0.2, 0.2, 0.2, 0.2)) for one in data]
+    splits = splits_by_group(data, folds=2, seed=1)
+    folder = tmp_path / "run"
+    first = cross_validate(splits, TINY, folder=folder, team=alone(), only=2)
+    assert [fold.name for fold in first] == ["fold-2"]
+    kept = (folder / "fold-2" / "answers.json").stat().st_mtime_ns
+    folds = cross_validate(splits, TINY, folder=folder, team=alone())
+    assert (folder / "fold-2" / "answers.json").stat().st_mtime_ns == kept
+    answered = [answer.path for fold in folds for answer in fold.answers]
+    assert sorted(answered) == sorted(entry.path.name for entry in data)
+    figures = pooled(folds)
+    assert figures["n"] == 32
+    assert figures["start"] == "scratch"
+    assert figures["pointing_game"]["n"] == 24
+    assert set(figures["accuracy_by_fold"]) == {"fold-1", "fold-2"}
+    with pytest.raises(InvalidConfiguration, match="another"):
+        cross_validate(splits, replace(TINY, seed=2), folder=folder, team=alone())
+
+
+@pytest.mark.usefixtures("narrow_networks")
+def test_command_writes_pooled_figures_and_plots(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, slices(tmp_path, 24))
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        'architecture = "narrow"\nstart = "scratch"\ninput_size = 32\nfrozen = 0\n'
+        "[[stages]]\nsize = 32\nepochs = 1"
+    )
+    out = tmp_path / "out"
+    arguments = ["crossval", "--manifest", str(manifest), "--config", str(recipe)]
+    assert main([*arguments, "--out", str(out), "--folds", "2"]) == 0
+    assert json.loads((out / "figures.json").read_text())["n"] == 24
+    assert {path.name for path in out.glob("*.png")} == {
+        "confusion.png", "reliability.png", "roc.png",
+    }  # fmt: skip
+
+
+def test_a_source_that_is_left_out_is_in_no_other_part() -> None:
+    entries = [
+        Entry(
+            Path(f"{n}.png"),
+            LABELS[n % 4],
+            f"g{n // 8}-{n % 4}",
+            source="figshare" if n % 4 < 2 else None,
+        )
+        for n in range(400)
+    ]
+    splits = splits_by_source(entries, seed=1)
+    assert set(splits) == {"without-figshare", "without-unknown"}
+    left_out = splits["without-figshare"]
+    assert all(entry.source for entry in left_out.validation)
+    assert not any(entry.source for entry in left_out.training + left_out.calibration)
+    calibration = {entry.group for entry in left_out.calibration}
+    assert calibration
+    assert not calibration & {entry.group for entry in left_out.training}
+
+
+def test_one_source_alone_cannot_be_left_out() -> None:
+    entries = [Entry(Path(f"{n}.png"), LABELS[n % 4], f"g{n}") for n in range(80)]
+    with pytest.raises(InvalidConfiguration, match="one source"):
+        splits_by_source(entries, seed=1)
+
+
+def test_fold_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    entries = [Entry(Path(f"{n}.png"), LABELS[n % 4], f"g{n}") for n in range(80)]
+    splits = splits_by_group(entries, folds=2, seed=1)
+    with pytest.raises(InvalidConfiguration, match="no fold 3"):
+        cross_validate(splits, TINY, folder=tmp_path, team=alone(), only=3)
