@@ -7,7 +7,6 @@ Exit codes: 0, 2 on bad usage, 1 on failure with one line on standard error.
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -16,6 +15,7 @@ from typing import Any
 
 from ml.data_commands import add_data_commands
 from ml.errors import SulcusMLError, UnreadableImage
+from ml.model_commands import add_model_commands
 from ml.training_commands import add_compare, add_crossval, add_train
 
 # torch takes seconds to import: the commands below fetch what they need when they run, so that
@@ -90,33 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add_crossval(commands)
     add_compare(commands)
 
-    heatmaps = commands.add_parser(
-        "heatmaps", help="compare ways to draw heatmaps, on slices with a tumour's box"
-    )
-    heatmaps.add_argument("--manifest", type=Path, required=True, metavar="FILE.csv")
-    heatmaps.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
-    heatmaps.add_argument("--model", type=Path, metavar="CARD.json", help="another model's card")
-    heatmaps.set_defaults(run=_heatmaps)
-
-    card = commands.add_parser("card", help="write a model's card as a page with its mistakes")
-    card.add_argument("--model", type=Path, metavar="CARD.json", help="another model's card")
-    card.add_argument(
-        "--manifest", type=Path, required=True, metavar="FILE.csv", help="what it was trained on"
-    )
-    card.add_argument("--out", type=Path, required=True, metavar="PAGE.md")
-    card.add_argument("--gallery", type=Path, required=True, metavar="PNG", help="its mistakes")
-    card.add_argument("--exclude", type=Path, metavar="FILE.csv", help="files to leave out")
-    card.set_defaults(run=_card, device="auto")
-
-    quantise = commands.add_parser(
-        "quantise", help="add a network in 8-bit integers to a model and measure it again"
-    )
-    quantise.add_argument("--model", type=Path, required=True, metavar="CARD.json")
-    quantise.add_argument(
-        "--manifest", type=Path, required=True, metavar="FILE.csv", help="what it was trained on"
-    )
-    quantise.add_argument("--exclude", type=Path, metavar="FILE.csv", help="files to leave out")
-    quantise.set_defaults(run=_quantise)
+    add_model_commands(commands)
 
     audit = commands.add_parser("audit", help="find copies, leaks and contradicting labels")
     audit.add_argument("--root", type=Path, required=True, metavar="FOLDER")
@@ -237,62 +211,6 @@ def _explain(options: argparse.Namespace) -> int:
         raise result
     options.out.write_bytes(encode_png(blend(pixels, result.heat)))
     return 0
-
-
-def _heatmaps(options: argparse.Namespace) -> int:
-    from ml.dataset import read_manifest
-    from ml.explanation_comparison import compare_explanations, table
-    from ml.registry import SERVING, load_model
-
-    figures = compare_explanations(
-        load_model(options.model or SERVING), read_manifest(options.manifest)
-    )
-    if options.json is not None:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(table(figures))
-    return 0
-
-
-def _quantise(options: argparse.Namespace) -> int:
-    from ml.registry import load_model
-    from ml.release import measure_model
-
-    split = _split_of(options, load_model(options.model).card)
-    measure_model(options.model, split, quantised=True)
-    print(options.model)
-    return 0
-
-
-def _card(options: argparse.Namespace) -> int:
-    from ml.evaluation import observe
-    from ml.model_card import failure_gallery, write_page
-
-    predictor = _load_predictor(options)
-    observed = observe(predictor, _split_of(options, predictor.card).validation)
-    gallery = failure_gallery(observed)
-    if gallery is not None:
-        options.gallery.write_bytes(gallery)
-    write_page(
-        predictor.card,
-        options.out,
-        gallery=Path(os.path.relpath(options.gallery, options.out.parent)).as_posix()
-        if gallery
-        else None,
-        command=f"python -m ml card --manifest {options.manifest.name} --out {options.out} "
-        f"--gallery {options.gallery}",
-    )
-    print(options.out)
-    return 0
-
-
-def _split_of(options: argparse.Namespace, card: dict[str, Any]) -> Any:
-    """The parts that a model was trained, calibrated and measured on, from the same manifest."""
-    from ml import dataset
-    from ml.dataset.manifest import BUNDLED_EXCLUSIONS
-
-    excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
-    entries = dataset.read_manifest(options.manifest, excluded=excluded)
-    return dataset.split_by_group(entries, seed=int(card["split"]["seed"]))
 
 
 def _audit(options: argparse.Namespace) -> int:

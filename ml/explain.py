@@ -10,6 +10,7 @@ from ml.labels import INDEX, LABELS, TUMOR_LABELS, Label
 from ml.preprocess import FloatImage, Prepared
 
 _MOST_OPAQUE = 0.85
+_LEAST_RANGE = 4.0  # of evidence, in the unit of the logits, between cold and hottest
 
 
 def explained_label(probabilities: npt.NDArray[np.float64]) -> Label:
@@ -28,7 +29,8 @@ def heat(maps: Tensor, prepared: Prepared, probabilities: npt.NDArray[np.float64
 
     The exact class-activation map of :func:`explained_label` (Zhou et al. 2016), its positive
     part scaled to the map's maximum, times the probability that there is a tumour at all: a
-    healthy slice stays nearly dark.
+    healthy slice stays nearly dark. Where hardly any place speaks for the class by itself, the
+    places that speak least against it are shown.
 
     Args:
         maps: (4, h, w) class-activation maps of the slice.
@@ -37,7 +39,8 @@ def heat(maps: Tensor, prepared: Prepared, probabilities: npt.NDArray[np.float64
         (height, width) float32 in 0..1, in the pixels of the source slice.
     """
     wanted = maps[INDEX[explained_label(probabilities)]].float().numpy()
-    positive = np.maximum(wanted, 0)
+    floor = min(0.0, float(wanted.max()) - _LEAST_RANGE)
+    positive = np.maximum(wanted - floor, 0)
     strength = 1.0 - float(probabilities[INDEX[Label.NO_TUMOR]])
     scaled = positive / max(float(positive.max()), 1e-6) * strength
     return np.clip(prepared.to_source(scaled.astype(np.float32)), 0, 1)

@@ -76,12 +76,13 @@ def _tile(one: Observed) -> Picture:
 
 
 def _head(card: dict[str, Any], command: str) -> str:
+    weights = card["weights"]
     return (
         f"# The model: {card['name']}\n\n"
         f"{card['intended_use']}\n\n"
         f"Network `{card['architecture']}`, input {card['input']['size']} px, preprocessing "
-        f"`{card['input']['preprocessing']}`, weights `{card['weights']['file']}` "
-        f"({card['weights']['bytes'] / 1e6:.0f} MB, SHA-256 `{card['weights']['sha256'][:16]}…`), "
+        f"`{card['input']['preprocessing']}`, weights `{'`, `'.join(weights['files'])}` "
+        f"({sum(weights['bytes']) / 1e6:.0f} MB, SHA-256 `{weights['sha256'][:16]}…`), "
         f"made {card['created']}.\n\nThis page was written by\n\n```\n{command}\n```"
     )
 

@@ -20,6 +20,7 @@ from ml.uncertainty import Doubt
 
 SERVING = Path(__file__).with_name("weights") / "vgg16-gap.json"
 _REFERENCE = "doubt.reference"
+_LARGEST_FILE = 31_000_000  # bytes of tensors
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Model:
 
     Attributes:
         card: what a reader should know: data, split, metrics, input, limits.
-        sha256: of the weights file; the model's identity.
+        sha256: of the weights files, one behind the other; the model's identity.
         quantised: the same network in 8-bit integers, in OpenVINO's format; None without one.
     """
 
@@ -53,14 +54,17 @@ def save_model(
         for name, tensor in network.state_dict().items()
     }
     tensors[_REFERENCE] = doubt.reference.to(torch.float16).contiguous()
-    content = save(tensors)
-    weights = folder / f"{stem}.safetensors"
-    weights.write_bytes(content)
+    contents = [save(shard) for shard in _shards(tensors)]
+    names = [
+        f"{stem}{f'-{number}' if number else ''}.safetensors" for number in range(len(contents))
+    ]
+    for name, content in zip(names, contents, strict=True):
+        (folder / name).write_bytes(content)
     complete = card | {
         "weights": {
-            "file": weights.name,
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "bytes": len(content),
+            "files": names,
+            "sha256": hashlib.sha256(b"".join(contents)).hexdigest(),
+            "bytes": [len(content) for content in contents],
             "precision": "float16",
         },
         "doubt": {
@@ -72,6 +76,19 @@ def save_model(
     path = folder / f"{stem}.json"
     write_card(complete, path)
     return path
+
+
+def _shards(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The tensors in files of a size that version control and code review bear."""
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if size + tensor.nbytes > _LARGEST_FILE and shards[-1]:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    return shards
 
 
 def add_quantised(card_path: Path, quantised: Path, facts: dict[str, Any]) -> None:
@@ -99,19 +116,21 @@ def load_model(card_path: Path = SERVING) -> Model:
     """
     try:
         card = json.loads(card_path.read_text(encoding="utf-8"))
-        content = (card_path.parent / card["weights"]["file"]).read_bytes()
+        contents = [(card_path.parent / name).read_bytes() for name in card["weights"]["files"]]
         expected = card["weights"]["sha256"]
         numbers = card["doubt"]
         architecture = ARCHITECTURES[card["architecture"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidModel(f"The model {card_path} cannot be read: {error}") from error
-    found = hashlib.sha256(content).hexdigest()
+    found = hashlib.sha256(b"".join(contents)).hexdigest()
     if found != expected:
         raise InvalidModel(f"The weights of {card_path} have another hash than their card says.")
     network = architecture.build()
     network.both_sides = bool(card.get("input", {}).get("both_sides", False))
     try:
-        tensors: dict[str, Tensor] = load(content)
+        tensors: dict[str, Tensor] = {}
+        for content in contents:
+            tensors |= load(content)
         reference = tensors.pop(_REFERENCE).float()
         network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except (SafetensorError, KeyError, RuntimeError) as error:

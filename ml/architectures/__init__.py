@@ -7,7 +7,7 @@ from ml.architectures.efficientnet import EfficientNetLite0
 from ml.architectures.network import Network, Output
 from ml.architectures.resnet import ResNet18, ResNet50
 from ml.architectures.transformer import DINOv2S14, ViTS16
-from ml.architectures.vgg import VGG16GAP, VGG16Flatten, VGG16Odds
+from ml.architectures.vgg import VGG16GAP, VGG16Flatten, VGG16Odds, VGG16Twofold
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     for one in (
         Architecture("vgg16-gap", "VGG16, global average", VGG16GAP),
         Architecture("vgg16-odds", "VGG16, odds of places", VGG16Odds),
+        Architecture("vgg16-twofold", "VGG16, whole and places", VGG16Twofold),
         Architecture("vgg16-flatten", "VGG16, flattened 512-unit head", VGG16Flatten),
         Architecture("resnet18", "ResNet-18", ResNet18),
         Architecture("resnet50", "ResNet-50", ResNet50),
@@ -45,4 +46,5 @@ __all__ = [
     "Output",
     "VGG16Flatten",
     "VGG16Odds",
+    "VGG16Twofold",
 ]

@@ -117,6 +117,13 @@ class Network(nn.Module):
         maps = torch.einsum("nchw,kc->nkhw", field, self.head.weight.to(field.dtype))
         return Output(logits, maps, pooled)
 
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Let the layers compute in ``dtype``; the head stays in float32.
+
+        The head is tiny, and the probabilities come from it.
+        """
+        self.features.to(dtype)
+
     @torch.no_grad()
     def shift(self, offsets: Tensor) -> None:
         """Add (4,) offsets to the logits of every slice, up to a constant for all classes."""

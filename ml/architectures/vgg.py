@@ -1,4 +1,6 @@
-"""VGG16 (Simonyan and Zisserman 2015) under three heads."""
+"""VGG16 (Simonyan and Zisserman 2015) under four heads."""
+
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from torchvision.models import VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
 from ml.architectures.network import Network, Output, State
+from ml.errors import InvalidModel
 from ml.labels import INDEX, LABELS, Label
 
 # VGG16_Weights.IMAGENET1K_FEATURES: RGB in 0..1 minus this mean, divided by 1/255.
@@ -18,6 +21,7 @@ _NO_TUMOR = INDEX[Label.NO_TUMOR]
 _USUAL_BALANCE = 2.3
 _NEVER = -30.0  # log-odds of a place that does not count
 
+SHARED = 24  # layers up to the end of block 4
 _WIDTH = 512  # channels of the last layers
 _GRID = 7  # side of the field that the flattened head sees
 _UNITS = 512  # of the flattened head
@@ -71,22 +75,8 @@ class VGG16Odds(VGG16GAP):
         return Output(self.pool(maps), maps, pooled)
 
     def pool(self, maps: Tensor, where: Tensor | None = None) -> Tensor:
-        """Logits (N, 4) of whole slices from their maps.
-
-        Args:
-            maps: (N, 4, h, w) log-odds.
-            where: (N, h, w) bool, the places that count; all without it. A slice with no such
-                place counts as free of tumour.
-        """
-        places = maps.flatten(2)
-        if where is None:
-            count = places.new_tensor(float(places.shape[2]))
-        else:
-            inside = where.flatten(1)[:, None]
-            places = places.masked_fill(~inside, _NEVER)
-            count = inside.sum(2).clamp(min=1).to(maps.dtype)
-        tumors = places.logsumexp(2) - count.log() + self.balance
-        return tumors * self._is_tumor
+        """As :func:`pool_odds`, with the network's own balance."""
+        return pool_odds(maps, self.balance, where)
 
     @torch.no_grad()
     def shift(self, offsets: Tensor) -> None:
@@ -110,11 +100,75 @@ class VGG16Odds(VGG16GAP):
     def _is_above(self, name: str) -> bool:
         return super()._is_above(name) and name != "balance"
 
-    @property
-    def _is_tumor(self) -> Tensor:
-        mask = torch.ones_like(self.balance)
-        mask[_NO_TUMOR] = 0
-        return mask.detach()
+
+class VGG16Twofold(VGG16GAP):
+    """VGG16 with two copies of its last block: one judges the slice as a whole, one each place.
+
+    The whole is judged as by :class:`VGG16GAP` and the places as by :class:`VGG16Odds`; both
+    share the first four blocks, so the second opinion costs a tenth of a pass. The logits are
+    the mean of the two (a logarithmic opinion pool with equal weights; Genest and Zidek 1986,
+    Statistical Science 1), the maps are those of the places, the features those of the whole.
+
+    It does not train by itself: :func:`ml.joining.join` makes it of two trained networks.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        places = VGG16Odds()
+        self.places = places.features[SHARED:]
+        self.places_head = places.head
+        self.balance = places.balance
+
+    @classmethod
+    def of(cls, whole: VGG16GAP, places: VGG16Odds) -> Self:
+        """The two as one network.
+
+        Raises:
+            InvalidModel: they do not share their first four blocks.
+        """
+        pairs = zip(
+            whole.features[:SHARED].parameters(),
+            places.features[:SHARED].parameters(),
+            strict=True,
+        )
+        if not all(torch.equal(one, other) for one, other in pairs):
+            raise InvalidModel("The two networks do not share their first four blocks.")
+        network = cls()
+        network.features.load_state_dict(whole.features.state_dict())
+        network.head.load_state_dict(whole.head.state_dict())
+        network.places.load_state_dict(places.features[SHARED:].state_dict())
+        network.places_head.load_state_dict(places.head.state_dict())
+        network.balance.data.copy_(places.balance.data)
+        return network
+
+    def field(self, images: Tensor, skipped: int = 0) -> Tensor:
+        """Both last feature maps, (N, 1024, h, w): the whole's and the places'."""
+        if skipped == len(self.features):
+            return images
+        shared = (
+            self.lower(images, SHARED) if skipped == 0 else self.features[skipped:SHARED](images)
+        )
+        return torch.cat([self.features[SHARED:](shared), self.places(shared)], 1)
+
+    def judge(self, images: Tensor, skipped: int = 0) -> Output:
+        """As for :class:`ml.architectures.Network`; ``skipped`` is at most the shared layers."""
+        whole, places = self.field(images, skipped).chunk(2, 1)
+        pooled = whole.float().mean((2, 3))
+        scores = F.conv2d(places, self.places_head.weight.to(places.dtype)[:, :, None, None])
+        scores = scores.float() + self.places_head.bias.float()[:, None, None]
+        maps = scores - scores[:, _NO_TUMOR, None]
+        logits = self.head(self.dropout(pooled))
+        return Output((logits + pool_odds(maps, self.balance)) / 2, maps, pooled)
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """As for every network."""
+        super().compute_in(dtype)
+        self.places.to(dtype)
+
+    @torch.no_grad()
+    def shift(self, offsets: Tensor) -> None:
+        """As for every network."""
+        self.head.bias.add_(2 * offsets)
 
 
 class VGG16Flatten(VGG16GAP):
@@ -157,6 +211,28 @@ class VGG16Flatten(VGG16GAP):
         open_units = self.head.weight * (units > 0)[:, None]
         slopes = (open_units @ self.hidden.weight).view(len(grid), len(LABELS), *grid.shape[1:])
         return (slopes * grid[:, None]).sum(2)
+
+
+def pool_odds(maps: Tensor, balance: Tensor, where: Tensor | None = None) -> Tensor:
+    """Logits (N, 4) of whole slices from the odds of their places.
+
+    Args:
+        maps: (N, 4, h, w) log-odds against no tumour.
+        balance: (4,), added to each class's mean log-odds.
+        where: (N, h, w) bool, the places that count; all without it. A slice with no such
+            place counts as free of tumour.
+    """
+    places = maps.flatten(2)
+    if where is None:
+        count = places.new_tensor(float(places.shape[2]))
+    else:
+        inside = where.flatten(1)[:, None]
+        places = places.masked_fill(~inside, _NEVER)
+        count = inside.sum(2).clamp(min=1).to(maps.dtype)
+    tumors = places.logsumexp(2) - count.log() + balance
+    is_tumor = torch.ones_like(balance)
+    is_tumor[_NO_TUMOR] = 0
+    return tumors * is_tumor.detach()
 
 
 def _convolutions() -> nn.Sequential:

@@ -13,8 +13,7 @@ class TorchEngine:
         self._device = device
         self._dtype = dtype
         self.network = network.to(device).to(memory_format=torch.channels_last).eval()
-        # The head stays in float32: it is tiny, and the probabilities come from it.
-        self.network.features.to(dtype)
+        self.network.compute_in(dtype)
 
     @property
     def name(self) -> str:

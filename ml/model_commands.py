@@ -1,0 +1,118 @@
+"""The commands about trained models: ``join``, ``quantise``, ``heatmaps`` and ``card``."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ml.dataset.corrections import BUNDLED_EXCLUSIONS
+
+# As in ml/__main__.py, the commands fetch what needs torch when they run.
+
+
+def add_model_commands(commands: Any) -> None:
+    """Add them to the commands of ``python -m ml``."""
+    join = commands.add_parser(
+        "join",
+        help="make one model of two: the whole slice judged by one, its places by the other",
+        description="The second was trained with --start FIRST.safetensors --frozen 24.",
+    )
+    join.add_argument("--whole", type=Path, required=True, metavar="CARD.json")
+    join.add_argument("--places", type=Path, required=True, metavar="CARD.json")
+    join.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    _add_data(join)
+    join.set_defaults(run=_join)
+
+    quantise = commands.add_parser(
+        "quantise", help="add a network in 8-bit integers to a model and measure it again"
+    )
+    quantise.add_argument("--model", type=Path, required=True, metavar="CARD.json")
+    _add_data(quantise)
+    quantise.set_defaults(run=_quantise)
+
+    heatmaps = commands.add_parser(
+        "heatmaps", help="compare ways to draw heatmaps, on slices with a tumour's box"
+    )
+    heatmaps.add_argument("--manifest", type=Path, required=True, metavar="FILE.csv")
+    heatmaps.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
+    heatmaps.add_argument("--model", type=Path, metavar="CARD.json", help="another model's card")
+    heatmaps.set_defaults(run=_heatmaps)
+
+    card = commands.add_parser("card", help="write a model's card as a page with its mistakes")
+    card.add_argument("--model", type=Path, metavar="CARD.json", help="another model's card")
+    card.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    card.add_argument("--out", type=Path, required=True, metavar="PAGE.md")
+    card.add_argument("--gallery", type=Path, required=True, metavar="PNG", help="its mistakes")
+    _add_data(card)
+    card.set_defaults(run=_card)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--manifest", type=Path, required=True, metavar="FILE.csv", help="what it was trained on"
+    )
+    parser.add_argument("--exclude", type=Path, metavar="FILE.csv", help="files to leave out")
+
+
+def _join(options: argparse.Namespace) -> int:
+    from ml.joining import join
+    from ml.registry import load_model
+
+    whole, places = load_model(options.whole), load_model(options.places)
+    split = _split_of(options, places.card)
+    print(join(whole, places, split, folder=options.out, stem="vgg16-twofold").card)
+    return 0
+
+
+def _quantise(options: argparse.Namespace) -> int:
+    from ml.registry import load_model
+    from ml.release import measure_model
+
+    split = _split_of(options, load_model(options.model).card)
+    measure_model(options.model, split, quantised=True)
+    print(options.model)
+    return 0
+
+
+def _heatmaps(options: argparse.Namespace) -> int:
+    from ml.dataset import read_manifest
+    from ml.explanation_comparison import compare_explanations, table
+    from ml.registry import SERVING, load_model
+
+    entries = read_manifest(options.manifest)
+    figures = compare_explanations(load_model(options.model or SERVING), entries)
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(table(figures))
+    return 0
+
+
+def _card(options: argparse.Namespace) -> int:
+    from ml.evaluation import observe
+    from ml.model_card import failure_gallery, write_page
+    from ml.predictor import Predictor
+    from ml.registry import SERVING
+
+    predictor = Predictor.load(options.model or SERVING, device=options.device)
+    gallery = failure_gallery(observe(predictor, _split_of(options, predictor.card).validation))
+    shown = None
+    if gallery is not None:
+        options.gallery.write_bytes(gallery)
+        shown = Path(os.path.relpath(options.gallery, options.out.parent)).as_posix()
+    command = (
+        f"python -m ml card --manifest {options.manifest.name} --out {options.out} "
+        f"--gallery {options.gallery}"
+    )
+    write_page(predictor.card, options.out, gallery=shown, command=command)
+    print(options.out)
+    return 0
+
+
+def _split_of(options: argparse.Namespace, card: dict[str, Any]) -> Any:
+    """The parts that a model was trained, calibrated and measured on, from the same manifest."""
+    from ml import dataset
+
+    excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
+    entries = dataset.read_manifest(options.manifest, excluded=excluded)
+    return dataset.split_by_group(entries, seed=int(card["split"]["seed"]))
