@@ -3,10 +3,13 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml.errors import InvalidConfiguration
 from ml.recipe import Recipe, Stage, read_recipe
+
+if TYPE_CHECKING:
+    from ml.dataset import Entry
 
 # As in ml/__main__.py, the commands fetch what needs torch when they run.
 
@@ -210,7 +213,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     return read_recipe(options.config, vars(options))
 
 
-def _entries(options: argparse.Namespace) -> tuple[list[Any], dict[str, str]]:
+def _entries(options: argparse.Namespace) -> "tuple[list[Entry], dict[str, str]]":
     """The manifest's entries with their outlines, and what was left out of them and why."""
     from ml import dataset
     from ml.dataset.corrections import BUNDLED_EXCLUSIONS

@@ -44,6 +44,8 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("narrow_networks")
 def test_command_writes_a_page_that_says_how_it_was_made(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, slices(tmp_path, 40))
