@@ -1,15 +1,21 @@
 """Leak-free parts of a data set: whole groups (patients, near-copies) stay on one side."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ml.dataset.manifest import Entry
+from ml.errors import InvalidManifest
+from ml.labels import Label
 
 _FOLDS = 20
 _VALIDATION_FOLDS = 3
 _CALIBRATION_FOLDS = 2
+# Of what a cross-validation's fold leaves, the part that doubt is fitted on: one in eight.
+_CALIBRATION_PARTS = 8
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,7 @@ def split_by_group(entries: list[Entry], *, seed: int) -> Split:
 
     The percentages hold for images only roughly, because groups are kept whole.
     """
-    labels = np.array([entry.label.value for entry in entries])
-    groups = np.array([entry.group for entry in entries])
-    folds = StratifiedGroupKFold(n_splits=_FOLDS, shuffle=True, random_state=seed)
-    fold_of = np.empty(len(entries), np.int64)
-    for number, (_, members) in enumerate(folds.split(labels, labels, groups)):
-        fold_of[members] = number
+    fold_of = _dealt(entries, _FOLDS, seed)
     validation = fold_of < _VALIDATION_FOLDS
     calibration = ~validation & (fold_of < _VALIDATION_FOLDS + _CALIBRATION_FOLDS)
     return Split(
@@ -43,6 +44,28 @@ def split_by_group(entries: list[Entry], *, seed: int) -> Split:
         calibration=_chosen(entries, calibration),
         validation=_chosen(entries, validation),
     )
+
+
+def folds_by_group(entries: list[Entry], *, folds: int, seed: int) -> list[Split]:
+    """Cross-validation: each entry is in the validation part of exactly one of ``folds`` splits.
+
+    Stratified by class as far as whole groups allow. An eighth of what a fold leaves, again by
+    group, is its calibration part. The order of ``entries`` is kept within each part.
+
+    Raises:
+        InvalidManifest: ``folds`` is below 2, or a class has fewer groups than there are folds
+            or too few left to calibrate on.
+    """
+    if folds < 2:
+        raise InvalidManifest("Cross-validation wants at least two folds.")
+    _want_groups(entries, folds, f"for {folds} folds")
+    fold_of = _dealt(entries, folds, seed)
+    return [
+        _with_calibration(
+            _chosen(entries, fold_of != number), _chosen(entries, fold_of == number), seed
+        )
+        for number in range(folds)
+    ]
 
 
 def without_mirrored_twins(entries: list[Entry]) -> list[Entry]:
@@ -55,5 +78,39 @@ def without_mirrored_twins(entries: list[Entry]) -> list[Entry]:
     return list(kept.values())
 
 
-def _chosen(entries: list[Entry], mask: np.ndarray) -> list[Entry]:
+def _with_calibration(rest: list[Entry], validation: list[Entry], seed: int) -> Split:
+    fewest = _want_groups(rest, 2, "to train and to calibrate on")
+    part_of = _dealt(rest, min(_CALIBRATION_PARTS, fewest), seed)
+    return Split(
+        training=_chosen(rest, part_of != 0),
+        calibration=_chosen(rest, part_of == 0),
+        validation=validation,
+    )
+
+
+def _want_groups(entries: list[Entry], fewest: int, purpose: str) -> int:
+    """Groups of the class that has fewest of them; at least ``fewest``."""
+    groups: dict[Label, set[str]] = defaultdict(set)
+    for entry in entries:
+        groups[entry.label].add(entry.group)
+    if not groups:
+        raise InvalidManifest(f"There are no images {purpose}.")
+    label = min(groups, key=lambda one: len(groups[one]))
+    if len(groups[label]) < fewest:
+        raise InvalidManifest(f"{label.value} has {len(groups[label])} groups, too few {purpose}.")
+    return len(groups[label])
+
+
+def _dealt(entries: list[Entry], parts: int, seed: int) -> npt.NDArray[np.int64]:
+    """(N,) the number, from 0, of the part that each entry's group went to."""
+    labels = np.array([entry.label.value for entry in entries])
+    groups = np.array([entry.group for entry in entries])
+    dealer = StratifiedGroupKFold(n_splits=parts, shuffle=True, random_state=seed)
+    part_of = np.empty(len(entries), np.int64)
+    for number, (_, members) in enumerate(dealer.split(labels, labels, groups)):
+        part_of[members] = number
+    return part_of
+
+
+def _chosen(entries: list[Entry], mask: npt.NDArray[np.bool_]) -> list[Entry]:
     return [entry for entry, chosen in zip(entries, mask, strict=True) if chosen]

@@ -1,0 +1,68 @@
+"""Cross-validation measures every slice once and never on a patient that it learnt from."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ml.dataset import Entry, Split, folds_by_group, read_manifest
+from ml.errors import InvalidManifest
+from ml.labels import LABELS
+
+
+def entries(groups: int = 80, slices: int = 3) -> list[Entry]:
+    return [
+        Entry(Path(f"{group}-{number}.png"), LABELS[group % 4], f"patient-{group}")
+        for group in range(groups)
+        for number in range(slices)
+    ]
+
+
+def parts(split: Split) -> tuple[list[Entry], list[Entry], list[Entry]]:
+    return split.training, split.calibration, split.validation
+
+
+def assert_honest(splits: list[Split], everything: list[Entry]) -> None:
+    """Every entry is measured once, is in one part of each fold, and no group is in two."""
+    measured = Counter(entry for split in splits for entry in split.validation)
+    assert measured == Counter(everything)
+    for split in splits:
+        assert sum(map(len, parts(split))) == len(everything)
+        of_part = [{entry.group for entry in part} for part in parts(split)]
+        assert len(set.union(*of_part)) == sum(map(len, of_part))
+
+
+def test_every_entry_is_measured_once_and_groups_stay_whole() -> None:
+    assert_honest(folds_by_group(entries(), folds=5, seed=1), entries())
+
+
+def test_every_part_of_every_fold_holds_every_class() -> None:
+    for split in folds_by_group(entries(), folds=5, seed=1):
+        for part in parts(split):
+            assert {entry.label for entry in part} == set(LABELS)
+
+
+def test_folds_are_repeatable_and_depend_on_the_seed() -> None:
+    assert folds_by_group(entries(), folds=5, seed=1) == folds_by_group(entries(), folds=5, seed=1)
+    assert folds_by_group(entries(), folds=5, seed=1) != folds_by_group(entries(), folds=5, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("groups", "folds", "told"),
+    [(80, 1, "at least two folds"), (16, 5, "4 groups"), (12, 2, "calibrate"), (0, 5, "no images")],
+)
+def test_too_few_groups_are_refused(groups: int, folds: int, told: str) -> None:
+    with pytest.raises(InvalidManifest, match=told):
+        folds_by_group(entries(groups), folds=folds, seed=1)
+
+
+@pytest.mark.data
+def test_folds_of_the_real_data_are_honest_and_even(data_root: Path) -> None:
+    read = read_manifest(data_root / "brain-mri" / "manifest.csv")
+    splits = folds_by_group(read, folds=5, seed=20261123)
+    assert_honest(splits, read)
+    for split in splits:
+        counts = Counter(entry.label for entry in split.validation)
+        assert min(counts.values()) > 200
+        assert 0.17 < len(split.validation) / len(read) < 0.23
+        assert 0.08 < len(split.calibration) / len(read) < 0.12
