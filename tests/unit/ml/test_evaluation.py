@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ml.dataset import Entry
-from ml.evaluation import Observed, expected_calibration_error, pointing_game, summarise
+from ml.evaluation import Observed, pointing_game, summarise
 from ml.labels import LABELS, Label
 from ml.predictor import Result
 
@@ -70,9 +70,3 @@ def test_summary_counts_what_was_right() -> None:
     assert figures["tumor_called_no_tumor"] == 0
     low, high = figures["intervals_95"]["accuracy"]
     assert low < 0.75 < high
-
-
-def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
-    probabilities = np.tile([0.8, 0.1, 0.05, 0.05], (10, 1))
-    wanted = np.array([0] * 6 + [1] * 4)
-    assert expected_calibration_error(probabilities, wanted) == pytest.approx(0.2)

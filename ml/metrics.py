@@ -1,0 +1,156 @@
+"""Figures of a classifier from its probabilities alone, with bootstrap intervals over groups.
+
+Never imports torch: networks, controls without a network and stored answers are measured alike.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    confusion_matrix,
+    precision_recall_fscore_support,
+)
+
+from ml.labels import INDEX, LABELS, Label
+
+_ECE_BINS = 15
+_RESAMPLES = 1000
+_INTERVAL = (2.5, 97.5)
+_NO_TUMOR = INDEX[Label.NO_TUMOR]
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+Figure = Callable[[Indices], float]
+
+
+def classification_figures(
+    probabilities: Floats, wanted: Indices, groups: Sequence[str]
+) -> dict[str, Any]:
+    """Accuracy, recall, calibration and tumour detection, with 95 % intervals.
+
+    Args:
+        probabilities: (N, 4) in the order of :data:`ml.labels.LABELS`; N is at least 1.
+        wanted: (N,) true class indices.
+        groups: (N,) names; a group is resampled as a whole, because slices of one patient
+            resemble each other.
+    """
+    said = probabilities.argmax(axis=1)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        wanted, said, labels=range(len(LABELS)), zero_division=0.0
+    )
+    return {
+        "n": len(wanted),
+        "groups": len(set(groups)),
+        "accuracy": float((wanted == said).mean()),
+        "balanced_accuracy": float(balanced_accuracy_score(wanted, said)),
+        "per_class": {
+            label.value: {
+                "recall": float(recall[i]),
+                "precision": float(precision[i]),
+                "f1": float(f1[i]),
+                "n": int(support[i]),
+            }
+            for i, label in enumerate(LABELS)
+        },
+        "confusion": {
+            "labels": [label.value for label in LABELS],
+            "rows_are": "true class",
+            "matrix": confusion_matrix(wanted, said, labels=range(len(LABELS))).tolist(),
+        },
+        "intervals_95": _intervals(probabilities, wanted, groups),
+        "ece": expected_calibration_error(probabilities, wanted),
+        "nll": float(
+            -np.log(np.clip(probabilities[np.arange(len(wanted)), wanted], 1e-12, 1)).mean()
+        ),
+        "auroc_tumor": _number(tumor_auroc(probabilities, wanted)),
+        "tumor_called_no_tumor": _missed_tumors(wanted, said),
+    }
+
+
+def bootstrap_intervals(
+    groups: Sequence[str], figures: Mapping[str, Figure]
+) -> dict[str, list[float]]:
+    """95 % percentile intervals (Efron and Tibshirani 1993, ch. 13) over resampled groups.
+
+    Args:
+        groups: (N,) the group of each observation.
+        figures: from the indices of the observations drawn, with repetition, to a number; NaN
+            where it is undefined for that draw.
+    """
+    names = np.asarray(groups)
+    members = [np.flatnonzero(names == group) for group in np.unique(names)]
+    random = np.random.default_rng(0)
+    drawn: dict[str, list[float]] = {name: [] for name in figures}
+    for _ in range(_RESAMPLES):
+        picked = random.integers(0, len(members), len(members))
+        chosen = np.concatenate([members[number] for number in picked])
+        for name, figure in figures.items():
+            drawn[name].append(figure(chosen))
+    return {
+        name: [float(value) for value in np.nanpercentile(values, _INTERVAL)]
+        for name, values in drawn.items()
+    }
+
+
+def expected_calibration_error(probabilities: Floats, wanted: Indices) -> float:
+    """Mean gap between confidence and accuracy over 15 bins of confidence (Guo et al. 2017)."""
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == wanted
+    bins = np.minimum((confidence * _ECE_BINS).astype(int), _ECE_BINS - 1)
+    gaps = [
+        (bins == b).mean() * abs(correct[bins == b].mean() - confidence[bins == b].mean())
+        for b in np.unique(bins)
+    ]
+    return float(np.sum(gaps))
+
+
+def tumor_auroc(probabilities: Floats, wanted: Indices) -> float:
+    """Area under the curve of tumour against none; NaN where only one of both is there.
+
+    By ranks, the Mann-Whitney statistic (Hanley and McNeil 1982).
+    """
+    has_tumor = wanted != _NO_TUMOR
+    tumors, others = int(has_tumor.sum()), int((~has_tumor).sum())
+    if not tumors or not others:
+        return float("nan")
+    ranks = rankdata(1 - probabilities[:, _NO_TUMOR])
+    return float((ranks[has_tumor].sum() - tumors * (tumors + 1) / 2) / (tumors * others))
+
+
+def _intervals(
+    probabilities: Floats, wanted: Indices, groups: Sequence[str]
+) -> dict[str, list[float]]:
+    said = probabilities.argmax(axis=1)
+    present = sorted(set(wanted.tolist()))
+
+    def recall(index: int) -> Figure:
+        return lambda chosen: _recall(wanted[chosen], said[chosen], index)
+
+    figures: dict[str, Figure] = {
+        "accuracy": lambda chosen: float((wanted[chosen] == said[chosen]).mean()),
+        "balanced_accuracy": lambda chosen: float(
+            np.nanmean([_recall(wanted[chosen], said[chosen], index) for index in present])
+        ),
+        **{f"recall_{LABELS[index].value}": recall(index) for index in present},
+    }
+    if _number(tumor_auroc(probabilities, wanted)) is not None:
+        figures["auroc_tumor"] = lambda chosen: tumor_auroc(probabilities[chosen], wanted[chosen])
+    return bootstrap_intervals(groups, figures)
+
+
+def _recall(wanted: Indices, said: Indices, index: int) -> float:
+    mine = wanted == index
+    return float((said[mine] == index).mean()) if mine.any() else float("nan")
+
+
+def _missed_tumors(wanted: Indices, said: Indices) -> float | None:
+    has_tumor = wanted != _NO_TUMOR
+    return float((said[has_tumor] == _NO_TUMOR).mean()) if has_tumor.any() else None
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value
