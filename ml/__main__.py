@@ -1,5 +1,7 @@
 """The command line, ``python -m ml COMMAND``: classify, explain, measure, train and audit.
 
+Commands that build and describe data sets are in :mod:`ml.data_commands`.
+
 Exit codes: 0, 2 on bad usage, 1 on failure with one line on standard error.
 """
 
@@ -11,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ml.data_commands import add_data_commands
 from ml.errors import SulcusMLError, UnreadableImage
 
 # torch takes seconds to import: the commands below fetch what they need when they run, so that
@@ -130,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--manifest", type=Path, metavar="FILE.csv", help="slices to compare on")
     _add_model(bench)
     bench.set_defaults(run=_bench)
+
+    add_data_commands(commands)
     return parser
 
 
@@ -256,7 +261,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from ml import dataset
-    from ml.dataset.manifest import BUNDLED_EXCLUSIONS
+    from ml.dataset.corrections import BUNDLED_EXCLUSIONS
     from ml.release import release
     from ml.training import Recipe, Stage, train
 

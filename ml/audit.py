@@ -24,7 +24,7 @@ from ml.preprocess import to_grey
 
 Kind = Literal["exact", "near", "mirrored"]
 _SIDE = 32
-_SUFFIXES = {".png", ".jpg", ".jpeg"}
+SUFFIXES = {".png", ".jpg", ".jpeg"}
 _NEAR = 0.999
 # Pairs are first compared at 8 x 8, sixteen times cheaper. Thumbnails that correlate above 0.999
 # do so above 0.995 there, unless four fifths of their content are finer than that; heads are not.
@@ -119,6 +119,17 @@ def thumbnail(grey: npt.NDArray[np.float32]) -> Vectors:
     return np.asarray(unit, np.float32)
 
 
+def fingerprint(path: Path) -> tuple[str, Vectors]:
+    """The hash of a file's grey pixels, and its :func:`thumbnail`.
+
+    Raises:
+        UnreadableImage: the file is not a readable image.
+    """
+    grey = to_grey(read_path(path)[0].pixels)
+    digest = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
+    return digest, thumbnail(grey)
+
+
 def table(report: dict[str, Any]) -> str:
     """The report in words and numbers, for people."""
     lines = [
@@ -139,22 +150,20 @@ def table(report: dict[str, Any]) -> str:
 
 
 def _read(root: Path) -> tuple[list[Image], Vectors, list[str]]:
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
     images: list[Image] = []
     vectors: list[Vectors] = []
     unreadable: list[str] = []
     for path in tqdm(paths, "reading", unit="image", disable=None):
         name = path.relative_to(root)
         try:
-            pixels = read_path(path)[0].pixels
+            digest, vector = fingerprint(path)
         except UnreadableImage:
             unreadable.append(str(name))
             continue
-        grey = to_grey(pixels)
-        digest = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
         part = name.parts[0] if len(name.parts) > 2 else ""
         images.append(Image(str(name), part, path.parent.name, digest))
-        vectors.append(thumbnail(grey))
+        vectors.append(vector)
     if not images:
         raise InvalidManifest(f"{root} holds no readable PNG or JPEG image.")
     return images, np.stack(vectors), unreadable

@@ -1,18 +1,31 @@
-"""Labelled slices: manifests, exclusions and leak-free splits."""
+"""Labelled slices: manifests, their making, corrections and leak-free splits."""
 
-from ml.dataset.manifest import Entry, read_exclusions, read_manifest
+from ml.dataset.corrections import read_corrections, read_exclusions
+from ml.dataset.manifest import Entry, content_hash, read_manifest, write_manifest
 from ml.dataset.outlines import outline_mask, read_outlines, with_outlines
-from ml.dataset.splits import Split, folds_by_group, split_by_group, without_mirrored_twins
+from ml.dataset.splits import (
+    Split,
+    folds_against_source,
+    folds_by_group,
+    split_by_group,
+    without_mirrored_twins,
+    write_folds,
+)
 
 __all__ = [
     "Entry",
     "Split",
+    "content_hash",
+    "folds_against_source",
     "folds_by_group",
     "outline_mask",
+    "read_corrections",
     "read_exclusions",
     "read_manifest",
     "read_outlines",
     "split_by_group",
     "with_outlines",
     "without_mirrored_twins",
+    "write_folds",
+    "write_manifest",
 ]

@@ -1,21 +1,42 @@
-"""Read a manifest: a CSV file that lists labelled slices, one a line.
+"""Read and write a manifest: a CSV file that lists labelled slices, one a line.
 
 Columns: ``path`` (relative to the manifest's folder) and ``label``; optional ``group`` (images of
 one patient; without it every file stands for itself), ``figshare_id`` and ``mirrored`` (which
-slice of the figshare set the file copies), ``box_x, box_y, box_w, box_h`` (the tumour's bounding
-box as fractions of width and height). Other columns are left alone.
+slice of the figshare set the file copies) or ``original`` (the same for other sets),
+``box_x, box_y, box_w, box_h`` (the tumour's bounding box as fractions of width and height),
+``source`` (the set that the slice comes from), ``plane`` and ``sha256`` (of the file). Other
+columns are left alone.
 """
 
 import csv
-from collections.abc import Iterable
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ml.errors import InvalidManifest
 from ml.labels import Label
 
-BUNDLED_EXCLUSIONS = Path(__file__).with_name("excluded.csv")
+FIGSHARE = "figshare"
+COLUMNS = (
+    "path",
+    "label",
+    "group",
+    "figshare_id",
+    "original",
+    "mirrored",
+    "box_x",
+    "box_y",
+    "box_w",
+    "box_h",
+    "source",
+    "plane",
+    "sha256",
+)
 _BOX_COLUMNS = ("box_x", "box_y", "box_w", "box_h")
+_ROUNDING = 0.01  # fractions that a box may reach over the rim
 
 
 @dataclass(frozen=True)
@@ -33,6 +54,9 @@ class Entry:
             and height, or None.
         outline: polygon around the tumour, points (x, y) as fractions of the file's width and
             height, or None.
+        source: the set that the slice comes from, ``figshare`` where its identifier is known.
+        plane: ``axial``, ``coronal`` or ``sagittal``.
+        sha256: of the file, as the manifest says; see :func:`content_hash`.
     """
 
     path: Path
@@ -42,6 +66,9 @@ class Entry:
     mirrored: bool = False
     box: tuple[float, float, float, float] | None = None
     outline: tuple[tuple[float, float], ...] | None = None
+    source: str | None = None
+    plane: str | None = None
+    sha256: str | None = None
 
 
 def read_manifest(path: Path, *, excluded: Iterable[str] = ()) -> list[Entry]:
@@ -51,27 +78,60 @@ def read_manifest(path: Path, *, excluded: Iterable[str] = ()) -> list[Entry]:
         InvalidManifest: the file cannot be read, lacks a column, or a line has a wrong value.
     """
     left_out = frozenset(excluded)
-    entries = []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if missing := {"path", "label"} - set(reader.fieldnames or ()):
-                raise InvalidManifest(f"{path} lacks the column {' and '.join(sorted(missing))}.")
-            for row in reader:
-                entry = _entry(row, path, reader.line_num)
-                if entry.path.stem not in left_out:
-                    entries.append(entry)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InvalidManifest(f"{path} cannot be read: {error}") from error
+    entries = [_entry(row, path, line) for line, row in read_rows(path, {"path", "label"})]
+    entries = [entry for entry in entries if entry.path.stem not in left_out]
     if not entries:
         raise InvalidManifest(f"{path} lists no images.")
     return entries
 
 
-def read_exclusions(path: Path = BUNDLED_EXCLUSIONS) -> dict[str, str]:
-    """Read the explicit list of files that are left out: file stem -> reason."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["stem"]: row["reason"] for row in csv.DictReader(file)}
+def read_rows(path: Path, wanted: set[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The lines of a CSV file with their numbers; cells that a line lacks are empty.
+
+    Raises:
+        InvalidManifest: the file cannot be read or lacks one of the ``wanted`` columns.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restkey="", restval="")
+            if missing := wanted - set(reader.fieldnames or ()):
+                raise InvalidManifest(f"{path} lacks the column {' and '.join(sorted(missing))}.")
+            for row in reader:
+                yield reader.line_num, row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidManifest(f"{path} cannot be read: {error}") from error
+
+
+def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
+    """Write what :func:`read_manifest` reads; paths are relative to the manifest's folder."""
+    write_rows(path, COLUMNS, (_row(entry, path.parent) for entry in entries))
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write a CSV file; cells that a row lacks are empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def relative_path(path: Path, folder: Path) -> str:
+    """``path`` as seen from ``folder``, with forward slashes."""
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits.
+
+    Raises:
+        InvalidManifest: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidManifest(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _entry(row: dict[str, str], manifest: Path, line: int) -> Entry:
@@ -83,14 +143,36 @@ def _entry(row: dict[str, str], manifest: Path, line: int) -> Entry:
     file = manifest.parent / row["path"]
     if not file.is_file():
         raise InvalidManifest(f"{manifest}, line {line}: there is no file {file}.")
+    figshare = row.get("figshare_id")
     return Entry(
         path=file,
         label=label,
-        group=row.get("group") or str(row["path"]),
-        original=row.get("figshare_id") or None,
+        group=row.get("group") or row["path"],
+        original=figshare or row.get("original") or None,
         mirrored=row.get("mirrored") == "1",
         box=box,
+        source=row.get("source") or (FIGSHARE if figshare else None),
+        plane=row.get("plane") or None,
+        sha256=row.get("sha256") or None,
     )
+
+
+def _row(entry: Entry, folder: Path) -> dict[str, object]:
+    row: dict[str, object] = {
+        "path": relative_path(entry.path, folder),
+        "label": entry.label.value,
+        "group": entry.group,
+        "figshare_id" if entry.source == FIGSHARE else "original": entry.original or "",
+        "mirrored": int(entry.mirrored) if entry.original else "",
+        "source": entry.source or "",
+        "plane": entry.plane or "",
+        "sha256": entry.sha256 or "",
+    }
+    if entry.box is not None:
+        row |= {
+            column: f"{value:.4f}" for column, value in zip(_BOX_COLUMNS, entry.box, strict=True)
+        }
+    return row
 
 
 def _box(row: dict[str, str]) -> tuple[float, float, float, float] | None:
@@ -98,4 +180,8 @@ def _box(row: dict[str, str]) -> tuple[float, float, float, float] | None:
     if not all(values):
         return None
     left, top, width, height = (float(value) for value in values if value)
+    edges = left, top, left + width, top + height
+    inside = all(math.isfinite(edge) and -_ROUNDING <= edge <= 1 + _ROUNDING for edge in edges)
+    if not inside or width <= 0 or height <= 0:
+        raise ValueError("the box does not lie inside the image")
     return left, top, width, height

@@ -1,13 +1,15 @@
 """Leak-free parts of a data set: whole groups (patients, near-copies) stay on one side."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
-from ml.dataset.manifest import Entry
+from ml.dataset.manifest import Entry, relative_path, write_rows
 from ml.errors import InvalidManifest
 from ml.labels import Label
 
@@ -65,6 +67,62 @@ def folds_by_group(entries: list[Entry], *, folds: int, seed: int) -> list[Split
             _chosen(entries, fold_of != number), _chosen(entries, fold_of == number), seed
         )
         for number in range(folds)
+    ]
+
+
+def write_folds(path: Path, folds: Sequence[Split]) -> None:
+    """Write a CSV file with a line for each entry.
+
+    ``fold`` is the number, from 0, of the fold that measures it, ``calibrates`` those (with
+    blanks between) whose doubt is fitted on it.
+    """
+    calibrates: dict[Entry, list[str]] = defaultdict(list)
+    for number, split in enumerate(folds):
+        for entry in split.calibration:
+            calibrates[entry].append(str(number))
+    write_rows(
+        path,
+        ("path", "label", "group", "fold", "calibrates"),
+        (
+            {
+                "path": relative_path(entry.path, path.parent),
+                "label": entry.label.value,
+                "group": entry.group,
+                "fold": number,
+                "calibrates": " ".join(calibrates[entry]),
+            }
+            for number, split in enumerate(folds)
+            for entry in split.validation
+        ),
+    )
+
+
+def folds_against_source(folds: list[Split]) -> list[Split]:
+    """The same folds where the source of a slice tells nothing of its class, or the wrong one.
+
+    Sources that hold both slices with a tumour and slices without are *mixed*. Their tumours are
+    taken out of the training and calibration parts, where the source then tells the class; only
+    they are measured. What has learnt sources instead of tumours calls all of them tumour-free.
+
+    Returns:
+        Nothing where no source is mixed.
+    """
+    everything = [entry for split in folds for entry in split.validation]
+    with_tumor = {entry.source for entry in everything if entry.label is not Label.NO_TUMOR}
+    mixed = with_tumor & {entry.source for entry in everything if entry.label is Label.NO_TUMOR}
+    if not mixed:
+        return []
+
+    def coincide(entry: Entry) -> bool:
+        return entry.source not in mixed or entry.label is Label.NO_TUMOR
+
+    return [
+        Split(
+            training=list(filter(coincide, split.training)),
+            calibration=list(filter(coincide, split.calibration)),
+            validation=[entry for entry in split.validation if entry.source in mixed],
+        )
+        for split in folds
     ]
 
 

@@ -32,7 +32,7 @@ def read_study(path: Path, limits: Limits | None = None) -> Iterator[Found]:
     files: list[tuple[str, bytes | Path]] = []
     facts: list[FileFacts] = []
     empty = True
-    for name, content in _files(path, limits):
+    for name, content in study_files(path, limits):
         empty = False
         try:
             if isinstance(content, UnreadableImage):
@@ -48,12 +48,18 @@ def read_study(path: Path, limits: Limits | None = None) -> Iterator[Found]:
         yield from _decoded(plan, files, limits)
 
 
-def _files(path: Path, limits: Limits) -> Iterator[tuple[str, bytes | Path | UnreadableImage]]:
-    """Names with contents; a file of a folder is named alone, to be loaded when it is needed."""
+def study_files(
+    path: Path, limits: Limits | None = None
+) -> Iterator[tuple[str, bytes | Path | UnreadableImage]]:
+    """Names with contents; a file of a folder is named alone, to be loaded when it is needed.
+
+    Hidden files and what systems and discs add are passed over.
+    """
+    limits = limits or Limits()
     if path.is_dir():
         for inner in sorted(one for one in path.rglob("*") if one.is_file()):
             if not is_junk(PurePosixPath(inner.relative_to(path))):
-                yield from _files(inner, limits)
+                yield from study_files(inner, limits)
         return
     try:
         content = load(path, limits)

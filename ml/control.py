@@ -1,0 +1,242 @@
+"""The control: a classifier without a network, on twelve statistics of each picture.
+
+In collections where classes come from different hospitals, brightness and texture alone tell the
+classes apart. What this control reaches is what a network could reach without having seen a
+tumour; a network's accuracy means something as far as it stands above the control's, on the same
+folds, and where source and class do not coincide.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
+from tqdm import tqdm
+
+from ml.augmentation import augment
+from ml.dataset import Entry, Split, content_hash, folds_against_source, folds_by_group
+from ml.errors import UnreadableImage
+from ml.image_statistics import STATISTICS, file_statistics, statistics
+from ml.imaging import read_path
+from ml.labels import INDEX, LABELS
+from ml.metrics import Floats, classification_figures
+from ml.preprocess import head_crop
+
+SIZE = 176  # px; of the prepared slice, as the networks get it
+KINDS = {
+    "raw": "the file as it is",
+    "prepared": "the prepared slice",
+    "augmented": "the prepared slice, augmented as in training",
+}
+# Times that each slice is augmented: the last is tested on, and the others are learnt from.
+_DRAWS = 4
+_BATCH = 32  # slices that are augmented together, as in training: they exchange histograms
+_SEED = 20261123
+
+Features = Mapping[str, npt.NDArray[np.float32]]
+
+
+def control_figures(
+    entries: list[Entry],
+    *,
+    folds: int,
+    seed: int,
+    elsewhere: Sequence[Entry] = (),
+    size: int = SIZE,
+    cache: Path | None = None,
+) -> dict[str, Any]:
+    """Cross-validate the control by group, for each kind of picture.
+
+    ``against_source`` holds the same where the source of a slice tells nothing of its class or
+    the wrong one, see :func:`ml.dataset.folds_against_source`; None where each source has
+    tumours only or none. ``elsewhere`` is another collection that the control, fitted on all of
+    ``entries``, is tested on.
+
+    Raises:
+        UnreadableImage: a file cannot be read; the message names it.
+        InvalidManifest: see :func:`ml.dataset.folds_by_group`.
+    """
+    splits = folds_by_group(entries, folds=folds, seed=seed)
+    against = folds_against_source(splits)
+    features = read_features(entries, size=size, cache=cache)
+    other = read_features(list(elsewhere), size=size) if elsewhere else None
+    kinds: dict[str, Any] = {}
+    for kind in KINDS:
+        kinds[kind] = {
+            "folds": _measured(entries, _cross_validated(entries, splits, features[kind])),
+            "against_source": against
+            and _measured(entries, _cross_validated(entries, against, features[kind])),
+        }
+        if other is not None:
+            fitted = _fitted(features[kind], entries)
+            chances = _chances(fitted, other[kind][-1])
+            kinds[kind]["elsewhere"] = _measured(list(elsewhere), chances)
+    commonest = max(sum(entry.label is label for entry in entries) for label in LABELS)
+    return {
+        "statistics": list(STATISTICS),
+        "folds": folds,
+        "seed": seed,
+        "size": size,
+        "commonest_class": commonest / len(entries),
+        "kinds": kinds,
+    }
+
+
+def control_probabilities(
+    entries: list[Entry],
+    folds: list[Split],
+    *,
+    kind: str = "prepared",
+    size: int = SIZE,
+    cache: Path | None = None,
+) -> Floats:
+    """(N, 4) what the control says of each entry when the entry's fold is measured.
+
+    It learns from the training and the calibration part together, since it needs no calibration.
+    NaN for entries that no fold measures.
+
+    Raises:
+        UnreadableImage: a file cannot be read; the message names it.
+    """
+    return _cross_validated(entries, folds, read_features(entries, size=size, cache=cache)[kind])
+
+
+def read_features(
+    entries: list[Entry], *, size: int = SIZE, cache: Path | None = None
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Statistics (draws, N, 12) for each of :data:`KINDS`; one draw for all but ``augmented``.
+
+    Args:
+        cache: a file that keeps them, ``.npz``; one made of other files, of another size or
+            damaged is made anew.
+
+    Raises:
+        UnreadableImage: a file cannot be read; the message names it.
+    """
+    key = _key(entries, size)
+    if cache is not None and (kept := _kept(cache, key)) is not None:
+        return kept
+    found = _computed(entries, size)
+    if cache is not None:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, Any] = {"key": np.array(key), **found}
+        with cache.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+    return found
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """The figures as lines of text."""
+    lines = [
+        f"commonest class: {figures['commonest_class']:.1%} of the slices",
+        f"{'':12s}{'measured':16s}{'n':>6s}{'accuracy':>24s}{'balanced':>10s}{'tumour AUROC':>24s}",
+    ]
+    for kind, parts in figures["kinds"].items():
+        for name, part in parts.items():
+            if part is not None:
+                lines.append(f"{kind:12s}{name.replace('_', ' '):16s}{_row(part)}")
+    return "\n".join(lines)
+
+
+def _row(part: Mapping[str, Any]) -> str:
+    intervals = part["intervals_95"]
+    accuracy = f"{part['accuracy']:.3f} {_range(intervals['accuracy'])}"
+    auroc = "-"
+    if part["auroc_tumor"] is not None:
+        auroc = f"{part['auroc_tumor']:.3f} {_range(intervals['auroc_tumor'])}"
+    return f"{part['n']:6d}{accuracy:>24s}{part['balanced_accuracy']:10.3f}{auroc:>24s}"
+
+
+def _range(interval: Sequence[float]) -> str:
+    return f"({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def _computed(entries: list[Entry], size: int) -> dict[str, npt.NDArray[np.float32]]:
+    raw = np.empty((1, len(entries), len(STATISTICS)), np.float32)
+    prepared = np.empty_like(raw)
+    augmented = np.empty((_DRAWS, *raw.shape[1:]), np.float32)
+    bar = tqdm(total=len(entries), desc="reading statistics", unit="slice", disable=None)
+    for number, batch in enumerate(_batches(len(entries))):
+        images = np.empty((len(batch), 1, size, size), np.float32)
+        for place, index in enumerate(batch):
+            path = entries[index].path
+            try:
+                pixels = read_path(path)[0].pixels
+                images[place, 0] = head_crop(pixels, size).image
+            except UnreadableImage as error:
+                raise UnreadableImage(error.code, f"{path}: {error}") from error
+            raw[0, index] = file_statistics(pixels)
+            prepared[0, index] = statistics(images[place, 0])
+        generator = torch.Generator().manual_seed(_SEED + number)
+        for draw in range(_DRAWS):
+            changed, _ = augment(torch.from_numpy(images), generator)
+            augmented[draw, batch] = [statistics(one) for one in changed[:, 0].numpy()]
+        bar.update(len(batch))
+    bar.close()
+    return {"raw": raw, "prepared": prepared, "augmented": augmented}
+
+
+def _batches(count: int) -> Iterator[npt.NDArray[np.int64]]:
+    """All indices in random order, so that the classes meet within a batch."""
+    order = np.random.default_rng(_SEED).permutation(count)
+    for start in range(0, count, _BATCH):
+        yield order[start : start + _BATCH]
+
+
+def _key(entries: list[Entry], size: int) -> str:
+    """What the statistics depend on: the files' contents in their order, and the size."""
+    digest = hashlib.sha256(f"{size} {_DRAWS} {_SEED} {STATISTICS}".encode())
+    for entry in entries:
+        digest.update(content_hash(entry.path).encode())
+    return digest.hexdigest()
+
+
+def _kept(cache: Path, key: str) -> dict[str, npt.NDArray[np.float32]] | None:
+    try:
+        with np.load(cache, allow_pickle=False) as kept:
+            return {kind: kept[kind] for kind in KINDS} if str(kept["key"]) == key else None
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+
+
+def _cross_validated(
+    entries: list[Entry], folds: list[Split], features: npt.NDArray[np.float32]
+) -> Floats:
+    row = {entry: index for index, entry in enumerate(entries)}
+    chances = np.full((len(entries), len(LABELS)), np.nan)
+    for split in folds:
+        learnt = split.training + split.calibration
+        fitted = _fitted(features[:, [row[entry] for entry in learnt]], learnt)
+        measured = [row[entry] for entry in split.validation]
+        chances[measured] = _chances(fitted, features[-1, measured])
+    return chances
+
+
+def _fitted(
+    features: npt.NDArray[np.float32], entries: Sequence[Entry]
+) -> HistGradientBoostingClassifier:
+    """Fit to all draws (D, N, 12) but the last, or to the only one."""
+    learnt = features[: max(1, len(features) - 1)]
+    labels = np.tile([INDEX[entry.label.value] for entry in entries], len(learnt))
+    classifier = HistGradientBoostingClassifier(
+        max_iter=150, learning_rate=0.08, early_stopping=False, random_state=_SEED
+    )
+    return classifier.fit(learnt.reshape(-1, learnt.shape[-1]), labels)
+
+
+def _chances(fitted: HistGradientBoostingClassifier, features: npt.NDArray[np.float32]) -> Floats:
+    """(N, 4); zero for a class that was not learnt."""
+    chances = np.zeros((len(features), len(LABELS)))
+    chances[:, fitted.classes_] = fitted.predict_proba(features)
+    return chances
+
+
+def _measured(entries: list[Entry], chances: Floats) -> dict[str, Any]:
+    """Figures of the entries that were measured."""
+    rows = np.flatnonzero(~np.isnan(chances[:, 0]))
+    wanted = np.array([INDEX[entries[row].label.value] for row in rows])
+    return classification_figures(chances[rows], wanted, [entries[row].group for row in rows])

@@ -1,0 +1,120 @@
+"""The explicit list of what is wrong in a collection: files to leave out, and right labels.
+
+A CSV file with the columns ``stem`` (the file's name without its ending), ``sha256`` (of the
+file), ``label`` and ``reason``. A line speaks of the files that fit its stem and its hash, where
+given; one of the two must be. With a label it corrects theirs, without one it leaves them out.
+Nothing else in a data set's making changes a label.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ml.dataset.manifest import Entry, content_hash, read_rows, write_rows
+from ml.errors import InvalidManifest
+from ml.labels import Label
+
+BUNDLED_EXCLUSIONS = Path(__file__).with_name("excluded.csv")
+_COLUMNS = ("stem", "sha256", "label", "reason")
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A line of the list; ``label`` is None where the files are to be left out."""
+
+    stem: str | None
+    sha256: str | None
+    label: Label | None
+    reason: str
+
+    def speaks_of(self, entry: Entry) -> bool:
+        """Whether the line is about this file."""
+        if self.stem is not None and self.stem != entry.path.stem:
+            return False
+        return self.sha256 is None or self.sha256 == (entry.sha256 or content_hash(entry.path))
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of a file: its new label, or None where it was left out, and why."""
+
+    entry: Entry
+    label: Label | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """Entries after corrections, what was changed, and the lines that fitted no file."""
+
+    entries: list[Entry]
+    changes: list[Change]
+    unused: list[Correction]
+
+
+def read_corrections(path: Path = BUNDLED_EXCLUSIONS) -> list[Correction]:
+    """Read the list; the bundled one is about the public data set.
+
+    Raises:
+        InvalidManifest: the file cannot be read or a line has a wrong value.
+    """
+    return [_correction(row, path, line) for line, row in read_rows(path, {"reason"})]
+
+
+def read_exclusions(path: Path = BUNDLED_EXCLUSIONS) -> dict[str, str]:
+    """File stem -> reason, of a list that only leaves out, and by stem.
+
+    Raises:
+        InvalidManifest: also where a line corrects a label or goes by hash alone.
+    """
+    corrections = read_corrections(path)
+    if any(one.label is not None or one.stem is None for one in corrections):
+        raise InvalidManifest(
+            f"{path} does more than leave out files by name; apply it with 'dataset merge'."
+        )
+    return {one.stem: one.reason for one in corrections if one.stem is not None}
+
+
+def correct(entries: Iterable[Entry], corrections: Sequence[Correction]) -> Corrected:
+    """Apply ``corrections``; the first line that speaks of a file decides."""
+    kept: list[Entry] = []
+    changes: list[Change] = []
+    used: set[Correction] = set()
+    for entry in entries:
+        line = next((one for one in corrections if one.speaks_of(entry)), None)
+        if line is None:
+            kept.append(entry)
+            continue
+        used.add(line)
+        changes.append(Change(entry, line.label, line.reason))
+        if line.label is not None:
+            kept.append(replace(entry, label=line.label))
+    return Corrected(kept, changes, [one for one in corrections if one not in used])
+
+
+def write_left_out(path: Path, changes: Iterable[Change]) -> None:
+    """List the files that were left out as corrections: labels can be filled in and used."""
+    write_rows(
+        path,
+        _COLUMNS,
+        (
+            {
+                "stem": change.entry.path.stem,
+                "sha256": change.entry.sha256 or content_hash(change.entry.path),
+                "reason": change.reason,
+            }
+            for change in changes
+            if change.label is None
+        ),
+    )
+
+
+def _correction(row: dict[str, str], path: Path, line: int) -> Correction:
+    stem, digest = row.get("stem") or None, (row.get("sha256") or "").lower() or None
+    if stem is None and digest is None:
+        raise InvalidManifest(f"{path}, line {line}: neither a stem nor a hash names a file.")
+    try:
+        label = Label(row["label"]) if row.get("label") else None
+    except ValueError as error:
+        raise InvalidManifest(f"{path}, line {line}: {error}") from error
+    return Correction(stem, digest, label, row["reason"])
