@@ -33,7 +33,7 @@ KINDS = {
     "augmented": "the prepared slice, augmented as in training",
 }
 # Times that each slice is augmented: the last is tested on, and the others are learnt from.
-_DRAWS = 4
+_DRAWS = 3
 _BATCH = 32  # slices that are augmented together, as in training: they exchange histograms
 _SEED = 20261123
 
