@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -199,7 +200,7 @@ def _kept(cache: Path, key: str) -> dict[str, npt.NDArray[np.float32]] | None:
     try:
         with np.load(cache, allow_pickle=False) as kept:
             return {kind: kept[kind] for kind in KINDS} if str(kept["key"]) == key else None
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile):
         return None
 
 
