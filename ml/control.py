@@ -70,15 +70,17 @@ def control_figures(
     other = read_features(list(elsewhere), kinds=kinds, size=size) if elsewhere else None
     measured: dict[str, Any] = {}
     for kind in kinds:
-        measured[kind] = {
-            "folds": _measured(entries, _cross_validated(entries, splits, features[kind])),
-            "against_source": against
-            and _measured(entries, _cross_validated(entries, against, features[kind])),
+        mine = features[kind]
+        parts = measured[kind] = {
+            "folds": _measured(entries, _cross_validated(entries, splits, mine)),
+            "against_source": None,
         }
+        if against:
+            chances = _cross_validated(entries, against, mine)
+            parts["against_source"] = _measured(entries, chances)
         if other is not None:
-            fitted = _fitted(features[kind], entries)
-            chances = _chances(fitted, other[kind][-1])
-            measured[kind]["elsewhere"] = _measured(list(elsewhere), chances)
+            chances = _chances(_fitted(mine, entries), other[kind][-1])
+            parts["elsewhere"] = _measured(list(elsewhere), chances)
     commonest = max(sum(entry.label is label for entry in entries) for label in LABELS)
     return {
         "statistics": list(STATISTICS),
@@ -224,7 +226,7 @@ def _key(entries: list[Entry], size: int) -> str:
 def _kept(cache: Path, key: str) -> dict[str, Features]:
     """What the cache holds of these files."""
     try:
-        with np.load(cache, allow_pickle=False) as kept:
+        with cache.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             same = str(kept["key"]) == key
             return {kind: kept[kind] for kind in KINDS if same and kind in kept}
     except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile):

@@ -85,6 +85,17 @@ def test_figures_stand_for_each_kind_and_place(collection: list[Entry], cache: P
     assert figures["kinds"]["raw"]["against_source"]["auroc_tumor"] < 0.8
 
 
+def test_where_no_source_is_mixed_nothing_is_measured_against_it(
+    collection: list[Entry], tmp_path: Path
+) -> None:
+    tumors = [entry for entry in collection if entry.source == "a"]
+    cache = tmp_path / "control.npz"
+    figures = control_figures(tumors, folds=2, seed=1, kinds=("raw",), size=64, cache=cache)
+    assert figures["kinds"]["raw"]["against_source"] is None
+    assert figures["kinds"]["raw"]["folds"]["auroc_tumor"] is None
+    assert len(table(figures).splitlines()) == 3
+
+
 def test_statistics_are_kept_and_made_anew_for_other_files(
     collection: list[Entry], tmp_path: Path
 ) -> None:
