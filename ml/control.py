@@ -7,9 +7,10 @@ folds, and where source and class do not coincide.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from ml.dataset import Entry, Split, content_hash, folds_against_source, folds_b
 from ml.errors import UnreadableImage
 from ml.image_statistics import STATISTICS, file_statistics, statistics
 from ml.imaging import read_path
+from ml.imaging.slices import Pixels
 from ml.labels import INDEX, LABELS
 from ml.metrics import Floats, classification_figures
 from ml.preprocess import head_crop
@@ -33,11 +35,12 @@ KINDS = {
     "augmented": "the prepared slice, augmented as in training",
 }
 # Times that each slice is augmented: the last is tested on, and the others are learnt from.
-_DRAWS = 4
+_DRAWS = 3
 _BATCH = 32  # slices that are augmented together, as in training: they exchange histograms
 _SEED = 20261123
 
-Features = Mapping[str, npt.NDArray[np.float32]]
+Float = np.float32
+Features = npt.NDArray[np.float32]
 
 
 def control_figures(
@@ -45,6 +48,7 @@ def control_figures(
     *,
     folds: int,
     seed: int,
+    kinds: Collection[str] = tuple(KINDS),
     elsewhere: Sequence[Entry] = (),
     size: int = SIZE,
     cache: Path | None = None,
@@ -62,19 +66,21 @@ def control_figures(
     """
     splits = folds_by_group(entries, folds=folds, seed=seed)
     against = folds_against_source(splits)
-    features = read_features(entries, size=size, cache=cache)
-    other = read_features(list(elsewhere), size=size) if elsewhere else None
-    kinds: dict[str, Any] = {}
-    for kind in KINDS:
-        kinds[kind] = {
-            "folds": _measured(entries, _cross_validated(entries, splits, features[kind])),
-            "against_source": against
-            and _measured(entries, _cross_validated(entries, against, features[kind])),
+    features = read_features(entries, kinds=kinds, size=size, cache=cache)
+    other = read_features(list(elsewhere), kinds=kinds, size=size) if elsewhere else None
+    measured: dict[str, Any] = {}
+    for kind in kinds:
+        mine = features[kind]
+        parts = measured[kind] = {
+            "folds": _measured(entries, _cross_validated(entries, splits, mine)),
+            "against_source": None,
         }
+        if against:
+            chances = _cross_validated(entries, against, mine)
+            parts["against_source"] = _measured(entries, chances)
         if other is not None:
-            fitted = _fitted(features[kind], entries)
-            chances = _chances(fitted, other[kind][-1])
-            kinds[kind]["elsewhere"] = _measured(list(elsewhere), chances)
+            chances = _chances(_fitted(mine, entries), other[kind][-1])
+            parts["elsewhere"] = _measured(list(elsewhere), chances)
     commonest = max(sum(entry.label is label for entry in entries) for label in LABELS)
     return {
         "statistics": list(STATISTICS),
@@ -82,7 +88,7 @@ def control_figures(
         "seed": seed,
         "size": size,
         "commonest_class": commonest / len(entries),
-        "kinds": kinds,
+        "kinds": measured,
     }
 
 
@@ -102,15 +108,21 @@ def control_probabilities(
     Raises:
         UnreadableImage: a file cannot be read; the message names it.
     """
-    return _cross_validated(entries, folds, read_features(entries, size=size, cache=cache)[kind])
+    features = read_features(entries, kinds=(kind,), size=size, cache=cache)
+    return _cross_validated(entries, folds, features[kind])
 
 
 def read_features(
-    entries: list[Entry], *, size: int = SIZE, cache: Path | None = None
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Statistics (draws, N, 12) for each of :data:`KINDS`; one draw for all but ``augmented``.
+    entries: list[Entry],
+    *,
+    kinds: Collection[str] = tuple(KINDS),
+    size: int = SIZE,
+    cache: Path | None = None,
+) -> dict[str, Features]:
+    """Statistics (draws, N, 12) for each of ``kinds``; one draw for all but ``augmented``.
 
     Args:
+        kinds: some of :data:`KINDS`; augmenting takes most of the time.
         cache: a file that keeps them, ``.npz``; one made of other files, of another size or
             damaged is made anew.
 
@@ -118,15 +130,16 @@ def read_features(
         UnreadableImage: a file cannot be read; the message names it.
     """
     key = _key(entries, size)
-    if cache is not None and (kept := _kept(cache, key)) is not None:
-        return kept
-    found = _computed(entries, size)
-    if cache is not None:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {"key": np.array(key), **found}
-        with cache.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-    return found
+    kept = _kept(cache, key) if cache is not None else {}
+    missing = [kind for kind in kinds if kind not in kept]
+    if missing:
+        kept |= _computed(entries, missing, size)
+        if cache is not None:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            arrays: dict[str, Any] = {"key": np.array(key), **kept}
+            with cache.open("wb") as file:
+                np.savez_compressed(file, **arrays)
+    return {kind: kept[kind] for kind in kinds}
 
 
 def table(figures: Mapping[str, Any]) -> str:
@@ -155,29 +168,44 @@ def _range(interval: Sequence[float]) -> str:
     return f"({interval[0]:.3f} to {interval[1]:.3f})"
 
 
-def _computed(entries: list[Entry], size: int) -> dict[str, npt.NDArray[np.float32]]:
-    raw = np.empty((1, len(entries), len(STATISTICS)), np.float32)
-    prepared = np.empty_like(raw)
-    augmented = np.empty((_DRAWS, *raw.shape[1:]), np.float32)
+def _computed(entries: list[Entry], kinds: Collection[str], size: int) -> dict[str, Features]:
+    found = {
+        kind: np.empty((_DRAWS if kind == "augmented" else 1, len(entries), len(STATISTICS)), Float)
+        for kind in kinds
+    }
     bar = tqdm(total=len(entries), desc="reading statistics", unit="slice", disable=None)
     for number, batch in enumerate(_batches(len(entries))):
-        images = np.empty((len(batch), 1, size, size), np.float32)
-        for place, index in enumerate(batch):
-            path = entries[index].path
-            try:
-                pixels = read_path(path)[0].pixels
-                images[place, 0] = head_crop(pixels, size).image
-            except UnreadableImage as error:
-                raise UnreadableImage(error.code, f"{path}: {error}") from error
-            raw[0, index] = file_statistics(pixels)
-            prepared[0, index] = statistics(images[place, 0])
-        generator = torch.Generator().manual_seed(_SEED + number)
-        for draw in range(_DRAWS):
-            changed, _ = augment(torch.from_numpy(images), generator)
-            augmented[draw, batch] = [statistics(one) for one in changed[:, 0].numpy()]
+        files = [_pixels(entries[index].path) for index in batch]
+        if "raw" in found:
+            found["raw"][0, batch] = [file_statistics(pixels) for pixels in files]
+        if "prepared" in found or "augmented" in found:
+            images = np.stack([head_crop(pixels, size).image for pixels in files])
+            for kind in found.keys() - {"raw"}:
+                found[kind][:, batch] = _drawn(images, number if kind == "augmented" else None)
         bar.update(len(batch))
     bar.close()
-    return {"raw": raw, "prepared": prepared, "augmented": augmented}
+    return found
+
+
+def _drawn(images: Features, seed: int | None) -> list[list[Features]]:
+    """Statistics of prepared slices (N, S, S); augmented several times where there is a seed."""
+    if seed is None:
+        return [[statistics(image) for image in images]]
+    generator = torch.Generator().manual_seed(_SEED + seed)
+    batch = torch.from_numpy(images)[:, None]
+    draws = (augment(batch, generator)[0][:, 0].numpy() for _ in range(_DRAWS))
+    return [[statistics(image) for image in draw] for draw in draws]
+
+
+def _pixels(path: Path) -> Pixels:
+    """A file's pixels; not blank, so that they can be prepared."""
+    try:
+        pixels = read_path(path)[0].pixels
+    except UnreadableImage as error:
+        raise UnreadableImage(error.code, f"{path}: {error}") from error
+    if pixels.max() == pixels.min():
+        raise UnreadableImage("blank", f"{path} is blank.")
+    return pixels
 
 
 def _batches(count: int) -> Iterator[npt.NDArray[np.int64]]:
@@ -195,17 +223,17 @@ def _key(entries: list[Entry], size: int) -> str:
     return digest.hexdigest()
 
 
-def _kept(cache: Path, key: str) -> dict[str, npt.NDArray[np.float32]] | None:
+def _kept(cache: Path, key: str) -> dict[str, Features]:
+    """What the cache holds of these files."""
     try:
-        with np.load(cache, allow_pickle=False) as kept:
-            return {kind: kept[kind] for kind in KINDS} if str(kept["key"]) == key else None
-    except (OSError, ValueError, KeyError, EOFError):
-        return None
+        with cache.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            same = str(kept["key"]) == key
+            return {kind: kept[kind] for kind in KINDS if same and kind in kept}
+    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile):
+        return {}
 
 
-def _cross_validated(
-    entries: list[Entry], folds: list[Split], features: npt.NDArray[np.float32]
-) -> Floats:
+def _cross_validated(entries: list[Entry], folds: list[Split], features: Features) -> Floats:
     row = {entry: index for index, entry in enumerate(entries)}
     chances = np.full((len(entries), len(LABELS)), np.nan)
     for split in folds:
@@ -216,9 +244,7 @@ def _cross_validated(
     return chances
 
 
-def _fitted(
-    features: npt.NDArray[np.float32], entries: Sequence[Entry]
-) -> HistGradientBoostingClassifier:
+def _fitted(features: Features, entries: Sequence[Entry]) -> HistGradientBoostingClassifier:
     """Fit to all draws (D, N, 12) but the last, or to the only one."""
     learnt = features[: max(1, len(features) - 1)]
     labels = np.tile([INDEX[entry.label.value] for entry in entries], len(learnt))
@@ -228,7 +254,7 @@ def _fitted(
     return classifier.fit(learnt.reshape(-1, learnt.shape[-1]), labels)
 
 
-def _chances(fitted: HistGradientBoostingClassifier, features: npt.NDArray[np.float32]) -> Floats:
+def _chances(fitted: HistGradientBoostingClassifier, features: Features) -> Floats:
     """(N, 4); zero for a class that was not learnt."""
     chances = np.zeros((len(features), len(LABELS)))
     chances[:, fitted.classes_] = fitted.predict_proba(features)

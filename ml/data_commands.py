@@ -125,6 +125,13 @@ def _add_control(commands: Subparsers) -> None:
         metavar="FILE.csv",
         help="other collections to test on",
     )
+    parser.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=("raw", "prepared", "augmented"),
+        default=("raw", "prepared", "augmented"),
+        help="the file, the prepared slice, the augmented slice; the last takes longest",
+    )
     parser.add_argument("--input-size", type=int, default=176, metavar="PX")
     parser.add_argument("--cache", type=Path, metavar="FILE.npz", help="keep the statistics there")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
@@ -269,6 +276,7 @@ def _control(options: argparse.Namespace) -> int:
         read_manifest(options.manifest),
         folds=options.folds,
         seed=options.seed,
+        kinds=options.kinds,
         elsewhere=[entry for path in options.elsewhere for entry in read_manifest(path)],
         size=options.input_size,
         cache=options.cache,
