@@ -9,6 +9,7 @@ import numpy.typing as npt
 from ml.imaging.pictures import Pixels
 
 Grey = npt.NDArray[np.uint8]
+Random = np.random.Generator
 
 
 @dataclass(frozen=True)

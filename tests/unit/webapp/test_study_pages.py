@@ -62,6 +62,7 @@ def finish(app: Flask, account: Account, study_id: uuid.UUID, tumour: list[float
                 prediction_set=["glioma", "no_tumor"],
                 in_distribution=True,
                 ood_score=0.0,
+                quality=[],
                 heatmap_key=None,
             )
             for image, p in zip(claim.images, tumour, strict=True)
