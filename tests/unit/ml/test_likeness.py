@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_sample_image
 
+from config import REPOSITORY
 from ml.dataset import read_manifest
 from ml.errors import InvalidModel
 from ml.imaging import read_path
@@ -15,9 +16,8 @@ from ml.likeness import colour_or_bright_frame, evidence_against_head
 from ml.likeness.rule import BUNDLED, Rule, bundled_rule
 from ml.likeness.statistics import statistics
 from ml.preprocess import to_grey
-from ml.registry import SERVING
 
-ENTRIES = read_manifest(SERVING.parents[1] / "samples" / "manifest.csv")
+ENTRIES = read_manifest(REPOSITORY / "ml" / "samples" / "manifest.csv")
 SAMPLES = [read_path(entry.path)[0].pixels for entry in ENTRIES]
 
 

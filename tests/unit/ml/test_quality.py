@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from config import REPOSITORY
 from ml.dataset import read_manifest
 from ml.imaging import read_path
 from ml.imaging.pictures import Pixels
 from ml.preprocess import to_grey
 from ml.quality import QualityFlag, quality_flags
-from ml.registry import SERVING
 
 Floats = npt.NDArray[np.float64]
 SAMPLES = [
     to_grey(read_path(entry.path)[0].pixels)
-    for entry in read_manifest(SERVING.parents[1] / "samples" / "manifest.csv")
+    for entry in read_manifest(REPOSITORY / "ml" / "samples" / "manifest.csv")
 ]
 
 
