@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,7 @@ class Rule:
                 arrays = {name: np.asarray(found[name], np.float64) for name in found.files}
                 numbers = {name: float(arrays.pop(name)) for name in ("intercept", "gamma")}
             return cls(**arrays, **numbers)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError) as error:
             raise InvalidModel(f"The rule {path} cannot be read: {error}") from error
 
 

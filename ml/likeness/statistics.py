@@ -186,9 +186,9 @@ def _texture(crop: FloatImage, mask: MaskImage) -> list[float]:
         core = mask > 0
     contrast = max(float(crop[core].std()), 1e-4)
     tails, strengths = [], []
-    finer = crop
+    finer: FloatImage = crop
     for sigma in _SIGMAS:
-        coarser = np.asarray(cv2.GaussianBlur(finer, (0, 0), sigma))
+        coarser = np.asarray(cv2.GaussianBlur(finer, (0, 0), sigma), np.float32)
         band = (finer - coarser)[core]
         deviation = max(float(band.std()), 1e-6)
         tails.append(float(np.log(max(((band - band.mean()) ** 4).mean() / deviation**4, 1e-3))))
@@ -204,8 +204,8 @@ def _directions(crop: FloatImage, core: Region) -> list[float]:
     y = cv2.Sobel(smooth, cv2.CV_32F, 0, 1)[core]
     strength = np.hypot(x, y)
     bins = np.minimum((np.arctan2(y, x) % np.pi / np.pi * _DIRECTIONS).astype(int), _DIRECTIONS - 1)
-    share = np.bincount(bins, weights=strength, minlength=_DIRECTIONS)
-    share /= max(float(share.sum()), 1e-9)
+    sums = np.asarray(np.bincount(bins, weights=strength, minlength=_DIRECTIONS), np.float64)
+    share = sums / max(float(sums.sum()), 1e-9)
     present = share[share > 0]
     return [
         float(share.max()),
@@ -216,8 +216,8 @@ def _directions(crop: FloatImage, core: Region) -> list[float]:
 
 def _rings(crop: FloatImage, mask: MaskImage) -> list[float]:
     """Mean and spread in rings from the outline to the middle: scalp, skull, brain."""
-    depth = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
-    depth = depth / max(float(depth.max()), 1e-6)
+    pixels = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
+    depth = pixels / max(float(pixels.max()), 1e-6)
     numbers = []
     for near, far in pairwise(_RINGS):
         ring = crop[(mask > 0) & (depth >= near) & (depth < far)]
