@@ -16,6 +16,7 @@ from typing import Any
 from ml.data_commands import add_data_commands
 from ml.errors import SulcusMLError, UnreadableImage
 from ml.model_commands import add_model_commands
+from ml.odd.command import add_odd
 from ml.training_commands import add_compare, add_crossval, add_train
 
 # torch takes seconds to import: the commands below fetch what they need when they run, so that
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.set_defaults(run=_bench)
 
     add_data_commands(commands)
+    _add_model(add_odd(commands))
     return parser
 
 
@@ -140,7 +142,12 @@ def _predicted(predictor: Any, found: Iterator[Any]) -> Iterator[dict[str, Any]]
 
     while batch := list(islice(found, _BATCH)):
         readable = [one for one in batch if not isinstance(one.slice, UnreadableImage)]
-        results = iter(predictor.predict([square_pixels(one.slice) for one in readable]))
+        results = iter(
+            predictor.predict(
+                [square_pixels(one.slice) for one in readable],
+                [one.slice.spacing for one in readable],
+            )
+        )
         for one in batch:
             if isinstance(one.slice, UnreadableImage):
                 yield {"path": one.path, "error": str(one.slice)}
@@ -159,6 +166,7 @@ def _line(model: str, path: str, index: int, result: Any) -> dict[str, Any]:
         "prediction_set": [label.value for label in result.prediction_set],
         "in_distribution": result.in_distribution,
         "ood_score": result.ood_score,
+        "quality": [flag.value for flag in result.quality],
         "model": model,
     }
 
@@ -173,7 +181,9 @@ def _words(line: dict[str, Any]) -> str:
     chance = line["probabilities"][line["label"]]
     doubt = " or ".join(line["prediction_set"])
     familiar = "" if line["in_distribution"] else "  (does not look like a brain MRI)"
-    return f"{line['path']}: {line['label']} {chance:.1%}; cannot rule out: {doubt}{familiar}"
+    quality = f"  (quality: {', '.join(line['quality'])})" if line["quality"] else ""
+    answer = f"{line['path']}: {line['label']} {chance:.1%}; cannot rule out: {doubt}"
+    return answer + familiar + quality
 
 
 def _evaluate(options: argparse.Namespace) -> int:

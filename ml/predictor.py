@@ -1,7 +1,7 @@
 """The serving engine: decoded slices in, calibrated and explained answers out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,13 @@ from ml.engines import Engine, choose_device, choose_engine
 from ml.errors import UnreadableImage
 from ml.imaging.pictures import Pixels
 from ml.labels import LABELS, Label
+from ml.likeness import colour_or_bright_frame, evidence_against_head
 from ml.preprocess import PIPELINES, FloatImage, Prepared
+from ml.quality import QualityFlag, quality_flags
 from ml.registry import SERVING, Model, load_model
-from ml.uncertainty import picture_score
+from ml.uncertainty import familiarity_score
+
+Spacing = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Result:
         in_distribution: whether the slice looks like the brain MRI that the model has learnt.
         ood_score: out-of-distribution score; above 1 is unfamiliar.
         heat: (height, width) float32 in 0..1 in the pixels of the slice.
+        quality: what is wrong with the picture itself; mostly nothing.
     """
 
     label: Label
@@ -36,10 +41,20 @@ class Result:
     in_distribution: bool
     ood_score: float
     heat: FloatImage
+    quality: tuple[QualityFlag, ...]
 
     def overlay_png(self) -> bytes:
         """The heatmap as an RGBA PNG of the slice's size."""
         return explain.overlay_png(self.heat)
+
+
+@dataclass(frozen=True)
+class _Usable:
+    """A slice that goes through the network."""
+
+    pixels: Pixels
+    prepared: Prepared
+    spacing: Spacing | None
 
 
 class Predictor:
@@ -74,24 +89,29 @@ class Predictor:
         ramp = np.tile(np.arange(self.size, dtype=np.uint8), (self.size, 1))
         self.predict([ramp])
 
-    def predict(self, slices: Sequence[Pixels]) -> list[Result | UnreadableImage]:
+    def predict(
+        self, slices: Sequence[Pixels], spacings: Sequence[Spacing | None] | None = None
+    ) -> list[Result | UnreadableImage]:
         """Answer a batch in one forward pass.
 
         Args:
             slices: (height, width) grey or (height, width, 3) RGB each, 8 or 16 bit.
+            spacings: of each slice, millimetres between the pixel centres that it was acquired
+                with as (row, column), where known; they matter for the quality alone.
 
         Returns:
             For each slice, in order, its result, or why it cannot be classified (``blank``).
         """
         prepared = [self._prepare(pixels) for pixels in slices]
-        usable = [item for item in prepared if isinstance(item, Prepared)]
-        answers = iter(self._answer(usable))
-        return [
-            item
-            if isinstance(item, UnreadableImage)
-            else _judged(next(answers), picture_score(pixels))
-            for item, pixels in zip(prepared, slices, strict=True)
+        usable = [
+            _Usable(pixels, item, spacing)
+            for pixels, item, spacing in zip(
+                slices, prepared, spacings or [None] * len(slices), strict=True
+            )
+            if isinstance(item, Prepared)
         ]
+        answers = iter(self._answer(usable))
+        return [item if isinstance(item, UnreadableImage) else next(answers) for item in prepared]
 
     def _prepare(self, pixels: Pixels) -> Prepared | UnreadableImage:
         try:
@@ -99,21 +119,27 @@ class Predictor:
         except UnreadableImage as error:
             return error
 
-    def _answer(self, prepared: list[Prepared]) -> list[Result]:
-        if not prepared:
+    def _answer(self, usable: list[_Usable]) -> list[Result]:
+        if not usable:
             return []
-        output = self._engine.run(np.stack([item.image for item in prepared])[:, None])
+        output = self._engine.run(np.stack([one.prepared.image for one in usable])[:, None])
         probabilities = self._doubt.probabilities(output.logits)
-        scores = self._doubt.scores(output.features)
+        strangeness = self._doubt.strangeness(output.features)
         return [
-            self._result(prepared[n], probabilities[n], float(scores[n]), output.maps[n])
-            for n in range(len(prepared))
+            self._result(one, probabilities[n], float(strangeness[n]), output.maps[n])
+            for n, one in enumerate(usable)
         ]
 
     def _result(
-        self, prepared: Prepared, probabilities: Tensor, score: float, maps: Tensor
+        self, one: "_Usable", probabilities: Tensor, strangeness: float, maps: Tensor
     ) -> Result:
         values = probabilities.numpy()
+        score = max(
+            colour_or_bright_frame(one.pixels),
+            familiarity_score(
+                against_head=evidence_against_head(one.pixels), strangeness=strangeness
+            ),
+        )
         return Result(
             label=LABELS[int(values.argmax())],
             probabilities={
@@ -122,11 +148,6 @@ class Predictor:
             prediction_set=self._doubt.prediction_set(values),
             in_distribution=score <= 1.0,
             ood_score=score,
-            heat=explain.heat(maps, prepared, values),
+            heat=explain.heat(maps, one.prepared, values),
+            quality=quality_flags(one.pixels, one.spacing),
         )
-
-
-def _judged(result: Result, unlike_mri: float) -> Result:
-    """Let the rules about the picture as a whole have their say beside the features."""
-    score = max(result.ood_score, unlike_mri)
-    return replace(result, ood_score=score, in_distribution=score <= 1.0)

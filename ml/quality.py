@@ -108,9 +108,7 @@ def measure(grey: FloatImage) -> Measured:
     mask = head_mask(small)
     _left, _top, width, height = cv2.boundingRect(mask)
     low, high = float(grey.min()), float(grey.max())
-    own = np.asarray(
-        cv2.resize(mask, grey.shape[::-1], interpolation=cv2.INTER_NEAREST), np.bool_
-    )
+    own = np.asarray(cv2.resize(mask, grey.shape[::-1], interpolation=cv2.INTER_NEAREST), np.bool_)
     inside = grey[own]
     dark, bright = np.percentile(inside, [1, 99])
     middle = inside[(inside >= dark) & (inside <= bright)]

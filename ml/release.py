@@ -23,17 +23,16 @@ from ml.training import Trained, forward_all
 from ml.uncertainty import (
     ALPHA,
     Doubt,
+    Subspace,
     fit_offsets,
     fit_temperature,
     fit_thresholds,
-    neighbour_distance,
 )
 
-# Training slices kept for the nearest-neighbour check; all of one size, so the file stays small.
+# Training slices whose features are kept to say what is familiar.
 _REFERENCE_SLICES = 1200
-# The limit is this many times the calibration part's 99.5th percentile: other hospitals' scans
-# lie farther out than the collection's own, and refusing a real brain costs more than looking.
-_DISTANCE_MARGIN = 1.2
+# Share of the calibration slices that lie within the distance that counts as familiar.
+_WITHIN_LIMIT = 0.99
 
 
 class Released(NamedTuple):
@@ -171,12 +170,12 @@ def _fit_doubt(network: Network, recipe: Recipe, split: Split) -> Doubt:
     known = _prepared(_sampled(split.training), recipe)
     reference = F.normalize(forward_all(network, known.images).features, dim=1)
     temperature = fit_temperature(logits, labels)
-    distances = neighbour_distance(calibration.features, reference)
+    distances = Subspace.of(reference).distance(calibration.features)
     draft = Doubt(
         temperature=temperature,
         thresholds=(),
         reference=reference,
-        distance_limit=float(torch.quantile(distances, 0.995)) * _DISTANCE_MARGIN,
+        distance_limit=float(torch.quantile(distances, _WITHIN_LIMIT)),
     )
     probabilities = draft.probabilities(logits).numpy()
     return replace(draft, thresholds=fit_thresholds(probabilities, labels.numpy()))

@@ -102,6 +102,7 @@ def make_study(app: Flask, account: Account, *, label: str = "glioma") -> StudyI
             prediction_set=[label],
             in_distribution=True,
             ood_score=0.1,
+            quality=[],
             heatmap_key=blobs.put(blobs.get(study.images[0].blob_key)),
         )
         model = register_model(name="test", sha256="0" * 64, card={})
@@ -247,6 +248,7 @@ def _answer(
                 prediction_set=["glioma"] if p > 0.8 else ["glioma", "no_tumor"],
                 in_distribution=0 < number < len(images) - 1,
                 ood_score=0.1,
+                quality=[],
                 heatmap_key=blobs.put(_heatmap(planes[number].shape, p)) if p > 0.05 else None,
             )
         ]  # fmt: skip

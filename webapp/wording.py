@@ -41,6 +41,17 @@ CONFIDENCES: Mapping[str, LazyString] = {
     "high": _l("High"),
 }
 
+# What is wrong with a picture (Prediction.quality; ml.quality.QualityFlag).
+QUALITY: Mapping[str, LazyString] = {
+    "too_small": _l("The head is shown too small: details are missing."),
+    "saturated": _l("Bright areas are cut off: what they hold cannot be seen."),
+    "mostly_black": _l("The picture is nearly all black."),
+    "low_contrast": _l("The contrast is low: there are only a few shades of grey."),
+    "blurred": _l("The picture is blurred."),
+    "motion": _l("There are ghosts beside the head, as if it had moved."),
+    "noisy": _l("The picture is noisy."),
+}
+
 # Why a study ended without an answer (Study.reason, InferenceJob.reason, Image.problem).
 # Codes of ml.errors.UnreadableImage: why a file could not be taken in.
 FILE_PROBLEMS: Mapping[str, LazyString] = {
@@ -102,6 +113,7 @@ def init_app(app: Flask) -> None:
         "verdict_word": VERDICTS,
         "confidence_word": CONFIDENCES,
         "reason_word": REASONS,
+        "quality_word": QUALITY,
     }
     for name, table in tables.items():
         app.add_template_filter(lambda value, table=table: word(table, value), name)

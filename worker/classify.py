@@ -159,7 +159,10 @@ class _Run:
             else:
                 usable.append((one, one.slice))
         started = time.perf_counter()
-        results = predictor().predict([square_pixels(pixels) for _one, pixels in usable])
+        results = predictor().predict(
+            [square_pixels(found) for _one, found in usable],
+            [found.spacing for _one, found in usable],
+        )
         self.model_seconds += time.perf_counter() - started
         found = []
         for (one, _pixels), result in zip(usable, results, strict=True):
@@ -178,6 +181,7 @@ class _Run:
                 prediction_set=[label.value for label in result.prediction_set],
                 in_distribution=result.in_distribution,
                 ood_score=result.ood_score,
+                quality=[flag.value for flag in result.quality],
                 heatmap_key=self._blobs.put(_overlay(result, one.shape)),
             )
             for one, result in results

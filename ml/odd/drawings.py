@@ -1,4 +1,4 @@
-"""Odd pictures by rule: noise, patterns, shapes on black, fruit, radiographs, nearly blank frames."""
+"""Odd pictures by rule: noise, patterns, shapes on black, fruit, radiographs, blank frames."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,10 +6,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ml.odd.pictures import Grey, OddPicture, oval, random_of, to_bytes
+from ml.odd.pictures import Grey, OddPicture, Random, oval, random_of, to_bytes
 
 SIDE = 256  # px
-Random = np.random.Generator
 _VARIANTS = 4
 
 
@@ -66,7 +65,7 @@ def _gradient(random: Random) -> Grey:
 def _radial_gradient(random: Random) -> Grey:
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]
     row, column = random.uniform(0.35 * SIDE, 0.65 * SIDE, 2)
-    return to_bytes(-np.hypot(rows - row, columns - column) ** random.uniform(0.6, 2))
+    return to_bytes(-(np.hypot(rows - row, columns - column) ** random.uniform(0.6, 2)))
 
 
 def _checkerboard(random: Random) -> Grey:
@@ -155,7 +154,10 @@ def _kiwi(random: Random) -> Grey:
     cv2.ellipse(canvas, centre, (wide // 4, high // 4), 0, 0, 360, 220, -1)
     for angle in random.uniform(0, 2 * np.pi, 50):
         out = random.uniform(0.35, 0.6)
-        place = (int(centre[0] + out * wide * np.cos(angle)), int(centre[1] + out * high * np.sin(angle)))
+        place = (
+            int(centre[0] + out * wide * np.cos(angle)),
+            int(centre[1] + out * high * np.sin(angle)),
+        )
         cv2.circle(canvas, place, int(random.integers(2, 4)), 25, -1)
     return _grainy(canvas, random)
 

@@ -12,14 +12,31 @@ import numpy as np
 
 from ml.errors import SulcusMLError
 from ml.imaging.pictures import Pixels
-from ml.odd.pictures import Grey, OddPicture, oval, random_of, to_bytes
+from ml.odd.pictures import Grey, OddPicture, Random, oval, random_of, to_bytes
 
 # All files of skimage/data in the wheel except the phantom of a head and the smallest ones.
-_SKIMAGE = (
-    "astronaut.png brick.png camera.png cell.png chelsea.png clock_motion.png coffee.png "
-    "coins.png grass.png gravel.png horse.png hubble_deep_field.jpg ihc.png microaneurysms.png "
-    "moon.png motorcycle_left.png page.png retina.jpg rocket.jpg text.png"
-).split()
+_SKIMAGE = [
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "cell.png",
+    "chelsea.png",
+    "clock_motion.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "horse.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "microaneurysms.png",
+    "moon.png",
+    "motorcycle_left.png",
+    "page.png",
+    "retina.jpg",
+    "rocket.jpg",
+    "text.png",
+]
 _LONGEST_SIDE = 512  # px
 _FACES = 10
 _DIGITS = 10
@@ -109,15 +126,13 @@ def _grey(picture: Pixels) -> Grey:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def _framed(grey: Grey, random: np.random.Generator) -> Grey:
+def _framed(grey: Grey, random: Random) -> Grey:
     margin = round(float(random.uniform(0.08, 0.25)) * max(grey.shape))
-    framed = cv2.copyMakeBorder(
-        grey, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=0
-    )
+    framed = cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=0)
     return np.asarray(framed, np.uint8)
 
 
-def _cut(grey: Grey, random: np.random.Generator, *, share: float = 0.7) -> Grey:
+def _cut(grey: Grey, random: Random, *, share: float = 0.7) -> Grey:
     """A square part of the picture, ``share`` of its shorter side."""
     side = round(share * min(grey.shape))
     top = int(random.integers(0, grey.shape[0] - side + 1))

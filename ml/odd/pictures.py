@@ -9,6 +9,7 @@ import numpy.typing as npt
 from ml.imaging.pictures import Pixels
 
 Grey = npt.NDArray[np.uint8]
+Random = np.random.Generator
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def to_bytes(field: npt.NDArray[np.generic]) -> Grey:
     low, high = np.percentile(values, [0.5, 99.5])
     if high <= low:
         low, high = float(values.min()), float(values.max()) + 1e-9
-    return (np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.clip((values - low) / (high - low), 0, 1) * 255, np.uint8)
 
 
 def oval(height: int, width: int, *, share: float = 0.9) -> npt.NDArray[np.bool_]:

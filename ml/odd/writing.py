@@ -11,13 +11,43 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from ml.odd.pictures import Grey, OddPicture, random_of
+from ml.odd.pictures import Grey, OddPicture, Random, random_of
 
-_WORDS = (
-    "radiology report findings impression no acute patient referred headache left frontal "
-    "contrast dose invoice total street number date of birth weight signature hospital ward "
-    "Befund Beurteilung unauffällig compte rendu sans particularité informe resonancia"
-).split()
+_WORDS = [
+    "radiology",
+    "report",
+    "findings",
+    "impression",
+    "no",
+    "acute",
+    "patient",
+    "referred",
+    "headache",
+    "left",
+    "frontal",
+    "contrast",
+    "dose",
+    "invoice",
+    "total",
+    "street",
+    "number",
+    "date",
+    "of",
+    "birth",
+    "weight",
+    "signature",
+    "hospital",
+    "ward",
+    "Befund",
+    "Beurteilung",
+    "unauffällig",
+    "compte",
+    "rendu",
+    "sans",
+    "particularité",
+    "informe",
+    "resonancia",
+]
 _DOCUMENTS = 6
 _SIGNS = 6
 _CHARTS = ("lines", "bars", "scatter", "pie", "heat", "histogram")
@@ -39,7 +69,7 @@ def writing() -> Iterator[OddPicture]:
         yield OddPicture("chart on black", source, _chart(name, random_of(source), dark=True))
 
 
-def _document(random: np.random.Generator) -> Grey:
+def _document(random: Random) -> Grey:
     page = Image.new("L", (420, 560), 255)
     pen = ImageDraw.Draw(page)
     size = int(random.integers(12, 26))
@@ -50,7 +80,7 @@ def _document(random: np.random.Generator) -> Grey:
     return np.asarray(page, np.uint8)
 
 
-def _sign(random: np.random.Generator) -> Grey:
+def _sign(random: Random) -> Grey:
     canvas = np.zeros((256, 256), np.uint8)
     text = "".join(random.choice(list("ABCDEFGHKMRSXZ0123456789"), int(random.integers(1, 5))))
     scale = 7.0 / len(text)
@@ -60,7 +90,7 @@ def _sign(random: np.random.Generator) -> Grey:
     return canvas
 
 
-def _chart(name: str, random: np.random.Generator, *, dark: bool) -> Grey:
+def _chart(name: str, random: Random, *, dark: bool) -> Grey:
     with matplotlib.style.context("dark_background" if dark else "default"):
         figure = Figure(figsize=(3.2, 3.2), dpi=100)
         axes = figure.subplots()

@@ -125,6 +125,7 @@ def _prediction(prediction: Prediction) -> Json:
         "prediction_set": prediction.prediction_set,
         "in_distribution": prediction.in_distribution,
         "ood_score": prediction.ood_score,
+        "quality": prediction.quality,
         "model": {"name": model.name, "sha256": model.sha256},
     }
 

@@ -12,6 +12,7 @@ from webapp.reporting.operations import ReportFormat
 from webapp.review.models import Confidence, Verdict
 from webapp.studies.models import Priority, Status
 from webapp.studies.operations import MAX_FILES, PLANES, BurnedIn
+from webapp.wording import QUALITY
 
 MOST_ROWS = 100
 _LABEL = validate.OneOf([label.value for label in LABELS])
@@ -217,6 +218,10 @@ class PredictionSchema(FindingSchema):
     """What the model says about one image."""
 
     ood_score = fields.Float()
+    quality = fields.List(
+        fields.String(validate=validate.OneOf(list(QUALITY))),
+        metadata={"description": "What is wrong with the picture itself; empty where nothing is."},
+    )
     model = fields.Nested(ModelSchema)
 
 

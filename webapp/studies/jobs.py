@@ -83,6 +83,7 @@ class Answer:
     in_distribution: bool
     ood_score: float
     heatmap_key: str | None
+    quality: list[str]
 
 
 def claim_job(job_id: uuid.UUID) -> Claim | None:
@@ -338,6 +339,7 @@ def _keep_answers(answers: Sequence[Answer], model: ModelVersion) -> None:
             prediction_set=answer.prediction_set,
             in_distribution=answer.in_distribution,
             ood_score=answer.ood_score,
+            quality=answer.quality,
             heatmap_key=answer.heatmap_key,
         )
         for answer in answers

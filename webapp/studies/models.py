@@ -278,6 +278,8 @@ class Prediction(Timestamped, OrganisationOwned, Base):
     prediction_set: Mapped[list[str]]
     in_distribution: Mapped[bool]
     ood_score: Mapped[float]
+    # Values of ml.quality.QualityFlag; what was predicted before them has none.
+    quality: Mapped[list[str]] = mapped_column(default=list)
     heatmap_key: Mapped[str | None] = mapped_column(String(64))
 
     image: Mapped[Image] = relationship(back_populates="predictions")

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from ml.labels import LABELS
 from ml.uncertainty import (
     Doubt,
+    Subspace,
+    familiarity_score,
     fit_offsets,
     fit_temperature,
     fit_thresholds,
-    neighbour_distance,
-    picture_score,
 )
 
 
@@ -67,23 +67,32 @@ def test_probabilities_sum_to_one() -> None:
     torch.testing.assert_close(found.sum(1), torch.ones(16, dtype=torch.float64))
 
 
-def test_known_features_are_near_and_others_far() -> None:
-    reference = F.normalize(torch.randn(200, 512).abs(), dim=1)
-    near = neighbour_distance(reference[:10] * 7, reference)
-    far = neighbour_distance(-reference[:10], reference)
-    assert near.max() < far.min()
+def features_of_one_subspace(n: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    directions = torch.randn(8, 512, generator=torch.Generator().manual_seed(2))
+    return torch.randn(n, 8, generator=generator) @ directions + 3
 
 
-def test_real_colour_is_noticed_and_grey_stored_as_colour_is_not() -> None:
-    grey = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
-    grey[:8] = grey[-8:] = grey[:, :8] = grey[:, -8:] = 0
-    assert picture_score(grey) < 1
-    assert picture_score(np.dstack([grey] * 3)) < 1
-    assert picture_score(np.dstack([grey, grey.T, 255 - grey])) > 1
+def test_features_in_the_subspace_are_near_whatever_their_length_and_others_far() -> None:
+    known = Subspace.of(F.normalize(features_of_one_subspace(200), dim=1))
+    near = known.distance(features_of_one_subspace(10) * 7)
+    far = known.distance(torch.randn(10, 512, generator=torch.Generator().manual_seed(3)))
+    assert near.max() < 0.5 * far.min()
 
 
-def test_picture_without_dark_surroundings_is_no_mri() -> None:
-    assert picture_score(np.full((64, 64), 200, np.uint8) - np.eye(64, dtype=np.uint8) * 200) > 1
+def test_strangeness_is_zero_at_the_limit() -> None:
+    reference = F.normalize(features_of_one_subspace(200), dim=1)
+    strange = torch.randn(1, 512, generator=torch.Generator().manual_seed(3))
+    limit = float(Subspace.of(reference).distance(strange))
+    fitted = Doubt(1.0, (0.5,) * 4, reference, distance_limit=limit)
+    assert float(fitted.strangeness(strange)) == pytest.approx(0, abs=1e-5)
+
+
+def test_picture_and_features_are_judged_together() -> None:
+    assert familiarity_score(against_head=-1.0, strangeness=0.0) < 1
+    assert familiarity_score(against_head=-1.0, strangeness=0.2) < 1
+    assert familiarity_score(against_head=-0.1, strangeness=0.2) > 1
+    assert familiarity_score(against_head=1.0, strangeness=-0.3) > 1
 
 
 def test_offsets_undo_a_bias_for_one_class() -> None:

@@ -42,6 +42,7 @@ class Work:
             prediction_set=["glioma"],
             in_distribution=True,
             ood_score=0.2,
+            quality=[],
             heatmap_key=None,
         )
         jobs.finish_job(claim, answers=[answer], problems={}, model=model(), model_ms=5.0)

@@ -62,6 +62,7 @@ def finish(app: Flask, account: Account, study_id: uuid.UUID, tumour: list[float
                 prediction_set=["glioma", "no_tumor"],
                 in_distribution=True,
                 ood_score=0.0,
+                quality=[],
                 heatmap_key=None,
             )
             for image, p in zip(claim.images, tumour, strict=True)
@@ -266,3 +267,16 @@ class TestJobs:
         assert str(theirs.study_id) not in page.text
         assert re.search(r'tile-queued"><dt>Waiting</dt><dd class="number">1<', page.text)
         assert sign_in(clinician).get("/admin/jobs").status_code == 403
+
+
+def test_poor_picture_is_said_beside_the_result(
+    app: Flask, make_user: MakeUser, sign_in: SignIn
+) -> None:
+    account = make_user(Role.CLINICIAN)
+    ids = make_study(app, account)
+    with app.app_context(), acting_for(account.organisation_id):
+        db.session.get_one(Image, ids.image_id).predictions[0].quality = ["blurred", "motion"]
+        db.session.commit()
+    page = sign_in(account).get(f"/studies/{ids.study_id}").text
+    assert "The picture is blurred." in page
+    assert "There are ghosts beside the head" in page

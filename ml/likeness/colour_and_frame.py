@@ -1,0 +1,48 @@
+"""Two rules that hold for MRI of every scanner: it has no colour, and air around the head."""
+
+import cv2
+import numpy as np
+
+from ml.imaging.pictures import Pixels
+from ml.preprocess import FloatImage, to_grey
+
+# Grey pictures that went through colour JPEG differ by less than 2 between channels.
+_COLOUR_LIMIT = 6.0
+# 99.5 % of the training slices stay below 0.08; slices cut close to the head reach further.
+_FRAME_LIMIT = 0.15
+_SIDE, _FRAME_WIDTH = 256, 6
+
+
+def colour_or_bright_frame(pixels: Pixels) -> float:
+    """How clearly the picture breaks one of the two rules; above 1 it does.
+
+    Args:
+        pixels: (height, width) or (height, width, 3) RGB, 8 or 16 bit.
+    """
+    return max(_colour(pixels) / _COLOUR_LIMIT, _frame_level(to_grey(pixels)) / _FRAME_LIMIT)
+
+
+def _colour(pixels: Pixels) -> float:
+    """Mean difference between the colour channels, of 255, that one tint cannot explain.
+
+    A grey film that was photographed in warm or bluish light has channels that are straight
+    functions of the brightness; they are taken out before the channels are compared.
+    """
+    if pixels.ndim == 2:
+        return 0.0
+    top = float(np.iinfo(pixels.dtype).max)
+    small = cv2.resize(pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    channels = small.reshape(-1, 3).astype(np.float64) * (255.0 / top)
+    grey = np.column_stack([channels.mean(axis=1), np.ones(len(channels))])
+    tint, *_ = np.linalg.lstsq(grey, channels, rcond=None)
+    return float(np.ptp(channels - grey @ tint, axis=1).mean())
+
+
+def _frame_level(grey: FloatImage) -> float:
+    """Median intensity of the outermost frame, from 0 (darkest) to 1 (99th percentile)."""
+    small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    low, high = np.percentile(small, [0.5, 99])
+    inside = np.s_[_FRAME_WIDTH:-_FRAME_WIDTH]
+    frame = np.ones(small.shape, bool)
+    frame[inside, inside] = False
+    return float((np.median(small[frame]) - low) / max(float(high - low), 1e-6))
