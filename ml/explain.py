@@ -1,11 +1,13 @@
 """Heatmaps: where in the slice the evidence for a class lies."""
 
+from functools import cache
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ml.imaging.pictures import encode_png
+from ml.imaging.pictures import encode_palette_png
 from ml.labels import INDEX, LABELS, TUMOR_LABELS, Label
 from ml.preprocess import FloatImage, Prepared
 
@@ -48,16 +50,31 @@ def heat(maps: Tensor, prepared: Prepared, probabilities: npt.NDArray[np.float64
 
 def overlay(field: FloatImage) -> npt.NDArray[np.uint8]:
     """(height, width) heat in 0..1 to (height, width, 4) RGBA; cold places are transparent."""
-    levels = (field * 255).astype(np.uint8)
-    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    # Steeper than the heat itself, so that weak evidence does not veil the slice.
-    alpha = (np.clip(field * 1.25 - 0.15, 0, 1) * _MOST_OPAQUE * 255).astype(np.uint8)
-    return np.dstack([colours, alpha])
+    return _palette()[_levels(field)]
 
 
 def overlay_png(field: FloatImage) -> bytes:
-    """The overlay as a PNG with transparency, to be laid over the slice."""
-    return encode_png(overlay(field))
+    """The overlay as a PNG with a palette and transparency, to be laid over the slice.
+
+    One byte a pixel instead of four: the heat itself, of which colour and opacity follow.
+    """
+    return encode_palette_png(_levels(field), _palette())
+
+
+def _levels(field: FloatImage) -> npt.NDArray[np.uint8]:
+    levels = (field * 255).astype(np.uint8)
+    # What is not seen is all alike, and large files are not made of it.
+    return np.where(_palette()[:, 3][levels] > 0, levels, np.uint8(0))
+
+
+@cache
+def _palette() -> npt.NDArray[np.uint8]:
+    """(256, 4) RGBA for the heat 0..255."""
+    levels = np.arange(256, dtype=np.uint8)
+    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    # Steeper than the heat itself, so that weak evidence does not veil the slice.
+    opacity = np.clip(levels / 255 * 1.25 - 0.15, 0, 1) * _MOST_OPAQUE * 255
+    return np.column_stack([colours.reshape(-1, 3), opacity.astype(np.uint8)])
 
 
 def blend(

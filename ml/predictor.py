@@ -44,7 +44,7 @@ class Result:
     quality: tuple[QualityFlag, ...]
 
     def overlay_png(self) -> bytes:
-        """The heatmap as an RGBA PNG of the slice's size."""
+        """The heatmap as a PNG with transparency, of the slice's size."""
         return explain.overlay_png(self.heat)
 
 

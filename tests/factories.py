@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from flask import Flask
 
-from ml.imaging.pictures import encode_png
+from ml.imaging.pictures import encode_palette_png, encode_png
 from ml.labels import LABELS
 from webapp.accounts import operations as accounts
 from webapp.accounts.models import Role
@@ -265,5 +265,6 @@ def _heatmap(shape: tuple[int, ...], strength: float) -> bytes:
     y, x = np.meshgrid(np.linspace(-1, 1, shape[0]), np.linspace(-1, 1, shape[1]), indexing="ij")
     heat = strength * np.exp(-((x - 0.3) ** 2 + (y + 0.2) ** 2) / 0.08)
     levels = (heat * 255).astype(np.uint8)
-    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    return encode_png(np.dstack([colours, (levels * 0.85).astype(np.uint8)]))
+    every = np.arange(256, dtype=np.uint8)
+    colours = cv2.applyColorMap(every, cv2.COLORMAP_INFERNO).reshape(-1, 3)[:, ::-1]
+    return encode_palette_png(levels, np.column_stack([colours, (every * 0.85).astype(np.uint8)]))

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from celery import Task
 from celery.signals import worker_process_init
-from flask import current_app
 from sqlalchemy.exc import DBAPIError
 
 from config import Settings
@@ -21,10 +20,11 @@ from ml.explain import overlay_png
 from ml.imaging import square_pixels
 from ml.predictor import Predictor, Result
 from webapp.database import db
+from webapp.extensions import current_blobs
 from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
 from webapp.queueing import CLASSIFY
-from webapp.storage import BlobStore, MissingBlob
+from webapp.storage import MissingBlob
 from webapp.studies import jobs
 from worker.app import app, flask_app
 from worker.decoding import Decoder, Opened, batched
@@ -122,14 +122,13 @@ class _Run:
     """
 
     def __init__(self, claim: jobs.Claim) -> None:
-        blobs: BlobStore = current_app.extensions["blobs"]
         self.answers: list[jobs.Answer] = []
         self.problems: dict[uuid.UUID, str] = {}
         self.decoded: list[jobs.Decoded] = []  # since the last report of progress
         self.model_seconds = 0.0
         self._claim = claim
-        self._decoder = Decoder(blobs)
-        self._blobs = blobs
+        self._blobs = current_blobs()
+        self._decoder = Decoder(self._blobs)
 
     def through_all_batches(self) -> None:
         """Decode, classify and explain every image; progress is reported after each batch."""
@@ -173,19 +172,20 @@ class _Run:
         return found
 
     def _explained(self, results: list[tuple[Opened, Result]]) -> list[jobs.Answer]:
-        return [
-            jobs.Answer(
-                image_id=one.image.id,
-                label=result.label.value,
-                probabilities=result.probabilities,
-                prediction_set=[label.value for label in result.prediction_set],
-                in_distribution=result.in_distribution,
-                ood_score=result.ood_score,
-                quality=[flag.value for flag in result.quality],
-                heatmap_key=self._blobs.put(_overlay(result, one.shape)),
-            )
-            for one, result in results
-        ]
+        with self._blobs.batch() as kept:
+            return [
+                jobs.Answer(
+                    image_id=one.image.id,
+                    label=result.label.value,
+                    probabilities=result.probabilities,
+                    prediction_set=[label.value for label in result.prediction_set],
+                    in_distribution=result.in_distribution,
+                    ood_score=result.ood_score,
+                    quality=[flag.value for flag in result.quality],
+                    heatmap_key=kept.put(_overlay(result, one.shape)),
+                )
+                for one, result in results
+            ]
 
     def _collect(self, written: "Future[list[jobs.Answer]] | None") -> None:
         if written is not None:

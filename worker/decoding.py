@@ -7,7 +7,7 @@ from typing import TypeVar
 from ml.errors import UnreadableImage
 from ml.imaging import NO_LIMITS, Limits, Slice, read_bytes
 from ml.imaging.pictures import encode_png
-from webapp.storage import BlobStore
+from webapp.storage import BlobStore, Keeper
 from webapp.studies.jobs import ClaimedImage, Decoded
 
 # What one file may take once it is decoded; the worker itself needs about a gigabyte beside it.
@@ -50,16 +50,17 @@ class Decoder:
         Raises:
             MissingBlob: a kept file is gone.
         """
-        return [self._open(image) for image in images]
+        with self._blobs.batch() as kept:
+            return [self._open(image, kept) for image in images]
 
-    def _open(self, image: ClaimedImage) -> Opened:
+    def _open(self, image: ClaimedImage, kept: Keeper) -> Opened:
         if image.blob_key is not None:
             return self._kept(image, image.blob_key)
         try:
             found = self._slice_of(image)
         except UnreadableImage as error:
             return Opened(image, error)
-        return Opened(image, found, self._keep(image, found))
+        return Opened(image, found, _keep(image, found, kept))
 
     def _kept(self, image: ClaimedImage, key: str) -> Opened:
         pixels = read_bytes(self._blobs.get(key), NO_LIMITS)[0].pixels
@@ -87,19 +88,20 @@ class Decoder:
             return error
         return {one.index: one for one in slices}
 
-    def _keep(self, image: ClaimedImage, found: Slice) -> Decoded:
-        height, width = found.pixels.shape[:2]
-        centre, window = found.window or (None, None)
-        return Decoded(
-            image_id=image.id,
-            blob_key=self._blobs.put(encode_png(found.pixels)),
-            width=width,
-            height=height,
-            value_scale=found.scale,
-            value_offset=found.offset,
-            window_centre=centre,
-            window_width=window,
-        )
+
+def _keep(image: ClaimedImage, found: Slice, kept: Keeper) -> Decoded:
+    height, width = found.pixels.shape[:2]
+    centre, window = found.window or (None, None)
+    return Decoded(
+        image_id=image.id,
+        blob_key=kept.put(encode_png(found.pixels)),
+        width=width,
+        height=height,
+        value_scale=found.scale,
+        value_offset=found.offset,
+        window_centre=centre,
+        window_width=window,
+    )
 
 
 def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from ml.errors import UnreadableImage
 
 _LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "nibabel.global")
+_NOBODY = logging.NullHandler()
 
 
 class _Hush:
@@ -24,7 +25,7 @@ class _Hush:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._levels: list[int] = []
+        self._heard: list[tuple[logging.Logger, list[logging.Handler], bool]] = []
         self._warnings = warnings.catch_warnings()
 
     def enter(self) -> None:
@@ -36,18 +37,19 @@ class _Hush:
             self._warnings.__enter__()
             warnings.simplefilter("ignore")
             loggers = [logging.getLogger(name) for name in _LOGGERS]
-            self._levels = [logger.level for logger in loggers]
-            # A level, not ``disabled``: the loggers below inherit it.
+            self._heard = [(one, one.handlers, one.propagate) for one in loggers]
+            # Neither ``disabled``, which the loggers below do not inherit, nor a level: each
+            # change of one empties the caches of all loggers of the process, several times a file.
             for logger in loggers:
-                logger.setLevel(logging.CRITICAL + 1)
+                logger.handlers, logger.propagate = [_NOBODY], False
 
     def leave(self) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside:
                 return
-            for name, level in zip(_LOGGERS, self._levels, strict=True):
-                logging.getLogger(name).setLevel(level)
+            for logger, handlers, propagate in self._heard:
+                logger.handlers, logger.propagate = handlers, propagate
             self._warnings.__exit__(None, None, None)
 
 

@@ -13,10 +13,8 @@ from enum import StrEnum
 from typing import Protocol
 
 import pydicom
-from flask import current_app
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from config import Settings
 from ml.errors import UnreadableImage
 from ml.imaging import (
     FileFacts,
@@ -35,7 +33,8 @@ from ml.imaging.burned_in import TextBox, find_text, mask_text
 from ml.imaging.discretion import discreet
 from ml.imaging.pictures import encode_png
 from webapp.deidentification import Pseudonymiser, as_file, deidentify
-from webapp.storage import BlobStore
+from webapp.extensions import current_settings
+from webapp.storage import Keeper
 
 
 class BurnedIn(StrEnum):
@@ -125,7 +124,7 @@ class Delivered:
 
 def upload_limits() -> Limits:
     """The limits of one upload."""
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     return Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
 
 
@@ -133,6 +132,7 @@ def take_in_file(
     file: ReceivedFile,
     into: Delivered,
     *,
+    blobs: Keeper,
     pseudonymiser: Pseudonymiser,
     burned_in: BurnedIn,
     plane: str,
@@ -151,6 +151,7 @@ def take_in_file(
                 into.arrivals.append(
                     take_in(
                         content,
+                        blobs=blobs,
                         pseudonymiser=pseudonymiser,
                         limits=limits,
                         burned_in=burned_in,
@@ -171,6 +172,7 @@ def take_in_file(
 def take_in(
     content: bytes,
     *,
+    blobs: Keeper,
     pseudonymiser: Pseudonymiser,
     limits: Limits,
     burned_in: BurnedIn = BurnedIn.ASK,
@@ -179,6 +181,7 @@ def take_in(
     """De-identify one file, judge it, and keep it as a blob.
 
     Args:
+        blobs: where to keep it.
         plane: for NIfTI volumes: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
 
     Raises:
@@ -189,12 +192,14 @@ def take_in(
         raise UnreadableImage("too_large", "The file is larger than the limit.")
     match sniff(content).format:
         case "DICOM":
-            return _take_in_dicom(content, pseudonymiser, limits, burned_in)
+            kept, facts, dicom = _checked_dicom(content, pseudonymiser, limits, burned_in)
+            return Arrival(facts, blobs.put(kept), dicom)
         case "NIFTI":
-            stripped = strip_nifti(content, limits)
-            return Arrival(inspect(stripped, limits, plane=plane), _blobs().put(stripped))
+            kept = strip_nifti(content, limits)
+            return Arrival(inspect(kept, limits, plane=plane), blobs.put(kept))
         case _:
-            return _take_in_picture(content, limits, burned_in)
+            kept, facts = _checked_picture(content, limits, burned_in)
+            return Arrival(facts, blobs.put(kept))
 
 
 def _unpacked(file: ReceivedFile, limits: Limits) -> Iterator[tuple[str, bytes, bool]]:
@@ -207,7 +212,9 @@ def _unpacked(file: ReceivedFile, limits: Limits) -> Iterator[tuple[str, bytes, 
         yield f"{file.name}/{name}", member, True
 
 
-def _take_in_picture(content: bytes, limits: Limits, burned_in: BurnedIn) -> Arrival:
+def _checked_picture(
+    content: bytes, limits: Limits, burned_in: BurnedIn
+) -> tuple[bytes, FileFacts]:
     reader = sniff(content)
     pixels = reader.decode(content, limits, "auto")[0].pixels
     boxes = find_text(pixels) if burned_in is not BurnedIn.KEEP else []
@@ -216,19 +223,19 @@ def _take_in_picture(content: bytes, limits: Limits, burned_in: BurnedIn) -> Arr
         raise TextInPixels(_fractions(boxes, width, height))
     kept = mask_text(pixels, boxes) if boxes else pixels
     facts = FileFacts(format=reader.format, frames=(FrameFacts(0, height, width),))
-    return Arrival(facts, _blobs().put(encode_png(kept)))
+    return encode_png(kept), facts
 
 
-def _take_in_dicom(
+def _checked_dicom(
     content: bytes, pseudonymiser: Pseudonymiser, limits: Limits, burned_in: BurnedIn
-) -> Arrival:
+) -> tuple[bytes, FileFacts, DicomFacts]:
     done = deidentify(parse_dicom(content, limits), pseudonymiser)
     facts = inspect_dicom(done.dataset, limits)
     kept = done.content
     if _may_show_names(done.burned_in, facts) and burned_in is not BurnedIn.KEEP:
         kept = _without_letters(done.content, done.dataset, done.burned_in, limits, burned_in)
     code = done.patient_code or pseudonymiser.patient(facts.study_uid or "")
-    return Arrival(facts, _blobs().put(kept), DicomFacts(code, _date(done.dataset)))
+    return kept, facts, DicomFacts(code, _date(done.dataset))
 
 
 def _may_show_names(declared: str, facts: FileFacts) -> bool:
@@ -294,8 +301,3 @@ def _date(dataset: pydicom.Dataset) -> date | None:
         except ValueError:
             continue
     return None
-
-
-def _blobs() -> BlobStore:
-    blobs: BlobStore = current_app.extensions["blobs"]
-    return blobs

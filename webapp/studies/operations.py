@@ -24,8 +24,10 @@ from webapp.errors import (
     RefusedUpload,
     TooLarge,
 )
+from webapp.extensions import current_blobs
 from webapp.pacs.models import PacsNode
 from webapp.queueing import send_classification
+from webapp.storage import Keeper
 from webapp.studies.arrival import (
     Arrival,
     BurnedIn,
@@ -128,9 +130,10 @@ def submit_study(
     if idempotency and (earlier := _earlier_study(actor, idempotency, fingerprint)):
         return earlier
     # Blobs first: a crash from here on leaves at most content that no row names.
-    delivered = _take_in_all(actor, files, handling or Handling())
-    uid = _only_study_uid(delivered.arrivals)
-    found = _patient_code_of(delivered.arrivals)
+    with current_blobs().batch() as blobs:
+        delivered = _take_in_all(actor, files, handling or Handling(), blobs)
+        uid = _only_study_uid(delivered.arrivals)
+        found = _patient_code_of(delivered.arrivals)
     code = given or found
     dates = [arrival.dicom.acquired_on for arrival in delivered.arrivals if arrival.dicom]
 
@@ -185,6 +188,7 @@ def receive_instance(
     """
     arrival = take_in(
         content,
+        blobs=current_blobs(),
         pseudonymiser=pseudonymiser_for(received_by.organisation_id),
         limits=upload_limits(),
     )
@@ -322,7 +326,9 @@ def _earlier_study(actor: User, idempotency: Idempotency, fingerprint: str) -> S
     return find_study(known.study_id)
 
 
-def _take_in_all(actor: User, files: Sequence[ReceivedFile], handling: Handling) -> Delivered:
+def _take_in_all(
+    actor: User, files: Sequence[ReceivedFile], handling: Handling, blobs: Keeper
+) -> Delivered:
     """Take in every file before anything is recorded: one bad file leaves no half a study."""
     delivered = Delivered()
     pseudonymiser = pseudonymiser_for(actor.organisation_id)
@@ -330,6 +336,7 @@ def _take_in_all(actor: User, files: Sequence[ReceivedFile], handling: Handling)
         take_in_file(
             file,
             delivered,
+            blobs=blobs,
             pseudonymiser=pseudonymiser,
             burned_in=handling.burned_in,
             plane=handling.plane,

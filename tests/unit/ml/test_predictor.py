@@ -1,5 +1,6 @@
 """The bundled model loads only unharmed, answers in batches, repeats itself and explains."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -8,11 +9,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from ml.dataset import read_manifest
 from ml.engines import TorchEngine
 from ml.errors import InvalidModel, UnreadableImage
+from ml.explain import overlay, overlay_png
 from ml.imaging import read_bytes, read_path
 from ml.labels import LABELS, Label
 from ml.predictor import Predictor, Result
@@ -60,8 +63,17 @@ def test_heatmap_has_the_slice_s_size_and_shows_tumours_only(results: list[Resul
 
 
 def test_overlay_is_a_transparent_picture(results: list[Result]) -> None:
-    (decoded,) = read_bytes(results[0].overlay_png())
+    png = results[0].overlay_png()
+    (decoded,) = read_bytes(png)
     assert decoded.pixels.shape == (*results[0].heat.shape, 3)
+    with Image.open(io.BytesIO(png)) as image:
+        np.testing.assert_array_equal(np.asarray(image.convert("RGBA")), overlay(results[0].heat))
+
+
+def test_overlay_s_file_is_small_and_says_nothing_of_what_is_not_seen() -> None:
+    faint = np.linspace(0, 0.1, 256 * 256, dtype=np.float32).reshape(256, 256)
+    assert len(overlay_png(faint)) < 2000
+    assert not overlay(faint)[..., 3].any()
 
 
 def test_same_slice_gets_the_same_answer_alone_and_in_a_batch(

@@ -114,6 +114,18 @@ class TestSeries:
         with app.app_context(), unscoped():
             assert not db.session.scalars(select(Study)).all()
 
+    def test_nothing_is_kept_of_an_upload_that_is_refused(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        account = make_user()
+        damaged = axial_series(1)[0][:-100]
+        with pytest.raises(RefusedUpload):
+            submit(app, account, [*axial_series(2), damaged])
+        with pytest.raises(InvalidInput, match="2 studies"):
+            submit(app, account, axial_series(1) + axial_series(1))
+        folder = app.extensions["settings"].storage_dir
+        assert not [path for path in folder.rglob("*") if path.is_file()]
+
     def test_same_study_again_is_the_same_study(self, app: Flask, make_user: MakeUser) -> None:
         account, files = make_user(), axial_series(4)
         first = submit(app, account, files)
