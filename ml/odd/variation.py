@@ -35,7 +35,7 @@ def varied(pixels: Pixels, random: Random, *, is_brain: bool) -> Grey:
         image = image * _uneven(image.shape, random)
     image = _as_acquired(image, random)
     brightest = max(float(image.max()), 1e-6)
-    return (np.clip(image / brightest, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.clip(image / brightest, 0, 1) * 255, np.uint8)
 
 
 def _without_skull(
