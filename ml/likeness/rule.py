@@ -74,8 +74,17 @@ class Rule:
         try:
             with np.load(path, allow_pickle=False) as found:
                 arrays = {name: np.asarray(found[name], np.float64) for name in found.files}
-                numbers = {name: float(arrays.pop(name)) for name in ("intercept", "gamma")}
-            return cls(**arrays, **numbers)
+            intercept, gamma = float(arrays.pop("intercept")), float(arrays.pop("gamma"))
+            return cls(
+                low=arrays["low"],
+                high=arrays["high"],
+                mean=arrays["mean"],
+                deviation=arrays["deviation"],
+                vectors=arrays["vectors"],
+                weights=arrays["weights"],
+                intercept=intercept,
+                gamma=gamma,
+            )
         except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError) as error:
             raise InvalidModel(f"The rule {path} cannot be read: {error}") from error
 

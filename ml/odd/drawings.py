@@ -32,7 +32,7 @@ def _gaussian_noise(random: Random) -> Grey:
 
 def _salt(random: Random) -> Grey:
     share = random.uniform(0.002, 0.2)
-    return ((random.random((SIDE, SIDE)) < share) * 255).astype(np.uint8)
+    return np.asarray((random.random((SIDE, SIDE)) < share) * 255, np.uint8)
 
 
 def _smooth_noise(random: Random) -> Grey:
@@ -71,7 +71,7 @@ def _radial_gradient(random: Random) -> Grey:
 def _checkerboard(random: Random) -> Grey:
     cell = int(random.integers(4, 40))
     rows, columns = np.mgrid[0:SIDE, 0:SIDE] // cell
-    return (((rows + columns) % 2) * 255).astype(np.uint8)
+    return np.asarray(((rows + columns) % 2) * 255, np.uint8)
 
 
 def _checkerboard_on_black(random: Random) -> Grey:
@@ -106,7 +106,7 @@ def _shaded_ball(random: Random) -> Grey:
     radius = random.uniform(0.3, 0.45) * SIDE
     height = np.sqrt(np.clip(1 - (rows**2 + columns**2) / radius**2, 0, None))
     light = height - (random.uniform(-1, 1) * rows + random.uniform(-1, 1) * columns) / radius / 2
-    return (np.clip(light, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.clip(light, 0, 1) * 255, np.uint8)
 
 
 def _several_ovals(random: Random) -> Grey:
@@ -189,7 +189,9 @@ def _chest_radiograph(random: Random) -> Grey:
             cv2.ellipse(canvas, place, (axes[0], 18), side * 20, 180, 360, 95, 4)
     cv2.rectangle(canvas, (SIDE // 2 - 10, 0), (SIDE // 2 + 10, SIDE), 190, -1)
     cv2.ellipse(canvas, (int(0.56 * SIDE), int(0.62 * SIDE)), (36, 48), 30, 0, 360, 190, -1)
-    return cv2.GaussianBlur(_grainy(canvas, random), (0, 0), float(random.uniform(1.5, 4)))
+    return np.asarray(
+        cv2.GaussianBlur(_grainy(canvas, random), (0, 0), float(random.uniform(1.5, 4))), np.uint8
+    )
 
 
 def _hand_radiograph(random: Random) -> Grey:
@@ -204,8 +206,8 @@ def _hand_radiograph(random: Random) -> Grey:
     for start, end in lines:
         for near, far in ((0.2, 0.5), (0.55, 0.72), (0.77, 0.9)):
             ends = [(start + part * (end - start)).astype(int).tolist() for part in (near, far)]
-            cv2.line(canvas, *ends, 210, 9)
-    return cv2.GaussianBlur(_grainy(canvas, random), (0, 0), 2)
+            cv2.line(canvas, ends[0], ends[1], 210, 9)
+    return np.asarray(cv2.GaussianBlur(_grainy(canvas, random), (0, 0), 2), np.uint8)
 
 
 def _one_spot(random: Random) -> Grey:
@@ -286,4 +288,4 @@ def _ellipse(canvas: Grey, random: Random, size: float) -> None:
 def _grainy(canvas: Grey, random: Random) -> Grey:
     """Grain inside what was drawn, as a camera would add it."""
     grain = cv2.GaussianBlur(random.normal(size=canvas.shape), (0, 0), 1.2) * 25
-    return np.clip(canvas + grain * (canvas > 0), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(canvas + grain * (canvas > 0), 0, 255), np.uint8)

@@ -17,10 +17,12 @@ def varied(pixels: Pixels, random: Random, *, is_brain: bool) -> Grey:
         pixels: (height, width) or (height, width, 3) RGB, 8 or 16 bit.
         is_brain: only a brain may lose its skull.
     """
-    image = to_bytes(to_grey(pixels)).astype(np.float32) / 255
-    scale = _SIDE / max(image.shape)
-    size = (max(16, round(image.shape[1] * scale)), max(16, round(image.shape[0] * scale)))
-    image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
+    whole = to_bytes(to_grey(pixels)).astype(np.float32) / np.float32(255)
+    scale = _SIDE / max(whole.shape)
+    size = (max(16, round(whole.shape[1] * scale)), max(16, round(whole.shape[0] * scale)))
+    image: FloatImage = np.asarray(
+        cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.float32
+    )
     mask = head_mask(image)
     if is_brain and random.random() < 0.35:
         image, mask = _without_skull(image, mask, random)
@@ -33,7 +35,7 @@ def varied(pixels: Pixels, random: Random, *, is_brain: bool) -> Grey:
         image = image * _uneven(image.shape, random)
     image = _as_acquired(image, random)
     brightest = max(float(image.max()), 1e-6)
-    return (np.clip(image / brightest, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.clip(image / brightest, 0, 1) * 255, np.uint8)
 
 
 def _without_skull(
@@ -60,13 +62,13 @@ def _uneven(shape: tuple[int, ...], random: Random) -> FloatImage:
     rows, columns = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     angle, strength = random.uniform(0, 2 * np.pi), random.uniform(0, 0.5)
     slope = np.cos(angle) * columns + np.sin(angle) * rows
-    return np.clip(1 + strength * slope, 0.2, 2).astype(np.float32)
+    return np.asarray(np.clip(1 + strength * slope, 0.2, 2), np.float32)
 
 
 def _as_acquired(image: FloatImage, random: Random) -> FloatImage:
     """Blur, the noise of a magnitude image (Gudbjartsson and Patz 1995), turn, zoom, size."""
     if random.random() < 0.35:
-        image = cv2.GaussianBlur(image, (0, 0), float(random.uniform(0.5, 2)))
+        image = _floats(cv2.GaussianBlur(image, (0, 0), float(random.uniform(0.5, 2))))
     if random.random() < 0.35:
         sigma = random.uniform(0.005, 0.08)
         real, imaginary = random.normal(size=(2, *image.shape)) * sigma
@@ -77,8 +79,13 @@ def _as_acquired(image: FloatImage, random: Random) -> FloatImage:
         height, width = image.shape
         zoom = float(random.uniform(0.7, 1.1))
         move = cv2.getRotationMatrix2D((width / 2, height / 2), angle, zoom)
-        image = cv2.warpAffine(image, move, (width, height))
+        image = _floats(cv2.warpAffine(image, move, (width, height)))
     if random.random() < 0.3:
         scale = float(random.uniform(60, 200)) / max(image.shape)
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        image = _floats(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    return image
+
+
+def _floats(image: np.ndarray) -> FloatImage:
     return np.asarray(image, np.float32)
