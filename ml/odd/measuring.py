@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,11 @@ def table(figures: dict[str, Any]) -> str:
 def _slices(entries: Sequence[Entry]) -> Iterator[Callable[[], Shown]]:
     for entry in entries:
         source = "figshare" if entry.original else "other sources"
-        yield lambda entry=entry, source=source: Shown(_pixels(entry), (source,))
+        yield partial(_read, entry, source)
+
+
+def _read(entry: Entry, source: str) -> Shown:
+    return Shown(_pixels(entry), (source,))
 
 
 def _pixels(entry: Entry) -> Pixels:
@@ -104,7 +109,7 @@ def _brain_slices(folder: Path) -> list[Callable[[], Shown]]:
     areas = [_head_area(pixels) for pixels in slices]
     enough = _HEAD_SHARE * max(areas)
     return [
-        lambda pixels=pixels: Shown(pixels, (folder.name,))
+        partial(Shown, pixels, (folder.name,))
         for pixels, area in zip(slices, areas, strict=True)
         if area >= enough
     ]

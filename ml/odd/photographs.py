@@ -13,6 +13,7 @@ import numpy as np
 from ml.errors import SulcusMLError
 from ml.imaging.pictures import Pixels
 from ml.odd.pictures import Grey, OddPicture, Random, oval, random_of, to_bytes
+from ml.preprocess import FloatImage
 
 # All files of skimage/data in the wheel except the phantom of a head and the smallest ones.
 _SKIMAGE = [
@@ -69,10 +70,10 @@ def _originals() -> Iterator[tuple[str, Pixels]]:
         picture = cv2.imread(str(folder / name), cv2.IMREAD_COLOR_RGB)
         if picture is None:
             raise SulcusMLError(f"scikit-image lacks its picture {name}.")
-        yield f"skimage {name}", _limited(picture)
+        yield f"skimage {name}", _limited(np.asarray(picture, np.uint8))
     samples = load_sample_images()
     for path, image in zip(samples.filenames, samples.images, strict=True):
-        yield f"sklearn {Path(path).name}", _limited(np.asarray(image))
+        yield f"sklearn {Path(path).name}", _limited(np.asarray(image, np.uint8))
 
 
 def _dressed(source: str, grey: Grey) -> Iterator[OddPicture]:
@@ -84,7 +85,8 @@ def _dressed(source: str, grey: Grey) -> Iterator[OddPicture]:
         share = float(random.uniform(0.7, 0.95))
         inside = oval(*cut.shape, share=share)
         yield OddPicture("grey photograph in a black oval", source, np.where(inside, cut, 0))
-    soft = cv2.GaussianBlur(oval(*grey.shape, share=0.8).astype(np.float32), (0, 0), 25)
+    light = oval(*grey.shape, share=0.8).astype(np.float32)
+    soft = np.asarray(cv2.GaussianBlur(light, (0, 0), 25), np.float32)
     yield OddPicture("grey photograph, darker to the edge", source, _dimmed(grey, soft))
     close = _cut(grey, random, share=0.3)
     yield OddPicture("close crop of a photograph in a black frame", source, _framed(close, random))
@@ -108,14 +110,17 @@ def _digits() -> Iterator[OddPicture]:
     for number in range(_DIGITS):
         digit = cv2.resize(to_bytes(images[number * 7]), (192, 192), interpolation=cv2.INTER_CUBIC)
         framed = cv2.copyMakeBorder(digit, 32, 32, 32, 32, cv2.BORDER_CONSTANT, value=0)
-        yield OddPicture("digit on black", f"sklearn digit {number * 7}", np.asarray(framed))
+        yield OddPicture(
+            "digit on black", f"sklearn digit {number * 7}", np.asarray(framed, np.uint8)
+        )
 
 
 def _limited(picture: Pixels) -> Pixels:
     scale = _LONGEST_SIDE / max(picture.shape[:2])
     if scale >= 1:
         return picture
-    return np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+    smaller = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(smaller, np.uint8)
 
 
 def _is_coloured(picture: Pixels) -> bool:
@@ -140,5 +145,5 @@ def _cut(grey: Grey, random: Random, *, share: float = 0.7) -> Grey:
     return grey[top : top + side, left : left + side]
 
 
-def _dimmed(grey: Grey, light: Pixels) -> Grey:
-    return (grey * (light / light.max())).astype(np.uint8)
+def _dimmed(grey: Grey, light: FloatImage) -> Grey:
+    return np.asarray(grey * (light / light.max()), np.uint8)
