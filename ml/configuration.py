@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -40,11 +40,10 @@ def from_table(kind: type[T], table: Mapping[str, Any], *, where: str) -> T:
             f"{where}: {unknown[0]} is not known; what is: {', '.join(sorted(types))}."
         )
     values = {key: _value(types[key], table[key], f"{where}, {key}") for key in table}
-    needed = [one.name for one in fields(cast(Any, kind)) if one.name not in values]
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise InvalidConfiguration(f"{where} lacks one of {', '.join(needed)}.") from error
+    for one in fields(cast(Any, kind)):
+        if one.name not in values and one.default is MISSING:
+            raise InvalidConfiguration(f"{where} lacks {one.name}.")
+    return kind(**values)
 
 
 def _value(wanted: Any, value: Any, where: str) -> Any:
