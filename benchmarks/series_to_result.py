@@ -2,7 +2,9 @@
 
 Starts the whole product on embedded defaults, uploads a DICOM series through the API and asks for
 the result until it is there. Afterwards the engine answers the same slices in this process, with
-nothing else going on. Also prints the peak memory of the web process and of the worker.
+nothing else going on. Also prints the peak memory of the web process and of the worker, and the
+processor time (user and system) that the portal takes for what the engine does not do, which says
+more than seconds on a machine that has other work.
 
     .venv/bin/python -m benchmarks.series_to_result [--slices 400] [--size 256]
 """
@@ -12,6 +14,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.product import product, signed_in, submit, wait_until_done
@@ -20,6 +23,7 @@ from ml.predictor import Predictor
 from tests.dicoms import axial_series
 
 BATCH = 8
+WEB, WORKER = "gunicorn", "worker.app worker"  # in their command lines
 
 
 def main() -> None:
@@ -36,13 +40,16 @@ def main() -> None:
             # The first one waits for the model to be loaded.
             first = submit(session, address, axial_series(1))
             wait_until_done(session, address, first, pause=0.05)
+            before = cpu_seconds(WEB, WORKER)
             started = time.perf_counter()
             study = submit(session, address, files)
             accepted = time.perf_counter() - started
+            uploaded = cpu_seconds(WEB, WORKER)
             wait_until_done(session, address, study, pause=0.25)
             total = time.perf_counter() - started
-            web, worker = peak_memory("gunicorn"), peak_memory("worker.app worker")
-    own = engine_time(files)
+            done = cpu_seconds(WEB, WORKER)
+            web, worker = peak_memory(WEB), peak_memory(WORKER)
+    own, own_cpu = engine_time(files)
     print(f"{'upload accepted after':36s} {accepted:7.2f} s")
     print(f"{'result after':36s} {total:7.2f} s")
     print(f"{'the engine alone':36s} {own:7.2f} s")
@@ -50,38 +57,60 @@ def main() -> None:
     print(f"{'from acceptance to result / engine':36s} {(total - accepted) / own:7.2f} x")
     print(f"{'peak memory of the web process':36s} {web:7.0f} MB")
     print(f"{'peak memory of the worker':36s} {worker:7.0f} MB")
+    print(f"{'processor time of the upload':36s} {uploaded - before:7.2f} s")
+    print(f"{'processor time after it':36s} {done - uploaded:7.2f} s")
+    print(f"{'processor time of the engine alone':36s} {own_cpu:7.2f} s")
+    print(f"{'processor time outside the engine':36s} {done - before - own_cpu:7.2f} s")
 
 
-def engine_time(files: list[bytes]) -> float:
-    """Seconds that the predictor takes for all slices in batches; the median of three rounds."""
+def engine_time(files: list[bytes]) -> tuple[float, float]:
+    """Seconds and processor seconds of the predictor for all slices; medians of three rounds."""
     predictor = Predictor.load()
     predictor.warm_up()
     slices = [square_pixels(read_bytes(content)[0]) for content in files]
-    rounds = []
+    rounds, processor = [], []
     for _ in range(3):
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         for start in range(0, len(slices), BATCH):
             predictor.predict(slices[start : start + BATCH])
         rounds.append(time.perf_counter() - started)
-    return statistics.median(rounds)
+        processor.append(time.process_time() - used)
+    return statistics.median(rounds), statistics.median(processor)
 
 
 def peak_memory(command: str) -> float:
     """Largest peak resident memory of this user's processes with that command line, in MB."""
-    peaks = [0.0]
+    peaks = [
+        int(row.split()[1]) / 1024
+        for folder in processes(command)
+        for row in (folder / "status").read_text().splitlines()
+        if row.startswith("VmHWM")
+    ]
+    return max(peaks, default=0.0)
+
+
+def cpu_seconds(*commands: str) -> float:
+    """User and system time so far of this user's processes with one of those command lines."""
+    ticks = 0
+    for command in commands:
+        for folder in processes(command):
+            # proc(5): after the name, which may hold anything, utime and stime are 12th and 13th.
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def processes(command: str) -> Iterator[Path]:
+    """Folders below /proc of this user's processes with that command line."""
     for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or folder.stat().st_uid != os.getuid():
-            continue
         try:
+            if not folder.name.isdigit() or folder.stat().st_uid != os.getuid():
+                continue
             line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            status = (folder / "status").read_text()
-        except OSError:
+        except OSError:  # it has ended meanwhile
             continue
         if command in line:
-            peaks += [
-                int(row.split()[1]) / 1024 for row in status.splitlines() if row.startswith("VmHWM")
-            ]
-    return max(peaks)
+            yield folder
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import json
 import logging
 from http import HTTPStatus
 
-from flask import Flask, Response, current_app, render_template, request
+from flask import Flask, Response, render_template, request
 from flask_babel import force_locale, gettext
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from webapp.access import API_PREFIX
 from webapp.database import db
 from webapp.errors import PortalError, QuestionableUpload
+from webapp.extensions import current_settings
 from webapp.languages import browser_locale
 
 _log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def _sentence(status: int, error: HTTPException) -> str:
         405: gettext("This address does not take that kind of request."),
         413: gettext(
             "This is larger than the server accepts: at most %(size)d MB in one upload.",
-            size=current_app.extensions["settings"].max_upload_bytes // 2**20,
+            size=current_settings().max_upload_bytes // 2**20,
         ),
         429: gettext("Too many attempts. Please wait a minute."),
     }

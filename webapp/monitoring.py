@@ -4,7 +4,7 @@ import os
 import time
 
 import redis
-from flask import Blueprint, Flask, Response, current_app, g, request
+from flask import Blueprint, Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -18,9 +18,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from config import Settings
 from webapp.access import public
 from webapp.database import db
+from webapp.extensions import current_settings
 
 blueprint = Blueprint("monitoring", __name__)
 
@@ -71,7 +71,7 @@ def _database_answers() -> bool:
 
 
 def _queue_answers() -> bool:
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     client = redis.Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
     try:
         return bool(client.ping())

@@ -3,17 +3,15 @@
 import logging
 import uuid
 
-from flask import current_app
 from sqlalchemy.exc import DBAPIError
 
-from config import Settings
 from webapp.database import db
+from webapp.extensions import current_blobs, current_settings
 from webapp.pacs import deliveries
 from webapp.pacs.models import Sending
 from webapp.queueing import DELIVER
 from webapp.reporting.content import gather
 from webapp.reporting.dicom import dicom_result
-from webapp.storage import BlobStore
 from webapp.studies.operations import find_study
 from webapp.tenancy import acting_for
 from worker.app import app
@@ -46,7 +44,7 @@ def deliver_results(*, delivery_id: str) -> None:
 def _deliver(claim: deliveries.Claim) -> None:
     objects = _objects(claim)
     if claim.sending is Sending.DIMSE and claim.port:
-        settings: Settings = current_app.extensions["settings"]
+        settings = current_settings()
         store_by_dimse(
             objects,
             calling=settings.dicom_ae_title,
@@ -63,7 +61,7 @@ def _deliver(claim: deliveries.Claim) -> None:
 
 
 def _objects(claim: deliveries.Claim) -> Objects:
-    blobs: BlobStore = current_app.extensions["blobs"]
+    blobs = current_blobs()
     with acting_for(claim.organisation_id):
         content = gather(find_study(claim.study_id))
         # Nothing may stay open while the other side takes its time.

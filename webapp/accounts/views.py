@@ -22,7 +22,6 @@ from flask_babel import gettext as _
 from flask_login import COOKIE_NAME, current_user, login_user, logout_user
 from flask_wtf import FlaskForm
 
-from config import Settings
 from webapp import access
 from webapp.accounts import operations, queries
 from webapp.accounts.checks import checked_language
@@ -38,7 +37,7 @@ from webapp.accounts.forms import (
 )
 from webapp.accounts.models import Role, User
 from webapp.errors import Conflict, InvalidInput
-from webapp.extensions import limiter
+from webapp.extensions import current_settings, limiter
 
 blueprint = Blueprint("accounts", __name__)
 
@@ -325,6 +324,6 @@ def _local_address(wanted: str | None) -> str:
 
 
 def _invitation_url(token: str) -> str:
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     path = url_for("accounts.accept_invitation", token=token)
     return (settings.public_url or request.host_url.rstrip("/")) + path

@@ -2,16 +2,14 @@
 
 import uuid
 
-from flask import current_app
-
-from config import Settings
 from webapp.deidentification.dicom import Deidentified, as_file, deidentify
 from webapp.deidentification.pseudonyms import Pseudonymiser
+from webapp.extensions import current_settings
 
 __all__ = ["Deidentified", "Pseudonymiser", "as_file", "deidentify", "pseudonymiser_for"]
 
 
 def pseudonymiser_for(organisation_id: uuid.UUID) -> Pseudonymiser:
     """The pseudonyms of one organisation, under this installation's key."""
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     return Pseudonymiser(settings.pseudonym_key.encode(), organisation_id)

@@ -1,11 +1,10 @@
 """The command line: ``flask --app wsgi demo seed``."""
 
 import click
-from flask import current_app
 from flask.cli import AppGroup
 
-from config import Settings
 from webapp.demo import operations
+from webapp.extensions import current_settings
 
 demo = AppGroup("demo", help="A portal to look around in.")
 
@@ -24,6 +23,6 @@ def seed(wait: bool) -> None:
             else (f"all {count} sample studies are classified")
         )
         click.echo(f"Demo: {state}.")
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     where = settings.public_url or "the portal"
     click.echo(f"Demo: sign in at {where} as {operations.EMAIL} with the password {password}")

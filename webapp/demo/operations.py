@@ -7,14 +7,14 @@ import threading
 import time
 from pathlib import Path
 
-from flask import current_app
 from sqlalchemy import func, select
 
-from config import REPOSITORY, Settings
+from config import REPOSITORY
 from webapp.accounts.models import Role, User
 from webapp.accounts.operations import create_user, set_password
 from webapp.accounts.queries import user_by_address
 from webapp.database import db
+from webapp.extensions import current_settings
 from webapp.studies.models import Priority, Status, Study
 from webapp.studies.operations import Idempotency, UploadedFile, submit_study
 from webapp.tenancy import acting_for
@@ -26,7 +26,7 @@ _URGENT = {"glioma-1", "meningioma-2"}
 
 def demo_account() -> tuple[User, str]:
     """The demo administrator and its password, which is kept in a private file."""
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     path = settings.home / "demo_password"
     user = user_by_address(EMAIL)
     if user is not None and path.exists():

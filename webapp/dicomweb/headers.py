@@ -5,11 +5,11 @@ import json
 from typing import Any
 
 import pydicom
-from flask import current_app
 from pydicom import Dataset
 
 from ml.imaging.discretion import hushed
-from webapp.storage import BlobStore, MissingBlob
+from webapp.extensions import current_blobs
+from webapp.storage import MissingBlob
 
 Json = dict[str, Any]
 
@@ -21,7 +21,7 @@ _BINARY = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
 
 def header_of(blob_key: str) -> Json:
     """All of an instance's header but bulk data; nothing where the file can no longer be read."""
-    blobs: BlobStore = current_app.extensions["blobs"]
+    blobs = current_blobs()
     try:
         content = blobs.get(blob_key)
     except MissingBlob:

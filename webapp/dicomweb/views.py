@@ -4,12 +4,11 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from werkzeug.exceptions import UnsupportedMediaType
 
-from config import Settings
 from ml.errors import UnreadableImage
 from webapp.access import actor
 from webapp.dicomweb import media, retrieving, searching
@@ -19,6 +18,7 @@ from webapp.dicomweb.multipart import new_boundary, read_parts, written_parts
 from webapp.dicomweb.searching import Found
 from webapp.dicomweb.storing import store
 from webapp.errors import NotFound
+from webapp.extensions import current_blobs, current_settings
 from webapp.storage import BlobStore, MissingBlob
 from webapp.studies.models import Instance
 
@@ -56,7 +56,7 @@ def store_instances(study_uid: str | None = None) -> ResponseReturnValue:
     part_type = options.get("type", media.DICOM).lower()
     if media_type.lower() != "multipart/related" or part_type != media.DICOM:
         raise UnsupportedMediaType(_("Send multipart/related with parts of application/dicom."))
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     # The limit of one file holds for each part; a request may have any number of them.
     request.max_content_length = None
     parts = read_parts(
@@ -219,5 +219,5 @@ def _content(instance: Instance) -> bytes:
 
 
 def _blobs() -> BlobStore:
-    blobs: BlobStore = current_app.extensions["blobs"]
+    blobs = current_blobs()
     return blobs

@@ -2,11 +2,10 @@
 
 from enum import StrEnum
 
-from flask import current_app
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from config import Settings
+from webapp.extensions import current_settings
 from webapp.pacs.models import PacsNode
 
 # Somebody waits in front of the page.
@@ -27,7 +26,7 @@ def verify(node: PacsNode) -> Echo:
     """Ask the node for a C-ECHO; takes some seconds at most."""
     if node.port is None:
         return Echo.NO_PORT
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     entity = AE(ae_title=settings.dicom_ae_title)
     entity.connection_timeout = _CONNECT_SECONDS
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _ANSWER_SECONDS

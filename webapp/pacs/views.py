@@ -2,7 +2,7 @@
 
 import uuid
 
-from flask import Blueprint, current_app, flash, redirect, render_template, url_for
+from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import LazyString
 from flask_babel import gettext as _
@@ -12,7 +12,7 @@ from webapp.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput
-from webapp.extensions import limiter
+from webapp.extensions import current_settings, limiter
 from webapp.pacs import operations, queries
 from webapp.pacs.echo import Echo, verify
 from webapp.pacs.forms import SENDINGS, NodeForm
@@ -128,7 +128,7 @@ def _nodes_page(form: NodeForm) -> ResponseReturnValue:
         nodes=queries.list_nodes(),
         form=form,
         sendings=SENDINGS,
-        settings=current_app.extensions["settings"],
+        settings=current_settings(),
     )
     return page, 422 if form.errors else 200
 

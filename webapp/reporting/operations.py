@@ -5,19 +5,20 @@ import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flask import Response, current_app
+from flask import Response
 from flask_babel import gettext as _
 
 from webapp import audit
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.errors import NotFound
+from webapp.extensions import current_blobs
 from webapp.reporting.content import ReportContent, gather
 from webapp.reporting.dicom import dicom_result
 from webapp.reporting.fhir import diagnostic_report
 from webapp.reporting.identity import as_file
 from webapp.reporting.pdf import pdf
-from webapp.storage import BlobStore, MissingBlob
+from webapp.storage import MissingBlob
 from webapp.studies.operations import find_study
 
 
@@ -74,7 +75,7 @@ def send_report(report: ReportFile) -> Response:
 
 
 def _made(content: ReportContent, wanted: ReportFormat) -> bytes:
-    blobs: BlobStore = current_app.extensions["blobs"]
+    blobs = current_blobs()
     try:
         match wanted:
             case ReportFormat.PDF:

@@ -18,10 +18,11 @@ from typing import IO
 from flask import Response, current_app, send_file
 
 from webapp.database import db
+from webapp.extensions import current_blobs
 from webapp.review.models import Feedback
 from webapp.review.operations import record_export
 from webapp.review.queries import current_answers
-from webapp.storage import BlobStore, MissingBlob
+from webapp.storage import MissingBlob
 from webapp.studies.spreadsheet import Cell, write_lines
 
 COLUMNS = (
@@ -172,7 +173,7 @@ def _write_image(
     image = answer.image
     if image.id in written or image.id in missing:
         return image.id in written
-    blobs: BlobStore = current_app.extensions["blobs"]
+    blobs = current_blobs()
     try:
         # A PNG is compressed already.
         archive.writestr(f"images/{image.id}.png", blobs.get(image.blob_key or ""))

@@ -4,17 +4,16 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flask import current_app
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from config import Settings
 from ml.errors import UnreadableImage
 from ml.imaging import NO_LIMITS, FileFacts, inspect
 from ml.imaging.series import Placed, SeriesPlan, assemble
 from webapp import audit
 from webapp.database import db, now
-from webapp.storage import BlobStore, MissingBlob
+from webapp.extensions import current_blobs, current_settings
+from webapp.storage import MissingBlob
 from webapp.studies.models import (
     Image,
     InferenceJob,
@@ -82,7 +81,7 @@ def sources_of(study_uid: str) -> list[Source]:
     instances = db.session.scalars(
         select(Instance).where(Instance.study_uid == study_uid).order_by(Instance.created_at)
     )
-    blobs: BlobStore = current_app.extensions["blobs"]
+    blobs = current_blobs()
     for instance in instances:
         try:
             facts = inspect(blobs.get(instance.blob_key), NO_LIMITS)
@@ -105,7 +104,7 @@ def assemble_quiet_studies() -> list[uuid.UUID]:
     Returns:
         The ids of the new jobs; their messages are still to be sent.
     """
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     with unscoped():
         waiting = db.session.execute(
             select(Instance.organisation_id, Instance.study_uid, func.max(Instance.created_at))

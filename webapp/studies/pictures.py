@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 import numpy as np
-from flask import Response, current_app, request
+from flask import Response, request
 from flask_babel import gettext as _
 
 from ml.imaging import NO_LIMITS, read_bytes
 from ml.imaging.pictures import Pixels, encode_png, is_16_bit_png
 from webapp.errors import NotFound
-from webapp.storage import BlobStore, MissingBlob
+from webapp.extensions import current_blobs
+from webapp.storage import MissingBlob
 from webapp.studies.models import Image
 
 _SHOWN_PERCENTILES = (0.5, 99.5)
@@ -40,7 +41,12 @@ def heatmap(image: Image) -> Response:
     prediction = image.prediction
     if prediction is None or prediction.heatmap_key is None:
         raise NotFound(_("There is no heatmap for this image."))
-    return _answer(prediction.heatmap_key, f"heatmap-{image.position + 1}.png")
+    response = _answer(prediction.heatmap_key, f"heatmap-{image.position + 1}.png")
+    # Another model may answer about the same slice: the browser asks whether it is still this one.
+    response.cache_control.max_age = None
+    response.cache_control.immutable = False
+    response.cache_control.no_cache = True
+    return response
 
 
 def eight_bit(content: bytes, *, window: tuple[float, float] | None = None) -> bytes:
@@ -99,7 +105,7 @@ def _answer(
 
 
 def _content(key: str) -> bytes:
-    blobs: BlobStore = current_app.extensions["blobs"]
+    blobs = current_blobs()
     try:
         return blobs.get(key)
     except MissingBlob as error:

@@ -6,7 +6,6 @@ from typing import Any
 from flask import (
     Blueprint,
     Response,
-    current_app,
     flash,
     jsonify,
     redirect,
@@ -17,7 +16,6 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 
-from config import Settings
 from ml.imaging import ACCEPTED_FORMATS
 from webapp.access import actor, requires
 from webapp.accounts.models import Role
@@ -25,6 +23,7 @@ from webapp.accounts.queries import list_users
 from webapp.database import db
 from webapp.errorpages import wants_json
 from webapp.errors import Conflict, InvalidInput, PortalError, QuestionableUpload
+from webapp.extensions import current_settings
 from webapp.review.views import panel_context
 from webapp.studies import pictures, queries, stack, volumes
 from webapp.studies.export import export_history
@@ -230,7 +229,7 @@ def _submitted(form: UploadForm) -> Study:
 
 
 def _upload_page(form: UploadForm, *, message: str | None = None, question: bool = False) -> str:
-    settings: Settings = current_app.extensions["settings"]
+    settings = current_settings()
     limits = {
         "max_upload_mb": settings.max_upload_bytes // 2**20,
         "max_megapixels": settings.max_pixels // 1_000_000,

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from flask import Response, current_app, request, stream_with_context
+from flask import Response, request, stream_with_context
 from flask_babel import gettext as _
 from nibabel.nifti1 import Nifti1Header
 from sqlalchemy import select
@@ -25,7 +25,8 @@ from ml.imaging import NO_LIMITS, read_bytes
 from ml.imaging.pictures import is_16_bit_png
 from webapp.database import db
 from webapp.errors import NotFound
-from webapp.storage import BlobStore, MissingBlob
+from webapp.extensions import current_blobs
+from webapp.storage import MissingBlob
 from webapp.studies.models import Image, Series
 
 _MILLIMETRES = 2  # NIFTI_UNITS_MM
@@ -235,7 +236,7 @@ def _known_to_browser(response: Response, tag: str) -> bool:
 
 
 def _content(key: str) -> bytes:
-    blobs: BlobStore = current_app.extensions["blobs"]
+    blobs = current_blobs()
     try:
         return blobs.get(key)
     except MissingBlob as error:
