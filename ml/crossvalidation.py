@@ -119,7 +119,13 @@ def _run_fold(name: str, split: Split, recipe: Recipe, folder: Path, team: Team)
     trained = train(recipe, training, split.calibration, folder=folder / name, team=team)
     if team.leads:
         made = release(
-            trained, recipe, split, folder=folder / name, stem="model", facts={"fold": name}
+            trained,
+            recipe,
+            split,
+            folder=folder / name,
+            stem="model",
+            facts={"fold": name},
+            quantised=False,
         )
         content = {
             "start": trained.start,
