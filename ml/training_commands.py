@@ -83,7 +83,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--config", type=Path, metavar="FILE.toml", help="a recipe, such as ml/recipes/serving.toml"
+        "--config", type=Path, metavar="FILE.toml", help="a recipe, such as ml/recipes/whole.toml"
     )
     # What is not given stays away, so that it does not override the recipe's value.
     option = parser.add_argument_group(
@@ -149,7 +149,9 @@ def _train(options: argparse.Namespace) -> int:
             "excluded": excluded,
         }
     }
-    made = release(trained, recipe, split, folder=options.out, stem="vgg16-gap", facts=facts)
+    made = release(
+        trained, recipe, split, folder=options.out, stem=recipe.architecture, facts=facts
+    )
     plot_training(options.out / "log.csv", options.out / "training.png")
     plot_answers([Answer.of(one) for one in made.observed], options.out)
     print(made.card)

@@ -36,6 +36,5 @@ def quantise(network: Network, images: Tensor, path: Path) -> None:
             nncf.Dataset([chosen[n : n + 1] for n in range(len(chosen))]),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(chosen),
-            fast_bias_correction=False,
         )
     ov.save_model(quantised, path)

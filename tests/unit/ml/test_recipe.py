@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ml.architectures.vgg import SHARED
 from ml.errors import InvalidConfiguration
 from ml.recipe import Recipe, Stage, read_recipe
 
@@ -24,8 +25,14 @@ def test_file_and_options_replace_the_usual_values(tmp_path: Path) -> None:
     assert recipe == Recipe(batch=8, seed=4, weight_decay=0.0, stages=(Stage(64, 2),))
 
 
-def test_the_serving_recipe_is_the_usual_one() -> None:
-    assert read_recipe(RECIPES / "serving.toml", {}) == Recipe()
+def test_both_halves_of_the_serving_model_have_their_recipe() -> None:
+    whole, places = (read_recipe(RECIPES / f"{name}.toml", {}) for name in ("whole", "places"))
+    assert whole.architecture == "vgg16-gap"
+    assert places.architecture == "vgg16-odds"
+    assert places.frozen == SHARED
+    # What one has learnt to see, the other sees as well.
+    assert whole.preprocessing == places.preprocessing
+    assert whole.input_size == places.input_size
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_command_trains_measures_and_packages_a_model_that_serves(tmp_path: Path
     assert {path.name for path in folder.glob("*.png")} == {
         "confusion.png", "reliability.png", "roc.png", "training.png",
     }  # fmt: skip
-    predictor = Predictor.load(folder / "vgg16-gap.json", device="cpu")
+    predictor = Predictor.load(folder / "narrow-odds.json", device="cpu")
     (result,) = predictor.predict([read_path(data[0].path)[0].pixels])
     assert isinstance(result, Result)
     split = predictor.card["split"]
