@@ -41,7 +41,7 @@ class Result:
     in_distribution: bool
     ood_score: float
     heat: FloatImage
-    quality: tuple[QualityFlag, ...]
+    quality: tuple[QualityFlag, ...] = ()
 
     def overlay_png(self) -> bytes:
         """The heatmap as a PNG with transparency, of the slice's size."""

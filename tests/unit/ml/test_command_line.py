@@ -36,7 +36,7 @@ def test_predict_writes_one_object_a_line_and_goes_on_after_a_bad_file(tmp_path:
     assert set(bad) == {"path", "error"}
     assert set(good) == {
         "path", "slice", "label", "probabilities", "prediction_set",
-        "in_distribution", "ood_score", "model",
+        "in_distribution", "ood_score", "quality", "model",
     }  # fmt: skip
     assert set(good["probabilities"]) == {label.value for label in LABELS}
     assert "Traceback" not in done.stderr
