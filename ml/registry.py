@@ -18,7 +18,7 @@ from ml.architectures import ARCHITECTURES, Network
 from ml.errors import InvalidModel
 from ml.uncertainty import Doubt
 
-SERVING = Path(__file__).with_name("weights") / "vgg16-gap.json"
+SERVING = Path(__file__).with_name("weights") / "vgg16-twofold.json"
 _REFERENCE = "doubt.reference"
 _LARGEST_FILE = 31_000_000  # bytes of tensors
 
