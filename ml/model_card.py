@@ -1,5 +1,6 @@
 """A model's card as a page that people read, and a gallery of where it was wrong."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,10 @@ def _data(card: dict[str, Any]) -> str:
         f"| {name} | {split[name]['slices']} | {split[name]['groups']} |"
         for name in ("training", "calibration", "validation")
     ]
-    training = "\n".join(f"- {name}: `{value}`" for name, value in card["training"].items())
+    training = json.dumps(card["training"], indent=2)
     return (
         f"## Data and training\n\nSplit by {split['by']}.\n\n| part | slices | groups |\n"
-        "|---|---|---|\n" + "\n".join(rows) + f"\n\n{training}"
+        "|---|---|---|\n" + "\n".join(rows) + f"\n\n```json\n{training}\n```"
     )
 
 
