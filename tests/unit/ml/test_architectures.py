@@ -18,7 +18,7 @@ from ml.preprocess import head_crop
 SAMPLES = Path(__file__).parents[3] / "ml" / "samples"
 NO_TUMOR = INDEX["no_tumor"]
 # The flattened head and the odds of places get their maps another way.
-AVERAGING = sorted(set(ARCHITECTURES) - {"vgg16-odds", "vgg16-flatten"})
+AVERAGING = sorted(set(ARCHITECTURES) - {"vgg16-odds", "vgg16-twofold", "vgg16-flatten"})
 
 
 @cache
