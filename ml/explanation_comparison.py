@@ -121,12 +121,13 @@ def _sanity(model: Model, entries: Sequence[Entry]) -> dict[str, dict[str, float
 
 
 def _drawn_anew(network: Network) -> Iterator[tuple[str, Network]]:
-    """The network with the head drawn anew, then the last quarter of its layers as well."""
+    """The network with the head drawn anew, then the last layers as well."""
     torch.manual_seed(0)
     changed = copy.deepcopy(network)
-    changed.head.reset_parameters()
+    for head in changed.heads:
+        head.reset_parameters()
     yield "head drawn anew", changed
-    for layer in changed.features[3 * len(changed.features) // 4 :].modules():
+    for layer in nn.ModuleList(changed.last_layers).modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.reset_parameters()
     yield "last layers as well", changed

@@ -118,6 +118,16 @@ class Network(nn.Module):
         maps = torch.einsum("nchw,kc->nkhw", field, self.head.weight.to(field.dtype))
         return Output(logits, maps, pooled)
 
+    @property
+    def heads(self) -> list[nn.Linear]:
+        """What turns the last feature map into classes."""
+        return [self.head]
+
+    @property
+    def last_layers(self) -> list[nn.Module]:
+        """The last quarter of the layers."""
+        return list(self.features[3 * len(self.features) // 4 :])
+
     def compute_in(self, dtype: torch.dtype) -> None:
         """Let the layers compute in ``dtype``; the head stays in float32.
 

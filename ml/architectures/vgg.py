@@ -160,6 +160,16 @@ class VGG16Twofold(VGG16GAP):
         logits = self.head(self.dropout(pooled))
         return Output((logits + pool_odds(maps, self.balance)) / 2, maps, pooled)
 
+    @property
+    def heads(self) -> list[nn.Linear]:
+        """As for every network."""
+        return [self.head, self.places_head]
+
+    @property
+    def last_layers(self) -> list[nn.Module]:
+        """As for every network: both copies of the last block."""
+        return [*self.features[SHARED:], *self.places]
+
     def compute_in(self, dtype: torch.dtype) -> None:
         """As for every network."""
         super().compute_in(dtype)

@@ -82,11 +82,8 @@ def test_quantised_network_agrees_with_torch_in_class_map_and_features(
     assert (found.logits.argmax(1) == expected.logits.argmax(1)).float().mean() >= 11 / 12
     similarity = torch.cosine_similarity(found.features, expected.features)
     assert similarity.min() > 0.97
-    said = expected.logits.argmax(1)
-    rows = torch.arange(len(said))
-    maps = torch.cosine_similarity(
-        found.maps[rows, said].flatten(1), expected.maps[rows, said].flatten(1)
-    )
+    # All classes together: a network that judges places has an empty map for no tumour.
+    maps = torch.cosine_similarity(found.maps.flatten(1), expected.maps.flatten(1))
     assert maps.min() > 0.9
 
 
