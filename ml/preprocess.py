@@ -9,7 +9,7 @@ head alone; resize with the aspect ratio kept and pad with zeros.
 are ``raw``, ``clahe`` and ``denoise``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -103,6 +103,24 @@ def to_grey(pixels: npt.NDArray[np.generic]) -> FloatImage:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.float32)
 
 
+def percentiles(values: npt.NDArray[np.generic], shares: Sequence[float]) -> list[float]:
+    """Percentiles by linear interpolation, as :func:`numpy.percentile` has them.
+
+    Sorting takes half the time of NumPy's partial sort, which every slice would pay for a dozen
+    times.
+
+    Args:
+        values: not empty, any shape.
+        shares: in 0..100.
+    """
+    ordered = np.sort(values, axis=None)
+    places = np.asarray(shares) / 100 * (ordered.size - 1)
+    below = places.astype(np.int64)
+    above = np.minimum(below + 1, ordered.size - 1)
+    low, high = ordered[below].astype(np.float64), ordered[above].astype(np.float64)
+    return [float(value) for value in low + (high - low) * (places - below)]
+
+
 def head_mask(grey: FloatImage) -> MaskImage:
     """Find the head: a filled convex region, 1 inside and 0 outside, of the slice's own size.
 
@@ -114,7 +132,7 @@ def head_mask(grey: FloatImage) -> MaskImage:
     scale = _WORKING_SIDE / max(height, width)
     small_size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(grey, small_size, interpolation=cv2.INTER_AREA)
-    ceiling = float(np.percentile(small, 99))
+    (ceiling,) = percentiles(small, [99])
     floor = float(small.min())
     if ceiling <= floor:
         return np.ones((height, width), np.uint8)
@@ -152,11 +170,11 @@ def head_crop(pixels: npt.NDArray[np.generic], size: int) -> Prepared:
     mask = head_mask(grey)
     source = _bounding_box(mask)
     inside = grey[mask > 0]
-    low, high = np.percentile(inside, [1, 99])
+    low, high = percentiles(inside, [1, 99])
     if high <= low:
         low, high = float(inside.min()), float(inside.max()) + 1e-6
     normalised = np.clip((grey - low) / (high - low), 0, 1) * mask
-    return _fit(normalised.astype(np.float32), source, size)
+    return _fit(normalised, source, size)
 
 
 def original(pixels: npt.NDArray[np.generic], size: int) -> Prepared:
@@ -171,8 +189,8 @@ def original(pixels: npt.NDArray[np.generic], size: int) -> Prepared:
     image = cv2.resize(cropped, (size, size), interpolation=cv2.INTER_AREA)
     image = cv2.normalize(image, None, 0.0, 1.0, cv2.NORM_MINMAX)  # type: ignore[call-overload]
     image = cv2.GaussianBlur(image, (0, 0), 1.3)
-    low, high = np.percentile(image, [22, 97])
-    stretched = np.clip((image - low) / max(float(high - low), 1e-6), 0, 1).astype(np.float32)
+    low, high = percentiles(image, [22, 97])
+    stretched = np.clip((image - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     return Prepared(stretched, source, Box(0, 0, size, size), (grey.shape[0], grey.shape[1]))
 
 

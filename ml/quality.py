@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.imaging.pictures import Pixels
-from ml.preprocess import FloatImage, MaskImage, head_mask, to_grey
+from ml.preprocess import FloatImage, MaskImage, head_mask, percentiles, to_grey
 
 _SIDE = 256  # px; the longer side of the copy that most rules look at
 _RIM = 9  # px; what lies so close to the head's outline counts neither as head nor as background
@@ -110,9 +110,9 @@ def measure(grey: FloatImage) -> Measured:
     low, high = float(grey.min()), float(grey.max())
     own = np.asarray(cv2.resize(mask, grey.shape[::-1], interpolation=cv2.INTER_NEAREST), np.bool_)
     inside = grey[own]
-    dark, bright = np.percentile(inside, [1, 99])
+    dark, bright = percentiles(inside, [1, 99])
     middle = inside[(inside >= dark) & (inside <= bright)]
-    levels = np.clip((small - dark) / max(float(bright - dark), 1e-6), 0, 1).astype(np.float32)
+    levels = np.clip((small - dark) / max(bright - dark, 1e-6), 0, 1)
     core = _core(mask)
     return Measured(
         head_side=round(max(width, height) / scale),

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from ml.imaging.pictures import Pixels
-from ml.preprocess import FloatImage, to_grey
+from ml.preprocess import FloatImage, percentiles, to_grey
 
 # Grey pictures that went through colour JPEG differ by less than 2 between channels.
 _COLOUR_LIMIT = 6.0
@@ -41,8 +41,8 @@ def _colour(pixels: Pixels) -> float:
 def _frame_level(grey: FloatImage) -> float:
     """Median intensity of the outermost frame, from 0 (darkest) to 1 (99th percentile)."""
     small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    low, high = np.percentile(small, [0.5, 99])
+    low, high = percentiles(small, [0.5, 99])
     inside = np.s_[_FRAME_WIDTH:-_FRAME_WIDTH]
     frame = np.ones(small.shape, bool)
     frame[inside, inside] = False
-    return float((np.median(small[frame]) - low) / max(float(high - low), 1e-6))
+    return float((np.median(small[frame]) - low) / max(high - low, 1e-6))

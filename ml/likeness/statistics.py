@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.imaging.pictures import Pixels
-from ml.preprocess import FloatImage, MaskImage, to_grey
+from ml.preprocess import FloatImage, MaskImage, percentiles, to_grey
 
 _SIDE = 256  # px; longer side of the copy in which the outline is searched
 _CROP = 128  # px; longer side of the copy of the head that texture is measured in
@@ -56,9 +56,9 @@ def statistics(pixels: Pixels) -> Vector | None:
     if head is None:
         return None
     inside = head.image[head.hull > 0]
-    low, high = np.percentile(inside, [1, 99])
-    levels = np.clip((head.image - low) / max(float(high - low), 1e-6), 0, 1)
-    crop, mask = _crop(levels.astype(np.float32), head.hull)
+    low, high = percentiles(inside, [1, 99])
+    levels = np.clip((head.image - low) / max(high - low, 1e-6), 0, 1)
+    crop, mask = _crop(levels, head.hull)
     return np.array(
         [
             *_shape(head),
@@ -76,7 +76,7 @@ def _find(grey: FloatImage) -> _Head | None:
     size = (max(8, round(grey.shape[1] * scale)), max(8, round(grey.shape[0] * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     image = np.asarray(cv2.resize(grey, size, interpolation=interpolation), np.float32)
-    ceiling, floor = float(np.percentile(image, 99)), float(image.min())
+    (ceiling,), floor = percentiles(image, [99]), float(image.min())
     if ceiling <= floor:
         return None
     # As in ml.preprocess.head_mask, whose hull alone would hide a ragged outline.
@@ -126,7 +126,7 @@ def _same_moments(
     moments: dict[str, float], spread: npt.NDArray[np.float64], shape: tuple[int, ...]
 ) -> Region:
     """The ellipse with the same centre and second moments as the hull."""
-    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
     x = columns - moments["m10"] / moments["m00"]
     y = rows - moments["m01"] / moments["m00"]
     inverse = np.linalg.inv(spread)
@@ -140,8 +140,8 @@ def _overlap(one: Region, other: Region) -> float:
 
 def _surroundings(head: _Head) -> list[float]:
     """Brightness and spread outside the hull, and brightness of the picture's frame."""
-    low, high = np.percentile(head.image, [0.5, 99.5])
-    levels = np.clip((head.image - low) / max(float(high - low), 1e-6), 0, 1)
+    low, high = percentiles(head.image, [0.5, 99.5])
+    levels = np.clip((head.image - low) / max(high - low, 1e-6), 0, 1)
     outside = levels[cv2.dilate(head.hull, np.ones((9, 9), np.uint8)) == 0]
     if outside.size < _FEWEST:
         outside = np.zeros(1, np.float32)
@@ -151,7 +151,7 @@ def _surroundings(head: _Head) -> list[float]:
         float(outside.mean()),
         float(outside.std()),
         float(np.median(levels[frame])),
-        float(np.percentile(levels[frame], 90)),
+        *percentiles(levels[frame], [90]),
     ]
 
 
@@ -160,7 +160,7 @@ def _intensities(values: FloatImage) -> list[float]:
     counts = np.bincount((values * 63).astype(np.int64), minlength=64) / values.size
     present = counts[counts > 0]
     entropy = float(-(present * np.log2(present)).sum())
-    return [*np.percentile(values, [10, 25, 50, 75, 90]), entropy, float(counts.max())]
+    return [*percentiles(values, [10, 25, 50, 75, 90]), entropy, float(counts.max())]
 
 
 def _crop(levels: FloatImage, hull: MaskImage) -> tuple[FloatImage, MaskImage]:
@@ -210,7 +210,7 @@ def _directions(crop: FloatImage, core: Region) -> list[float]:
     return [
         float(share.max()),
         float(-(present * np.log(present)).sum()),
-        float(np.percentile(strength, 90) / max(float(strength.mean()), 1e-6)),
+        percentiles(strength, [90])[0] / max(float(strength.mean()), 1e-6),
     ]
 
 
