@@ -4,9 +4,11 @@ import json
 import random
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -44,12 +46,14 @@ class Comparison:
     Attributes:
         networks: the first one is the reference.
         ablation: the reference under other preprocessings.
+        measured_folds: so many of the ``folds`` are trained and measured; 0 takes all.
         slices_per_group, groups_per_class: at most so many; 0 takes all.
     """
 
     networks: tuple[Candidate, ...]
     ablation: tuple[Candidate, ...]
     folds: int
+    measured_folds: int
     slices_per_group: int
     groups_per_class: int
     seed: int
@@ -58,6 +62,26 @@ class Comparison:
     def reference(self) -> Candidate:
         """What all others are compared with."""
         return self.networks[0]
+
+    def starting_from(self, files: Mapping[str, str]) -> Self:
+        """The same with some networks' starting weights from files, by the networks' names.
+
+        Raises:
+            InvalidConfiguration: there is no such network.
+        """
+        if strange := sorted(set(files) - {one.name for one in self.networks}):
+            raise InvalidConfiguration(f"The comparison has no network {strange[0]!r}.")
+        first = self.reference.name
+
+        def moved(one: Candidate, name: str) -> Candidate:
+            file = files.get(name)
+            return one if file is None else replace(one, recipe=replace(one.recipe, start=file))
+
+        return replace(
+            self,
+            networks=tuple(moved(one, one.name) for one in self.networks),
+            ablation=tuple(moved(one, first) for one in self.ablation),
+        )
 
 
 @dataclass(frozen=True)
@@ -68,6 +92,7 @@ class _File:
     networks: tuple[dict[str, Any], ...]
     ablation: tuple[str, ...] = ()
     folds: int = 5
+    measured_folds: int = 0
     slices_per_group: int = 0
     groups_per_class: int = 0
     seed: int = 20261123
@@ -84,6 +109,8 @@ def read_comparison(path: Path) -> Comparison:
         raise InvalidConfiguration(f"{path}, networks is empty.")
     if min(file.slices_per_group, file.groups_per_class) < 0:
         raise InvalidConfiguration(f"{path}: a limit is negative.")
+    if not 0 <= file.measured_folds <= file.folds:
+        raise InvalidConfiguration(f"{path}: measured_folds goes from 0 to {file.folds}.")
     networks = tuple(_candidate(file, own, str(path)) for own in file.networks)
     names = [one.name for one in networks]
     if len(set(names)) < len(names):
@@ -97,6 +124,7 @@ def read_comparison(path: Path) -> Comparison:
             if preprocessing != first.preprocessing
         ),
         folds=file.folds,
+        measured_folds=file.measured_folds or file.folds,
         slices_per_group=file.slices_per_group,
         groups_per_class=file.groups_per_class,
         seed=file.seed,
@@ -140,11 +168,14 @@ def compare(
         candidate what :func:`ml.crossvalidation.pooled` gives, its cost, and its difference from
         the reference. Nothing where another process of the team leads.
     """
-    splits = splits_by_group(entries, folds=comparison.folds, seed=comparison.seed)
+    dealt = splits_by_group(entries, folds=comparison.folds, seed=comparison.seed)
+    splits = dict(islice(dealt.items(), comparison.measured_folds))
+    numbers = range(1, comparison.measured_folds + 1)
 
     def run(kind: str, candidate: Candidate) -> list[Fold]:
         place = folder / re.sub(r"\W+", "-", f"{kind}-{candidate.name}".lower())
-        return cross_validate(splits, candidate.recipe, folder=place, team=team)
+        done = cross_validate(dealt, candidate.recipe, folder=place, team=team, only=numbers)
+        return [fold for fold in done if fold.name in splits]
 
     networks = {one.name: run("network", one) for one in comparison.networks}
     ablation = {one.name: run("preprocessing", one) for one in comparison.ablation}
@@ -154,6 +185,8 @@ def compare(
         "slices": len(entries),
         "groups": len({entry.group for entry in entries}),
         "folds": comparison.folds,
+        "measured_folds": comparison.measured_folds,
+        "measured_slices": sum(len(split.validation) for split in splits.values()),
         "seed": comparison.seed,
         "reference": comparison.reference.name,
         "networks": {name: pooled(folds) for name, folds in networks.items()},

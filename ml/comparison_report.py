@@ -111,10 +111,16 @@ def _beside_control(control: Mapping[str, Any], reference: str) -> str:
 def _budget(figures: dict[str, Any], comparison: Comparison) -> str:
     recipe = comparison.reference.recipe
     stages = ", ".join(f"{stage.epochs} epochs at {stage.size} px" for stage in recipe.stages)
+    answered = "every slice is answered once"
+    if figures["measured_folds"] < figures["folds"]:
+        answered = (
+            f"{figures['measured_folds']} of them are measured, so that "
+            f"{figures['measured_slices']} slices are answered once"
+        )
     text = (
         f"{figures['slices']} slices of {figures['groups']} groups (patients and near-copies stay "
-        f"together) in {figures['folds']} folds, the same for all; every slice is answered once, "
-        f"by a model that saw nothing of its group. Training: {stages}, batches of {recipe.batch}, "
+        f"together) in {figures['folds']} folds, the same for all; {answered}, by a model that "
+        f"saw nothing of the slice's group. Training: {stages}, batches of {recipe.batch}, "
         f"measured at {recipe.input_size} px, preprocessing {recipe.preprocessing}, seed "
         f"{figures['seed']}. Intervals are 95 % bootstrap intervals over groups."
     )

@@ -6,6 +6,7 @@ as a released model is. What is finished lies in the folder, and a rerun goes on
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,11 +74,12 @@ def cross_validate(
     *,
     folder: Path,
     team: Team,
-    only: int | None = None,
+    only: Collection[int] | None = None,
 ) -> list[Fold]:
-    """Train and measure every fold, or the ``only`` one (from 1), that is not yet finished.
+    """Train and measure every fold, or those of the numbers ``only``, that is not yet finished.
 
     Args:
+        only: numbers of folds, from 1.
         folder: gets a folder a fold, with its checkpoint, model, log and ``answers.json``.
 
     Returns:
@@ -86,13 +88,14 @@ def cross_validate(
     Raises:
         InvalidConfiguration: ``folder`` holds another cross-validation, or there is no such fold.
     """
-    if only is not None and not 1 <= only <= len(splits):
-        raise InvalidConfiguration(f"There is no fold {only}, only 1 to {len(splits)}.")
+    wanted = set(range(1, len(splits) + 1) if only is None else only)
+    if strange := sorted(wanted - set(range(1, len(splits) + 1))):
+        raise InvalidConfiguration(f"There is no fold {strange[0]}, only 1 to {len(splits)}.")
     if team.leads:
         _claim(folder, splits, recipe)
     team.wait()
     for number, (name, split) in enumerate(splits.items(), 1):
-        if only in (None, number) and not _answers_file(folder, name).exists():
+        if number in wanted and not _answers_file(folder, name).exists():
             _run_fold(name, split, recipe, folder, team)
     return [_read(folder, name) for name in splits if _answers_file(folder, name).exists()]
 
@@ -101,11 +104,12 @@ def pooled(folds: list[Fold]) -> dict[str, Any]:
     """The figures of all answers together, with bootstrap intervals over groups, and by fold."""
     answers = [answer for fold in folds for answer in fold.answers]
     by_fold = {fold.name: _accuracy(fold.answers) for fold in folds}
+    accuracies = list(by_fold.values())
     return summarise_answers(answers) | {
         "start": folds[0].start,
         "accuracy_by_fold": by_fold,
-        "accuracy_mean": float(np.mean(list(by_fold.values()))),
-        "accuracy_deviation": float(np.std(list(by_fold.values()), ddof=1)),
+        "accuracy_mean": float(np.mean(accuracies)),
+        "accuracy_deviation": float(np.std(accuracies, ddof=1)) if len(folds) > 1 else None,
     }
 
 

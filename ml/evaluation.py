@@ -1,5 +1,6 @@
 """Measure a predictor on labelled slices: accuracy, calibration, coverage, pointing game."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from ml.predictor import Predictor, Result
 from ml.preprocess import FloatImage
 
 BATCH = 16
+UNKNOWN = "unknown"
 
 Fractions = tuple[float, float, float, float]  # left, top, width, height
 
@@ -52,6 +54,7 @@ class Answer:
         path: the file's name.
         probabilities: in the order of :data:`ml.labels.LABELS`.
         pointed: None where the slice has no tumour or no box.
+        source, plane: None where the manifest does not know them.
     """
 
     path: str
@@ -62,6 +65,8 @@ class Answer:
     in_distribution: bool
     ood_score: float
     pointed: Pointed | None
+    source: str | None = None
+    plane: str | None = None
 
     @classmethod
     def of(cls, observed: Observed) -> "Answer":
@@ -76,6 +81,8 @@ class Answer:
             in_distribution=result.in_distribution,
             ood_score=result.ood_score,
             pointed=_pointed(observed),
+            source=entry.source,
+            plane=entry.plane,
         )
 
 
@@ -116,6 +123,8 @@ def summarise_answers(answers: Sequence[Answer]) -> dict[str, Any]:
         "mean_set_size": float(np.mean([len(one.prediction_set) for one in answers])),
         "in_distribution": float(np.mean([one.in_distribution for one in answers])),
         "pointing_game": pointing_game([one.pointed for one in answers if one.pointed]),
+        "by_source": _by_part(answers, [one.source for one in answers]),
+        "by_plane": _by_part(answers, [one.plane for one in answers]),
     }
 
 
@@ -141,6 +150,27 @@ def pointing_game(pointed: Sequence[Pointed]) -> dict[str, Any]:
         "rate": float(hits.mean()) if pointed else None,
         "rate_by_size_quarter": [float(part.mean()) for part in quarters],
         "energy_in_box": _mean_or_none([one.energy for one in pointed]),
+    }
+
+
+def _by_part(answers: Sequence[Answer], names: Sequence[str | None]) -> dict[str, Any]:
+    """Figures of the answers of each name; of those without one, where others have one."""
+    if not any(names):
+        return {}
+    parts: dict[str, list[Answer]] = defaultdict(list)
+    for answer, name in zip(answers, names, strict=True):
+        parts[name or UNKNOWN].append(answer)
+    return {name: _in_short(parts[name]) for name in sorted(parts)}
+
+
+def _in_short(answers: Sequence[Answer]) -> dict[str, Any]:
+    probabilities, wanted = chances_and_classes(answers)
+    return {
+        "n": len(answers),
+        "groups": len({one.group for one in answers}),
+        "accuracy": float((probabilities.argmax(1) == wanted).mean()),
+        "coverage": float(np.mean([one.label in one.prediction_set for one in answers])),
+        "in_distribution": float(np.mean([one.in_distribution for one in answers])),
     }
 
 

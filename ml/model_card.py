@@ -160,12 +160,13 @@ def _by_part(metrics: dict[str, Any]) -> str:
     for kind, title in (("by_source", "source"), ("by_plane", "plane")):
         if parts := metrics.get(kind):
             rows = [
-                f"| {name} | {part['n']} | {part['accuracy']:.3f} | {part['in_distribution']:.3f} |"
+                f"| {name} | {part['n']} | {part['groups']} | {part['accuracy']:.3f} | "
+                f"{part['coverage']:.3f} | {part['in_distribution']:.3f} |"
                 for name, part in parts.items()
             ]
             tables.append(
-                f"| {title} | slices | accuracy | called a brain MRI |\n|---|---|---|---|\n"
-                + "\n".join(rows)
+                f"| {title} | slices | groups | accuracy | coverage | called a brain MRI |\n"
+                "|---|---|---|---|---|---|\n" + "\n".join(rows)
             )
     return "## Parts\n\n" + "\n\n".join(tables) if tables else ""
 

@@ -65,6 +65,15 @@ def add_compare(commands: Any) -> None:
         metavar="FILE.toml",
         help="such as ml/recipes/comparison.toml",
     )
+    compare.add_argument(
+        "--start",
+        action="append",
+        default=[],
+        type=_named_file,
+        metavar="NETWORK=FILE",
+        help="start a network from this safetensors file instead, such as one of ImageNet's "
+        "weights where they cannot be downloaded; may be repeated",
+    )
     compare.add_argument("--report", type=Path, metavar="FILE.md", help="a page with tables")
     compare.set_defaults(run=_compare)
 
@@ -170,7 +179,8 @@ def _crossval(options: argparse.Namespace) -> int:
     else:
         splits = splits_by_group(entries, folds=options.folds, seed=recipe.seed)
     with team() as processes:
-        done = cross_validate(splits, recipe, folder=options.out, team=processes, only=options.only)
+        only = [options.only] if options.only is not None else None
+        done = cross_validate(splits, recipe, folder=options.out, team=processes, only=only)
     if not processes.leads:
         return 0
     if len(done) < len(splits):
@@ -188,7 +198,7 @@ def _compare(options: argparse.Namespace) -> int:
     from ml.comparison_report import conclusions, write_report
     from ml.processes import team
 
-    comparison = read_comparison(options.config)
+    comparison = read_comparison(options.config).starting_from(dict(options.start))
     entries, _ = _entries(options)
     chosen = chosen_entries(entries, comparison)
     with team() as processes:
@@ -208,6 +218,7 @@ def _command(options: argparse.Namespace) -> str:
         if (path := getattr(options, name)) is not None:
             own = path.is_absolute() or ".." in path.parts
             parts.append(f"--{name} {path.name if own else path}")
+    parts += [f'--start "{name}={Path(file).name}"' for name, file in options.start]
     return " ".join(parts)
 
 
@@ -235,6 +246,13 @@ def _stages(text: str) -> tuple[Stage, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not like 128:5,224:2") from error
     except InvalidConfiguration as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _named_file(text: str) -> tuple[str, str]:
+    name, equals, file = text.partition("=")
+    if not (name and equals and file):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like VGG16=FILE")
+    return name, file
 
 
 def _architecture(name: str) -> str:

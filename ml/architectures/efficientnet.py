@@ -18,7 +18,7 @@ _DEVIATION = (128 / 255, 128 / 255, 128 / 255)
 class EfficientNetLite0(Network):
     """``features`` holds stem and its norm, sixteen blocks, the last convolution and its norm."""
 
-    multiple = 32
+    multiple = 16
     slow = 10
 
     def __init__(self) -> None:

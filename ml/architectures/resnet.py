@@ -10,9 +10,9 @@ from ml.architectures.network import IMAGENET_DEVIATION, IMAGENET_MEAN, Network,
 
 
 class _ResNet(Network):
-    """Stem and residual blocks in order; the field measures a 32nd of the slice."""
+    """Stem and residual blocks in order; the field measures a 32nd of the slice, rounded up."""
 
-    multiple = 32
+    multiple = 16
 
     def __init__(self, build: Callable[[], Any], weights: Any) -> None:
         whole = build()

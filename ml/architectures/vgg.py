@@ -191,11 +191,11 @@ class VGG16Flatten(VGG16GAP):
     original's field at 224 px, lets the head take other sizes.
     """
 
-    multiple = 32
-
     def __init__(self, dropout: float = 0.5) -> None:
         super().__init__(dropout)
         self.features = _convolutions()
+        # As at the original's 224 px, and nothing of the edge is lost at other sizes.
+        self.features[-1].ceil_mode = True
         self.hidden = nn.Linear(_WIDTH * _GRID * _GRID, _UNITS)
         self.head = nn.Linear(_UNITS, len(LABELS))
 

@@ -89,9 +89,50 @@ def test_shipped_configuration_compares_the_networks_that_the_issue_names() -> N
     assert [one.name for one in comparison.ablation] == ["raw", "original", "clahe", "denoise"]
 
 
+@pytest.mark.parametrize("name", ["comparison.toml", "comparison-small.toml"])
+def test_shipped_sizes_suit_every_network(name: str) -> None:
+    for candidate in read_comparison(SHIPPED.with_name(name)).networks:
+        recipe = candidate.recipe
+        multiple = ARCHITECTURES[recipe.architecture].build().multiple
+        assert recipe.input_size % multiple == 0
+        assert all(stage.size % multiple == 0 for stage in recipe.stages)
+
+
+def test_a_network_may_start_from_a_file(tmp_path: Path) -> None:
+    comparison = read_comparison(written(tmp_path, TINY)).starting_from({"Narrow": "a.safetensors"})
+    assert [one.recipe.start for one in comparison.networks] == ["a.safetensors", "scratch"]
+    assert comparison.ablation[0].recipe.start == "a.safetensors"
+    with pytest.raises(InvalidConfiguration, match="nobody"):
+        comparison.starting_from({"nobody": "a.safetensors"})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("narrow_networks")
+def test_some_of_the_folds_may_be_measured_and_others_later(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, slices(tmp_path, 40))
+    short = TINY.replace('ablation = ["raw"]', "measured_folds = 1")
+    short = short.replace("folds = 2", "folds = 3", 1)
+    out = tmp_path / "out"
+
+    def compared(text: str) -> dict[str, Any]:
+        arguments = ["compare", "--manifest", str(manifest), "--out", str(out)]
+        assert main([*arguments, "--config", str(written(tmp_path, text))]) == 0
+        figures: dict[str, Any] = json.loads((out / "figures.json").read_text())
+        return figures
+
+    one = compared(short)
+    assert one["networks"]["Narrow"]["n"] == one["measured_slices"] < one["slices"]
+    assert one["networks"]["Narrow"]["accuracy_deviation"] is None
+    assert "1 of them are measured" in (out / "comparison.md").read_text()
+    two = compared(short.replace("measured_folds = 1", "measured_folds = 2"))
+    assert two["networks"]["Narrow"]["n"] == two["measured_slices"] > one["measured_slices"]
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
+        (TINY.replace("folds = 2", "folds = 2\nmeasured_folds = 3"), "measured_folds"),
         (TINY.replace("folds", "fold"), "fold"),
         (TINY.replace("head_rate", "batch"), "batch"),
         (TINY.replace("Odds/places", "Narrow"), "one name"),

@@ -26,7 +26,7 @@ def test_each_slice_is_answered_once_and_a_rerun_goes_on(tmp_path: Path) -> None
     data = [replace(one, box=(0.2, 0.2, 0.2, 0.2)) for one in data]
     splits = splits_by_group(data, folds=2, seed=1)
     folder = tmp_path / "run"
-    first = cross_validate(splits, TINY, folder=folder, team=alone(), only=2)
+    first = cross_validate(splits, TINY, folder=folder, team=alone(), only=[2])
     assert [fold.name for fold in first] == ["fold-2"]
     kept = (folder / "fold-2" / "answers.json").stat().st_mtime_ns
     folds = cross_validate(splits, TINY, folder=folder, team=alone())
@@ -89,4 +89,4 @@ def test_fold_that_is_not_there_is_refused(tmp_path: Path) -> None:
     entries = [Entry(Path(f"{n}.png"), LABELS[n % 4], f"g{n}") for n in range(80)]
     splits = splits_by_group(entries, folds=2, seed=1)
     with pytest.raises(InvalidConfiguration, match="no fold 3"):
-        cross_validate(splits, TINY, folder=tmp_path, team=alone(), only=3)
+        cross_validate(splits, TINY, folder=tmp_path, team=alone(), only=[3])

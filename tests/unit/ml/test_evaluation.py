@@ -20,12 +20,13 @@ def observed(
     box: Box | None = None,
     hottest: tuple[int, int] = (0, 0),
     group: str = "p",
+    source: str | None = None,
 ) -> Observed:
     heat = np.zeros((100, 100), np.float32)
     heat[hottest] = 1.0
     probabilities = {one.value: 0.91 if one is said else 0.03 for one in LABELS}
     result = Result(said, probabilities, (said,), True, 0.5, heat)
-    return Observed(Entry(Path("a"), label, group, box=box), result)
+    return Observed(Entry(Path("a"), label, group, box=box, source=source), result)
 
 
 def test_pointing_game_counts_hits_inside_the_box() -> None:
@@ -70,3 +71,21 @@ def test_summary_counts_what_was_right() -> None:
     assert figures["tumor_called_no_tumor"] == 0
     low, high = figures["intervals_95"]["accuracy"]
     assert low < 0.75 < high
+
+
+def test_figures_are_told_by_source_where_one_is_known() -> None:
+    seen = [
+        observed(Label.GLIOMA, Label.GLIOMA, source="here"),
+        observed(Label.GLIOMA, Label.PITUITARY, source="there", group="q"),
+        observed(Label.GLIOMA, Label.GLIOMA, source="there", group="q"),
+        observed(Label.GLIOMA, Label.GLIOMA),
+    ]
+    figures = summarise(seen)
+    assert {name: part["n"] for name, part in figures["by_source"].items()} == {
+        "here": 1,
+        "there": 2,
+        "unknown": 1,
+    }
+    assert figures["by_source"]["there"]["accuracy"] == pytest.approx(0.5)
+    assert figures["by_source"]["there"]["groups"] == 1
+    assert figures["by_plane"] == {}
