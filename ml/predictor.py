@@ -1,7 +1,7 @@
 """The serving engine: decoded slices in, calibrated and explained answers out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ml import explain
+from ml.architectures import tumor_by_places
 from ml.engines import Engine, choose_device, choose_engine
 from ml.errors import UnreadableImage
 from ml.imaging.pictures import Pixels
@@ -33,6 +34,8 @@ class Result:
         ood_score: out-of-distribution score; above 1 is unfamiliar.
         heat: (height, width) float32 in 0..1 in the pixels of the slice.
         quality: what is wrong with the picture itself; mostly nothing.
+        tumor_by_places: probability of a tumour of any class by the places of the slice alone, not
+            calibrated; None for networks that do not judge places by themselves.
     """
 
     label: Label
@@ -42,6 +45,7 @@ class Result:
     ood_score: float
     heat: FloatImage
     quality: tuple[QualityFlag, ...] = ()
+    tumor_by_places: float | None = None
 
     def overlay_png(self) -> bytes:
         """The heatmap as a PNG with transparency, of the slice's size."""
@@ -62,6 +66,7 @@ class Predictor:
 
     def __init__(self, model: Model, engine: Engine) -> None:
         self._doubt = model.doubt
+        self._balance = model.network.places_balance
         self._engine = engine
         self.size = int(model.card["input"]["size"])
         self._pipeline = PIPELINES[model.card["input"]["preprocessing"]]
@@ -125,8 +130,14 @@ class Predictor:
         output = self._engine.run(np.stack([one.prepared.image for one in usable])[:, None])
         probabilities = self._doubt.probabilities(output.logits)
         strangeness = self._doubt.strangeness(output.features)
+        by_places: list[float | None] = [None] * len(usable)
+        if self._balance is not None:
+            by_places = tumor_by_places(output.maps, self._balance).tolist()
         return [
-            self._result(one, probabilities[n], float(strangeness[n]), output.maps[n])
+            replace(
+                self._result(one, probabilities[n], float(strangeness[n]), output.maps[n]),
+                tumor_by_places=by_places[n],
+            )
             for n, one in enumerate(usable)
         ]
 

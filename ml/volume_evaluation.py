@@ -46,7 +46,13 @@ class Judged:
     @property
     def answer(self) -> SliceAnswer:
         """The same for the aggregation over the volume."""
-        return SliceAnswer(0, True, self.result.probabilities, self.result.in_distribution)
+        return SliceAnswer(
+            0,
+            True,
+            self.result.probabilities,
+            self.result.in_distribution,
+            self.result.tumor_by_places,
+        )
 
 
 def measure_volumes(predictor: Predictor, *, glioma: Path, healthy: Path) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from ml.labels import Label
 
 MOST_KEY_SLICES = 3
-_NEIGHBOURHOOD = 3  # slices that a volume's tumour probability is averaged over
+# How much the slice before, the slice itself and the one behind it count (binomial smoothing).
+_NEIGHBOURHOOD = (1.0, 2.0, 1.0)
 _SUSPICIOUS = 0.5
 
 
@@ -21,17 +22,25 @@ class SliceAnswer:
         series: slices with the same value belong together and stand in order.
         in_volume: whether the slices before and behind it are its neighbours in the head.
         probabilities: by class name; they sum to 1.
+        tumor_by_places: probability of a tumour by the places of the slice alone, where the
+            network judges them.
     """
 
     series: int
     in_volume: bool
     probabilities: Mapping[str, float]
     in_distribution: bool
+    tumor_by_places: float | None = None
 
     @property
     def tumor(self) -> float:
         """Probability of a tumour of any class."""
         return 1.0 - self.probabilities[Label.NO_TUMOR.value]
+
+    @property
+    def label(self) -> str:
+        """The likeliest class."""
+        return max(self.probabilities, key=lambda name: self.probabilities[name])
 
 
 @dataclass(frozen=True)
@@ -48,12 +57,17 @@ class StudyAnswer:
 
 
 def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
-    """Choose the key slices.
+    """Choose the key slices: the one that speaks most for a tumour, and others of its class.
 
     A tumour reaches through several neighbouring slices of a volume and a false alarm often
     through one alone, so in volumes the tumour probability is averaged over a slice and its two
-    neighbours. Pictures that came one by one have no neighbours and speak for themselves. Slices
+    neighbours. It is that of the places, where the network judges them: the slice as a whole
+    is swayed by its level in the head, which for each class is its own in the training data.
+    Pictures that came one by one have no neighbours and speak for themselves, as wholes. Slices
     that do not look like brain MRI come last.
+
+    The study is said to have what its first key slice shows (docs/decisions/0011), so the others
+    show the same class.
 
     Args:
         slices: at least one, those of a series together and in order.
@@ -63,8 +77,13 @@ def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
     )
     familiar = np.array([item.in_distribution for item in slices])
     order = np.lexsort((np.arange(len(slices)), -strength, ~familiar))
-    key = [int(order[0])]
-    key += [int(i) for i in order[1:MOST_KEY_SLICES] if familiar[i] and strength[i] >= _SUSPICIOUS]
+    first = int(order[0])
+    others = [
+        int(i)
+        for i in order[1:]
+        if familiar[i] and strength[i] >= _SUSPICIOUS and slices[i].label == slices[first].label
+    ]
+    key = [first, *others[: MOST_KEY_SLICES - 1]]
     return StudyAnswer(key=tuple(key), in_distribution_share=float(familiar.mean()))
 
 
@@ -79,9 +98,14 @@ def _by_series(slices: Sequence[SliceAnswer]) -> list[list[int]]:
 
 
 def _strength(series: Sequence[SliceAnswer]) -> npt.NDArray[np.float64]:
-    tumor = np.array([item.tumor for item in series])
     if not series[0].in_volume:
-        return tumor
-    window = np.ones(min(_NEIGHBOURHOOD, len(tumor)))
+        return np.array([item.tumor for item in series])
+    tumor = np.array(
+        [item.tumor if item.tumor_by_places is None else item.tumor_by_places for item in series]
+    )
     # At the ends the average is over fewer slices, not over zeros.
-    return np.convolve(tumor, window, "same") / np.convolve(np.ones_like(tumor), window, "same")
+    return _smoothed(tumor) / _smoothed(np.ones_like(tumor))
+
+
+def _smoothed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.convolve(values, _NEIGHBOURHOOD, "full")[1:-1]

@@ -183,6 +183,7 @@ class _Run:
                     ood_score=result.ood_score,
                     quality=[flag.value for flag in result.quality],
                     heatmap_key=kept.put(_overlay(result, one.shape)),
+                    tumor_by_places=result.tumor_by_places,
                 )
                 for one, result in results
             ]

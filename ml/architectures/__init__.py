@@ -7,7 +7,14 @@ from ml.architectures.efficientnet import EfficientNetLite0
 from ml.architectures.network import Network, Output
 from ml.architectures.resnet import ResNet18, ResNet50
 from ml.architectures.transformer import DINOv2S14, ViTS16
-from ml.architectures.vgg import VGG16GAP, VGG16Flatten, VGG16Odds, VGG16Twofold
+from ml.architectures.vgg import (
+    VGG16GAP,
+    VGG16Flatten,
+    VGG16Odds,
+    VGG16Twofold,
+    pool_odds,
+    tumor_by_places,
+)
 
 
 @dataclass(frozen=True)
@@ -47,4 +54,6 @@ __all__ = [
     "VGG16Flatten",
     "VGG16Odds",
     "VGG16Twofold",
+    "pool_odds",
+    "tumor_by_places",
 ]

@@ -135,6 +135,11 @@ class Network(nn.Module):
         """
         self.features.to(dtype)
 
+    @property
+    def places_balance(self) -> Tensor | None:
+        """(4,) of :func:`ml.architectures.pool_odds`, where the maps are odds of places."""
+        return None
+
     @torch.no_grad()
     def shift(self, offsets: Tensor) -> None:
         """Add (4,) offsets to the logits of every slice, up to a constant for all classes."""

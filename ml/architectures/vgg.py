@@ -74,6 +74,11 @@ class VGG16Odds(VGG16GAP):
         maps = scores - scores[:, _NO_TUMOR, None]
         return Output(self.pool(maps), maps, pooled)
 
+    @property
+    def places_balance(self) -> Tensor:
+        """As for every network."""
+        return self.balance.detach().clone()
+
     def pool(self, maps: Tensor, where: Tensor | None = None) -> Tensor:
         """As :func:`pool_odds`, with the network's own balance."""
         return pool_odds(maps, self.balance, where)
@@ -161,6 +166,11 @@ class VGG16Twofold(VGG16GAP):
         return Output((logits + pool_odds(maps, self.balance)) / 2, maps, pooled)
 
     @property
+    def places_balance(self) -> Tensor:
+        """As for every network."""
+        return self.balance.detach().clone()
+
+    @property
     def heads(self) -> list[nn.Linear]:
         """As for every network."""
         return [self.head, self.places_head]
@@ -195,7 +205,7 @@ class VGG16Flatten(VGG16GAP):
         super().__init__(dropout)
         self.features = _convolutions()
         # As at the original's 224 px, and nothing of the edge is lost at other sizes.
-        self.features[-1].ceil_mode = True
+        self.features[-1] = nn.MaxPool2d(2, ceil_mode=True)
         self.hidden = nn.Linear(_WIDTH * _GRID * _GRID, _UNITS)
         self.head = nn.Linear(_UNITS, len(LABELS))
 
@@ -243,6 +253,16 @@ def pool_odds(maps: Tensor, balance: Tensor, where: Tensor | None = None) -> Ten
     is_tumor = torch.ones_like(balance)
     is_tumor[_NO_TUMOR] = 0
     return tumors * is_tumor.detach()
+
+
+def tumor_by_places(maps: Tensor, balance: Tensor) -> Tensor:
+    """(N,) probability of a tumour of any class, from the odds of the places alone.
+
+    Args:
+        maps: (N, 4, h, w) log-odds against no tumour.
+        balance: as for :func:`pool_odds`.
+    """
+    return 1 - torch.softmax(pool_odds(maps, balance), 1)[:, _NO_TUMOR]
 
 
 def _convolutions() -> nn.Sequential:

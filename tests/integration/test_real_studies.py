@@ -174,9 +174,6 @@ def test_glioma_volumes_have_all_their_slices(gliomas: list[Glioma]) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.xfail(
-    strict=True, reason="the model that serves takes the skull base for a pituitary tumour"
-)
 def test_key_slices_of_the_glioma_volumes_lie_where_the_tumour_is(gliomas: list[Glioma]) -> None:
     for volume in gliomas:
         assert all(key in volume.tumour for key in volume.key), volume

@@ -74,7 +74,11 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says about one image, ready to be kept."""
+    """What the model says about one image, ready to be kept.
+
+    Attributes:
+        tumor_by_places: helps to choose the key images and is not kept.
+    """
 
     image_id: uuid.UUID
     label: str
@@ -84,6 +88,7 @@ class Answer:
     ood_score: float
     heatmap_key: str | None
     quality: list[str]
+    tumor_by_places: float | None = None
 
 
 def claim_job(job_id: uuid.UUID) -> Claim | None:
@@ -365,6 +370,7 @@ def _conclude(
                 in_volume=images[answer.image_id].in_volume,
                 probabilities=answer.probabilities,
                 in_distribution=answer.in_distribution,
+                tumor_by_places=answer.tumor_by_places,
             )
             for answer in answers
         ]

@@ -1,0 +1,72 @@
+"""From answers about slices to the study's: which slices a reader is shown first."""
+
+from dataclasses import replace
+
+import pytest
+
+from ml.labels import LABELS, Label
+from ml.volumes import SliceAnswer, answer_study
+
+
+def said(
+    tumor: float,
+    *,
+    label: Label = Label.GLIOMA,
+    places: float | None = None,
+    series: int = 0,
+    in_volume: bool = True,
+    familiar: bool = True,
+) -> SliceAnswer:
+    probabilities = {one.value: 0.0 for one in LABELS}
+    probabilities[label.value] = tumor
+    probabilities[Label.NO_TUMOR.value] = 1 - tumor
+    return SliceAnswer(series, in_volume, probabilities, familiar, places)
+
+
+def test_lonely_alarm_in_a_volume_gives_way_to_a_tumour_that_reaches_through_slices() -> None:
+    tumors = [0.0, 1.0, 0.0, 0.0, 0.7, 0.8, 0.7, 0.0]
+    assert answer_study([said(one) for one in tumors]).key == (5, 4, 6)
+
+
+def test_single_pictures_speak_for_themselves() -> None:
+    tumors = [0.0, 1.0, 0.0, 0.7, 0.8, 0.7]
+    assert answer_study([said(one, in_volume=False) for one in tumors]).key == (1, 4, 3)
+
+
+def test_places_decide_in_volumes_where_the_network_judges_them() -> None:
+    slices = [said(0.99, places=0.1)] * 3 + [said(0.9, places=0.8)] * 3
+    assert answer_study(slices).key == (5, 4, 3)
+    pictures = [replace(one, in_volume=False) for one in slices]
+    assert answer_study(pictures).key == (0, 1, 2)
+
+
+def test_key_slices_show_what_the_study_is_said_to_have() -> None:
+    slices = [
+        said(0.9),
+        said(0.9, label=Label.PITUITARY),
+        said(0.8),
+        said(0.8, label=Label.MENINGIOMA),
+    ]
+    pictures = [replace(one, in_volume=False) for one in slices]
+    assert answer_study(pictures).key == (0, 2)
+
+
+def test_strength_at_the_ends_is_not_diluted() -> None:
+    assert answer_study([said(0.9), said(0.0), said(0.0), said(0.0)]).key == (0,)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_short_volumes_have_a_key_slice(count: int) -> None:
+    assert answer_study([said(0.2)] * count).key == (0,)
+
+
+def test_unfamiliar_slices_come_last_and_series_do_not_mix() -> None:
+    slices = [
+        said(0.9, series=0, familiar=False),
+        said(0.2, series=1),
+        said(0.2, series=2),
+        said(0.6, series=2),
+    ]
+    found = answer_study(slices)
+    assert found.key == (3,)
+    assert found.in_distribution_share == pytest.approx(0.75)
