@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ml.dataset.corrections import BUNDLED_EXCLUSIONS
+from ml.manifest_options import add_manifest_options, read_named
 
 # As in ml/__main__.py, the commands fetch what needs torch when they run.
 
@@ -21,14 +21,14 @@ def add_model_commands(commands: Any) -> None:
     join.add_argument("--whole", type=Path, required=True, metavar="CARD.json")
     join.add_argument("--places", type=Path, required=True, metavar="CARD.json")
     join.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    _add_data(join)
+    add_manifest_options(join)
     join.set_defaults(run=_join)
 
     quantise = commands.add_parser(
         "quantise", help="add a network in 8-bit integers to a model and measure it again"
     )
     quantise.add_argument("--model", type=Path, required=True, metavar="CARD.json")
-    _add_data(quantise)
+    add_manifest_options(quantise)
     quantise.set_defaults(run=_quantise)
 
     heatmaps = commands.add_parser(
@@ -44,15 +44,8 @@ def add_model_commands(commands: Any) -> None:
     card.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     card.add_argument("--out", type=Path, required=True, metavar="PAGE.md")
     card.add_argument("--gallery", type=Path, required=True, metavar="PNG", help="its mistakes")
-    _add_data(card)
+    add_manifest_options(card)
     card.set_defaults(run=_card)
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--manifest", type=Path, required=True, metavar="FILE.csv", help="what it was trained on"
-    )
-    parser.add_argument("--exclude", type=Path, metavar="FILE.csv", help="files to leave out")
 
 
 def _join(options: argparse.Namespace) -> int:
@@ -113,6 +106,5 @@ def _split_of(options: argparse.Namespace, card: dict[str, Any]) -> Any:
     """The parts that a model was trained, calibrated and measured on, from the same manifest."""
     from ml import dataset
 
-    excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
-    entries = dataset.read_manifest(options.manifest, excluded=excluded)
+    entries, _excluded = read_named(options)
     return dataset.split_by_group(entries, seed=int(card["split"]["seed"]))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml.errors import InvalidConfiguration
+from ml.manifest_options import add_manifest_options, read_named
 from ml.recipe import Recipe, Stage, read_recipe
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def add_compare(commands: Any) -> None:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE.csv")
+    add_manifest_options(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     parser.add_argument(
         "--outlines",
@@ -87,7 +88,6 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.json",
         help="tumour outlines by identifier of the original slice; they teach where to look",
     )
-    parser.add_argument("--exclude", type=Path, metavar="FILE.csv", help="files to leave out")
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -229,10 +229,8 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 def _entries(options: argparse.Namespace) -> "tuple[list[Entry], dict[str, str]]":
     """The manifest's entries with their outlines, and what was left out of them and why."""
     from ml import dataset
-    from ml.dataset.corrections import BUNDLED_EXCLUSIONS
 
-    excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
-    entries = dataset.read_manifest(options.manifest, excluded=excluded)
+    entries, excluded = read_named(options)
     if options.outlines is not None:
         entries = dataset.with_outlines(entries, dataset.read_outlines(options.outlines))
     return entries, excluded

@@ -18,6 +18,7 @@ from werkzeug.test import TestResponse
 from ml.imaging.pictures import encode_png
 from tests.factories import SAMPLE, Account, make_api_token, make_study
 from webapp.accounts.models import Role
+from webapp.api.schemas import ImageSchema, PredictionSchema
 from webapp.database import db
 from webapp.studies import jobs
 from webapp.studies.models import InferenceJob, Study
@@ -138,6 +139,7 @@ class TestSubmission:
         assert study["progress"] == {"done": 0, "total": 1}
         assert "not for diagnosis" in study["notice"]
         (image,) = study["images"]
+        assert set(image) == set(ImageSchema().fields)  # they are written without the schema
         assert (image["position"], image["prediction"], image["problem"]) == (0, None, None)
         assert image["links"]["heatmap"] is None
         picture = caller.get(image["links"]["pixels"])
@@ -193,6 +195,7 @@ class TestStudies:
         assert prediction["model"] == {"name": "test", "sha256": "0" * 64}
         result = study["result"]
         assert (result["label"], result["key_images"]) == ("meningioma", [str(ids.image_id)])
+        assert set(image["prediction"]) == set(PredictionSchema().fields)
         assert result["probabilities"] == prediction["probabilities"]
         assert caller.get(image["links"]["heatmap"]).mimetype == "image/png"
 

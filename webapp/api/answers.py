@@ -1,18 +1,22 @@
 """Rows as the API shows them."""
 
+import uuid
 from dataclasses import asdict
 from typing import Any
 
 from flask import url_for
 from flask_babel import gettext as _
+from sqlalchemy import Row
 
 from webapp.review.export import AnswerLine
 from webapp.review.models import Feedback
-from webapp.studies.models import Image, Prediction, Series, Study
-from webapp.studies.queries import StudyRow, StudyView
+from webapp.studies import queries
+from webapp.studies.models import Series, Study
+from webapp.studies.queries import StudyRow
 from webapp.wording import REASONS, word
 
 Json = dict[str, Any]
+Columns = Row[*tuple[Any, ...]]
 
 
 def notice() -> str:
@@ -31,17 +35,20 @@ def summary(row: StudyRow) -> Json:
     return _facts(row.study) | {"progress": progress, "result": _result(row.study)}
 
 
-def full(view: StudyView) -> Json:
+def full(study: Study) -> Json:
     """A study with its images and results."""
-    study, job = view.study, view.job
+    job = queries.newest_jobs([study.id]).get(study.id)
+    images, predictions = queries.list_images(study), queries.newest_predictions(study)
+    links = _ImageLinks()
     result = _result(study)
     if result is not None:
-        result["key_images"] = [image.id for image in view.keys]
+        keys = study.key_image_ids or [str(one.id) for one in queries.view_study(study).keys]
+        result["key_images"] = keys
         result["in_distribution_share"] = study.in_distribution_share
     return _facts(study) | {
-        "progress": {"done": job.images_done if job else 0, "total": len(view.images)},
+        "progress": {"done": job.images_done if job else 0, "total": len(images)},
         "series": [_series(series) for series in study.series],
-        "images": [_image(image) for image in view.images],
+        "images": [_image(image, predictions.get(image.id), links) for image in images],
         "result": result,
         "notice": notice(),
     }
@@ -51,7 +58,9 @@ def answer(feedback: Feedback) -> Json:
     """One answer of a reader."""
     return asdict(AnswerLine.of(feedback)) | {
         "id": feedback.id,
-        "links": _image_links(feedback.image, feedback.prediction),
+        "links": _ImageLinks().of(
+            feedback.image_id, heated=feedback.prediction.heatmap_key is not None
+        ),
     }
 
 
@@ -103,8 +112,9 @@ def _series(series: Series) -> Json:
     }
 
 
-def _image(image: Image) -> Json:
-    prediction = image.prediction
+def _image(image: Columns, prediction: Columns | None, links: "_ImageLinks") -> Json:
+    """As :class:`webapp.api.schemas.ImageSchema` describes it."""
+    heated = prediction is not None and prediction.heatmap_key is not None
     return {
         "id": image.id,
         "series_id": image.series_id,
@@ -113,12 +123,11 @@ def _image(image: Image) -> Json:
         "height": image.height,
         "problem": _sentence(image.problem),
         "prediction": _prediction(prediction) if prediction else None,
-        "links": _image_links(image, prediction),
+        "links": links.of(image.id, heated=heated),
     }
 
 
-def _prediction(prediction: Prediction) -> Json:
-    model = prediction.model_version
+def _prediction(prediction: Columns) -> Json:
     return {
         "label": prediction.label,
         "probabilities": prediction.probabilities,
@@ -126,7 +135,7 @@ def _prediction(prediction: Prediction) -> Json:
         "in_distribution": prediction.in_distribution,
         "ood_score": prediction.ood_score,
         "quality": prediction.quality,
-        "model": {"name": model.name, "sha256": model.sha256},
+        "model": {"name": prediction.name, "sha256": prediction.sha256},
     }
 
 
@@ -137,12 +146,20 @@ def _links(study: Study) -> Json:
     }
 
 
-def _image_links(image: Image, prediction: Prediction | None) -> Json:
-    heated = prediction is not None and prediction.heatmap_key is not None
-    return {
-        "pixels": url_for("api.get_pixels", image_id=image.id),
-        "heatmap": url_for("api.get_heatmap", image_id=image.id) if heated else None,
-    }
+class _ImageLinks:
+    """The addresses of images; building each by itself would take most of an answer's time."""
+
+    def __init__(self) -> None:
+        self._any = str(uuid.UUID(int=0))
+        self._pixels = url_for("api.get_pixels", image_id=self._any)
+        self._heatmap = url_for("api.get_heatmap", image_id=self._any)
+
+    def of(self, image_id: uuid.UUID, *, heated: bool) -> Json:
+        own = str(image_id)
+        return {
+            "pixels": self._pixels.replace(self._any, own),
+            "heatmap": self._heatmap.replace(self._any, own) if heated else None,
+        }
 
 
 def _sentence(reason: str | None) -> str | None:

@@ -1,5 +1,7 @@
 """What the API takes and gives, for checking, for writing and for the description."""
 
+from typing import Any
+
 import marshmallow as ma
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
@@ -27,6 +29,16 @@ class ReceivedFile(Upload):
     ) -> FileStorage:
         if not isinstance(value, FileStorage):
             raise ma.ValidationError(_("This must be a file."))
+        return value
+
+
+class Written(fields.List[Any]):
+    """A list that is described like others and written as it is.
+
+    A series has hundreds of images, whose fields are what the schema says already.
+    """
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:  # noqa: ARG002
         return value
 
 
@@ -304,7 +316,7 @@ class StudySchema(StudySummarySchema):
     """A study with its images and results."""
 
     series = fields.List(fields.Nested(SeriesSchema))
-    images = fields.List(fields.Nested(ImageSchema))
+    images = Written(fields.Nested(ImageSchema))
     result = fields.Nested(ResultSchema, allow_none=True)
     notice = fields.String()
 

@@ -84,7 +84,7 @@ def list_studies(query: dict[str, Any]) -> dict[str, Any]:
 @blueprint.alt_response(404, "NOT_FOUND")
 def get_study(study_id: uuid.UUID) -> dict[str, Any]:
     """One study: how far it is, and its result."""
-    return answers.full(queries.view_study(find_study(study_id)))
+    return answers.full(find_study(study_id))
 
 
 @blueprint.get("/studies/<uuid:study_id>/report")

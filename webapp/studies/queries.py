@@ -7,9 +7,9 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, Row, Select, and_, case, func, select
 from sqlalchemy.orm import contains_eager, joinedload, lazyload, selectinload
 
 from webapp.accounts.models import User
@@ -249,6 +249,42 @@ def view_study(study: Study, *, position: int | None = None) -> StudyView:
     chosen = next((image for image in images if image.position == position), None)
     selected = chosen or next(iter(keys), None)
     return StudyView(study, images, keys, selected, newest_jobs([study.id]).get(study.id))
+
+
+def list_images(study: Study) -> Sequence[Row[*tuple[Any, ...]]]:
+    """What the API says about each image of a study, in order, as columns.
+
+    A series has hundreds of images and callers ask again and again until it is done; mapped
+    objects would take several times as long.
+    """
+    return db.session.execute(
+        select(Image.id, Image.series_id, Image.position, Image.width, Image.height, Image.problem)
+        .where(Image.study_id == study.id)
+        .order_by(Image.position)
+    ).all()
+
+
+def newest_predictions(study: Study) -> dict[uuid.UUID, Row[*tuple[Any, ...]]]:
+    """The newest answer about each image of a study that has one, as columns, with its model."""
+    found = db.session.execute(
+        select(
+            Prediction.image_id,
+            Prediction.label,
+            Prediction.probabilities,
+            Prediction.prediction_set,
+            Prediction.in_distribution,
+            Prediction.ood_score,
+            Prediction.quality,
+            Prediction.heatmap_key,
+            ModelVersion.name,
+            ModelVersion.sha256,
+        )
+        .join(Image, Prediction.image_id == Image.id)
+        .join(ModelVersion, Prediction.model_version_id == ModelVersion.id)
+        .where(Image.study_id == study.id)
+        .order_by(Prediction.created_at)
+    )
+    return {row.image_id: row for row in found}
 
 
 def newest_jobs(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, InferenceJob]:

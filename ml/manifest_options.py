@@ -1,0 +1,30 @@
+"""The options by which commands about models name their data."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ml.dataset.corrections import BUNDLED_EXCLUSIONS
+
+if TYPE_CHECKING:
+    from ml.dataset import Entry
+
+
+def add_manifest_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--manifest`` and ``--exclude``."""
+    parser.add_argument(
+        "--manifest", type=Path, required=True, metavar="FILE.csv", help="the labelled slices"
+    )
+    parser.add_argument("--exclude", type=Path, metavar="FILE.csv", help="files to leave out")
+
+
+def read_named(options: argparse.Namespace) -> "tuple[list[Entry], dict[str, str]]":
+    """The manifest's entries, and what was left out of them and why.
+
+    Raises:
+        InvalidManifest: one of the files cannot be used.
+    """
+    from ml import dataset
+
+    excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
+    return dataset.read_manifest(options.manifest, excluded=excluded), excluded
