@@ -8,6 +8,8 @@ SHELL := /bin/bash
 # that keeps working after the folder has been moved, a script's shebang does not.
 PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
 VENV   := .venv
+# Each takes a core and a gigabyte or two; more than a few gain little.
+TEST_PROCESSES ?= 2
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
@@ -22,7 +24,8 @@ help: ## Show this list
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "Variables: PORT (8000), SULCUS_HOME (var/), PYTHON (for setup), PYTEST_ARGS (for test)."
+	@echo "Variables: PORT (8000), SULCUS_HOME (var/), PYTHON (for setup),"
+	@echo "TEST_PROCESSES and PYTEST_ARGS (for test)."
 
 .PHONY: setup
 setup: $(STAMP) ## Build .venv and install everything into it (instant when up to date)
@@ -53,8 +56,8 @@ lint: setup ## Check style, formatting and types (ruff, mypy)
 .PHONY: test
 # Written with a blank, an option of our own and its folder make pytest look for
 # its settings and options near that folder instead of here.
-test: lint ## Lint, then run the tests; PYTEST_ARGS go to pytest
-	$(PY) -m pytest --config-file pyproject.toml $(subst --data-root ,--data-root=,$(PYTEST_ARGS))
+test: lint ## Lint, then run the tests in TEST_PROCESSES processes; PYTEST_ARGS go to pytest
+	$(PY) -m pytest --config-file pyproject.toml --numprocesses $(TEST_PROCESSES) $(subst --data-root ,--data-root=,$(PYTEST_ARGS))
 
 .PHONY: format
 format: setup ## Let ruff format and mend what it can

@@ -19,6 +19,12 @@ from webapp import create_app
 from webapp.accounts.models import Role
 from webapp.database import db
 
+# Tests run in several processes (pytest-xdist); each counts on one core, and so do the processes
+# that it starts. Said before anything imports torch.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+if WORKER:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 FORBID_SKIP = os.environ.get("SULCUS_TESTS_FORBID_SKIP") == "1"
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 POSTGRES_URL = os.environ.get("SULCUS_TEST_POSTGRES_URL")
@@ -98,13 +104,25 @@ def migrated_postgres(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip("needs PostgreSQL: SULCUS_TEST_POSTGRES_URL is not set")
     if not (make_url(POSTGRES_URL).database or "").endswith("test"):
         pytest.fail("SULCUS_TEST_POSTGRES_URL is emptied: its database's name must end in 'test'")
-    engine = create_engine(POSTGRES_URL)
-    with engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
+    url = _own_postgres(POSTGRES_URL)
+    migrate(make_settings(tmp_path_factory.mktemp("pg"), SULCUS_DATABASE_URL=url))
+    return url
+
+
+def _own_postgres(address: str) -> str:
+    """An empty database: the one at ``address``, or beside it one for each process of tests."""
+    engine = create_engine(address, isolation_level="AUTOCOMMIT")
+    named = make_url(address)
+    with engine.connect() as connection:
+        if WORKER:
+            named = named.set(database=f"{WORKER}_{named.database}")
+            connection.execute(text(f'DROP DATABASE IF EXISTS "{named.database}" WITH (FORCE)'))
+            connection.execute(text(f'CREATE DATABASE "{named.database}"'))
+        else:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
     engine.dispose()
-    migrate(make_settings(tmp_path_factory.mktemp("pg"), SULCUS_DATABASE_URL=POSTGRES_URL))
-    return POSTGRES_URL
+    return named.render_as_string(hide_password=False)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
