@@ -21,7 +21,9 @@ from tests.factories import (
     make_series_study,
 )
 from tests.portal import Portal
-from webapp.studies.models import Status
+from webapp.database import db
+from webapp.studies.models import Image, Status
+from webapp.tenancy import unscoped
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
 
@@ -341,6 +343,21 @@ def test_answer_that_was_begun_is_not_lost_by_scrolling(
     page.get_by_role("button", name="Back to that image").click()
     expect(notice).to_be_hidden()
     expect_slice(page, "6 / 12")
+
+
+def test_poor_picture_is_told_beside_its_answer(
+    portal: Portal, visit: Visit, reader: Account
+) -> None:
+    ids = make_series_study(portal.app, reader, slices=12)
+    with portal.app.app_context(), unscoped():
+        image = db.session.get_one(Image, ids.image_ids[5])
+        image.predictions[0].quality = ["blurred", "motion"]
+        db.session.commit()
+    page = open_study(visit, ids, "?image=5")
+    expect(page.get_by_text("The picture is poor")).to_be_visible()
+    visit.picture("viewer-quality")
+    wheel(page, 1)
+    expect(page.get_by_text("The picture is poor")).to_be_hidden()
 
 
 @pytest.mark.data
