@@ -12,6 +12,8 @@ _LEVELS = 33  # quantiles that describe a slice's histogram
 _SYMMETRIC = 0.6
 _ON_ONE_SIDE = 0.04  # share of a tumour that may lie beyond the middle
 _SEAM = 3  # px on either side of the middle where the halves blend
+_DARK = 0.02  # of the slice's range; what is brighter counts as tissue
+_TISSUE = 0.9  # share of a transplanted region that must be tissue on both sides
 _SOFT_EDGE = 9  # px, width of the blur at the rim of a transplanted region
 
 
@@ -37,9 +39,10 @@ def exchange_tissue(
 ) -> Changed:
     """Erase some tumours and paste others into healthy slices.
 
-    Class and hospital coincide in public collections. This breaks it: half of the slices that
-    are symmetric but for a known tumour on one side become free of it, and a third of the healthy
-    slices get a tumour from another slice of the batch.
+    Class and hospital coincide in public collections, and so do class and level in the head. This
+    breaks it: half of the slices that are symmetric but for a known tumour on one side become free
+    of it, a quarter of the others get other slices' healthy tissue in its place, and a third of
+    the healthy slices get a tumour from another slice of the batch, with the same kind of seam.
 
     Args:
         masks: (N, 1, S, S) in 0..1, zero where no tumour is known.
@@ -62,6 +65,12 @@ def exchange_tissue(
             pasted[number] = True
     for number in torch.nonzero(has_tumor & (draws < 1 / 2)).flatten().tolist():
         cured = _without_tumor(images[number], masks[number])
+        if cured is None and draws[number] < 1 / 4:
+            donor = int(torch.randint(len(images), (1,), generator=generator))
+            if bool(healthy[donor]) or bool(has_tumor[donor]):
+                cured = _covered(
+                    images[number], masks[number], originals[donor], tumors[donor], generator
+                )
         if cured is not None:
             images[number], masks[number] = cured, 0
             erased[number] = True
@@ -108,19 +117,40 @@ def _with_tumor(
     image: Tensor, donor: Tensor, mask: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor] | None:
     """``image`` with the donor's tumour near where the donor has it; None if that is outside."""
-    size = image.shape[-1]
-    shift = [int(v) for v in torch.randint(-size // 12, size // 12 + 1, (2,), generator=generator)]
-    moved = torch.roll(torch.stack([donor, mask]), shift, (2, 3))
-    if torch.rand(1, generator=generator) < 0.5:
-        moved = moved.flip(3)
-    donor, mask = moved
-    if float((image > 0.02).float()[mask > 0.5].mean()) < 0.9:
+    donor, mask = _moved(torch.stack([donor, mask]), generator)
+    if float((image > _DARK).float()[mask > 0.5].mean()) < _TISSUE:
         return None
+    return _transplanted(image, donor, mask), mask
+
+
+def _covered(
+    image: Tensor, mask: Tensor, donor: Tensor, donors_mask: Tensor, generator: torch.Generator
+) -> Tensor | None:
+    """``image`` with tissue of the donor over its tumour; None where the donor has none there."""
+    donor, donors_mask = _moved(torch.stack([donor, donors_mask]), generator)
+    region = mask > 0.5
+    if not region.any() or float(donors_mask[_softened(mask) > 0].max()) > 0:
+        return None
+    if float((donor > _DARK).float()[region].mean()) < _TISSUE:
+        return None
+    return _transplanted(image, donor, mask)
+
+
+def _moved(both: Tensor, generator: torch.Generator) -> Tensor:
+    """Image and mask (2, 1, S, S), shifted by up to a twelfth and perhaps mirrored."""
+    size = both.shape[-1]
+    shift = [int(v) for v in torch.randint(-size // 12, size // 12 + 1, (2,), generator=generator)]
+    moved = torch.roll(both, shift, (2, 3))
+    return moved.flip(3) if torch.rand(1, generator=generator) < 0.5 else moved
+
+
+def _transplanted(image: Tensor, donor: Tensor, mask: Tensor) -> Tensor:
+    """``image`` with what ``mask`` covers of the donor, as bright at the rim as ``image``."""
     weight = _softened(mask)
     rim = (weight > 0) & (mask < 0.5)
     level, donated = image[rim].mean(), donor[rim].mean()
     scale = ((level + 0.05) / (donated + 0.05)).clamp(0.5, 2)
-    return (image * (1 - weight) + (donor * scale).clamp(0, 1) * weight), mask
+    return image * (1 - weight) + (donor * scale).clamp(0, 1) * weight
 
 
 def _without_tumor(image: Tensor, mask: Tensor) -> Tensor | None:

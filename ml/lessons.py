@@ -1,5 +1,6 @@
 """Where a run's lessons come from: new variants in each epoch, or kept ones of frozen layers."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ml.architectures import Network, VGG16Odds
+from ml.errors import InvalidConfiguration
 from ml.preparation import Slices
 from ml.processes import Team
 from ml.recipe import Recipe
@@ -77,6 +79,7 @@ class KeptVariants:
         self._folder = folder
         self._size = slices.images.shape[-1]
         folder.mkdir(parents=True, exist_ok=True)
+        self._claim(slices)
         new = NewVariants(slices, recipe, network, team)
         for number in range(team.rank, recipe.variants, team.count):
             if not self._facts(number).exists():
@@ -96,6 +99,32 @@ class KeptVariants:
             **{name: torch.from_numpy(facts[name][order]).to(device) for name in _FACTS},
             masks=torch.from_numpy(masks[order]).to(device).float() / 255,
         )
+
+    def _claim(self, slices: Slices) -> None:
+        """Note what the variants are of, so that no run learns from another one's.
+
+        Raises:
+            InvalidConfiguration: those that are there are of other data, layers or changes.
+        """
+        digest = hashlib.sha256()
+        for tensor in (slices.images, slices.masks, *self._frozen_weights()):
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        recipe, exchanges = self._recipe, isinstance(self._network, VGG16Odds)
+        changes = (recipe.seed, recipe.batch, recipe.frozen, recipe.erasing, recipe.elastic)
+        mixing = None if exchanges or recipe.exchange else (recipe.mixup, recipe.cutmix)
+        digest.update(repr((changes, mixing)).encode())
+        note = self._folder / f"{self._size}.sha256"
+        if not note.exists() and self._team.leads:
+            note.write_text(digest.hexdigest())
+        self._team.wait()
+        if note.read_text() != digest.hexdigest():
+            raise InvalidConfiguration(
+                f"{self._folder} holds variants of other slices, layers or changes: name another "
+                "folder."
+            )
+
+    def _frozen_weights(self) -> list[Tensor]:
+        return list(self._network.features[: self._recipe.frozen].state_dict().values())
 
     def _make(self, number: int, new: NewVariants) -> None:
         generator = torch.Generator().manual_seed(self._recipe.seed + 1000 * (number + 1))

@@ -72,6 +72,9 @@ class Recipe:
             to networks that do not judge each place; see :mod:`ml.variation`.
         erasing: share of the slices that lose a rectangle.
         elastic: greatest bend as a fraction of the side.
+        exchange: whether tumours are erased and pasted (:func:`ml.augmentation.exchange_tissue`)
+            for networks that do not judge places, too; for those that do they always are. Where
+            they are, nothing is mixed.
         balance: 0 takes each slice once an epoch, 1 draws each class equally often.
         flip: whether the model answers by the mean of a slice and its mirror image.
 
@@ -99,6 +102,7 @@ class Recipe:
     cutmix: float = 0.0
     erasing: float = 0.0
     elastic: float = 0.0
+    exchange: bool = False
     balance: float = 0.0
     flip: bool = False
     seed: int = 20261123

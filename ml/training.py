@@ -49,6 +49,7 @@ def train(
     *,
     folder: Path,
     team: Team | None = None,
+    variants: Path | None = None,
 ) -> Trained:
     """Train, or go on with the run whose checkpoint lies in ``folder``.
 
@@ -58,13 +59,21 @@ def train(
         folder: gets ``checkpoint.pt`` and ``log.csv``, and the kept variants where the recipe
             wants them.
         team: the processes that share the work; each has to call this with the same arguments.
+        variants: where kept variants lie, ``folder / "variants"`` without it. Runs that differ
+            only in what they learn above the frozen layers may share them.
 
     Raises:
         InvalidConfiguration: the recipe does not fit the network, or not the run in ``folder``.
         InvalidModel: the starting weights cannot be had.
     """
     steps = math.ceil(len(training) / recipe.batch)
-    run = _Run(recipe, folder, team or alone(), steps_per_epoch=steps)
+    run = _Run(
+        recipe,
+        folder,
+        team or alone(),
+        steps_per_epoch=steps,
+        variants=variants or folder / "variants",
+    )
     for size, epochs in _remaining(recipe.stages, run.epoch):
         slices = prepare(training, preprocessing=recipe.preprocessing, size=size, progress=True)
         held_out = prepare(watched, preprocessing=recipe.preprocessing, size=size)
@@ -103,8 +112,11 @@ def forward_all(network: Network, images: Tensor, *, skipped: int = 0, batch: in
 class _Run:
     """State of one training run: what a checkpoint holds, and how an epoch changes it."""
 
-    def __init__(self, recipe: Recipe, folder: Path, team: Team, *, steps_per_epoch: int) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: Path, team: Team, *, steps_per_epoch: int, variants: Path
+    ) -> None:
         torch.manual_seed(recipe.seed)
+        self._variants = variants
         self.recipe = recipe
         self.folder = folder
         self.team = team
@@ -137,8 +149,7 @@ class _Run:
         lessons: Lessons = NewVariants(slices, self.recipe, self.network, self.team)
         watched = held_out.images
         if self.recipe.variants:
-            kept = self.folder / "variants"
-            lessons = KeptVariants(slices, self.recipe, self.network, self.team, kept)
+            lessons = KeptVariants(slices, self.recipe, self.network, self.team, self._variants)
             self.network.eval()
             watched = torch.cat(
                 [

@@ -27,6 +27,22 @@ def add_train(commands: Any) -> None:
         "--nproc-per-node N -m ml train …",
     )
     _add_data(train)
+    train.add_argument(
+        "--also",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE.csv",
+        help="manifests of further slices to train on, such as healthy heads of other scanners; "
+        "nothing is calibrated or measured on them",
+    )
+    train.add_argument(
+        "--variants",
+        type=Path,
+        metavar="FOLDER",
+        help="where kept variants lie (OUT/variants); two runs that differ only above the frozen "
+        "layers may share them",
+    )
     _add_recipe(train)
     train.set_defaults(run=_train)
 
@@ -145,8 +161,16 @@ def _train(options: argparse.Namespace) -> int:
     entries, excluded = _entries(options)
     split = dataset.split_by_group(entries, seed=recipe.seed)
     training = dataset.without_mirrored_twins(split.training)
+    also = [entry for path in options.also for entry in dataset.read_manifest(path)]
     with team() as processes:
-        trained = train(recipe, training, split.calibration, folder=options.out, team=processes)
+        trained = train(
+            recipe,
+            training + also,
+            split.calibration,
+            folder=options.out,
+            team=processes,
+            variants=options.variants,
+        )
     if not processes.leads:
         return 0
     facts = {
@@ -155,6 +179,10 @@ def _train(options: argparse.Namespace) -> int:
             "groups": len({entry.group for entry in entries}),
             "training_slices_without_mirrored_twins": len(training),
             "training_slices_with_outline": sum(entry.outline is not None for entry in training),
+            "further_training_slices": {
+                source or "unknown": sum(entry.source == source for entry in also)
+                for source in sorted({entry.source for entry in also}, key=str)
+            },
             "excluded": excluded,
         }
     }

@@ -45,11 +45,13 @@ def vary(
 
     Args:
         slices: float32 images and masks.
-        judges_places: whether the network learns where a tumour lies. Then tissue is exchanged;
-            otherwise slices are mixed, which would leave a place two truths.
+        judges_places: whether the network learns where a tumour lies. Then tissue is exchanged,
+            as where the recipe says so; otherwise slices are mixed, which would leave a place two
+            truths.
     """
     images, wanted, masks = slices.images, slices.labels, slices.masks
-    if judges_places:
+    exchanges = judges_places or recipe.exchange
+    if exchanges:
         changed = exchange_tissue(images, masks, wanted == INDEX[Label.NO_TUMOR], generator)
         images, masks = changed.images, changed.masks
         wanted = wanted.masked_fill(changed.erased.to(wanted.device), INDEX[Label.NO_TUMOR])
@@ -60,7 +62,7 @@ def vary(
     if recipe.erasing:
         images, masks = erase(images, masks, recipe.erasing, generator)
     mixed_in, share = wanted, torch.ones(len(wanted), device=wanted.device)
-    if not judges_places and (recipe.mixup or recipe.cutmix):
+    if not exchanges and (recipe.mixup or recipe.cutmix):
         images, partners, kept = _mixed(images, recipe, generator)
         mixed_in, share = wanted[partners], torch.full_like(share, kept)
     return Lesson(images, wanted, mixed_in, share, masks, slices.known)

@@ -104,3 +104,20 @@ def test_given_tensors_are_not_written_to() -> None:
     before = images.clone(), masks.clone()
     exchange_tissue(images, masks, torch.arange(8) > 0, generator())
     torch.testing.assert_close((images, masks), before)
+
+
+def test_tumour_in_the_middle_is_covered_with_healthy_tissue_of_another_slice() -> None:
+    covered = 0
+    for seed in range(40):
+        images = torch.cat([heads(1), heads(1) * 0.5])
+        masks = with_spot(images, 0, 27, 27)
+        before = images.clone()
+        changed = exchange_tissue(images, masks, torch.tensor([False, True]), generator(seed))
+        if changed.erased[0]:
+            covered += 1
+            assert changed.masks[0].sum() == 0
+            assert changed.images[0].max() < 0.6  # the spot was at 1, the head is at 0.4
+            outside = torch.ones(SIZE, SIZE, dtype=torch.bool)
+            outside[15:49, 15:49] = False
+            assert torch.equal(changed.images[0, 0][outside], before[0, 0][outside])
+    assert 2 <= covered <= 20
