@@ -85,7 +85,7 @@ def test_frozen_layers_run_once_for_each_variant_and_the_rest_learns(tmp_path: P
     )
     train(replace(recipe, stages=(Stage(32, 3),)), data, data, folder=folder)
     made = {path: path.stat().st_mtime_ns for path in (folder / "variants").iterdir()}
-    assert len(made) == 6
+    assert len(made) == 2 * 3 + 1
     layers = train(recipe, data, data, folder=folder).network.features
     assert {path: path.stat().st_mtime_ns for path in made} == made
     with (folder / "log.csv").open() as file:
@@ -95,6 +95,22 @@ def test_frozen_layers_run_once_for_each_variant_and_the_rest_learns(tmp_path: P
     others = train(once, data, data, folder=tmp_path / "once").network.features
     assert torch.equal(layers[0].weight, others[0].weight)
     assert not torch.equal(layers[2].weight, others[2].weight)
+
+
+@pytest.mark.usefixtures("narrow_networks")
+def test_kept_variants_are_shared_by_runs_that_may_and_refused_to_others(tmp_path: Path) -> None:
+    data = with_spots_outlined(slices(tmp_path, 8))
+    recipe = replace(TINY, stages=(Stage(32, 1),), batch=8, frozen=2, variants=1)
+    kept = tmp_path / "variants"
+    train(recipe, data, data, folder=tmp_path / "one", variants=kept)
+    made = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
+    train(replace(recipe, head_rate=0.5), data, data, folder=tmp_path / "two", variants=kept)
+    assert {path: path.stat().st_mtime_ns for path in kept.iterdir()} == made
+    for other in (replace(recipe, seed=5), replace(recipe, elastic=0.1)):
+        with pytest.raises(InvalidConfiguration, match="variants of other slices"):
+            train(other, data, data, folder=tmp_path / "three", variants=kept)
+    with pytest.raises(InvalidConfiguration, match="variants of other slices"):
+        train(recipe, data[:4], data, folder=tmp_path / "four", variants=kept)
 
 
 def test_network_and_recipe_that_do_not_fit_are_refused(tmp_path: Path) -> None:
