@@ -112,9 +112,10 @@ def _budget(figures: dict[str, Any], comparison: Comparison) -> str:
     recipe = comparison.reference.recipe
     stages = ", ".join(f"{stage.epochs} epochs at {stage.size} px" for stage in recipe.stages)
     answered = "every slice is answered once"
-    if figures["measured_folds"] < figures["folds"]:
+    measured = figures["measured_folds"]
+    if measured < figures["folds"]:
         answered = (
-            f"{figures['measured_folds']} of them are measured, so that "
+            f"{measured} of them {'is' if measured == 1 else 'are'} measured, so that "
             f"{figures['measured_slices']} slices are answered once"
         )
     text = (

@@ -124,7 +124,7 @@ def test_some_of_the_folds_may_be_measured_and_others_later(tmp_path: Path) -> N
     one = compared(short)
     assert one["networks"]["Narrow"]["n"] == one["measured_slices"] < one["slices"]
     assert one["networks"]["Narrow"]["accuracy_deviation"] is None
-    assert "1 of them are measured" in (out / "comparison.md").read_text()
+    assert "1 of them is measured" in (out / "comparison.md").read_text()
     two = compared(short.replace("measured_folds = 1", "measured_folds = 2"))
     assert two["networks"]["Narrow"]["n"] == two["measured_slices"] > one["measured_slices"]
 
