@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ml.architectures.network import SCRATCH
 from ml.comparison import CONTROL, Comparison
 from ml.labels import LABELS
 from ml.plots import plot_intervals
@@ -69,7 +70,7 @@ def conclusions(figures: dict[str, Any]) -> list[str]:
             f"({_with_interval(networks[reference], 'accuracy')}) is not shown."
         )
     sentences += [
-        _verdict(name, row["difference"], reference)
+        _verdict(name, row["difference"], reference) + _uneven_start(row, networks[reference])
         for name, row in networks.items()
         if name != reference
     ]
@@ -90,6 +91,13 @@ def _verdict(name: str, found: Mapping[str, Any], reference: str) -> str:
         return f"No difference between {name} and {reference} is shown ({numbers})."
     better = "more" if found["accuracy"] > 0 else "less"
     return f"{name} is {better} accurate than {reference} ({numbers})."
+
+
+def _uneven_start(row: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
+    """A warning where one of the two started with nothing learnt."""
+    if (row.get("start") == SCRATCH) is (reference.get("start") == SCRATCH):
+        return ""
+    return " Only one of them started from scratch, so this says little about the networks."
 
 
 def _is_shown(found: Mapping[str, Any]) -> bool:

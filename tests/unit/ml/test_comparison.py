@@ -174,7 +174,7 @@ def test_only_what_is_shown_is_concluded() -> None:
                 "VGG16": reference,
                 "better": row(0.95, 0.05, 0.02, 0.08, 0.001),
                 "luckier": row(0.92, 0.02, -0.01, 0.05, 0.01),
-                "worse": row(0.80, -0.10, -0.15, -0.05, 0.001),
+                "worse": row(0.80, -0.10, -0.15, -0.05, 0.001) | {"start": "scratch"},
             },
             "control": {CONTROL: row(0.70, -0.2, -0.25, -0.15, 0.0001)},
             "ablation": {"raw": row(0.89, -0.01, -0.03, 0.01, 0.4)},
@@ -185,6 +185,7 @@ def test_only_what_is_shown_is_concluded() -> None:
     assert "better is more accurate than VGG16" in text
     assert "No difference between luckier and VGG16 is shown" in text
     assert "worse is less accurate than VGG16" in text
+    assert text.count("started from scratch") == 1
     assert "20.0 points above" in text
     assert "No difference between VGG16 with the preprocessing raw and VGG16" in text
 
