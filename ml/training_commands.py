@@ -39,6 +39,7 @@ def add_train(commands: Any) -> None:
     train.add_argument(
         "--variants",
         type=Path,
+        dest="variants_folder",
         metavar="FOLDER",
         help="where kept variants lie (OUT/variants); two runs that differ only above the frozen "
         "layers may share them",
@@ -169,7 +170,7 @@ def _train(options: argparse.Namespace) -> int:
             split.calibration,
             folder=options.out,
             team=processes,
-            variants=options.variants,
+            variants=options.variants_folder,
         )
     if not processes.leads:
         return 0

@@ -75,7 +75,7 @@ class Sender:
                 (delivery := self.delivery(delivery_id)).status is not DeliveryStatus.QUEUED
                 and delivery
             ),
-            seconds=60,
+            seconds=200,  # on a busy machine the second attempt, two minutes later, may be needed
             what="the end of the delivery",
         )
 
