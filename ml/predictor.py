@@ -1,7 +1,7 @@
 """The serving engine: decoded slices in, calibrated and explained answers out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +134,17 @@ class Predictor:
         if self._balance is not None:
             by_places = tumor_by_places(output.maps, self._balance).tolist()
         return [
-            replace(
-                self._result(one, probabilities[n], float(strangeness[n]), output.maps[n]),
-                tumor_by_places=by_places[n],
-            )
+            self._result(one, probabilities[n], float(strangeness[n]), output.maps[n], by_places[n])
             for n, one in enumerate(usable)
         ]
 
     def _result(
-        self, one: "_Usable", probabilities: Tensor, strangeness: float, maps: Tensor
+        self,
+        one: "_Usable",
+        probabilities: Tensor,
+        strangeness: float,
+        maps: Tensor,
+        by_places: float | None,
     ) -> Result:
         values = probabilities.numpy()
         score = max(
@@ -161,4 +163,5 @@ class Predictor:
             ood_score=score,
             heat=explain.heat(maps, one.prepared, values),
             quality=quality_flags(one.pixels, one.spacing),
+            tumor_by_places=by_places,
         )

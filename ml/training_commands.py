@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     from ml import dataset
-    from ml.evaluation import Answer
+    from ml.evaluation import UNKNOWN, Answer
     from ml.plots import plot_answers, plot_training
     from ml.processes import team
     from ml.release import release
@@ -180,10 +181,7 @@ def _train(options: argparse.Namespace) -> int:
             "groups": len({entry.group for entry in entries}),
             "training_slices_without_mirrored_twins": len(training),
             "training_slices_with_outline": sum(entry.outline is not None for entry in training),
-            "further_training_slices": {
-                source or "unknown": sum(entry.source == source for entry in also)
-                for source in sorted({entry.source for entry in also}, key=str)
-            },
+            "further_training_slices": Counter(entry.source or UNKNOWN for entry in also),
             "excluded": excluded,
         }
     }

@@ -12,7 +12,6 @@ from ml.architectures.vgg import (
     VGG16Flatten,
     VGG16Odds,
     VGG16Twofold,
-    pool_odds,
     tumor_by_places,
 )
 
@@ -54,6 +53,5 @@ __all__ = [
     "VGG16Flatten",
     "VGG16Odds",
     "VGG16Twofold",
-    "pool_odds",
     "tumor_by_places",
 ]

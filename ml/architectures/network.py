@@ -137,7 +137,7 @@ class Network(nn.Module):
 
     @property
     def places_balance(self) -> Tensor | None:
-        """(4,) of :func:`ml.architectures.pool_odds`, where the maps are odds of places."""
+        """(4,) of :func:`ml.architectures.vgg.pool_odds`, where the maps are odds of places."""
         return None
 
     @torch.no_grad()
