@@ -96,35 +96,20 @@ class StudyPage:
 
 @dataclass(frozen=True)
 class StudyView:
-    """A study with everything that its page and the API show.
+    """A study's images with what was said about them.
 
     Attributes:
         images: all of them in order, with predictions and their models loaded.
         keys: the images that stand for the study, the most telling first.
-        selected: the image looked at.
-        job: the newest one.
     """
 
-    study: Study
     images: list[Image]
     keys: list[Image]
-    selected: Image | None
-    job: InferenceJob | None
 
     @property
     def key(self) -> Image | None:
         """The image that stands for the study."""
         return self.keys[0] if self.keys else None
-
-    @property
-    def prediction(self) -> Prediction | None:
-        """The answer about the selected image."""
-        return self.selected.prediction if self.selected else None
-
-    @property
-    def model(self) -> ModelVersion | None:
-        """The model that gave it."""
-        return self.prediction.model_version if self.prediction else None
 
 
 @dataclass(frozen=True)
@@ -229,8 +214,8 @@ def image_counts(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
     return dict(found.all())
 
 
-def view_study(study: Study, *, position: int | None = None) -> StudyView:
-    """Load what belongs to a study; without a ``position`` the key image is looked at."""
+def view_study(study: Study) -> StudyView:
+    """Load the images of a study and what was said about them."""
     images = list(
         db.session.scalars(
             select(Image)
@@ -245,10 +230,7 @@ def view_study(study: Study, *, position: int | None = None) -> StudyView:
             .execution_options(populate_existing=True)
         )
     )
-    keys = key_images(study, images)
-    chosen = next((image for image in images if image.position == position), None)
-    selected = chosen or next(iter(keys), None)
-    return StudyView(study, images, keys, selected, newest_jobs([study.id]).get(study.id))
+    return StudyView(images, key_images(study, images))
 
 
 def list_images(study: Study) -> Sequence[Row[*tuple[Any, ...]]]:
