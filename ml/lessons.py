@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ml.architectures import Network, VGG16Odds
+from ml.architectures import JudgesPlaces, Network
 from ml.errors import InvalidConfiguration
 from ml.preparation import Slices
 from ml.processes import Team
@@ -46,7 +46,7 @@ class NewVariants:
     def __init__(self, slices: Slices, recipe: Recipe, network: Network, team: Team) -> None:
         self.labels = slices.labels
         self._slices, self._recipe = slices, recipe
-        self._judges_places = isinstance(network, VGG16Odds)
+        self._judges_places = isinstance(network, JudgesPlaces)
         self._device = team.device
 
     def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Lesson:
@@ -109,7 +109,7 @@ class KeptVariants:
         digest = hashlib.sha256()
         for tensor in (slices.images, slices.masks, *self._frozen_weights()):
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        recipe, exchanges = self._recipe, isinstance(self._network, VGG16Odds)
+        recipe, exchanges = self._recipe, isinstance(self._network, JudgesPlaces)
         changes = (recipe.seed, recipe.batch, recipe.frozen, recipe.erasing, recipe.elastic)
         mixing = None if exchanges or recipe.exchange else (recipe.mixup, recipe.cutmix)
         digest.update(repr((changes, mixing)).encode())

@@ -55,7 +55,8 @@ class Recipe:
     """A training run.
 
     Attributes:
-        start: ``imagenet`` (the published weights), ``scratch`` or a safetensors file.
+        start: ``imagenet`` (the published weights), ``scratch``, a safetensors file or a model's
+            card (``.json``).
         start_name: what the file holds, in words for tables.
         stages: progressive resizing, smallest first.
         input_size: side of the model's input when it serves. Average pooling takes any size;

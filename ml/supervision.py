@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ml.architectures import VGG16Odds
+from ml.architectures import JudgesPlaces
 from ml.labels import INDEX, LABELS, Label
 
 ANY_TUMOR = len(LABELS)  # the class index of a slice with a tumour of which the class is not asked
@@ -54,7 +54,7 @@ def places_loss(maps: Tensor, wanted: Tensor, covered: Tensor) -> Tensor:
     return -0.5 * (_mean(tumor, covered) + _mean(chances[:, _NO_TUMOR], 1 - covered))
 
 
-def outside_loss(network: VGG16Odds, maps: Tensor, covered: Tensor) -> Tensor:
+def outside_loss(network: JudgesPlaces, maps: Tensor, covered: Tensor) -> Tensor:
     """Cross-entropy (N,) of calling the slice without its tumour's places free of tumour.
 
     This makes a tumour-free slice of every slice with a tumour, from the same hospital.

@@ -14,7 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from ml.architectures import ARCHITECTURES, Network, Output, VGG16Odds
+from ml.architectures import ARCHITECTURES, JudgesPlaces, Network, Output
+from ml.architectures.winograd import quicken, slow_down
 from ml.dataset import Entry
 from ml.engines import serving_dtype
 from ml.errors import InvalidConfiguration
@@ -22,6 +23,7 @@ from ml.lessons import KeptVariants, Lessons, NewVariants, frozen_part
 from ml.preparation import Slices, prepare
 from ml.processes import Team, alone
 from ml.recipe import Recipe, Stage
+from ml.registry import load_model
 from ml.supervision import coverage, outside_loss, places_loss, whole_slice_loss
 from ml.variation import Lesson
 
@@ -79,6 +81,7 @@ def train(
         held_out = prepare(watched, preprocessing=recipe.preprocessing, size=size)
         run.stage(slices, held_out, epochs)
     network = run.averaged.cpu().eval()
+    slow_down(network)
     network.both_sides = recipe.flip
     return Trained(network, run.start)
 
@@ -127,6 +130,8 @@ class _Run:
             head_rate=recipe.head_rate, body_rate=recipe.body_rate, frozen=recipe.frozen
         )
         self.network.to(team.device).to(memory_format=torch.channels_last)
+        if serving_dtype(team.device) is torch.float32:
+            quicken(self.network)
         self.averaged = copy.deepcopy(self.network).eval()
         self.optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
         self.schedule = LambdaLR(
@@ -189,18 +194,22 @@ class _Run:
         return self.team.mean(sum(losses) / len(losses))
 
     def _loss(self, output: Output, lesson: Lesson) -> Tensor:
-        logits, smoothing = output.logits.float(), self.recipe.label_smoothing
-        own = whole_slice_loss(logits, lesson.wanted, smoothing=smoothing)
-        other = whole_slice_loss(logits, lesson.mixed_in, smoothing=smoothing)
-        loss = lesson.share * own + (1 - lesson.share) * other
-        if isinstance(self.network, VGG16Odds):
-            maps = output.maps
-            covered = coverage(lesson.masks, (maps.shape[2], maps.shape[3]))
-            places = places_loss(maps, lesson.wanted, covered)
-            outside = outside_loss(self.network, maps, covered)
-            taught = self.recipe.places * places + self.recipe.outside * outside
-            loss = loss + lesson.known * taught
-        return loss.mean()
+        if not isinstance(self.network, JudgesPlaces):
+            return self._whole_loss(output.logits, lesson).mean()
+        opinions = self.network.opinions(output)
+        loss = torch.stack([self._whole_loss(one, lesson) for one in opinions]).mean(0)
+        maps = output.maps
+        covered = coverage(lesson.masks, (maps.shape[2], maps.shape[3]))
+        places = places_loss(maps, lesson.wanted, covered)
+        outside = outside_loss(self.network, maps, covered)
+        taught = self.recipe.places * places + self.recipe.outside * outside
+        return (loss + lesson.known * taught).mean()
+
+    def _whole_loss(self, logits: Tensor, lesson: Lesson) -> Tensor:
+        smoothing = self.recipe.label_smoothing
+        own = whole_slice_loss(logits.float(), lesson.wanted, smoothing=smoothing)
+        other = whole_slice_loss(logits.float(), lesson.mixed_in, smoothing=smoothing)
+        return lesson.share * own + (1 - lesson.share) * other
 
     def _one_step(self, lesson: Lesson, lessons: Lessons) -> float:
         with _mixed_precision(self.team.device):
@@ -279,16 +288,26 @@ def _built(recipe: Recipe) -> Network:
                 f"{recipe.architecture} takes sizes that are multiples of {network.multiple}, "
                 f"not {size}."
             )
-    if recipe.frozen > len(network.features):
+    most = len(network.features) if network.most_frozen is None else network.most_frozen
+    if recipe.frozen > most:
         raise InvalidConfiguration(
-            f"{recipe.architecture} has {len(network.features)} layers, frozen is {recipe.frozen}."
+            f"{recipe.architecture} can keep its first {most} layers, frozen is {recipe.frozen}."
         )
     return network
 
 
 def _started(network: Network, recipe: Recipe) -> str:
-    """Load the starting weights; what they are in words."""
-    words = network.start_from(recipe.start)
+    """Load the starting weights; what they are in words.
+
+    Raises:
+        InvalidModel: they cannot be had, or do not fit.
+    """
+    if recipe.start.endswith(".json"):
+        model = load_model(Path(recipe.start))
+        network.fill(model.network.state_dict(), recipe.start)
+        words = f"model {model.name}"
+    else:
+        words = network.start_from(recipe.start)
     return f"{recipe.start_name} ({words})" if recipe.start_name else words
 
 

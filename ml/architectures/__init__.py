@@ -9,6 +9,7 @@ from ml.architectures.resnet import ResNet18, ResNet50
 from ml.architectures.transformer import DINOv2S14, ViTS16
 from ml.architectures.vgg import (
     VGG16GAP,
+    JudgesPlaces,
     VGG16Flatten,
     VGG16Odds,
     VGG16Twofold,
@@ -48,6 +49,7 @@ __all__ = [
     "ARCHITECTURES",
     "VGG16GAP",
     "Architecture",
+    "JudgesPlaces",
     "Network",
     "Output",
     "VGG16Flatten",

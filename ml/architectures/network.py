@@ -50,6 +50,7 @@ class Network(nn.Module):
         multiple: H and W must be multiples of it.
         slow: index of the first layer that learns at the full rate; see
             :meth:`parameter_groups`.
+        most_frozen: so many first layers may keep their starting weights; None for all.
         both_sides: whether the answer is the mean of a slice's and its mirror image's.
     """
 
@@ -57,6 +58,7 @@ class Network(nn.Module):
     scale: Tensor
     multiple: int
     slow: int
+    most_frozen: int | None = None
 
     def __init__(
         self,
@@ -190,11 +192,19 @@ class Network(nn.Module):
             state, words = self.published()
         else:
             state, words = read_weights(Path(source)), f"file {Path(source).name}"
+        self.fill(state, source)
+        return words
+
+    def fill(self, state: State, source: str) -> None:
+        """Load weights under this class's names or its library's.
+
+        Raises:
+            InvalidModel: they do not fit; the message names ``source``.
+        """
         try:
             self.take(state)
         except (RuntimeError, KeyError) as error:
             raise InvalidModel(f"{source} does not hold weights of this network.") from error
-        return words
 
     def published(self) -> tuple[State, str]:
         """The weights that the network's authors or its library publish, and their name.

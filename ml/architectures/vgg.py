@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
-from ml.architectures.network import Network, Output, State
+from ml.architectures.network import Network, Output, State, part
 from ml.errors import InvalidModel
 from ml.labels import INDEX, LABELS, Label
 
@@ -19,6 +19,7 @@ _DEVIATION = (1 / 255, 1 / 255, 1 / 255)
 _NO_TUMOR = INDEX[Label.NO_TUMOR]
 # A tumour covers about a tenth of the slice; training refines it.
 _USUAL_BALANCE = 2.3
+_PLACES_DROPOUT = 0.2  # of whole channels
 _NEVER = -30.0  # log-odds of a place that does not count
 
 SHARED = 24  # layers up to the end of block 4
@@ -47,32 +48,16 @@ class VGG16GAP(Network):
         return weights.get_state_dict(progress=True), "ImageNet, torchvision (authors' weights)"
 
 
-class VGG16Odds(VGG16GAP):
-    """VGG16's convolutions and one linear layer that judges every place of the slice by itself.
+class JudgesPlaces(VGG16GAP):
+    """What the networks have in common whose maps are the odds of places.
 
-    Each class's map is its log-odds against no tumour at a place; the odds of the whole slice are
-    the mean of the odds of its places, times one factor a class (``balance``). No tumour needs no
-    evidence of its own: it is what remains where no place speaks for a tumour. So tissue outside
-    a tumour's outline teaches the network what tumour-free tissue of the same hospital looks
-    like, and a hospital's look alone cannot tell for or against a tumour. Pooling by the
-    logarithm of the mean of exponentials: Pinheiro and Collobert 2015 (CVPR), "From Image-level
-    to Pixel-level Labeling with Convolutional Networks".
+    Attributes:
+        balance: (4,) of :func:`pool_odds`.
     """
 
-    def __init__(self, dropout: float = 0.2) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.dropout = nn.Dropout2d(dropout)
         self.balance = nn.Parameter(torch.full((len(LABELS),), _USUAL_BALANCE))
-
-    def judge(self, images: Tensor, skipped: int = 0) -> Output:
-        """As for :class:`ml.architectures.Network`."""
-        field = self.field(images, skipped)
-        pooled = field.float().mean((2, 3))
-        weight = self.head.weight.to(field.dtype)[:, :, None, None]
-        scores = F.conv2d(self.dropout(field), weight).float()
-        scores = scores + self.head.bias.float()[:, None, None]
-        maps = scores - scores[:, _NO_TUMOR, None]
-        return Output(self.pool(maps), maps, pooled)
 
     @property
     def places_balance(self) -> Tensor:
@@ -83,13 +68,12 @@ class VGG16Odds(VGG16GAP):
         """As :func:`pool_odds`, with the network's own balance."""
         return pool_odds(maps, self.balance, where)
 
-    @torch.no_grad()
-    def shift(self, offsets: Tensor) -> None:
-        """As for every network; the maps stay as they are."""
-        self.balance.add_(offsets - offsets[_NO_TUMOR])
+    def opinions(self, output: Output) -> list[Tensor]:
+        """The logits (N, 4) that each have to be right by themselves."""
+        return [output.logits]
 
     def take(self, state: State) -> None:
-        """As for every network; a file of this architecture gives its balance as well."""
+        """As for every network; a file of this kind gives its balance as well."""
         super().take(state)
         balance = state.get("balance")
         if balance is not None and balance.shape == self.balance.shape:
@@ -105,8 +89,43 @@ class VGG16Odds(VGG16GAP):
     def _is_above(self, name: str) -> bool:
         return super()._is_above(name) and name != "balance"
 
+    def _odds(self, field: Tensor, head: nn.Linear, dropout: nn.Module) -> Tensor:
+        """(N, 4, h, w) log-odds against no tumour of each place of (N, C, h, w)."""
+        weight = head.weight.to(field.dtype)[:, :, None, None]
+        scores = F.conv2d(dropout(field), weight).float()
+        scores = scores + head.bias.float()[:, None, None]
+        return scores - scores[:, _NO_TUMOR, None]
 
-class VGG16Twofold(VGG16GAP):
+
+class VGG16Odds(JudgesPlaces):
+    """VGG16's convolutions and one linear layer that judges every place of the slice by itself.
+
+    Each class's map is its log-odds against no tumour at a place; the odds of the whole slice are
+    the mean of the odds of its places, times one factor a class (``balance``). No tumour needs no
+    evidence of its own: it is what remains where no place speaks for a tumour. So tissue outside
+    a tumour's outline teaches the network what tumour-free tissue of the same hospital looks
+    like, and a hospital's look alone cannot tell for or against a tumour. Pooling by the
+    logarithm of the mean of exponentials: Pinheiro and Collobert 2015 (CVPR), "From Image-level
+    to Pixel-level Labeling with Convolutional Networks".
+    """
+
+    def __init__(self, dropout: float = _PLACES_DROPOUT) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout2d(dropout)
+
+    def judge(self, images: Tensor, skipped: int = 0) -> Output:
+        """As for :class:`ml.architectures.Network`."""
+        field = self.field(images, skipped)
+        maps = self._odds(field, self.head, self.dropout)
+        return Output(self.pool(maps), maps, field.float().mean((2, 3)))
+
+    @torch.no_grad()
+    def shift(self, offsets: Tensor) -> None:
+        """As for every network; the maps stay as they are."""
+        self.balance.add_(offsets - offsets[_NO_TUMOR])
+
+
+class VGG16Twofold(JudgesPlaces):
     """VGG16 with two copies of its last block: one judges the slice as a whole, one each place.
 
     The whole is judged as by :class:`VGG16GAP` and the places as by :class:`VGG16Odds`; both
@@ -114,15 +133,16 @@ class VGG16Twofold(VGG16GAP):
     the mean of the two (a logarithmic opinion pool with equal weights; Genest and Zidek 1986,
     Statistical Science 1), the maps are those of the places, the features those of the whole.
 
-    It does not train by itself: :func:`ml.joining.join` makes it of two trained networks.
+    It learns both aims at once, or :func:`ml.joining.join` makes it of two trained networks.
     """
+
+    most_frozen = SHARED
 
     def __init__(self) -> None:
         super().__init__()
-        places = VGG16Odds()
-        self.places = places.features[SHARED:]
-        self.places_head = places.head
-        self.balance = places.balance
+        self.places = _convolutions()[SHARED:-1]
+        self.places_head = nn.Linear(_WIDTH, len(LABELS))
+        self.places_dropout = nn.Dropout2d(_PLACES_DROPOUT)
 
     @classmethod
     def of(cls, whole: VGG16GAP, places: VGG16Odds) -> Self:
@@ -159,16 +179,32 @@ class VGG16Twofold(VGG16GAP):
         """As for :class:`ml.architectures.Network`; ``skipped`` is at most the shared layers."""
         whole, places = self.field(images, skipped).chunk(2, 1)
         pooled = whole.float().mean((2, 3))
-        scores = F.conv2d(places, self.places_head.weight.to(places.dtype)[:, :, None, None])
-        scores = scores.float() + self.places_head.bias.float()[:, None, None]
-        maps = scores - scores[:, _NO_TUMOR, None]
+        maps = self._odds(places, self.places_head, self.places_dropout)
         logits = self.head(self.dropout(pooled))
-        return Output((logits + pool_odds(maps, self.balance)) / 2, maps, pooled)
+        return Output((logits + self.pool(maps)) / 2, maps, pooled)
 
-    @property
-    def places_balance(self) -> Tensor:
-        """As for every network."""
-        return self.balance.detach().clone()
+    def opinions(self, output: Output) -> list[Tensor]:
+        """About the whole, and by the places."""
+        by_places = self.pool(output.maps)
+        return [2 * output.logits - by_places, by_places]
+
+    def take(self, state: State) -> None:
+        """As for every network; of other files, both copies take the one last block."""
+        super().take(state)
+        own = part(state, "places.")
+        self.places.load_state_dict(own or self.features[SHARED:].state_dict())
+        if head := part(state, "places_head."):
+            self.places_head.load_state_dict(head)
+
+    def parameter_groups(
+        self, *, head_rate: float, body_rate: float, frozen: int
+    ) -> list[dict[str, object]]:
+        """As for every network; the places' block learns like the other layers."""
+        groups = super().parameter_groups(head_rate=head_rate, body_rate=body_rate, frozen=frozen)
+        return [*groups, {"params": list(self.places.parameters()), "lr": body_rate}]
+
+    def _is_above(self, name: str) -> bool:
+        return super()._is_above(name) and not name.startswith("places.")
 
     @property
     def heads(self) -> list[nn.Linear]:

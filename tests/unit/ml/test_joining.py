@@ -1,9 +1,13 @@
 """Two networks that share their first blocks answer as one."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from ml.architectures import VGG16GAP, VGG16Odds, VGG16Twofold
+from ml.architectures.vgg import SHARED
 from ml.errors import InvalidModel
 
 
@@ -48,6 +52,51 @@ def test_offsets_are_added_to_the_logits(pair: tuple[VGG16GAP, VGG16Odds]) -> No
         before = joined(images).logits
         joined.shift(offsets)
         torch.testing.assert_close(joined(images).logits, before + offsets)
+
+
+def test_each_opinion_is_that_of_its_network(pair: tuple[VGG16GAP, VGG16Odds]) -> None:
+    whole, places = pair
+    joined = VGG16Twofold.of(*pair).eval()
+    images = torch.rand(2, 1, 64, 64)
+    with torch.inference_mode():
+        about_whole, by_places = joined.opinions(joined(images))
+        torch.testing.assert_close(about_whole, whole(images).logits)
+        torch.testing.assert_close(by_places, places(images).logits)
+
+
+def test_weights_of_one_network_start_both_last_blocks(
+    pair: tuple[VGG16GAP, VGG16Odds], tmp_path: Path
+) -> None:
+    whole, _ = pair
+    file = tmp_path / "whole.safetensors"
+    save_file(whole.state_dict(), file)
+    started = VGG16Twofold()
+    started.start_from(str(file))
+    for one, other in zip(
+        started.places.parameters(), whole.features[SHARED:].parameters(), strict=True
+    ):
+        assert torch.equal(one, other)
+    assert torch.equal(started.head.weight, whole.head.weight)
+
+
+def test_own_weights_start_everything(pair: tuple[VGG16GAP, VGG16Odds], tmp_path: Path) -> None:
+    joined = VGG16Twofold.of(*pair)
+    joined.balance.data += 1
+    file = tmp_path / "joined.safetensors"
+    save_file(joined.state_dict(), file)
+    started = VGG16Twofold()
+    started.start_from(str(file))
+    for name, tensor in joined.state_dict().items():
+        assert torch.equal(started.state_dict()[name], tensor)
+
+
+def test_places_learn_at_the_rate_of_the_layers() -> None:
+    network = VGG16Twofold()
+    groups = network.parameter_groups(head_rate=1e-3, body_rate=1e-5, frozen=10)
+    rates = {id(one): group["lr"] for group in groups for one in group["params"]}  # type: ignore[attr-defined]
+    assert {rates[id(one)] for one in network.places.parameters()} == {1e-5}
+    assert rates[id(network.places_head.weight)] == rates[id(network.head.weight)] == 1e-3
+    assert sum(len(group["params"]) for group in groups) == len(rates)  # type: ignore[arg-type]
 
 
 def test_networks_that_share_nothing_are_refused() -> None:
