@@ -1,7 +1,8 @@
 """From the bytes of a file to 2-D slices. Never imports torch."""
 
 from ml.imaging.archives import is_archive, members
-from ml.imaging.dicom import inspect_dicom, parse_dicom
+from ml.imaging.dicom import inspect_dicom
+from ml.imaging.dicom_file import parse_dicom
 from ml.imaging.facts import FileFacts, FrameFacts, Geometry
 from ml.imaging.limits import NO_LIMITS, Limits
 from ml.imaging.nifti import strip_nifti

@@ -1,26 +1,19 @@
-"""DICOM headers: parsed, judged, and turned into facts. Pixels are left as they are stored."""
+"""DICOM headers, judged and turned into facts."""
 
 import io
 import math
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import generate_frames, parse_basic_offsets, parse_fragments
-from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.encaps import parse_basic_offsets, parse_fragments
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
     UID,
-    DeflatedExplicitVRLittleEndian,
     EnhancedMRColorImageStorage,
     EnhancedMRImageStorage,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
     LegacyConvertedEnhancedMRImageStorage,
     MRImageStorage,
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
@@ -30,7 +23,6 @@ from pydicom.uid import (
     RLELossless,
     SecondaryCaptureImageStorage,
 )
-from pydicom.valuerep import STANDARD_VR
 
 from ml.errors import UnreadableImage
 from ml.imaging.codestreams import frame_size
@@ -60,51 +52,8 @@ COLOURS = frozenset({"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_RC
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _FLOAT_BITS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 
-_ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # as little and as big endian write it
-_MOST_ITEMS = 200_000  # each becomes an object of a kilobyte; 2000 enhanced frames need 30,000
-_MOST_ELEMENTS = 500_000  # outside of sequences of known length
-_MOST_SEQUENCE_BYTES = 16 * 2**20  # inside of them; 2000 enhanced frames need 6 MB
 _RLE_AT_MOST = 64  # PS3.5 G.3: two bytes stand for at most 128
 _STRETCHED_AT_MOST = 50.0  # a pixel longer than that times its width is a mistake
-_VR_NAMES = frozenset(vr.value.encode() for vr in STANDARD_VR)
-
-
-def recognises(head: bytes) -> bool:
-    """Whether a file is DICOM, with the standard's preamble or, as older ones, without."""
-    return head[128:132] == b"DICM" or _starts_with_element(head)
-
-
-def parse_dicom(content: bytes, limits: Limits) -> pydicom.FileDataset:
-    """Read all elements; pixel data stays as it is stored.
-
-    Every value is converted here, where nothing that pydicom has to say about it is heard. What
-    cannot be converted is left out. The transfer syntax is always named.
-
-    Raises:
-        UnreadableImage: ``unsupported`` where it is not DICOM, ``truncated`` where it is no
-            complete file, ``too_many_pixels`` where it grows beyond the limits when it is opened.
-    """
-    dataset = read_dataset(content, limits)
-    with discreet("truncated", "The DICOM file is damaged or incomplete."):
-        _convert(dataset)
-        _convert(dataset.file_meta)
-    return dataset
-
-
-def read_dataset(content: bytes, limits: Limits) -> pydicom.FileDataset:
-    """As :func:`parse_dicom`, with values converted when they are asked for.
-
-    What pydicom says then is to be kept in by :func:`ml.imaging.discretion.discreet`.
-    """
-    if not recognises(content[:132]):
-        raise UnreadableImage("unsupported", "This is not a DICOM file.")
-    with discreet("truncated", "The DICOM file is damaged or incomplete."):
-        _check_items(content)
-        _check_deflation(content, limits)
-        dataset = pydicom.dcmread(_Counted(content), force=True)
-        _check_complete(dataset)
-        _name_transfer_syntax(dataset)
-        return dataset
 
 
 def inspect_dicom(dataset: pydicom.Dataset, limits: Limits) -> FileFacts:
@@ -143,125 +92,6 @@ def optional(dataset: pydicom.Dataset, name: str) -> Any:
         return dataset.get(name)
     except Exception:  # pydicom passes on what conversions of damaged values raise
         return None
-
-
-def encapsulated_frames(dataset: pydicom.Dataset, count: int) -> list[bytes]:
-    """The compressed frames, as many as there are.
-
-    Raises:
-        ValueError: the fragments make no frames; or whatever else pydicom raises.
-    """
-    offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
-    return list(
-        generate_frames(
-            dataset.PixelData,
-            number_of_frames=count,
-            extended_offsets=offsets if all(offsets) else None,
-        )
-    )
-
-
-def _starts_with_element(head: bytes) -> bool:
-    """Whether there is an element of the file's meta information or identification at once."""
-    if len(head) < 8:
-        return False
-    for order in ("little", "big"):
-        group = int.from_bytes(head[:2], order)
-        element = int.from_bytes(head[2:4], order)
-        if group in {0x0002, 0x0008} and element <= 0x0070:
-            if head[4:6] in _VR_NAMES:
-                return True
-            if order == "little" and int.from_bytes(head[4:8], "little") <= 64:
-                return True
-    return False
-
-
-class _Counted(io.BytesIO):
-    """A file in memory that cannot be made of too many tiny elements.
-
-    pydicom reads the head of each element by itself, 8 bytes at a time.
-    """
-
-    _elements = 0
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size == 8:
-            self._elements += 1
-            if self._elements > _MOST_ELEMENTS:
-                raise _grows()
-        return super().read(size)
-
-
-def _grows() -> UnreadableImage:
-    return UnreadableImage("too_many_pixels", "The file grows too large when it is opened.")
-
-
-def _check_deflation(content: bytes, limits: Limits) -> None:
-    """A deflated file can grow a thousandfold; pydicom would not stop it."""
-    if DeflatedExplicitVRLittleEndian.encode() not in content:
-        return
-    file = io.BytesIO(content)
-    read_preamble(file, force=True)
-    if _read_file_meta_info(file).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
-    inflated = _inflated(file, limits.max_total_bytes)
-    _check_items(inflated)
-    if len(inflated) // 8 > _MOST_ELEMENTS:
-        pydicom.filereader.read_dataset(_Counted(inflated), False, True)
-
-
-def _check_items(content: bytes) -> None:
-    # The head of an item takes 8 bytes; counting in a file too short for so many takes time.
-    if len(content) > 8 * _MOST_ITEMS and max(map(content.count, _ITEMS)) > _MOST_ITEMS:
-        raise _grows()
-
-
-def _inflated(file: io.BytesIO, most: int) -> bytes:
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(file.read(), most + 1)
-    if len(inflated) > most:
-        raise _grows()
-    return inflated
-
-
-def _check_complete(dataset: pydicom.FileDataset) -> None:
-    """pydicom passes over the end of a file in the middle of a value."""
-    if not len(dataset):
-        raise UnreadableImage("truncated", "The DICOM file is damaged or incomplete.")
-    nested = 0
-    for element in dataset.elements():
-        if not isinstance(element, RawDataElement) or element.length == 0xFFFFFFFF:
-            continue
-        if len(element.value or b"") < element.length:
-            raise UnreadableImage("truncated", "The DICOM file ends too early.")
-        if (element.value or b"")[:4] in _ITEMS:
-            nested += element.length
-    if nested > _MOST_SEQUENCE_BYTES:
-        raise _grows()
-
-
-def _name_transfer_syntax(dataset: pydicom.FileDataset) -> None:
-    """Where the file does not name its transfer syntax, say in which one it was read."""
-    if dataset.file_meta.get("TransferSyntaxUID"):
-        return
-    implicit, little = dataset.original_encoding
-    if implicit:
-        uid = ImplicitVRLittleEndian
-    else:
-        uid = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-    dataset.file_meta.TransferSyntaxUID = uid
-
-
-def _convert(dataset: pydicom.Dataset) -> None:
-    for tag in list(dataset.keys()):
-        try:
-            element = dataset[tag]
-        except Exception:  # whatever a damaged value makes pydicom raise
-            del dataset[tag]
-            continue
-        if element.VR == "SQ":
-            for item in element.value or ():
-                _convert(item)
 
 
 def _facts(dataset: pydicom.Dataset, limits: Limits) -> FileFacts:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.encaps import generate_frames
 from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
 
@@ -14,12 +15,11 @@ from ml.errors import UnreadableImage
 from ml.imaging.dicom import (
     GREY,
     check_frame,
-    encapsulated_frames,
     group_of,
     inspect_dicom,
     optional,
-    read_dataset,
 )
+from ml.imaging.dicom_file import read_dataset
 from ml.imaging.discretion import discreet
 from ml.imaging.facts import FileFacts, FrameFacts
 from ml.imaging.limits import Limits
@@ -60,7 +60,7 @@ def _check_frames(dataset: pydicom.Dataset, facts: FileFacts) -> None:
     syntax, first = dataset.file_meta.TransferSyntaxUID, facts.frames[0]
     if not syntax.is_encapsulated:
         return
-    for frame in encapsulated_frames(dataset, len(facts.frames)):
+    for frame in _encapsulated_frames(dataset, len(facts.frames)):
         check_frame(dataset, frame, first.rows, first.columns, syntax, whole=True)
 
 
@@ -159,3 +159,19 @@ def _first(value: Any) -> float | None:
     except (TypeError, ValueError, IndexError):
         return None
     return number if math.isfinite(number) else None
+
+
+def _encapsulated_frames(dataset: pydicom.Dataset, count: int) -> list[bytes]:
+    """The compressed frames, as many as there are.
+
+    Raises:
+        ValueError: the fragments make no frames; or whatever else pydicom raises.
+    """
+    offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+    return list(
+        generate_frames(
+            dataset.PixelData,
+            number_of_frames=count,
+            extended_offsets=offsets if all(offsets) else None,
+        )
+    )

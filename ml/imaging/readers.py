@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml.errors import UnreadableImage
-from ml.imaging import dicom, dicom_pixels, nifti, pictures
+from ml.imaging import dicom, dicom_file, dicom_pixels, nifti, pictures
 from ml.imaging.facts import FileFacts, FrameFacts
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
@@ -43,9 +43,9 @@ _READERS: tuple[Reader, ...] = (
     _picture("JPEG", pictures.decode_jpeg, b"\xff\xd8\xff"),
     Reader(
         "DICOM",
-        dicom.recognises,
+        dicom_file.recognises,
         lambda content, limits, _plane: dicom.inspect_dicom(
-            dicom.read_dataset(content, limits), limits
+            dicom_file.read_dataset(content, limits), limits
         ),
         lambda content, limits, _plane: dicom_pixels.decode_dicom(content, limits),
     ),

@@ -36,6 +36,7 @@ from webapp.studies.forms import (
     uploaded_files,
     worklist_filters,
 )
+from webapp.studies.look import comparable_studies, images_of, look_at
 from webapp.studies.models import Priority, Study
 from webapp.studies.operations import (
     find_image,
@@ -43,6 +44,7 @@ from webapp.studies.operations import (
     retry_study,
     submit_study,
 )
+from webapp.studies.series import find_series
 
 blueprint = Blueprint("studies", __name__)
 
@@ -82,7 +84,7 @@ def upload() -> ResponseReturnValue:
 def show(study_id: uuid.UUID) -> ResponseReturnValue:
     """One study: images, result and the reader's answer."""
     context = _study(study_id)
-    others = stack.comparable_studies(context["study"])
+    others = comparable_studies(context["study"])
     return render_template("studies/study.html", comparable=others, **context)
 
 
@@ -104,7 +106,7 @@ def images(study_id: uuid.UUID) -> ResponseReturnValue:
     study = find_study(study_id)
     part = bool(request.headers.get("HX-Request"))
     template = "studies/_images.html" if part else "studies/images.html"
-    return render_template(template, study=study, images=stack.images_of(study))
+    return render_template(template, study=study, images=images_of(study))
 
 
 @blueprint.post("/studies/<uuid:study_id>/retry")
@@ -138,13 +140,13 @@ def heatmap(image_id: uuid.UUID) -> ResponseReturnValue:
 @blueprint.get("/series/<uuid:series_id>/volume.nii")
 def volume(series_id: uuid.UUID) -> ResponseReturnValue:
     """A series as a volume."""
-    return volumes.volume(stack.find_series(series_id))
+    return volumes.volume(find_series(series_id))
 
 
 @blueprint.get("/series/<uuid:series_id>/heatmap.nii.gz")
 def heatmap_volume(series_id: uuid.UUID) -> ResponseReturnValue:
     """The heatmaps of a series, to lay over its volume."""
-    return volumes.heatmap_volume(stack.find_series(series_id))
+    return volumes.heatmap_volume(find_series(series_id))
 
 
 @blueprint.get("/history")
@@ -200,7 +202,7 @@ def _history_csv_url(filters: queries.HistoryFilters) -> str:
 
 def _study(study_id: uuid.UUID) -> dict[str, Any]:
     study = find_study(study_id)
-    look = stack.look_at(study, position=request.args.get("image", type=int))
+    look = look_at(study, position=request.args.get("image", type=int))
     context: dict[str, Any] = {
         "study": study,
         "look": look,

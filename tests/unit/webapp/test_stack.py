@@ -17,9 +17,11 @@ from sqlalchemy import event
 
 from tests.factories import Account, SeriesStudyIds, make_series_study, phantom
 from webapp.database import db
-from webapp.studies import stack
+from webapp.studies.look import comparable_studies, look_at
 from webapp.studies.models import Image, Prediction, Series, Status, Study
 from webapp.studies.operations import find_study
+from webapp.studies.series import find_series
+from webapp.studies.stack import read_stack
 from webapp.tenancy import acting_for
 
 MakeUser = Callable[..., Account]
@@ -63,7 +65,7 @@ class TestLook:
     ) -> None:
         ids = make_series_study(app, account, slices=30)
         with app.app_context(), acting_for(account.organisation_id):
-            look = stack.look_at(find_study(ids.study_id))
+            look = look_at(find_study(ids.study_id))
             assert look.selected is not None
             assert look.selected.position == look.keys[0].position == 14
             assert [key.label for key in look.keys] == ["glioma"] * 3
@@ -75,11 +77,11 @@ class TestLook:
         ids = make_series_study(app, account, slices=9, status=Status.QUEUED, decoded=False)
         with app.app_context(), acting_for(account.organisation_id):
             study = find_study(ids.study_id)
-            look = stack.look_at(study)
+            look = look_at(study)
             assert look.selected is not None
             assert (look.selected.position, look.keys) == (4, [])
             for wrong in (-1, 9):
-                assert stack.look_at(study, position=wrong).selected == look.selected
+                assert look_at(study, position=wrong).selected == look.selected
 
     def test_older_study_has_the_slice_likeliest_to_hold_a_tumour(
         self, app: Flask, account: Account
@@ -89,10 +91,8 @@ class TestLook:
             study = find_study(ids.study_id)
             study.key_image_ids = None
             db.session.commit()
-            assert [key.position for key in stack.look_at(study).keys] == [4]
-            marked = [
-                one.position for one in stack.read_stack(study).series[0].slices if one.is_key
-            ]
+            assert [key.position for key in look_at(study).keys] == [4]
+            marked = [one.position for one in read_stack(study).series[0].slices if one.is_key]
             assert marked == [4]
 
     def test_single_pictures_in_a_row_are_one_stack(self, app: Flask, account: Account) -> None:
@@ -111,9 +111,9 @@ class TestLook:
                 series.images = [picture]
                 db.session.add(series)
             db.session.commit()
-            look = stack.look_at(study)
+            look = look_at(study)
             assert [(one.first, one.count) for one in look.series] == [(0, 3), (3, 2)]
-            told = stack.read_stack(study).series
+            told = read_stack(study).series
             assert [len(one.slices) for one in told] == [3, 2]
             assert not told[1].is_volume
 
@@ -175,7 +175,7 @@ class TestPage:
     ) -> None:
         ids = make_series_study(app, account, slices=12)
         with app.app_context(), acting_for(account.organisation_id):
-            series = stack.find_series(ids.series_id)
+            series = find_series(ids.series_id)
             series.missing, series.duplicates = 1, 2
             db.session.commit()
         page = browser.get(f"/studies/{ids.study_id}").text
@@ -196,7 +196,7 @@ class TestPage:
         for one in (other_patient, running):
             assert str(one.study_id) not in page
         with app.app_context(), acting_for(account.organisation_id):
-            found = stack.comparable_studies(find_study(this.study_id))
+            found = comparable_studies(find_study(this.study_id))
             assert [one.is_earlier for one in found] == [False, True]
 
 
@@ -319,7 +319,7 @@ class TestVolume:
             db.session.commit()
         assert browser.get(f"/series/{ids.series_id}/heatmap.nii.gz").status_code == 404
         with app.app_context(), acting_for(account.organisation_id):
-            stack.find_series(ids.series_id).is_volume = False
+            find_series(ids.series_id).is_volume = False
             db.session.commit()
         assert browser.get(f"/series/{ids.series_id}/volume.nii").status_code == 404
         assert browser.get(f"/series/{uuid.uuid4()}/volume.nii").status_code == 404
@@ -345,4 +345,4 @@ def test_studies_of_other_patients_are_never_compared(app: Flask, account: Accou
     make_series_study(app, account, slices=3, code="B")
     with app.app_context(), acting_for(account.organisation_id):
         study = db.session.get_one(Study, ids.study_id)
-        assert stack.comparable_studies(study) == []
+        assert comparable_studies(study) == []
