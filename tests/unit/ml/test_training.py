@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from ml.__main__ import main
-from ml.errors import InvalidConfiguration
+from ml.errors import InvalidConfiguration, InvalidModel
 from ml.imaging import read_path
 from ml.labels import LABELS, Label
 from ml.predictor import Predictor, Result
 from ml.preparation import prepare
 from ml.recipe import Recipe, Stage
+from ml.registry import SERVING, load_model
 from ml.training import train
 from tests.heads import slices, with_spots_outlined, write_manifest
 
@@ -118,9 +119,21 @@ def test_network_and_recipe_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         (Recipe(architecture="vgg17"), "vgg17"),
         (Recipe(start="scratch", stages=(Stage(100, 1),)), "multiples of 16"),
         (Recipe(start="scratch", frozen=99), "30 layers"),
+        (Recipe(architecture="vgg16-twofold", start="scratch", frozen=25), "24 layers"),
     ):
         with pytest.raises(InvalidConfiguration, match=said):
             train(recipe, [], [], folder=tmp_path)
+
+
+def test_run_starts_from_a_model_by_its_card_or_says_why_not(tmp_path: Path) -> None:
+    recipe = replace(TINY, architecture="vgg16-twofold", start=str(SERVING), stages=(Stage(32, 1),))
+    data = slices(tmp_path, 4)
+    trained = train(replace(recipe, body_rate=0, head_rate=0), data, data, folder=tmp_path / "run")
+    assert trained.start == f"model {load_model(SERVING).name}"
+    served = load_model(SERVING).network
+    assert torch.equal(trained.network.head.weight, served.head.weight)
+    with pytest.raises(InvalidModel, match="nowhere"):
+        train(replace(recipe, start="nowhere.json"), data, data, folder=tmp_path / "other")
 
 
 @pytest.mark.slow
