@@ -6,14 +6,20 @@ as a released model is. What is finished lies in the folder, and a rerun goes on
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ml.dataset import Entry, Split, folds_by_group, without_mirrored_twins
+from ml.dataset import (
+    Entry,
+    Split,
+    folds_against_source,
+    folds_by_group,
+    without_mirrored_twins,
+)
 from ml.errors import InvalidConfiguration
 from ml.evaluation import Answer, Pointed, chances_and_classes, summarise_answers
 from ml.labels import Label
@@ -68,17 +74,31 @@ def splits_by_source(entries: list[Entry], *, seed: int) -> dict[str, Split]:
     return splits
 
 
+def splits_against_source(entries: list[Entry], *, folds: int, seed: int) -> dict[str, Split]:
+    """``against-source-1`` … and their parts; see :func:`ml.dataset.folds_against_source`.
+
+    Raises:
+        InvalidConfiguration: no source holds both slices with a tumour and slices without.
+    """
+    dealt = folds_against_source(folds_by_group(entries, folds=folds, seed=seed))
+    if not dealt:
+        raise InvalidConfiguration("No source holds both slices with a tumour and slices without.")
+    return {f"against-source-{number}": split for number, split in enumerate(dealt, 1)}
+
+
 def cross_validate(
     splits: dict[str, Split],
     recipe: Recipe,
     *,
     folder: Path,
     team: Team,
+    also: Sequence[Entry] = (),
     only: Collection[int] | None = None,
 ) -> list[Fold]:
     """Train and measure every fold, or those of the numbers ``only``, that is not yet finished.
 
     Args:
+        also: further slices that every fold trains on; nothing is measured on them.
         only: numbers of folds, from 1.
         folder: gets a folder a fold, with its checkpoint, model, log and ``answers.json``.
 
@@ -92,11 +112,11 @@ def cross_validate(
     if strange := sorted(wanted - set(range(1, len(splits) + 1))):
         raise InvalidConfiguration(f"There is no fold {strange[0]}, only 1 to {len(splits)}.")
     if team.leads:
-        _claim(folder, splits, recipe)
+        _claim(folder, splits, recipe, also)
     team.wait()
     for number, (name, split) in enumerate(splits.items(), 1):
         if number in wanted and not _answers_file(folder, name).exists():
-            _run_fold(name, split, recipe, folder, team)
+            _run_fold(name, split, recipe, folder, team, also)
     return [_read(folder, name) for name in splits if _answers_file(folder, name).exists()]
 
 
@@ -118,8 +138,10 @@ def _accuracy(answers: list[Answer]) -> float:
     return float((probabilities.argmax(1) == wanted).mean())
 
 
-def _run_fold(name: str, split: Split, recipe: Recipe, folder: Path, team: Team) -> None:
-    training = without_mirrored_twins(split.training)
+def _run_fold(
+    name: str, split: Split, recipe: Recipe, folder: Path, team: Team, also: Sequence[Entry]
+) -> None:
+    training = [*without_mirrored_twins(split.training), *also]
     trained = train(recipe, training, split.calibration, folder=folder / name, team=team)
     if team.leads:
         made = release(
@@ -156,7 +178,7 @@ def _answer(kept: dict[str, Any]) -> Answer:
     )
 
 
-def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe) -> None:
+def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe, also: Sequence[Entry]) -> None:
     """Note what the folder is for, so that no two cross-validations end up in one."""
     folder.mkdir(parents=True, exist_ok=True)
     named = {
@@ -166,6 +188,8 @@ def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe) -> None:
         ]
         for name, split in splits.items()
     }
+    if also:
+        named["also"] = [[entry.path.name for entry in also]]
     digest = hashlib.sha256(json.dumps(named).encode()).hexdigest()
     wanted = json.dumps({"recipe": asdict(recipe), "splits_sha256": digest}, indent=2)
     note = folder / "settings.json"

@@ -28,15 +28,7 @@ def add_train(commands: Any) -> None:
         "--nproc-per-node N -m ml train …",
     )
     _add_data(train)
-    train.add_argument(
-        "--also",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="FILE.csv",
-        help="manifests of further slices to train on, such as healthy heads of other scanners; "
-        "nothing is calibrated or measured on them",
-    )
+    _add_also(train)
     train.add_argument(
         "--variants",
         type=Path,
@@ -57,12 +49,14 @@ def add_crossval(commands: Any) -> None:
         description="What is finished lies in the folder, and a rerun goes on from there.",
     )
     _add_data(crossval)
+    _add_also(crossval)
     _add_recipe(crossval)
     crossval.add_argument(
         "--by",
-        choices=("group", "source"),
+        choices=("group", "source", "against-source"),
         default="group",
-        help="group: --folds parts that share no patient (the default); source: leave one out",
+        help="group: --folds parts that share no patient (the default); source: leave one out; "
+        "against-source: --folds parts in which a slice's source tells the wrong class",
     )
     crossval.add_argument("--folds", type=int, default=5, metavar="N", help="(%(default)s)")
     crossval.add_argument("--only", type=int, metavar="FOLD", help="run this fold alone, from 1")
@@ -105,6 +99,18 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.json",
         help="tumour outlines by identifier of the original slice; they teach where to look",
+    )
+
+
+def _add_also(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--also",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE.csv",
+        help="manifests of further slices to train on, such as healthy heads of other scanners; "
+        "nothing is calibrated or measured on them",
     )
 
 
@@ -163,7 +169,7 @@ def _train(options: argparse.Namespace) -> int:
     entries, excluded = _entries(options)
     split = dataset.split_by_group(entries, seed=recipe.seed)
     training = dataset.without_mirrored_twins(split.training)
-    also = [entry for path in options.also for entry in dataset.read_manifest(path)]
+    also = _also(options)
     with team() as processes:
         trained = train(
             recipe,
@@ -195,7 +201,13 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _crossval(options: argparse.Namespace) -> int:
-    from ml.crossvalidation import cross_validate, pooled, splits_by_group, splits_by_source
+    from ml.crossvalidation import (
+        cross_validate,
+        pooled,
+        splits_against_source,
+        splits_by_group,
+        splits_by_source,
+    )
     from ml.plots import plot_answers
     from ml.processes import team
 
@@ -203,11 +215,15 @@ def _crossval(options: argparse.Namespace) -> int:
     entries, _ = _entries(options)
     if options.by == "source":
         splits = splits_by_source(entries, seed=recipe.seed)
+    elif options.by == "against-source":
+        splits = splits_against_source(entries, folds=options.folds, seed=recipe.seed)
     else:
         splits = splits_by_group(entries, folds=options.folds, seed=recipe.seed)
     with team() as processes:
         only = [options.only] if options.only is not None else None
-        done = cross_validate(splits, recipe, folder=options.out, team=processes, only=only)
+        done = cross_validate(
+            splits, recipe, folder=options.out, team=processes, also=_also(options), only=only
+        )
     if not processes.leads:
         return 0
     if len(done) < len(splits):
@@ -261,6 +277,12 @@ def _entries(options: argparse.Namespace) -> "tuple[list[Entry], dict[str, str]]
     if options.outlines is not None:
         entries = dataset.with_outlines(entries, dataset.read_outlines(options.outlines))
     return entries, excluded
+
+
+def _also(options: argparse.Namespace) -> "list[Entry]":
+    from ml import dataset
+
+    return [entry for path in options.also for entry in dataset.read_manifest(path)]
 
 
 def _stages(text: str) -> tuple[Stage, ...]:

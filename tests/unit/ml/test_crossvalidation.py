@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from ml.__main__ import main
-from ml.crossvalidation import cross_validate, pooled, splits_by_group, splits_by_source
+from ml.crossvalidation import (
+    cross_validate,
+    pooled,
+    splits_against_source,
+    splits_by_group,
+    splits_by_source,
+)
 from ml.dataset import Entry
 from ml.errors import InvalidConfiguration
 from ml.labels import LABELS
@@ -83,6 +89,29 @@ def test_one_source_alone_cannot_be_left_out() -> None:
     entries = [Entry(Path(f"{n}.png"), LABELS[n % 4], f"g{n}") for n in range(80)]
     with pytest.raises(InvalidConfiguration, match="one source"):
         splits_by_source(entries, seed=1)
+
+
+def test_against_the_source_needs_a_source_with_and_without_tumours() -> None:
+    entries = [
+        Entry(Path(f"{n}.png"), LABELS[n % 4], f"g{n}", source="mixed" if n % 4 > 1 else "figshare")
+        for n in range(80)
+    ]
+    splits = splits_against_source(entries, folds=2, seed=1)
+    assert set(splits) == {"against-source-1", "against-source-2"}
+    assert {e.source for split in splits.values() for e in split.validation} == {"mixed"}
+    with pytest.raises(InvalidConfiguration, match="No source"):
+        splits_against_source([replace(e, source=e.label.value) for e in entries], folds=2, seed=1)
+
+
+@pytest.mark.usefixtures("narrow_networks")
+def test_further_slices_are_learnt_in_every_fold_and_never_measured(tmp_path: Path) -> None:
+    data = slices(tmp_path, 24)
+    splits = splits_by_group(data[:20], folds=2, seed=1)
+    folds = cross_validate(splits, TINY, folder=tmp_path / "run", team=alone(), also=data[20:])
+    answered = {answer.path for fold in folds for answer in fold.answers}
+    assert answered == {entry.path.name for entry in data[:20]}
+    with pytest.raises(InvalidConfiguration, match="other data"):
+        cross_validate(splits, TINY, folder=tmp_path / "run", team=alone())
 
 
 def test_fold_that_is_not_there_is_refused(tmp_path: Path) -> None:
