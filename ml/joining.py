@@ -1,7 +1,6 @@
-"""Make one model of two that share their first four blocks: the whole judged by one, places by
-the other.
-"""
+"""Make one model of two: halves side by side, or weights between theirs."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,8 @@ from ml.registry import Model
 from ml.release import Released, release
 from ml.training import Trained
 
-_NAME = "vgg16-twofold"
 
-
-def join(whole: Model, places: Model, split: Split, *, folder: Path, stem: str) -> Released:
+def join(whole: Model, places: Model, split: Split, *, folder: Path) -> Released:
     """Join two models, fit the doubt anew and measure the result.
 
     Args:
@@ -33,15 +30,62 @@ def join(whole: Model, places: Model, split: Split, *, folder: Path, stem: str) 
     if whole.card["input"] | {"size": 0} != places.card["input"] | {"size": 0}:
         raise InvalidModel("The two models do not prepare slices alike.")
     network = VGG16Twofold.of(whole.network, places.network)
-    recipe = Recipe(
-        architecture=_NAME,
-        preprocessing=places.card["input"]["preprocessing"],
-        input_size=int(places.card["input"]["size"]),
-        seed=int(places.card["split"]["seed"]),
-    )
-    facts: dict[str, Any] = {
-        "training": {"whole": whole.card["training"], "places": places.card["training"]},
-        "data": places.card["data"],
-    }
+    training = {"whole": whole.card["training"], "places": places.card["training"]}
     trained = Trained(network, start=f"{whole.name} and {places.name}")
-    return release(trained, recipe, split, folder=folder, stem=stem, facts=facts)
+    return _released(trained, places.card, training, split, folder=folder, name="vgg16-twofold")
+
+
+def blend(before: Model, after: Model, share: float, split: Split, *, folder: Path) -> Released:
+    """Weights between those of a model and of one that was trained on from it.
+
+    What lies between is often better than both ends, on slices like those of the training and on
+    others: Wortsman et al. 2022 (CVPR), "Robust fine-tuning of zero-shot models". The doubt is
+    fitted anew and the result is measured.
+
+    Args:
+        share: of ``after``, in 0..1.
+        split: the one that both were trained on.
+
+    Raises:
+        InvalidModel: the two do not fit together.
+    """
+    if before.card["architecture"] != after.card["architecture"]:
+        raise InvalidModel("Only models of one architecture have anything between them.")
+    if before.card["input"] | {"size": 0} != after.card["input"] | {"size": 0}:
+        raise InvalidModel("The two models do not prepare slices alike.")
+    network = copy.deepcopy(after.network)
+    old = before.network.state_dict()
+    between = {
+        name: old[name].lerp(new, share) if new.is_floating_point() else new
+        for name, new in network.state_dict().items()
+    }
+    network.load_state_dict(between)
+    training = {
+        "share_of_after": share,
+        "before": before.card["training"],
+        "after": after.card["training"],
+    }
+    trained = Trained(network, start=f"between {before.name} and {after.name}")
+    name = after.card["architecture"]
+    return _released(trained, after.card, training, split, folder=folder, name=name)
+
+
+def _released(
+    trained: Trained,
+    card: dict[str, Any],
+    training: dict[str, Any],
+    split: Split,
+    *,
+    folder: Path,
+    name: str,
+) -> Released:
+    """Release what takes slices like the model of ``card``."""
+    recipe = Recipe(
+        architecture=name,
+        preprocessing=card["input"]["preprocessing"],
+        input_size=int(card["input"]["size"]),
+        flip=bool(card["input"].get("both_sides", False)),
+        seed=int(card["split"]["seed"]),
+    )
+    facts = {"training": training, "data": card["data"]}
+    return release(trained, recipe, split, folder=folder, stem=name, facts=facts)

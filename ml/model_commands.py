@@ -1,4 +1,4 @@
-"""The commands about trained models: ``join``, ``quantise``, ``heatmaps`` and ``card``."""
+"""Commands about trained models: ``join``, ``blend``, ``quantise``, ``heatmaps``, ``card``."""
 
 import argparse
 import json
@@ -23,6 +23,20 @@ def add_model_commands(commands: Any) -> None:
     join.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     add_manifest_options(join)
     join.set_defaults(run=_join)
+
+    blend = commands.add_parser(
+        "blend",
+        help="make one model of two whose weights lie between theirs",
+        description="The second was trained on from the first (train --start BEFORE.json).",
+    )
+    blend.add_argument("--before", type=Path, required=True, metavar="CARD.json")
+    blend.add_argument("--after", type=Path, required=True, metavar="CARD.json")
+    blend.add_argument(
+        "--share", type=_share, default=0.5, metavar="0..1", help="of the second (%(default)s)"
+    )
+    blend.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    add_manifest_options(blend)
+    blend.set_defaults(run=_blend)
 
     quantise = commands.add_parser(
         "quantise", help="add a network in 8-bit integers to a model and measure it again"
@@ -54,7 +68,17 @@ def _join(options: argparse.Namespace) -> int:
 
     whole, places = load_model(options.whole), load_model(options.places)
     split = _split_of(options, places.card)
-    print(join(whole, places, split, folder=options.out, stem="vgg16-twofold").card)
+    print(join(whole, places, split, folder=options.out).card)
+    return 0
+
+
+def _blend(options: argparse.Namespace) -> int:
+    from ml.joining import blend
+    from ml.registry import load_model
+
+    before, after = load_model(options.before), load_model(options.after)
+    split = _split_of(options, after.card)
+    print(blend(before, after, options.share, split, folder=options.out).card)
     return 0
 
 
@@ -100,6 +124,13 @@ def _card(options: argparse.Namespace) -> int:
     write_page(predictor.card, options.out, gallery=shown, command=command)
     print(options.out)
     return 0
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return share
 
 
 def _split_of(options: argparse.Namespace, card: dict[str, Any]) -> Any:

@@ -1,14 +1,20 @@
 """Two networks that share their first blocks answer as one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from ml.__main__ import main
 from ml.architectures import VGG16GAP, VGG16Odds, VGG16Twofold
 from ml.architectures.vgg import SHARED
+from ml.dataset import Split
 from ml.errors import InvalidModel
+from ml.joining import blend
+from ml.registry import SERVING, load_model
+from tests.heads import slices, write_manifest
 
 
 @pytest.fixture
@@ -97,6 +103,34 @@ def test_places_learn_at_the_rate_of_the_layers() -> None:
     assert {rates[id(one)] for one in network.places.parameters()} == {1e-5}
     assert rates[id(network.places_head.weight)] == rates[id(network.head.weight)] == 1e-3
     assert sum(len(group["params"]) for group in groups) == len(rates)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("narrow_networks")
+def test_blend_lies_between_a_model_and_what_was_trained_on_from_it(tmp_path: Path) -> None:
+    manifest = str(write_manifest(tmp_path, slices(tmp_path, 160)))
+    made = {name: tmp_path / name / "narrow.json" for name in ("before", "after", "between")}
+    train = ["train", "--manifest", manifest, "--architecture", "narrow", "--frozen", "0"]
+    small = ["--stages", "32:1", "--input-size", "32"]
+    assert main([*train, *small, "--start", "scratch", "--out", str(tmp_path / "before")]) == 0
+    started = ["--start", str(made["before"]), "--out", str(tmp_path / "after")]
+    assert main([*train, *small, *started]) == 0
+    ends = ["--before", str(made["before"]), "--after", str(made["after"])]
+    out = ["--share", "0.25", "--out", str(tmp_path / "between")]
+    assert main(["blend", *ends, *out, "--manifest", manifest]) == 0
+    before, after, between = (
+        load_model(card).network.state_dict()["features.0.weight"] for card in made.values()
+    )
+    torch.testing.assert_close(between, 0.75 * before + 0.25 * after, rtol=1e-2, atol=1e-3)
+    training = load_model(made["between"]).card["training"]
+    assert training["share_of_after"] == 0.25
+    assert training["after"]["start"].startswith("model narrow")
+
+
+def test_only_models_of_one_architecture_have_something_between_them() -> None:
+    served = load_model(SERVING)
+    other = replace(served, card=served.card | {"architecture": "vgg16-gap"})
+    with pytest.raises(InvalidModel, match="one architecture"):
+        blend(served, other, 0.5, Split([], [], []), folder=Path())
 
 
 def test_networks_that_share_nothing_are_refused() -> None:
