@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from ml.evaluation import Observed
 from ml.explain import blend
+from ml.figure_tables import confusion_section, figures_table, parts_section
 from ml.imaging import read_path, square_pixels
 from ml.imaging.pictures import encode_png
-from ml.labels import LABELS
 
 _TILE = 192  # px, side of a slice in the gallery
 _COLUMNS = 4
@@ -34,8 +34,8 @@ def write_page(card: dict[str, Any], path: Path, *, gallery: str | None, command
         _head(card, command),
         _data(card),
         _figures(card["metrics"]),
-        _confusion(card["metrics"]),
-        _by_part(card["metrics"]),
+        confusion_section(card["metrics"]),
+        parts_section(card["metrics"]),
         _engines(card),
         _failures(card["metrics"], gallery),
         _limits(card),
@@ -102,73 +102,11 @@ def _data(card: dict[str, Any]) -> str:
 
 
 def _figures(metrics: dict[str, Any]) -> str:
-    intervals = metrics["intervals_95"]
-
-    def between(name: str) -> str:
-        low, high = intervals[name]
-        return f"{low:.3f} to {high:.3f}"
-
-    pointing = metrics["pointing_game"]
-    quarters = ", ".join(f"{rate:.2f}" for rate in pointing["rate_by_size_quarter"])
-    rows = [
-        ("accuracy", f"{metrics['accuracy']:.3f}", between("accuracy")),
-        ("balanced accuracy", f"{metrics['balanced_accuracy']:.3f}", between("balanced_accuracy")),
-        *(
-            (
-                f"recall, {label}",
-                f"{metrics['per_class'][label]['recall']:.3f}",
-                between(f"recall_{label}"),
-            )
-            for label in LABELS
-        ),
-        ("tumours called no tumour", f"{metrics['tumor_called_no_tumor']:.3f}", ""),
-        ("area under the curve, tumour or not", f"{metrics['auroc_tumor']:.4f}", ""),
-        ("expected calibration error", f"{metrics['ece']:.3f}", ""),
-        ("negative log-likelihood", f"{metrics['nll']:.3f}", ""),
-        ("coverage of the 95 % sets", f"{metrics['coverage']:.3f}", ""),
-        *(
-            (f"coverage, {label}", f"{metrics['coverage_per_class'][label]:.3f}", "")
-            for label in LABELS
-        ),
-        ("mean size of the sets", f"{metrics['mean_set_size']:.2f}", ""),
-        ("called a brain MRI", f"{metrics['in_distribution']:.3f}", ""),
-        ("hottest spot in the tumour's box", f"{pointing['rate']:.3f} of {pointing['n']}", ""),
-        ("by quarters of the box's area, smallest first", quarters, ""),
-        ("share of the heat in the box", f"{pointing['energy_in_box']:.3f}", ""),
-    ]
-    lines = "\n".join(f"| {name} | {value} | {interval} |" for name, value, interval in rows)
     return (
         f"## Figures on the {metrics['part']} part\n\n{metrics['n']} slices of "
         f"{metrics['groups']} groups, engine {metrics['engine']}; intervals by bootstrap over "
-        f"groups.\n\n| figure | value | 95 % interval |\n|---|---|---|\n{lines}"
+        f"groups.\n\n{figures_table(metrics)}"
     )
-
-
-def _confusion(metrics: dict[str, Any]) -> str:
-    confusion = metrics["confusion"]
-    head = "| true class | " + " | ".join(f"said {name}" for name in confusion["labels"]) + " |"
-    rows = [
-        f"| {name} | " + " | ".join(map(str, row)) + " |"
-        for name, row in zip(confusion["labels"], confusion["matrix"], strict=True)
-    ]
-    return "\n".join(["## Confusion", "", head, "|---|---|---|---|---|", *rows])
-
-
-def _by_part(metrics: dict[str, Any]) -> str:
-    """Tables of figures for parts of the validation part, such as its sources."""
-    tables = []
-    for kind, title in (("by_source", "source"), ("by_plane", "plane")):
-        if parts := metrics.get(kind):
-            rows = [
-                f"| {name} | {part['n']} | {part['groups']} | {part['accuracy']:.3f} | "
-                f"{part['coverage']:.3f} | {part['in_distribution']:.3f} |"
-                for name, part in parts.items()
-            ]
-            tables.append(
-                f"| {title} | slices | groups | accuracy | coverage | called a brain MRI |\n"
-                "|---|---|---|---|---|---|\n" + "\n".join(rows)
-            )
-    return "## Parts\n\n" + "\n\n".join(tables) if tables else ""
 
 
 def _engines(card: dict[str, Any]) -> str:

@@ -59,6 +59,7 @@ def add_crossval(commands: Any) -> None:
         "against-source: --folds parts in which a slice's source tells the wrong class",
     )
     crossval.add_argument("--folds", type=int, default=5, metavar="N", help="(%(default)s)")
+    crossval.add_argument("--report", type=Path, metavar="FILE.md", help="a page with tables")
     crossval.add_argument("--only", type=int, metavar="FOLD", help="run this fold alone, from 1")
     crossval.set_defaults(run=_crossval)
 
@@ -208,6 +209,7 @@ def _crossval(options: argparse.Namespace) -> int:
         splits_by_group,
         splits_by_source,
     )
+    from ml.crossvalidation_report import write_report
     from ml.plots import plot_answers
     from ml.processes import team
 
@@ -229,9 +231,14 @@ def _crossval(options: argparse.Namespace) -> int:
     if len(done) < len(splits):
         print(f"{len(done)} of {len(splits)} folds are finished; the figures want all.")
         return 0
-    figures = json.dumps(pooled(done), indent=2)
+    summary = pooled(done)
+    figures = json.dumps(summary, indent=2)
     (options.out / "figures.json").write_text(figures + "\n", encoding="utf-8")
     plot_answers([answer for fold in done for answer in fold.answers], options.out)
+    if options.report is not None:
+        names = ("config", "start", "manifest", "outlines", "exclude")
+        by = f"crossval --by {options.by} --folds {options.folds}"
+        write_report(summary, recipe, options.report, command=_command(options, by, names))
     print(figures)
     return 0
 
@@ -249,19 +256,21 @@ def _compare(options: argparse.Namespace) -> int:
     if not processes.leads:
         return 0
     report = options.report or options.out / "comparison.md"
-    write_report(figures, comparison, command=_command(options), report=report)
+    command = _command(options, "compare", ("config", "manifest", "outlines", "exclude"))
+    command += "".join(f' --start "{name}={Path(file).name}"' for name, file in options.start)
+    write_report(figures, comparison, command=command, report=report)
     print("\n".join(conclusions(figures)))
     return 0
 
 
-def _command(options: argparse.Namespace) -> str:
-    """The command without the machine's own folders."""
-    parts = ["python -m ml compare"]
-    for name in ("config", "manifest", "outlines", "exclude"):
-        if (path := getattr(options, name)) is not None:
+def _command(options: argparse.Namespace, command: str, names: tuple[str, ...]) -> str:
+    """The command with the files that the options ``names`` give, without the machine's folders."""
+    parts = [f"python -m ml {command}"]
+    for name in names:
+        if (given := getattr(options, name, None)) is not None:
+            path = Path(given)
             own = path.is_absolute() or ".." in path.parts
             parts.append(f"--{name} {path.name if own else path}")
-    parts += [f'--start "{name}={Path(file).name}"' for name, file in options.start]
     return " ".join(parts)
 
 

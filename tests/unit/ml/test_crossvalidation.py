@@ -58,7 +58,13 @@ def test_command_writes_pooled_figures_and_plots(tmp_path: Path) -> None:
     )
     out = tmp_path / "out"
     arguments = ["crossval", "--manifest", str(manifest), "--config", str(recipe)]
-    assert main([*arguments, "--out", str(out), "--folds", "2"]) == 0
+    page = tmp_path / "docs" / "page.md"
+    report = ["--out", str(out), "--folds", "2", "--report", str(page)]
+    assert main([*arguments, *report]) == 0
+    text = page.read_text()
+    assert "fold-2" in text
+    assert "not a certified medical device" in text
+    assert str(tmp_path) not in text
     assert json.loads((out / "figures.json").read_text())["n"] == 24
     assert {path.name for path in out.glob("*.png")} == {
         "confusion.png", "reliability.png", "roc.png",

@@ -1,0 +1,58 @@
+"""A cross-validation as a page that people read."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ml.figure_tables import confusion_section, figures_table, parts_section
+from ml.recipe import Recipe
+
+
+def write_report(figures: dict[str, Any], recipe: Recipe, path: Path, *, command: str) -> None:
+    """Write the page as Markdown.
+
+    Args:
+        figures: of :func:`ml.crossvalidation.pooled`.
+        command: the command line that made the figures and the page.
+    """
+    sections = [
+        _head(figures, command),
+        _folds(figures),
+        "## All slices together\n\n"
+        f"{figures['n']} slices of {figures['groups']} groups; intervals by bootstrap over "
+        f"groups.\n\n{figures_table(figures)}",
+        confusion_section(figures),
+        parts_section(figures),
+        f"## Recipe\n\n```json\n{_without_folders(recipe)}\n```",
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n\n".join(part for part in sections if part) + "\n", encoding="utf-8")
+
+
+def _head(figures: dict[str, Any], command: str) -> str:
+    return (
+        "# Cross-validation\n\nResearch software, not a certified medical device.\n\n"
+        "Every slice was answered once, by a model that had seen no slice of its group (a patient, "
+        "or near-copies), neither for its weights nor for its calibration. Each fold's model is a "
+        f"new one; none of them is the model that serves. All started from {figures['start']}.\n\n"
+        f"This page was written by\n\n```\n{command}\n```"
+    )
+
+
+def _folds(figures: dict[str, Any]) -> str:
+    rows = [
+        f"| {name} | {accuracy:.3f} |" for name, accuracy in figures["accuracy_by_fold"].items()
+    ]
+    deviation = figures["accuracy_deviation"]
+    spread = "" if deviation is None else f" ± {deviation:.3f} (standard deviation)"
+    return (
+        "## Folds\n\n| fold | accuracy |\n|---|---|\n"
+        + "\n".join(rows)
+        + f"\n\nMean {figures['accuracy_mean']:.3f}{spread}."
+    )
+
+
+def _without_folders(recipe: Recipe) -> str:
+    """As JSON; of a starting file only its name."""
+    return json.dumps(asdict(recipe) | {"start": Path(recipe.start).name}, indent=2)
