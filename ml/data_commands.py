@@ -66,6 +66,14 @@ def _add_volumes(kinds: Subparsers) -> None:
         metavar="MM",
         help="distance of the slices that are taken (%(default)s)",
     )
+    parser.add_argument(
+        "--tilts",
+        nargs="+",
+        type=_degrees,
+        default=[0.0],
+        metavar="DEGREES",
+        help="cut once for each angle by which the head nods, such as -15 0 15 (%(default)s)",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     parser.set_defaults(run=_volumes)
 
@@ -178,6 +186,16 @@ def _millimetres(text: str) -> float:
     return value
 
 
+def _degrees(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 90.0
+    if not -45 <= value <= 45:
+        raise argparse.ArgumentTypeError(f"{text!r} is no angle between -45 and 45 degrees")
+    return value
+
+
 def _folders(options: argparse.Namespace) -> int:
     from ml.dataset.folders import from_folders
 
@@ -191,7 +209,13 @@ def _volumes(options: argparse.Namespace) -> int:
     from ml.dataset.volumes import Cutting, cut_volumes
     from ml.labels import Label
 
-    cutting = Cutting(Label(options.label), options.group, options.every, options.source)
+    cutting = Cutting(
+        Label(options.label),
+        options.group,
+        options.every,
+        options.source,
+        tuple(dict.fromkeys(options.tilts)),
+    )
     made = cut_volumes(options.paths, options.mask, cutting, options.out)
     _list("planes left out, too coarse or too narrow", made.planes_left_out)
     print(f"{len(made.entries)} slices, {len(made.outlines)} outlines: {options.out}")

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ml.dataset.manifest import Entry, content_hash, write_manifest
 from ml.dataset.outlines import Outline
 from ml.dataset.stacks import read_volumes
+from ml.dataset.tilting import tilted
 from ml.errors import InvalidManifest
 from ml.imaging import NO_LIMITS, Slice, inspect, read_bytes, square_pixels
 from ml.imaging.nifti import PLANES
@@ -40,12 +41,15 @@ class Cutting:
         group: the patient.
         every: millimetres between neighbouring slices that are taken, at least.
         source: the set that the volumes come from.
+        tilts: degrees by which the head nods (:func:`ml.dataset.tilting.tilted`); it is cut once
+            for each.
     """
 
     label: Label
     group: str
     every: float
     source: str | None = None
+    tilts: tuple[float, ...] = (0.0,)
 
 
 @dataclass(frozen=True)
@@ -84,13 +88,18 @@ def cut_volumes(paths: list[Path], masks: list[Path], cutting: Cutting, folder: 
     result = CutSet([], {}, [])
     named = _volumes(paths, masks)
     for number, (volume, mask) in enumerate(tqdm(named, "cutting", unit="volume", disable=None)):
-        for plane in PLANES:
-            name = f"{cutting.group}-{number:02d}-{plane}"
-            if not _shows_heads(volume, plane):
-                result.planes_left_out.append(name)
-                continue
-            for made in _plane(volume, mask, plane, cutting):
-                _write(made, folder / f"{name}-{made.index:03d}.png", cutting, plane, result)
+        for tilt in cutting.tilts:
+            turned, turned_mask = _tilted(volume, mask, tilt)
+            for plane in PLANES:
+                # Sagittal slices would only turn within their plane.
+                if tilt and plane == "sagittal":
+                    continue
+                name = f"{cutting.group}-{number:02d}-{plane}{f'-tilt{tilt:+g}' if tilt else ''}"
+                if not _shows_heads(turned, plane):
+                    result.planes_left_out.append(name)
+                    continue
+                for made in _plane(turned, turned_mask, plane, cutting):
+                    _write(made, folder / f"{name}-{made.index:03d}.png", cutting, plane, result)
     if not result.entries:
         raise InvalidManifest("The volumes hold no slice that shows enough of a head.")
     write_manifest(folder / "manifest.csv", result.entries)
@@ -120,6 +129,12 @@ def _volumes(paths: list[Path], masks: list[Path]) -> Iterator[tuple[bytes, byte
         if len(volumes) != 1 or len(mask) != 1:
             raise InvalidManifest(f"{path} and {masks[number]} must hold one volume each.")
         yield volumes[0], mask[0]
+
+
+def _tilted(volume: bytes, mask: bytes | None, degrees: float) -> tuple[bytes, bytes | None]:
+    if not degrees:
+        return volume, mask
+    return tilted(volume, degrees), None if mask is None else tilted(mask, degrees, is_mask=True)
 
 
 def _shows_heads(volume: bytes, plane: str) -> bool:

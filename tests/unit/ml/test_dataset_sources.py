@@ -1,6 +1,7 @@
 """Volumes of other scanners and readers' answers become labelled slices."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +12,7 @@ import pytest
 from config import REPOSITORY
 from ml.dataset import outline_mask, read_manifest, read_outlines, with_outlines
 from ml.dataset.feedback import from_feedback
+from ml.dataset.tilting import tilted
 from ml.dataset.volumes import CutSet, Cutting, cut_volumes
 from ml.errors import InvalidManifest
 from ml.imaging import read_path
@@ -72,6 +74,30 @@ def test_a_volume_is_cut_in_three_planes_at_the_distance_asked_for(
     }
     numbers = [int(one.path.stem[-3:]) for one in entries if one.plane == "axial"]
     assert set(np.diff(numbers)) == {8}
+
+
+def test_head_that_nods_is_cut_in_other_planes(tmp_path: Path) -> None:
+    path = save(ball(), tmp_path / "T1.nii.gz")
+    cutting = replace(HEALTHY, tilts=(0.0, 15.0))
+    made = cut_volumes([path], [], cutting, tmp_path / "out")
+    planes = [one.path.stem.rsplit("-", 1)[0] for one in made.entries]
+    assert sorted(set(planes)) == [
+        "p1-00-axial", "p1-00-axial-tilt+15", "p1-00-coronal", "p1-00-coronal-tilt+15",
+        "p1-00-sagittal",
+    ]  # fmt: skip
+    assert len({one.sha256 for one in made.entries}) == len(made.entries)
+
+
+def test_chin_goes_down_and_masks_stay_masks() -> None:
+    voxels = np.zeros((33, 33, 33), np.float32)
+    voxels[16, 28, 16] = 1  # 12 mm in front of the middle
+    affine = np.diag([1.0, 1, 1, 1])
+    volume = nib.Nifti1Image(voxels, affine).to_bytes()
+    turned = nib.Nifti1Image.from_bytes(tilted(volume, 30)).get_fdata()
+    # 12 mm * cos 30° = 10.4 mm in front, 12 mm * sin 30° = 6 mm below
+    assert np.unravel_index(turned.argmax(), turned.shape) == (16, 26, 10)
+    mask = nib.Nifti1Image.from_bytes(tilted(volume, 30, is_mask=True)).get_fdata()
+    assert set(np.unique(mask)) <= {0, 1}
 
 
 def test_slices_beside_the_head_are_left_out(healthy: tuple[Path, CutSet]) -> None:
