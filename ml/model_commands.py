@@ -1,4 +1,4 @@
-"""Commands about trained models: ``join``, ``blend``, ``quantise``, ``heatmaps``, ``card``."""
+"""Commands about trained models: ``join``, ``blend``, ``measure``, ``quantise``, …"""
 
 import argparse
 import json
@@ -38,12 +38,19 @@ def add_model_commands(commands: Any) -> None:
     add_manifest_options(blend)
     blend.set_defaults(run=_blend)
 
+    measure = commands.add_parser(
+        "measure", help="measure a model on its validation part again and complete its card"
+    )
+    measure.add_argument("--model", type=Path, required=True, metavar="CARD.json")
+    add_manifest_options(measure)
+    measure.set_defaults(run=_measure, quantised=False)
+
     quantise = commands.add_parser(
         "quantise", help="add a network in 8-bit integers to a model and measure it again"
     )
     quantise.add_argument("--model", type=Path, required=True, metavar="CARD.json")
     add_manifest_options(quantise)
-    quantise.set_defaults(run=_quantise)
+    quantise.set_defaults(run=_measure, quantised=True)
 
     heatmaps = commands.add_parser(
         "heatmaps", help="compare ways to draw heatmaps, on slices with a tumour's box"
@@ -82,12 +89,12 @@ def _blend(options: argparse.Namespace) -> int:
     return 0
 
 
-def _quantise(options: argparse.Namespace) -> int:
+def _measure(options: argparse.Namespace) -> int:
     from ml.registry import load_model
     from ml.release import measure_model
 
     split = _split_of(options, load_model(options.model).card)
-    measure_model(options.model, split, quantised=True)
+    measure_model(options.model, split, quantised=options.quantised)
     print(options.model)
     return 0
 

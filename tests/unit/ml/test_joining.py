@@ -121,9 +121,13 @@ def test_blend_lies_between_a_model_and_what_was_trained_on_from_it(tmp_path: Pa
         load_model(card).network.state_dict()["features.0.weight"] for card in made.values()
     )
     torch.testing.assert_close(between, 0.75 * before + 0.25 * after, rtol=1e-2, atol=1e-3)
-    training = load_model(made["between"]).card["training"]
-    assert training["share_of_after"] == 0.25
-    assert training["after"]["start"].startswith("model narrow")
+    card = load_model(made["between"]).card
+    assert card["training"]["share_of_after"] == 0.25
+    assert card["training"]["after"]["start"].startswith("model narrow")
+    assert main(["measure", "--model", str(made["between"]), "--manifest", manifest]) == 0
+    again = load_model(made["between"]).card
+    assert again["metrics"]["accuracy"] == card["metrics"]["accuracy"]
+    assert again["weights"] == card["weights"]
 
 
 def test_only_models_of_one_architecture_have_something_between_them() -> None:
