@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml.option_values import number_between
+
 if TYPE_CHECKING:
     from ml.dataset.corrections import Correction
     from ml.dataset.curation import Curated
@@ -61,7 +63,7 @@ def _add_volumes(kinds: Subparsers) -> None:
     parser.add_argument("--source", metavar="NAME", help="the set that the volumes come from")
     parser.add_argument(
         "--every",
-        type=_millimetres,
+        type=number_between(0.1, 1000, "number of millimetres"),
         default=5.0,
         metavar="MM",
         help="distance of the slices that are taken (%(default)s)",
@@ -69,7 +71,7 @@ def _add_volumes(kinds: Subparsers) -> None:
     parser.add_argument(
         "--tilts",
         nargs="+",
-        type=_degrees,
+        type=number_between(-45, 45, "angle between -45 and 45 degrees"),
         default=[0.0],
         metavar="DEGREES",
         help="cut once for each angle by which the head nods, such as -15 0 15 (%(default)s)",
@@ -174,26 +176,6 @@ def _label(text: str) -> str:
     if text not in LABELS:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(LABELS)}")
     return text
-
-
-def _millimetres(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.1 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of millimetres")
-    return value
-
-
-def _degrees(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 90.0
-    if not -45 <= value <= 45:
-        raise argparse.ArgumentTypeError(f"{text!r} is no angle between -45 and 45 degrees")
-    return value
 
 
 def _folders(options: argparse.Namespace) -> int:

@@ -27,8 +27,7 @@ def join(whole: Model, places: Model, split: Split, *, folder: Path) -> Released
     """
     if not isinstance(places.network, VGG16Odds) or type(whole.network) is not VGG16GAP:
         raise InvalidModel("Joined are a vgg16-gap and a vgg16-odds, in this order.")
-    if whole.card["input"] | {"size": 0} != places.card["input"] | {"size": 0}:
-        raise InvalidModel("The two models do not prepare slices alike.")
+    _check_preparation(whole, places)
     network = VGG16Twofold.of(whole.network, places.network)
     training = {"whole": whole.card["training"], "places": places.card["training"]}
     trained = Trained(network, start=f"{whole.name} and {places.name}")
@@ -51,8 +50,7 @@ def blend(before: Model, after: Model, share: float, split: Split, *, folder: Pa
     """
     if before.card["architecture"] != after.card["architecture"]:
         raise InvalidModel("Only models of one architecture have anything between them.")
-    if before.card["input"] | {"size": 0} != after.card["input"] | {"size": 0}:
-        raise InvalidModel("The two models do not prepare slices alike.")
+    _check_preparation(before, after)
     network = copy.deepcopy(after.network)
     old = before.network.state_dict()
     between = {
@@ -68,6 +66,11 @@ def blend(before: Model, after: Model, share: float, split: Split, *, folder: Pa
     trained = Trained(network, start=f"between {before.name} and {after.name}")
     name = after.card["architecture"]
     return _released(trained, after.card, training, split, folder=folder, name=name)
+
+
+def _check_preparation(one: Model, other: Model) -> None:
+    if one.card["input"] | {"size": 0} != other.card["input"] | {"size": 0}:
+        raise InvalidModel("The two models do not prepare slices alike.")
 
 
 def _released(

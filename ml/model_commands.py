@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ml.manifest_options import add_manifest_options, read_named
+from ml.option_values import number_between
 
 # As in ml/__main__.py, the commands fetch what needs torch when they run.
 
@@ -32,25 +33,24 @@ def add_model_commands(commands: Any) -> None:
     blend.add_argument("--before", type=Path, required=True, metavar="CARD.json")
     blend.add_argument("--after", type=Path, required=True, metavar="CARD.json")
     blend.add_argument(
-        "--share", type=_share, default=0.5, metavar="0..1", help="of the second (%(default)s)"
+        "--share",
+        type=number_between(0, 1, "share between 0 and 1"),
+        default=0.5,
+        metavar="0..1",
+        help="of the second (%(default)s)",
     )
     blend.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     add_manifest_options(blend)
     blend.set_defaults(run=_blend)
 
-    measure = commands.add_parser(
-        "measure", help="measure a model on its validation part again and complete its card"
-    )
-    measure.add_argument("--model", type=Path, required=True, metavar="CARD.json")
-    add_manifest_options(measure)
-    measure.set_defaults(run=_measure, quantised=False)
-
-    quantise = commands.add_parser(
-        "quantise", help="add a network in 8-bit integers to a model and measure it again"
-    )
-    quantise.add_argument("--model", type=Path, required=True, metavar="CARD.json")
-    add_manifest_options(quantise)
-    quantise.set_defaults(run=_measure, quantised=True)
+    for name, quantised, words in (
+        ("measure", False, "measure a model on its validation part again and complete its card"),
+        ("quantise", True, "add a network in 8-bit integers to a model and measure it again"),
+    ):
+        measure = commands.add_parser(name, help=words)
+        measure.add_argument("--model", type=Path, required=True, metavar="CARD.json")
+        add_manifest_options(measure)
+        measure.set_defaults(run=_measure, quantised=quantised)
 
     heatmaps = commands.add_parser(
         "heatmaps", help="compare ways to draw heatmaps, on slices with a tumour's box"
@@ -131,13 +131,6 @@ def _card(options: argparse.Namespace) -> int:
     write_page(predictor.card, options.out, gallery=shown, command=command)
     print(options.out)
     return 0
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return share
 
 
 def _split_of(options: argparse.Namespace, card: dict[str, Any]) -> Any:

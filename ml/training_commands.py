@@ -236,7 +236,7 @@ def _crossval(options: argparse.Namespace) -> int:
     (options.out / "figures.json").write_text(figures + "\n", encoding="utf-8")
     plot_answers([answer for fold in done for answer in fold.answers], options.out)
     if options.report is not None:
-        names = ("config", "start", "manifest", "outlines", "exclude")
+        names = ("config", "start", "manifest", "outlines", "exclude", "also")
         by = f"crossval --by {options.by} --folds {options.folds}"
         write_report(summary, recipe, options.report, command=_command(options, by, names))
     print(figures)
@@ -267,11 +267,15 @@ def _command(options: argparse.Namespace, command: str, names: tuple[str, ...]) 
     """The command with the files that the options ``names`` give, without the machine's folders."""
     parts = [f"python -m ml {command}"]
     for name in names:
-        if (given := getattr(options, name, None)) is not None:
-            path = Path(given)
-            own = path.is_absolute() or ".." in path.parts
-            parts.append(f"--{name} {path.name if own else path}")
+        if given := getattr(options, name, None):
+            files = given if isinstance(given, list) else [given]
+            parts += [f"--{name}", *(_without_folder(Path(file)) for file in files)]
     return " ".join(parts)
+
+
+def _without_folder(path: Path) -> str:
+    own = path.is_absolute() or ".." in path.parts
+    return path.name if own else str(path)
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

@@ -89,13 +89,6 @@ class JudgesPlaces(VGG16GAP):
     def _is_above(self, name: str) -> bool:
         return super()._is_above(name) and name != "balance"
 
-    def _odds(self, field: Tensor, head: nn.Linear, dropout: nn.Module) -> Tensor:
-        """(N, 4, h, w) log-odds against no tumour of each place of (N, C, h, w)."""
-        weight = head.weight.to(field.dtype)[:, :, None, None]
-        scores = F.conv2d(dropout(field), weight).float()
-        scores = scores + head.bias.float()[:, None, None]
-        return scores - scores[:, _NO_TUMOR, None]
-
 
 class VGG16Odds(JudgesPlaces):
     """VGG16's convolutions and one linear layer that judges every place of the slice by itself.
@@ -116,7 +109,7 @@ class VGG16Odds(JudgesPlaces):
     def judge(self, images: Tensor, skipped: int = 0) -> Output:
         """As for :class:`ml.architectures.Network`."""
         field = self.field(images, skipped)
-        maps = self._odds(field, self.head, self.dropout)
+        maps = _odds_of_places(field, self.head, self.dropout)
         return Output(self.pool(maps), maps, field.float().mean((2, 3)))
 
     @torch.no_grad()
@@ -179,7 +172,7 @@ class VGG16Twofold(JudgesPlaces):
         """As for :class:`ml.architectures.Network`; ``skipped`` is at most the shared layers."""
         whole, places = self.field(images, skipped).chunk(2, 1)
         pooled = whole.float().mean((2, 3))
-        maps = self._odds(places, self.places_head, self.places_dropout)
+        maps = _odds_of_places(places, self.places_head, self.places_dropout)
         logits = self.head(self.dropout(pooled))
         return Output((logits + self.pool(maps)) / 2, maps, pooled)
 
@@ -267,6 +260,14 @@ class VGG16Flatten(VGG16GAP):
         open_units = self.head.weight * (units > 0)[:, None]
         slopes = (open_units @ self.hidden.weight).view(len(grid), len(LABELS), *grid.shape[1:])
         return (slopes * grid[:, None]).sum(2)
+
+
+def _odds_of_places(field: Tensor, head: nn.Linear, dropout: nn.Module) -> Tensor:
+    """(N, 4, h, w) log-odds against no tumour of each place of (N, C, h, w)."""
+    weight = head.weight.to(field.dtype)[:, :, None, None]
+    scores = F.conv2d(dropout(field), weight).float()
+    scores = scores + head.bias.float()[:, None, None]
+    return scores - scores[:, _NO_TUMOR, None]
 
 
 def pool_odds(maps: Tensor, balance: Tensor, where: Tensor | None = None) -> Tensor:

@@ -6,8 +6,9 @@ import nibabel as nib
 import numpy as np
 from nibabel.processing import resample_from_to
 
-_GZIP = b"\x1f\x8b"
-_NIFTI_2 = 540  # length of its header, which is its first number
+from ml.imaging import NO_LIMITS, strip_nifti
+
+_NIFTI_2 = b"n+2\0"
 
 
 def tilted(volume: bytes, degrees: float, *, is_mask: bool = False) -> bytes:
@@ -19,6 +20,9 @@ def tilted(volume: bytes, degrees: float, *, is_mask: bool = False) -> bytes:
     Args:
         degrees: above 0, the chin goes down.
         is_mask: whether to take the nearest voxel instead of a mean.
+
+    Raises:
+        UnreadableImage: it cannot be read.
 
     Returns:
         A volume on the grid of the one given, in canonical order; beyond its edge it is as dark as
@@ -44,7 +48,7 @@ def tilted(volume: bytes, degrees: float, *, is_mask: bool = False) -> bytes:
 
 
 def _opened(volume: bytes) -> nib.Nifti1Image:
-    plain = gzip.decompress(volume) if volume.startswith(_GZIP) else volume
-    lengths = {int.from_bytes(plain[:4], order) for order in ("little", "big")}
-    kind = nib.Nifti2Image if _NIFTI_2 in lengths else nib.Nifti1Image
+    # The copy is checked, in millimetres, and always compressed.
+    plain = gzip.decompress(strip_nifti(volume, NO_LIMITS))
+    kind = nib.Nifti2Image if plain[4:8] == _NIFTI_2 else nib.Nifti1Image
     return kind.from_bytes(plain)

@@ -59,10 +59,13 @@ def test_command_writes_pooled_figures_and_plots(tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["crossval", "--manifest", str(manifest), "--config", str(recipe)]
     page = tmp_path / "docs" / "page.md"
-    report = ["--out", str(out), "--folds", "2", "--report", str(page)]
+    (tmp_path / "more").mkdir()
+    also = write_manifest(tmp_path / "more", slices(tmp_path / "more", 4))
+    report = ["--out", str(out), "--folds", "2", "--report", str(page), "--also", str(also)]
     assert main([*arguments, *report]) == 0
     text = page.read_text()
     assert "fold-2" in text
+    assert f"--also {also.name}" in text
     assert "not a certified medical device" in text
     assert str(tmp_path) not in text
     assert json.loads((out / "figures.json").read_text())["n"] == 24
