@@ -35,18 +35,19 @@ class Changed:
 
 
 def exchange_tissue(
-    images: Tensor, masks: Tensor, healthy: Tensor, generator: torch.Generator
+    images: Tensor, masks: Tensor, healthy: Tensor, generator: torch.Generator, *, healed: float
 ) -> Changed:
     """Erase some tumours and paste others into healthy slices.
 
     Class and hospital coincide in public collections, and so do class and level in the head. This
-    breaks it: half of the slices that are symmetric but for a known tumour on one side become free
-    of it, a quarter of the others get other slices' healthy tissue in its place, and a third of
+    breaks it: some of the slices that are symmetric but for a known tumour on one side become free
+    of it, half as many of the others get other slices' healthy tissue in its place, and a third of
     the healthy slices get a tumour from another slice of the batch, with the same kind of seam.
 
     Args:
         masks: (N, 1, S, S) in 0..1, zero where no tumour is known.
         healthy: (N,) bool, slices that are known to hold no tumour.
+        healed: share in 0..1 of the symmetric slices that lose their tumour.
     """
     draws = torch.rand(len(images), generator=generator)
     has_tumor = (masks.flatten(1).sum(1) > 0).cpu()
@@ -63,9 +64,9 @@ def exchange_tissue(
         if made is not None:
             images[number], masks[number] = made
             pasted[number] = True
-    for number in torch.nonzero(has_tumor & (draws < 1 / 2)).flatten().tolist():
+    for number in torch.nonzero(has_tumor & (draws < healed)).flatten().tolist():
         cured = _without_tumor(images[number], masks[number])
-        if cured is None and draws[number] < 1 / 4:
+        if cured is None and draws[number] < healed / 2:
             donor = int(torch.randint(len(images), (1,), generator=generator))
             if bool(healthy[donor]) or bool(has_tumor[donor]):
                 cured = _covered(

@@ -111,8 +111,9 @@ class KeptVariants:
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
         recipe, exchanges = self._recipe, isinstance(self._network, JudgesPlaces)
         changes = (recipe.seed, recipe.batch, recipe.frozen, recipe.erasing, recipe.elastic)
-        mixing = None if exchanges or recipe.exchange else (recipe.mixup, recipe.cutmix)
-        digest.update(repr((changes, mixing)).encode())
+        exchanged = recipe.healed if exchanges or recipe.exchange else None
+        mixing = (recipe.mixup, recipe.cutmix) if exchanged is None else None
+        digest.update(repr((changes, mixing, exchanged)).encode())
         note = self._folder / f"{self._size}.sha256"
         if not note.exists() and self._team.leads:
             note.write_text(digest.hexdigest())

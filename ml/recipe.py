@@ -26,6 +26,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "cutmix": (0, 10),
     "erasing": (0, 1),
     "elastic": (0, 0.2),
+    "healed": (0, 1),
     "balance": (0, 1),
     "seed": (0, 2**62),
 }
@@ -73,6 +74,8 @@ class Recipe:
             to networks that do not judge each place; see :mod:`ml.variation`.
         erasing: share of the slices that lose a rectangle.
         elastic: greatest bend as a fraction of the side.
+        healed: share of the slices with an outlined tumour that lose it where they are symmetric,
+            half of that where they are not.
         exchange: whether tumours are erased and pasted (:func:`ml.augmentation.exchange_tissue`)
             for networks that do not judge places, too; for those that do they always are. Where
             they are, nothing is mixed.
@@ -103,6 +106,7 @@ class Recipe:
     cutmix: float = 0.0
     erasing: float = 0.0
     elastic: float = 0.0
+    healed: float = 0.5
     exchange: bool = False
     balance: float = 0.0
     flip: bool = False

@@ -262,11 +262,12 @@ class _Run:
 
     def _resume(self) -> None:
         state = torch.load(self._checkpoint, map_location=self.team.device, weights_only=True)
-        before, now = state["recipe"], asdict(self.recipe)
+        # A run from before a field existed did what its default says.
+        before, now = asdict(Recipe()) | state["recipe"], asdict(self.recipe)
         for name in now:
-            if name not in _CHANGEABLE and before.get(name) != now[name]:
+            if name not in _CHANGEABLE and before[name] != now[name]:
                 raise InvalidConfiguration(
-                    f"{self.folder} holds a run with {name} = {before.get(name)!r}, "
+                    f"{self.folder} holds a run with {name} = {before[name]!r}, "
                     f"not {now[name]!r}: name another folder."
                 )
         self.start = state["start"]

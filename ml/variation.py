@@ -52,7 +52,8 @@ def vary(
     images, wanted, masks = slices.images, slices.labels, slices.masks
     exchanges = judges_places or recipe.exchange
     if exchanges:
-        changed = exchange_tissue(images, masks, wanted == INDEX[Label.NO_TUMOR], generator)
+        healthy = wanted == INDEX[Label.NO_TUMOR]
+        changed = exchange_tissue(images, masks, healthy, generator, healed=recipe.healed)
         images, masks = changed.images, changed.masks
         wanted = wanted.masked_fill(changed.erased.to(wanted.device), INDEX[Label.NO_TUMOR])
         wanted = wanted.masked_fill(changed.pasted.to(wanted.device), ANY_TUMOR)
