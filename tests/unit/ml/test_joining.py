@@ -124,6 +124,7 @@ def test_blend_lies_between_a_model_and_what_was_trained_on_from_it(tmp_path: Pa
     card = load_model(made["between"]).card
     assert card["training"]["share_of_after"] == 0.25
     assert card["training"]["after"]["start"].startswith("model narrow")
+    assert card["training"]["after"]["started_from"]["training"]["start"] == "scratch"
     assert main(["measure", "--model", str(made["between"]), "--manifest", manifest]) == 0
     again = load_model(made["between"]).card
     assert again["metrics"]["accuracy"] == card["metrics"]["accuracy"]
