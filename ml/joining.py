@@ -8,7 +8,7 @@ from ml.architectures import VGG16GAP, VGG16Odds, VGG16Twofold
 from ml.dataset import Split
 from ml.errors import InvalidModel
 from ml.recipe import Recipe
-from ml.registry import Model, whole_training
+from ml.registry import Model
 from ml.release import Released, release
 from ml.training import Trained
 
@@ -29,7 +29,7 @@ def join(whole: Model, places: Model, split: Split, *, folder: Path) -> Released
         raise InvalidModel("Joined are a vgg16-gap and a vgg16-odds, in this order.")
     _check_preparation(whole, places)
     network = VGG16Twofold.of(whole.network, places.network)
-    training = {"whole": whole_training(whole.card), "places": whole_training(places.card)}
+    training = {"whole": whole.card["training"], "places": places.card["training"]}
     trained = Trained(network, start=f"{whole.name} and {places.name}")
     return _released(trained, places.card, training, split, folder=folder, name="vgg16-twofold")
 
@@ -60,8 +60,8 @@ def blend(before: Model, after: Model, share: float, split: Split, *, folder: Pa
     network.load_state_dict(between)
     training = {
         "share_of_after": share,
-        "before": whole_training(before.card),
-        "after": whole_training(after.card),
+        "before": before.card["training"],
+        "after": after.card["training"],
     }
     trained = Trained(network, start=f"between {before.name} and {after.name}")
     name = after.card["architecture"]

@@ -109,11 +109,11 @@ class KeptVariants:
         digest = hashlib.sha256()
         for tensor in (slices.images, slices.masks, *self._frozen_weights()):
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        recipe, exchanges = self._recipe, isinstance(self._network, JudgesPlaces)
+        recipe = self._recipe
         changes = (recipe.seed, recipe.batch, recipe.frozen, recipe.erasing, recipe.elastic)
-        exchanged = recipe.healed if exchanges or recipe.exchange else None
-        mixing = (recipe.mixup, recipe.cutmix) if exchanged is None else None
-        digest.update(repr((changes, mixing, exchanged)).encode())
+        exchanges = isinstance(self._network, JudgesPlaces) or recipe.exchange
+        own = (recipe.healed,) if exchanges else (recipe.mixup, recipe.cutmix)
+        digest.update(repr((changes, own)).encode())
         note = self._folder / f"{self._size}.sha256"
         if not note.exists() and self._team.leads:
             note.write_text(digest.hexdigest())

@@ -14,7 +14,6 @@ from ml.explain import blend
 from ml.figure_tables import confusion_section, figures_table, parts_section
 from ml.imaging import read_path, square_pixels
 from ml.imaging.pictures import encode_png
-from ml.registry import whole_training
 
 _TILE = 192  # px, side of a slice in the gallery
 _COLUMNS = 4
@@ -95,7 +94,7 @@ def _data(card: dict[str, Any]) -> str:
         f"| {name} | {split[name]['slices']} | {split[name]['groups']} |"
         for name in ("training", "calibration", "validation")
     ]
-    training = json.dumps(whole_training(card), indent=2)
+    training = json.dumps(card["training"], indent=2)
     return (
         f"## Data and training\n\nSplit by {split['by']}.\n\n| part | slices | groups |\n"
         "|---|---|---|\n" + "\n".join(rows) + f"\n\n```json\n{training}\n```"

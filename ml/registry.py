@@ -91,32 +91,6 @@ def _shards(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     return shards
 
 
-def training_history(start: str) -> dict[str, Any]:
-    """What the card of a run that starts from a model's card says of that model's own training.
-
-    Returns:
-        ``{"started_from": …}`` with recipe, further slices and history of the model; nothing where
-        ``start`` is no card, or is no longer there when a run is resumed.
-    """
-    path = Path(start)
-    if path.suffix != ".json" or not path.exists():
-        return {}
-    card = json.loads(path.read_text(encoding="utf-8"))
-    told = {
-        "name": card.get("name"),
-        "training": card.get("training"),
-        "further_training_slices": card.get("data", {}).get("further_training_slices"),
-        "started_from": card.get("started_from"),
-    }
-    return {"started_from": {name: value for name, value in told.items() if value}}
-
-
-def whole_training(card: dict[str, Any]) -> dict[str, Any]:
-    """How a model was trained, and under ``started_from`` the one that it started from."""
-    training: dict[str, Any] = card["training"]
-    return training | ({"started_from": card["started_from"]} if "started_from" in card else {})
-
-
 def add_quantised(card_path: Path, quantised: Path, facts: dict[str, Any]) -> None:
     """Enter a quantised network (``.xml``, its ``.bin`` beside it) of the same folder in the card.
 

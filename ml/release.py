@@ -64,6 +64,7 @@ def release(
     network = trained.network
     folder.mkdir(parents=True, exist_ok=True)
     doubt = _fit_doubt(network, recipe, split)
+    history = {"started_from": trained.started_from} if trained.started_from else {}
     today = datetime.datetime.now(datetime.UTC).date()
     card: dict[str, Any] = {
         "name": f"{recipe.architecture}-{today:%Y.%m}",
@@ -88,7 +89,7 @@ def release(
             "hospitals' scans will be lower.",
             "A single slice cannot exclude a tumour elsewhere.",
         ],
-        "training": asdict(recipe) | {"start": trained.start},
+        "training": asdict(recipe) | {"start": trained.start} | history,
         **facts,
         "split": {
             "by": "group: all slices of a patient, and near-copies, stay together",

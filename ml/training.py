@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,10 +39,12 @@ class Trained:
     Attributes:
         network: with its averaged weights, on the CPU, in evaluation mode.
         start: what it started from, in words for tables.
+        started_from: name and training of the model that it started from; None for other starts.
     """
 
     network: Network
     start: str
+    started_from: dict[str, Any] | None = None
 
 
 def train(
@@ -83,7 +86,7 @@ def train(
     network = run.averaged.cpu().eval()
     slow_down(network)
     network.both_sides = recipe.flip
-    return Trained(network, run.start)
+    return Trained(network, run.start, run.started_from)
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class _Run:
         self.team = team
         self.network = _built(recipe)
         resumes = self._checkpoint.exists()
-        self.start = "" if resumes else _started(self.network, recipe)
+        self.start, self.started_from = ("", None) if resumes else _started(self.network, recipe)
         groups = self.network.parameter_groups(
             head_rate=recipe.head_rate, body_rate=recipe.body_rate, frozen=recipe.frozen
         )
@@ -255,6 +258,7 @@ class _Run:
                 "schedule": self.schedule.state_dict(),
                 "recipe": asdict(self.recipe),
                 "start": self.start,
+                "started_from": self.started_from,
             },
             partial,
         )
@@ -270,7 +274,7 @@ class _Run:
                     f"{self.folder} holds a run with {name} = {before[name]!r}, "
                     f"not {now[name]!r}: name another folder."
                 )
-        self.start = state["start"]
+        self.start, self.started_from = state["start"], state.get("started_from")
         self.epoch, self.step = state["epoch"], state["step"]
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
@@ -297,19 +301,27 @@ def _built(recipe: Recipe) -> Network:
     return network
 
 
-def _started(network: Network, recipe: Recipe) -> str:
-    """Load the starting weights; what they are in words.
+def _started(network: Network, recipe: Recipe) -> tuple[str, dict[str, Any] | None]:
+    """Load the starting weights; what they are in words, and how a model that gave them was made.
 
     Raises:
         InvalidModel: they cannot be had, or do not fit.
     """
+    history = None
     if recipe.start.endswith(".json"):
         model = load_model(Path(recipe.start))
         network.fill(model.network.state_dict(), recipe.start)
-        words = f"model {model.name}"
+        words, history = f"model {model.name}", _history(model.card)
     else:
         words = network.start_from(recipe.start)
-    return f"{recipe.start_name} ({words})" if recipe.start_name else words
+    return (f"{recipe.start_name} ({words})" if recipe.start_name else words), history
+
+
+def _history(card: dict[str, Any]) -> dict[str, Any]:
+    """Name and training of the model of ``card``, and further slices that it has seen."""
+    history = {"name": card["name"], "training": card["training"]}
+    further = card.get("data", {}).get("further_training_slices")
+    return history | ({"further_training_slices": further} if further else {})
 
 
 def _order(labels: Tensor, balance: float, generator: torch.Generator) -> Tensor:

@@ -163,7 +163,6 @@ def _train(options: argparse.Namespace) -> int:
     from ml.evaluation import UNKNOWN, Answer
     from ml.plots import plot_answers, plot_training
     from ml.processes import team
-    from ml.registry import training_history
     from ml.release import release
     from ml.training import train
 
@@ -172,7 +171,6 @@ def _train(options: argparse.Namespace) -> int:
     split = dataset.split_by_group(entries, seed=recipe.seed)
     training = dataset.without_mirrored_twins(split.training)
     also = _also(options)
-    history = training_history(recipe.start)
     with team() as processes:
         trained = train(
             recipe,
@@ -193,7 +191,7 @@ def _train(options: argparse.Namespace) -> int:
             "further_training_slices": Counter(entry.source or UNKNOWN for entry in also),
             "excluded": excluded,
         }
-    } | history
+    }
     made = release(
         trained, recipe, split, folder=options.out, stem=recipe.architecture, facts=facts
     )
