@@ -41,8 +41,9 @@ def visit(
     visit.page.on("pageerror", lambda error: visit.troubles.append(str(error)))
     visit.page.on("request", visit.note_request)
     yield visit
+    troubles = list(visit.troubles)  # what a page says while it is torn down, nobody sees
     context.close()
-    assert not visit.troubles
+    assert not troubles
 
 
 @pytest.fixture
@@ -297,6 +298,22 @@ def test_volume_opens_in_three_planes(portal: Portal, visit: Visit, reader: Acco
     visit.picture("viewer-volume-coronal")
     page.get_by_role("button", name="Volume").click()
     expect_slice(page, "14 / 24")
+
+
+def test_volume_without_room_draws_nothing_and_comes_back(
+    portal: Portal, visit: Visit, reader: Account
+) -> None:
+    page = open_study(visit, make_series_study(portal.app, reader, slices=24))
+    page.get_by_role("button", name="Volume").click()
+    expect(page.locator("[data-volume][data-ready]")).to_be_visible(timeout=60_000)
+    room, canvas = page.locator("[data-volume]"), page.locator("[data-volume-canvas]")
+    room.evaluate("(room) => { room.style.display = 'none'; }")
+    expect(canvas).to_have_attribute("width", "0")
+    room.evaluate("(room) => { room.style.display = ''; }")
+    expect(canvas).not_to_have_attribute("width", "0")
+    page.wait_for_timeout(500)  # two frames at least, drawn by the processor
+    assert shades(canvas) > 20
+    assert not visit.troubles
 
 
 def test_without_webgl_the_stack_stays(portal: Portal, visit: Visit, reader: Account) -> None:

@@ -49,6 +49,23 @@ def test_each_slice_is_answered_once_and_a_rerun_goes_on(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("narrow_networks")
+def test_further_epochs_go_on_from_each_folds_model(tmp_path: Path) -> None:
+    splits = splits_by_group(slices(tmp_path, 24), folds=2, seed=1)
+    folder = tmp_path / "run"
+    short = cross_validate(splits, TINY, folder=folder, team=alone())
+    longer = replace(TINY, stages=(Stage(32, 2), Stage(48, 1)), input_size=48)
+    with pytest.raises(InvalidConfiguration, match="another"):  # the size when it serves differs
+        cross_validate(splits, longer, folder=folder, team=alone())
+    longer = replace(longer, input_size=32)
+    (first,) = cross_validate(splits, longer, folder=folder, team=alone(), only=[1])
+    log = (folder / "fold-1" / "log.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[:2] for line in log] == [["1", "32"], ["2", "32"], ["3", "48"]]
+    assert first.answers != short[0].answers
+    with pytest.raises(InvalidConfiguration, match="another"):  # it cannot be shortened
+        cross_validate(splits, TINY, folder=folder, team=alone())
+
+
+@pytest.mark.usefixtures("narrow_networks")
 def test_command_writes_pooled_figures_and_plots(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, slices(tmp_path, 24))
     recipe = tmp_path / "tiny.toml"

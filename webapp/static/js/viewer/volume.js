@@ -57,9 +57,19 @@ export class VolumeView {
       if (this.series?.normal) this.onMove(alongNormal(this.series, place.mm));
     };
     this.viewer.onIntensityChange = () => this.onWindow?.(this.window);
+    this.leaveOutWithoutRoom();
     await this.viewer.attachToCanvas(this.canvas);
     this.listen();
     this.setTool("move");
+  }
+
+  // A canvas out of the layout, or of a window that closes, has no size, and the planes that
+  // NiiVue would draw into it would have one below zero.
+  leaveOutWithoutRoom() {
+    const draw = this.viewer.drawScene.bind(this.viewer);
+    this.viewer.drawScene = () => {
+      if (this.canvas.width > 0 && this.canvas.height > 0) return draw();
+    };
   }
 
   // The canvas of NiiVue has keys and a wheel of its own; ours come first.
