@@ -97,6 +97,9 @@ def cross_validate(
 ) -> list[Fold]:
     """Train and measure every fold, or those of the numbers ``only``, that is not yet finished.
 
+    A finished cross-validation may be lengthened: with further epochs after those of its recipe,
+    every fold is trained on from where it ended, and measured anew.
+
     Args:
         also: further slices that every fold trains on; nothing is measured on them.
         only: numbers of folds, from 1.
@@ -193,12 +196,24 @@ def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe, also: Sequenc
     digest = hashlib.sha256(json.dumps(named).encode()).hexdigest()
     wanted = json.dumps({"recipe": asdict(recipe), "splits_sha256": digest}, indent=2)
     note = folder / "settings.json"
-    if note.exists() and note.read_text(encoding="utf-8") != wanted:
-        raise InvalidConfiguration(
-            f"{folder} holds a cross-validation of another recipe or other data: name another "
-            "folder."
-        )
+    if note.exists() and (before := note.read_text(encoding="utf-8")) != wanted:
+        if not _is_lengthened(json.loads(before), json.loads(wanted)):
+            raise InvalidConfiguration(
+                f"{folder} holds a cross-validation of another recipe or other data: name another "
+                "folder."
+            )
+        for name in splits:
+            _answers_file(folder, name).unlink(missing_ok=True)
     _write_whole(note, wanted)
+
+
+def _is_lengthened(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether ``after`` only has further epochs behind those of ``before``."""
+    sizes, longer = (
+        [stage["size"] for stage in one["recipe"].pop("stages") for _ in range(stage["epochs"])]
+        for one in (before, after)
+    )
+    return before == after and longer[: len(sizes)] == sizes
 
 
 def _write_whole(path: Path, text: str) -> None:
