@@ -7,17 +7,49 @@ from typing import Any
 
 from ml.figure_tables import confusion_section, figures_table, parts_section
 from ml.recipe import Recipe
+from ml.registry import write_card
+
+# What stays away from each fold's training, by the name of the kind of folds.
+LEFT_OUT = {
+    "group": "one part of the patients and clusters of copies at a time",
+    "source": "all slices of one source",
+    "against-source": "the tumours of every source that holds slices with a tumour and slices "
+    "without. Only such sources are measured: there the source tells the wrong class, and what "
+    "has learnt sources instead of tumours finds none",
+}
 
 
-def write_report(figures: dict[str, Any], recipe: Recipe, path: Path, *, command: str) -> None:
+def enter_in_card(
+    figures: dict[str, Any], recipe: Recipe, path: Path, *, by: str, command: str
+) -> None:
+    """Write the figures into a model's card, where its page shows them.
+
+    They are those of other networks of its kind, trained for the folds. An earlier entry of the
+    same kind of folds is replaced.
+
+    Args:
+        figures: of :func:`ml.crossvalidation.pooled`.
+        path: the card.
+        by: a key of :data:`LEFT_OUT`.
+    """
+    card = json.loads(path.read_text(encoding="utf-8"))
+    made = {"architecture": recipe.architecture, "epochs": recipe.epochs, "command": command}
+    card.setdefault("cross_validations", {})[by] = made | figures
+    write_card(card, path)
+
+
+def write_report(
+    figures: dict[str, Any], recipe: Recipe, path: Path, *, by: str, command: str
+) -> None:
     """Write the page as Markdown.
 
     Args:
         figures: of :func:`ml.crossvalidation.pooled`.
+        by: a key of :data:`LEFT_OUT`.
         command: the command line that made the figures and the page.
     """
     sections = [
-        _head(figures, command),
+        _head(figures, by, command),
         _folds(figures),
         "## All slices together\n\n"
         f"{figures['n']} slices of {figures['groups']} groups; intervals by bootstrap over "
@@ -30,13 +62,14 @@ def write_report(figures: dict[str, Any], recipe: Recipe, path: Path, *, command
     path.write_text("\n\n".join(part for part in sections if part) + "\n", encoding="utf-8")
 
 
-def _head(figures: dict[str, Any], command: str) -> str:
+def _head(figures: dict[str, Any], by: str, command: str) -> str:
+    kind = "" if by == "group" else f"Kept away from each fold's training: {LEFT_OUT[by]}.\n\n"
     return (
         "# Cross-validation\n\nResearch software, not a certified medical device.\n\n"
         "Every slice was answered once, by a model that had seen no slice of its group (a patient, "
         "or near-copies), neither for its weights nor for its calibration. Each fold's model is a "
         f"new one; none of them is the model that serves. All started from {figures['start']}.\n\n"
-        f"This page was written by\n\n```\n{command}\n```"
+        f"{kind}This page was written by\n\n```\n{command}\n```"
     )
 
 

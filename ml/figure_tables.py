@@ -24,7 +24,7 @@ def figures_table(metrics: dict[str, Any]) -> str:
         *(
             (
                 f"recall, {label}",
-                _shown(metrics["per_class"][label]["recall"]),
+                _shown(_recall(metrics["per_class"][label])),
                 between(f"recall_{label}"),
             )
             for label in LABELS
@@ -46,6 +46,10 @@ def figures_table(metrics: dict[str, Any]) -> str:
     ]
     lines = "\n".join(f"| {name} | {value} | {interval} |" for name, value, interval in rows)
     return f"| figure | value | 95 % interval |\n|---|---|---|\n{lines}"
+
+
+def _recall(figures: dict[str, Any]) -> float | None:
+    return figures["recall"] if figures["n"] else None
 
 
 def confusion_section(metrics: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ml.crossvalidation_report import LEFT_OUT
 from ml.evaluation import Observed
 from ml.explain import blend
 from ml.figure_tables import confusion_section, figures_table, parts_section
@@ -37,6 +38,7 @@ def write_page(card: dict[str, Any], path: Path, *, gallery: str | None, command
         confusion_section(card["metrics"]),
         parts_section(card["metrics"]),
         _engines(card),
+        _cross_validations(card),
         _failures(card["metrics"], gallery),
         _limits(card),
     ]
@@ -118,6 +120,25 @@ def _engines(card: dict[str, Any]) -> str:
         f"The same slices by torch in float32: accuracy {exact['accuracy']:.4f} (serving engine "
         f"{card['metrics']['accuracy']:.4f}), the same class in {exact['same_label']:.2%}."
     )
+
+
+def _cross_validations(card: dict[str, Any]) -> str:
+    made = card.get("cross_validations", {})
+    if not made:
+        return ""
+    parts = [
+        "## Cross-validation\n\nOther networks, trained anew for each fold, and not the one that "
+        "serves: what to expect of its kind on patients and sources that it has not seen."
+    ]
+    for by, figures in made.items():
+        folds = ", ".join(f"{one:.3f}" for one in figures["accuracy_by_fold"].values())
+        parts.append(
+            f"### By {by}\n\n`{figures['architecture']}`, {figures['epochs']} epochs from "
+            f"{figures['start']}. Kept away from each fold's training: {LEFT_OUT[by]}. "
+            f"{figures['n']} slices of {figures['groups']} groups; accuracy of the folds {folds}."
+            f"\n\n```\n{figures['command']}\n```\n\n{figures_table(figures)}"
+        )
+    return "\n\n".join(parts)
 
 
 def _failures(metrics: dict[str, Any], gallery: str | None) -> str:

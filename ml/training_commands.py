@@ -60,6 +60,9 @@ def add_crossval(commands: Any) -> None:
     )
     crossval.add_argument("--folds", type=int, default=5, metavar="N", help="(%(default)s)")
     crossval.add_argument("--report", type=Path, metavar="FILE.md", help="a page with tables")
+    crossval.add_argument(
+        "--card", type=Path, metavar="CARD.json", help="enter the figures in this model's card"
+    )
     crossval.add_argument("--only", type=int, metavar="FOLD", help="run this fold alone, from 1")
     crossval.set_defaults(run=_crossval)
 
@@ -209,7 +212,7 @@ def _crossval(options: argparse.Namespace) -> int:
         splits_by_group,
         splits_by_source,
     )
-    from ml.crossvalidation_report import write_report
+    from ml.crossvalidation_report import enter_in_card, write_report
     from ml.plots import plot_answers
     from ml.processes import team
 
@@ -235,10 +238,12 @@ def _crossval(options: argparse.Namespace) -> int:
     figures = json.dumps(summary, indent=2)
     (options.out / "figures.json").write_text(figures + "\n", encoding="utf-8")
     plot_answers([answer for fold in done for answer in fold.answers], options.out)
+    names = ("config", "start", "manifest", "outlines", "exclude", "also")
+    words = _command(options, f"crossval --by {options.by} --folds {options.folds}", names)
     if options.report is not None:
-        names = ("config", "start", "manifest", "outlines", "exclude", "also")
-        by = f"crossval --by {options.by} --folds {options.folds}"
-        write_report(summary, recipe, options.report, command=_command(options, by, names))
+        write_report(summary, recipe, options.report, by=options.by, command=words)
+    if options.card is not None:
+        enter_in_card(summary, recipe, options.card, by=options.by, command=words)
     print(figures)
     return 0
 

@@ -78,7 +78,10 @@ def test_command_writes_pooled_figures_and_plots(tmp_path: Path) -> None:
     page = tmp_path / "docs" / "page.md"
     (tmp_path / "more").mkdir()
     also = write_manifest(tmp_path / "more", slices(tmp_path / "more", 4))
+    card = tmp_path / "card.json"
+    card.write_text('{"name": "served"}')
     report = ["--out", str(out), "--folds", "2", "--report", str(page), "--also", str(also)]
+    report += ["--card", str(card)]
     assert main([*arguments, *report]) == 0
     text = page.read_text()
     assert "fold-2" in text
@@ -86,6 +89,10 @@ def test_command_writes_pooled_figures_and_plots(tmp_path: Path) -> None:
     assert "not a certified medical device" in text
     assert str(tmp_path) not in text
     assert json.loads((out / "figures.json").read_text())["n"] == 24
+    entered = json.loads(card.read_text())
+    assert entered["name"] == "served"
+    assert entered["cross_validations"]["group"]["n"] == 24
+    assert entered["cross_validations"]["group"]["command"] in text
     assert {path.name for path in out.glob("*.png")} == {
         "confusion.png", "reliability.png", "roc.png",
     }  # fmt: skip

@@ -35,6 +35,27 @@ def test_page_holds_figures_intervals_gallery_and_its_command(tmp_path: Path) ->
     assert "not for diagnosis" in text
 
 
+def test_page_tells_cross_validations_of_other_networks(tmp_path: Path) -> None:
+    card = json.loads(SERVING.read_text(encoding="utf-8"))
+    figures = card["metrics"] | {
+        "architecture": "vgg16-gap",
+        "epochs": 4,
+        "start": "ImageNet",
+        "accuracy_by_fold": {"fold-1": 0.91, "fold-2": 0.87},
+        "command": "python -m ml crossval …",
+    }
+    page = tmp_path / "model.md"
+    card["cross_validations"] = {"against-source": figures}
+    write_page(card, page, gallery=None, command="python -m ml card …")
+    text = page.read_text(encoding="utf-8")
+    assert "accuracy of the folds 0.910, 0.870" in text
+    assert "the source tells the wrong class" in text
+    assert "python -m ml crossval …" in text
+    del card["cross_validations"]
+    write_page(card, page, gallery=None, command="python -m ml card …")
+    assert "Cross-validation" not in page.read_text(encoding="utf-8")
+
+
 def test_gallery_shows_one_mistake_a_group() -> None:
     wrong = [
         said(entry, Label.PITUITARY if entry.label is Label.GLIOMA else Label.GLIOMA)
