@@ -209,9 +209,9 @@ def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe, also: Sequenc
 
 def _is_lengthened(before: dict[str, Any], after: dict[str, Any]) -> bool:
     """Whether ``after`` only has further epochs behind those of ``before``."""
+    both = before["recipe"].pop("stages"), after["recipe"].pop("stages")
     sizes, longer = (
-        [stage["size"] for stage in one["recipe"].pop("stages") for _ in range(stage["epochs"])]
-        for one in (before, after)
+        [stage["size"] for stage in stages for _ in range(stage["epochs"])] for stages in both
     )
     return before == after and longer[: len(sizes)] == sizes
 

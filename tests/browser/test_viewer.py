@@ -41,9 +41,8 @@ def visit(
     visit.page.on("pageerror", lambda error: visit.troubles.append(str(error)))
     visit.page.on("request", visit.note_request)
     yield visit
-    troubles = list(visit.troubles)  # what a page says while it is torn down, nobody sees
     context.close()
-    assert not troubles
+    assert not visit.troubles
 
 
 @pytest.fixture
