@@ -15,6 +15,10 @@ _SEAM = 3  # px on either side of the middle where the halves blend
 _DARK = 0.02  # of the slice's range; what is brighter counts as tissue
 _TISSUE = 0.9  # share of a transplanted region that must be tissue on both sides
 _SOFT_EDGE = 9  # px, width of the blur at the rim of a transplanted region
+_PART = (0.35, 0.8)  # least and greatest side of a cut-out part
+_PARTS_TISSUE = 0.5  # share of a cut-out part that must be tissue
+_PARTS_TUMOR = 0.9  # share of the tumour that a cut-out part must hold to keep its class
+_TRIES = 8  # places tried for a cut-out part
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,56 @@ def exchange_tissue(
     return Changed(images, masks, erased, pasted)
 
 
+@dataclass(frozen=True)
+class CutOut:
+    """A batch in which some slices show a part of themselves.
+
+    Attributes:
+        images: (N, 1, S, S) in 0..1.
+        masks: (N, 1, S, S) in 0..1, moved along.
+        freed: (N,) bool, slices whose tumour lies outside what they show now.
+    """
+
+    images: Tensor
+    masks: Tensor
+    freed: Tensor
+
+
+def cut_out(
+    images: Tensor, masks: Tensor, known: Tensor, generator: torch.Generator, *, share: float
+) -> CutOut:
+    """Show a part of some slices, as large as the whole was: half of the tumours stay outside.
+
+    A part without the tumour is healthy tissue of the same scanner, contrast agent and patient,
+    and of a hospital that has no healthy slices in public collections. The other half, and
+    healthy slices, are cut alike, so that being a part tells nothing.
+
+    Args:
+        masks: (N, 1, S, S) in 0..1, zero where no tumour is known.
+        known: (N,) bool, whether the mask tells all; the others stay whole.
+        share: in 0..1, of the slices; those without a suitable part stay whole.
+    """
+    images, masks = images.clone(), masks.clone()
+    freed = torch.zeros(len(images), dtype=torch.bool)
+    draws = torch.rand(len(images), generator=generator)
+    for number in torch.nonzero(known.cpu() & (draws < share)).flatten().tolist():
+        image, mask = images[number], masks[number]
+        has_tumor = bool(mask.any())
+        wants_tumor = has_tumor and bool(draws[number] < share / 2)
+        part = _part(image, mask, generator, with_tumor=wants_tumor)
+        if part is not None:
+            shown = torch.stack([image, mask])[(slice(None), slice(None), *part)]
+            images[number], masks[number] = _in_the_middle(shown, image.shape[-1])
+            freed[number] = has_tumor and not wants_tumor
+    return CutOut(images, masks, freed)
+
+
 def augment(
-    images: Tensor, generator: torch.Generator, masks: Tensor | None = None
+    images: Tensor,
+    generator: torch.Generator,
+    masks: Tensor | None = None,
+    *,
+    bright_centre: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Geometry, then sharpness, then intensity.
 
@@ -90,6 +142,8 @@ def augment(
         images: (N, 1, S, S) in 0..1.
         generator: source of the randomness; its seed repeats the result.
         masks: (N, 1, S, S) in 0..1, moved along with the images; zero without them.
+        bright_centre: how strongly the middle of half of the slices is brightened at most, as a
+            natural logarithm; a third of them is darkened instead.
 
     Returns:
         Images and masks, (N, 1, S, S) each, in 0..1.
@@ -98,6 +152,8 @@ def augment(
     moved = _geometry(both, generator)
     images, masks = moved[:, :1], moved[:, 1:]
     images = _exchange_histograms(_sharpness(images, generator), generator)
+    if bright_centre:
+        images = _centre(images, bright_centre, generator)
     return _intensity(_shading(images, generator), generator), masks
 
 
@@ -112,6 +168,57 @@ def _softened(mask: Tensor) -> Tensor:
     for _ in range(2):
         wide = F.avg_pool2d(wide, 5, 1, 2, count_include_pad=False)
     return wide[0]
+
+
+def _part(
+    image: Tensor, mask: Tensor, generator: torch.Generator, *, with_tumor: bool
+) -> tuple[slice, slice] | None:
+    """Rows and columns of a random part that suits; None where none is found."""
+    size = image.shape[-1]
+    whole = ((0, size), (0, size))
+    rooms = [whole] if with_tumor or not mask.any() else _beside(_softened(mask)[0] > 0)
+    for _ in range(_TRIES if rooms else 0):
+        room = rooms[int(torch.randint(len(rooms), (1,), generator=generator))]
+        rows, columns = (_stretch(*limits, size, generator) for limits in room)
+        if float((image[0, rows, columns] > _DARK).float().mean()) < _PARTS_TISSUE:
+            continue
+        if not with_tumor or mask[0, rows, columns].sum() >= _PARTS_TUMOR * mask.sum():
+            return rows, columns
+    return None
+
+
+def _beside(tumor: Tensor) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Rows and columns above, below, left and right of a tumour (S, S), where there is room."""
+    size = tumor.shape[-1]
+    rows, columns = (torch.nonzero(tumor.any(axis)).flatten().tolist() for axis in (1, 0))
+    everything = (0, size)
+    rooms = [
+        ((0, rows[0]), everything),
+        ((rows[-1] + 1, size), everything),
+        (everything, (0, columns[0])),
+        (everything, (columns[-1] + 1, size)),
+    ]
+    least = _PART[0] * size
+    return [room for room in rooms if all(end - start >= least for start, end in room)]
+
+
+def _stretch(start: int, end: int, size: int, generator: torch.Generator) -> slice:
+    """A random stretch between ``start`` and ``end``, as long as a part may be."""
+    draws = torch.rand(2, generator=generator).tolist()
+    least, greatest = (round(size * share) for share in _PART)
+    length = round(least + draws[0] * (min(greatest, end - start) - least))
+    first = start + round(draws[1] * (end - start - length))
+    return slice(first, first + length)
+
+
+def _in_the_middle(part: Tensor, size: int) -> Tensor:
+    """(C, 1, h, w) enlarged until it touches two sides of (C, 1, size, size), black beside it."""
+    height, width = (round(size * side / max(part.shape[2:])) for side in part.shape[2:])
+    top, left = (size - height) // 2, (size - width) // 2
+    framed = part.new_zeros(len(part), 1, size, size)
+    place = (slice(None), slice(None), slice(top, top + height), slice(left, left + width))
+    framed[place] = F.interpolate(part, size=(height, width), mode="bilinear")
+    return framed.clamp(0, 1)
 
 
 def _with_tumor(
@@ -257,6 +364,20 @@ def _shading(images: Tensor, generator: torch.Generator) -> Tensor:
     strength = _uniform(images, 0.0, 0.15, generator).view(-1, 1, 1, 1)
     field = F.interpolate(knots * strength, images.shape[2:], mode="bicubic")
     return (images * torch.exp(field)).clamp(0, 1)
+
+
+def _centre(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Half of the batch with a brighter or darker middle, as of strong magnets and head coils."""
+    shape = (-1, 1, 1, 1)
+    chosen = (torch.rand(len(images), generator=generator) < 0.5).to(images.device).view(shape)
+    level = _uniform(images, -strength / 2, strength, generator).view(shape)
+    row, column = (_uniform(images, -0.3, 0.3, generator).view(shape) for _ in range(2))
+    width = _uniform(images, 0.3, 0.8, generator).view(shape)
+    place = torch.linspace(-1, 1, images.shape[-1], device=images.device)
+    distance = (place.view(1, 1, -1, 1) - row) ** 2 + (place.view(1, 1, 1, -1) - column) ** 2
+    lit = images * torch.exp(level * chosen * torch.exp(-distance / (2 * width**2)))
+    # As bright at its brightest as before, which preparing a slice would see to.
+    return lit * (images.amax((2, 3), True) / lit.amax((2, 3), True).clamp(min=1e-6))
 
 
 def _intensity(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -110,7 +110,8 @@ class KeptVariants:
         for tensor in (slices.images, slices.masks, *self._frozen_weights()):
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
         recipe = self._recipe
-        changes = (recipe.seed, recipe.batch, recipe.frozen, recipe.erasing, recipe.elastic)
+        changes: tuple[float, ...] = (recipe.seed, recipe.batch, recipe.frozen, recipe.erasing)
+        changes += (recipe.elastic, recipe.parts, recipe.bright_centre)
         exchanges = isinstance(self._network, JudgesPlaces) or recipe.exchange
         own = (recipe.healed,) if exchanges else (recipe.mixup, recipe.cutmix)
         digest.update(repr((changes, own)).encode())

@@ -27,6 +27,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "erasing": (0, 1),
     "elastic": (0, 0.2),
     "healed": (0, 1),
+    "parts": (0, 1),
+    "bright_centre": (0, 2),
     "balance": (0, 1),
     "seed": (0, 2**62),
 }
@@ -76,6 +78,10 @@ class Recipe:
         elastic: greatest bend as a fraction of the side.
         healed: share of the slices with an outlined tumour that lose it where they are symmetric,
             half of that where they are not.
+        parts: share of the slices that show a part of themselves, of outlined tumours half of them
+            one without it (:func:`ml.augmentation.cut_out`).
+        bright_centre: how strongly the middle of a slice is brightened at most, as a natural
+            logarithm.
         exchange: whether tumours are erased and pasted (:func:`ml.augmentation.exchange_tissue`)
             for networks that do not judge places, too; for those that do they always are. Where
             they are, nothing is mixed.
@@ -107,6 +113,8 @@ class Recipe:
     erasing: float = 0.0
     elastic: float = 0.0
     healed: float = 0.5
+    parts: float = 0.0
+    bright_centre: float = 0.0
     exchange: bool = False
     balance: float = 0.0
     flip: bool = False

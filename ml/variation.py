@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ml.augmentation import augment, exchange_tissue
+from ml.augmentation import augment, cut_out, exchange_tissue
 from ml.labels import INDEX, Label
 from ml.preparation import Slices
 from ml.recipe import Recipe
@@ -57,9 +57,13 @@ def vary(
         images, masks = changed.images, changed.masks
         wanted = wanted.masked_fill(changed.erased.to(wanted.device), INDEX[Label.NO_TUMOR])
         wanted = wanted.masked_fill(changed.pasted.to(wanted.device), ANY_TUMOR)
+    if recipe.parts:
+        shown = cut_out(images, masks, slices.known, generator, share=recipe.parts)
+        images, masks = shown.images, shown.masks
+        wanted = wanted.masked_fill(shown.freed.to(wanted.device), INDEX[Label.NO_TUMOR])
     if recipe.elastic:
         images, masks = bend(images, masks, recipe.elastic, generator)
-    images, masks = augment(images, generator, masks)
+    images, masks = augment(images, generator, masks, bright_centre=recipe.bright_centre)
     if recipe.erasing:
         images, masks = erase(images, masks, recipe.erasing, generator)
     mixed_in, share = wanted, torch.ones(len(wanted), device=wanted.device)

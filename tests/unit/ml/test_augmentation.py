@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ml.augmentation import augment, exchange_tissue
+from ml.augmentation import augment, cut_out, exchange_tissue
 
 SIZE = 64
 
@@ -123,3 +123,56 @@ def test_tumour_in_the_middle_is_covered_with_healthy_tissue_of_another_slice() 
             outside[15:49, 15:49] = False
             assert torch.equal(changed.images[0, 0][outside], before[0, 0][outside])
     assert 2 <= covered <= 20
+
+
+def test_parts_leave_half_of_the_tumours_outside_and_show_the_others_whole() -> None:
+    images = heads(64)
+    masks = torch.zeros_like(images)
+    masks[:32, :, 26:36, 12:22] = 1
+    images[masks > 0] = 1.0
+    known = torch.ones(64, dtype=torch.bool)
+    shown = cut_out(images, masks, known, generator(), share=1.0)
+    assert shown.images.shape == images.shape
+    assert 8 < int(shown.freed.sum()) < 24
+    assert not shown.freed[32:].any()  # nothing to be freed of
+    assert shown.masks[shown.freed].sum() == 0
+    assert shown.images[shown.freed].max() < 0.5
+    kept = ~shown.freed[:32]
+    spots = shown.masks[:32][kept]
+    assert (spots.sum((1, 2, 3)) >= 0.9 * 100).all()
+    assert spots.sum() > 120 * int(kept.sum())  # larger than before
+    assert (shown.images[:32][kept] * spots).amax((1, 2, 3)).min() > 0.9
+    changed = (shown.images != images).flatten(1).any(1)
+    assert changed[32:].float().mean() > 0.9
+
+
+def test_slices_whose_tumour_is_not_outlined_stay_whole() -> None:
+    images = heads(16)
+    masks = with_spot(images, 3, 26, 12)
+    shown = cut_out(images, masks, torch.arange(16) >= 8, generator(), share=1.0)
+    assert torch.equal(shown.images[:8], images[:8])
+    assert not torch.equal(shown.images[8:], images[8:])
+    untouched = cut_out(images, masks, torch.ones(16, dtype=torch.bool), generator(), share=0.0)
+    assert torch.equal(untouched.images, images)
+
+
+def test_no_part_is_cut_from_an_empty_slice() -> None:
+    empty = torch.zeros(4, 1, SIZE, SIZE)
+    shown = cut_out(empty, empty, torch.ones(4, dtype=torch.bool), generator(), share=1.0)
+    assert torch.equal(shown.images, empty)
+
+
+def test_middle_of_half_of_the_slices_changes_beside_the_rim() -> None:
+    images = heads(64)
+    rim = slice(6, 12)  # of row 31, inside the head
+    plain, _ = augment(images, generator())
+    lit, _ = augment(images, generator(), bright_centre=1.0)
+    assert lit.min() >= 0
+    assert lit.max() <= 1
+
+    def spread(changed: Tensor) -> float:
+        middle = changed[:, 0, 28:36, 28:36].mean((1, 2))
+        beside = changed[:, 0, 28:36, rim].mean((1, 2)).clamp(min=0.02)
+        return float((middle / beside).log().std())
+
+    assert spread(lit) > 1.1 * spread(plain)

@@ -59,3 +59,13 @@ def test_bending_moves_slice_and_mask_alike_and_not_far() -> None:
     assert not torch.equal(moved, masks)
     kept = (moved[::2] * masks[::2]).sum() / masks[::2].sum()
     assert kept > 0.7
+
+
+def test_slice_that_shows_a_part_without_its_tumour_counts_as_healthy() -> None:
+    recipe = Recipe(healed=0.0, parts=1.0)
+    lesson = vary(discs(64), recipe, seeded(), judges_places=True)
+    tumors = lesson.wanted[::2]
+    freed = tumors == INDEX["no_tumor"]
+    assert 8 < int(freed.sum()) < 24
+    assert set(tumors[~freed].tolist()) == {INDEX["glioma"]}
+    assert lesson.masks[::2][freed].sum() == 0
