@@ -2,16 +2,22 @@
 
 A fold is trained, calibrated on its own calibration groups and measured on its validation groups
 as a released model is. What is finished lies in the folder, and a rerun goes on from there.
+
+The answers about the validation groups of all folds are a calibration part of their own, of every
+patient there is (cross-conformal prediction: Vovk 2015, Annals of Mathematics and Artificial
+Intelligence 74). It is judged by calibrating each fold on the others.
 """
 
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ml.dataset import (
     Entry,
@@ -25,9 +31,12 @@ from ml.evaluation import Answer, Pointed, chances_and_classes, summarise_answer
 from ml.labels import Label
 from ml.processes import Team
 from ml.recipe import Recipe
+from ml.registry import load_model
 from ml.release import release
 from ml.training import train
+from ml.uncertainty import Calibration
 
+_SETTINGS = "settings.json"
 _CALIBRATION_PARTS = 8  # one of so many of what a left-out source leaves
 
 
@@ -38,11 +47,24 @@ class Fold:
     Attributes:
         start: what its training started from, in words.
         answers: about each slice of its validation part.
+        calibration: what made the answers' probabilities of the network's logits.
     """
 
     name: str
     start: str
     answers: list[Answer]
+    calibration: Calibration
+
+    def logits(self) -> Tensor:
+        """(N, 4) float64, what the network said before its calibration, up to a constant."""
+        probabilities, _ = chances_and_classes(self.answers)
+        logs = torch.from_numpy(probabilities).clamp(min=1e-30).log()
+        offsets = torch.tensor(self.calibration.offsets, dtype=torch.float64)
+        return logs * self.calibration.temperature - offsets
+
+    def labels(self) -> Tensor:
+        """(N,) class indices."""
+        return torch.from_numpy(chances_and_classes(self.answers)[1])
 
 
 def splits_by_group(entries: list[Entry], *, folds: int, seed: int) -> dict[str, Split]:
@@ -124,16 +146,71 @@ def cross_validate(
 
 
 def pooled(folds: list[Fold]) -> dict[str, Any]:
-    """The figures of all answers together, with bootstrap intervals over groups, and by fold."""
-    answers = [answer for fold in folds for answer in fold.answers]
+    """The figures of all answers together, with bootstrap intervals over groups, and by fold.
+
+    Of more than one fold also ``calibrated_on_others``, the figures where each fold is calibrated
+    on the answers of all others.
+    """
     by_fold = {fold.name: _accuracy(fold.answers) for fold in folds}
     accuracies = list(by_fold.values())
-    return summarise_answers(answers) | {
-        "start": folds[0].start,
-        "accuracy_by_fold": by_fold,
-        "accuracy_mean": float(np.mean(accuracies)),
-        "accuracy_deviation": float(np.std(accuracies, ddof=1)) if len(folds) > 1 else None,
-    }
+    others = {}
+    if len(folds) > 1:
+        others = {"calibrated_on_others": summarise_answers(_answers(calibrated_on_others(folds)))}
+    return (
+        summarise_answers(_answers(folds))
+        | others
+        | {
+            "start": folds[0].start,
+            "accuracy_by_fold": by_fold,
+            "accuracy_mean": float(np.mean(accuracies)),
+            "accuracy_deviation": float(np.std(accuracies, ddof=1)) if len(folds) > 1 else None,
+        }
+    )
+
+
+def calibration_of(folds: Sequence[Fold]) -> Calibration:
+    """Fitted to what the folds' networks said about the groups that they had not seen."""
+    return Calibration.fit(
+        torch.cat([fold.logits() for fold in folds]), torch.cat([fold.labels() for fold in folds])
+    )
+
+
+def calibrated_on_others(folds: Sequence[Fold]) -> list[Fold]:
+    """The folds with probabilities and prediction sets by the calibration of all other folds."""
+    return [
+        _calibrated(fold, calibration_of([other for other in folds if other is not fold]))
+        for fold in folds
+    ]
+
+
+def finished_folds(folder: Path) -> list[Fold]:
+    """Of the cross-validation in ``folder``.
+
+    Raises:
+        InvalidConfiguration: there is none, or not all of its folds are finished.
+    """
+    try:
+        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        return [_read(folder, name) for name in settings["folds"]]
+    except FileNotFoundError as error:
+        raise InvalidConfiguration(f"{folder} holds no finished cross-validation.") from error
+
+
+def _calibrated(fold: Fold, calibration: Calibration) -> Fold:
+    probabilities = calibration.probabilities(fold.logits()).numpy()
+    answers = [
+        replace(
+            answer,
+            probabilities=tuple(row.tolist()),
+            prediction_set=calibration.prediction_set(row),
+        )
+        for answer, row in zip(fold.answers, probabilities, strict=True)
+    ]
+    return replace(fold, answers=answers, calibration=calibration)
+
+
+def _answers(folds: Sequence[Fold]) -> list[Answer]:
+    return [answer for fold in folds for answer in fold.answers]
 
 
 def _accuracy(answers: list[Answer]) -> float:
@@ -158,6 +235,7 @@ def _run_fold(
         )
         content = {
             "start": trained.start,
+            "calibration": asdict(load_model(made.card).doubt.calibration),
             "answers": [asdict(Answer.of(one)) for one in made.observed],
         }
         _write_whole(_answers_file(folder, name), json.dumps(content))
@@ -166,7 +244,13 @@ def _run_fold(
 
 def _read(folder: Path, name: str) -> Fold:
     content = json.loads(_answers_file(folder, name).read_text(encoding="utf-8"))
-    return Fold(name, content["start"], [_answer(one) for one in content["answers"]])
+    answers = [_answer(one) for one in content["answers"]]
+    kept = {name: _tupled(value) for name, value in content["calibration"].items()}
+    return Fold(name, content["start"], answers, Calibration(**kept))
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _answer(kept: dict[str, Any]) -> Answer:
@@ -194,8 +278,9 @@ def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe, also: Sequenc
     if also:
         named["also"] = [[entry.path.name for entry in also]]
     digest = hashlib.sha256(json.dumps(named).encode()).hexdigest()
-    wanted = json.dumps({"recipe": asdict(recipe), "splits_sha256": digest}, indent=2)
-    note = folder / "settings.json"
+    settings = {"recipe": asdict(recipe), "splits_sha256": digest, "folds": list(splits)}
+    wanted = json.dumps(settings, indent=2)
+    note = folder / _SETTINGS
     if note.exists() and (before := note.read_text(encoding="utf-8")) != wanted:
         if not _is_lengthened(json.loads(before), json.loads(wanted)):
             raise InvalidConfiguration(

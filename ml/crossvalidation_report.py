@@ -54,12 +54,26 @@ def write_report(
         "## All slices together\n\n"
         f"{figures['n']} slices of {figures['groups']} groups; intervals by bootstrap over "
         f"groups.\n\n{figures_table(figures)}",
+        calibrated_on_others_section(figures),
         confusion_section(figures),
         parts_section(figures),
         f"## Recipe\n\n```json\n{_without_folders(recipe)}\n```",
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n\n".join(part for part in sections if part) + "\n", encoding="utf-8")
+
+
+def calibrated_on_others_section(figures: dict[str, Any]) -> str:
+    """The figures where each fold is calibrated on the others, with a heading."""
+    others = figures.get("calibrated_on_others")
+    if others is None:
+        return ""
+    return (
+        "### Calibrated on the other folds\n\nThe same networks, each with offsets, temperature "
+        "and thresholds of its sets fitted to what the other folds' networks said about the "
+        "patients that they had not seen: many more than a fold's own calibration part holds. No "
+        f"patient is calibrated on and measured at once.\n\n{figures_table(others)}"
+    )
 
 
 def _head(figures: dict[str, Any], by: str, command: str) -> str:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ml.crossvalidation_report import LEFT_OUT
+from ml.crossvalidation_report import LEFT_OUT, calibrated_on_others_section
 from ml.evaluation import Observed
 from ml.explain import blend
 from ml.figure_tables import confusion_section, figures_table, parts_section
@@ -138,6 +138,8 @@ def _cross_validations(card: dict[str, Any]) -> str:
             f"{figures['n']} slices of {figures['groups']} groups; accuracy of the folds {folds}."
             f"\n\n```\n{figures['command']}\n```\n\n{figures_table(figures)}"
         )
+        if others := calibrated_on_others_section(figures):
+            parts.append(f"#{others}")
     return "\n\n".join(parts)
 
 

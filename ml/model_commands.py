@@ -52,6 +52,24 @@ def add_model_commands(commands: Any) -> None:
         add_manifest_options(measure)
         measure.set_defaults(run=_measure, quantised=quantised)
 
+    calibrate = commands.add_parser(
+        "calibrate",
+        help="calibrate a model on a cross-validation of its recipe and measure it again",
+        description="The answers of all folds about patients that their networks had not seen are "
+        "many more than a model's own calibration part holds.",
+    )
+    calibrate.add_argument("--model", type=Path, required=True, metavar="CARD.json")
+    calibrate.add_argument(
+        "--crossval",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="what python -m ml crossval --by group wrote (its --out)",
+    )
+    calibrate.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    add_manifest_options(calibrate)
+    calibrate.set_defaults(run=_calibrate)
+
     heatmaps = commands.add_parser(
         "heatmaps", help="compare ways to draw heatmaps, on slices with a tumour's box"
     )
@@ -96,6 +114,25 @@ def _measure(options: argparse.Namespace) -> int:
     split = _split_of(options, load_model(options.model).card)
     measure_model(options.model, split, quantised=options.quantised)
     print(options.model)
+    return 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from ml.crossvalidation import calibration_of, finished_folds
+    from ml.registry import load_model
+    from ml.release import recalibrate
+
+    model = load_model(options.model)
+    folds = finished_folds(options.crossval)
+    facts = {
+        "calibrated_on": "answers of a cross-validation's folds about groups that they had not "
+        "learnt from",
+        "slices": sum(len(fold.answers) for fold in folds),
+        "groups": len({answer.group for fold in folds for answer in fold.answers}),
+    }
+    split = _split_of(options, model.card)
+    made = recalibrate(model, calibration_of(folds), split, folder=options.out, facts=facts)
+    print(made.card)
     return 0
 
 

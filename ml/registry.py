@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ml.architectures import ARCHITECTURES, Network
 from ml.errors import InvalidModel
-from ml.uncertainty import Doubt
+from ml.labels import LABELS
+from ml.uncertainty import Calibration, Doubt
 
 SERVING = Path(__file__).with_name("weights") / "vgg16-twofold.json"
 _REFERENCE = "doubt.reference"
@@ -68,8 +69,9 @@ def save_model(
             "precision": "float16",
         },
         "doubt": {
-            "temperature": doubt.temperature,
-            "set_thresholds": list(doubt.thresholds),
+            "offsets": list(doubt.calibration.offsets),
+            "temperature": doubt.calibration.temperature,
+            "set_thresholds": list(doubt.calibration.thresholds),
             "distance_limit": doubt.distance_limit,
         },
     }
@@ -135,9 +137,14 @@ def load_model(card_path: Path = SERVING) -> Model:
         network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise InvalidModel(f"The weights of {card_path} do not fit the architecture.") from error
-    doubt = Doubt(
+    calibration = Calibration(
+        # Cards from before they were kept do not tell them.
+        offsets=tuple(float(value) for value in numbers.get("offsets", [0.0] * len(LABELS))),
         temperature=float(numbers["temperature"]),
         thresholds=tuple(float(value) for value in numbers["set_thresholds"]),
+    )
+    doubt = Doubt(
+        calibration,
         reference=reference,
         distance_limit=float(numbers["distance_limit"]),
     )

@@ -13,24 +13,24 @@ from ml.architectures import Network
 from ml.dataset import Entry, Split
 from ml.engines import TorchEngine
 from ml.engines.quantisation import quantise
+from ml.errors import InvalidModel
 from ml.evaluation import Observed, observe, summarise
 from ml.labels import LABELS
 from ml.predictor import Predictor
 from ml.preparation import Slices, prepare
 from ml.recipe import Recipe
-from ml.registry import add_quantised, load_model, save_model, write_card
+from ml.registry import Model, add_quantised, load_model, save_model, write_card
 from ml.training import Trained, forward_all
 from ml.uncertainty import (
     ALPHA,
+    Calibration,
     Doubt,
     Subspace,
-    fit_offsets,
-    fit_temperature,
-    fit_thresholds,
 )
 
 # Training slices whose features are kept to say what is familiar.
 _REFERENCE_SLICES = 1200
+_MADE_ANEW = ("weights", "doubt", "quantised", "metrics")  # entries of a card
 # Share of the calibration slices that lie within the distance that counts as familiar.
 _WITHIN_LIMIT = 0.99
 
@@ -108,6 +108,37 @@ def release(
     return Released(path, measure_model(path, split, quantised=quantised))
 
 
+def recalibrate(
+    model: Model, calibration: Calibration, split: Split, *, folder: Path, facts: dict[str, Any]
+) -> Released:
+    """Write a model again with another calibration and measure it.
+
+    Args:
+        model: one whose card keeps its offsets.
+        calibration: of what the network's last layer gives without offsets.
+        split: the one that the model was trained on.
+        facts: entries of the card's ``calibration`` about where it comes from.
+
+    Raises:
+        InvalidModel: the card does not keep the offsets.
+    """
+    if "offsets" not in model.card["doubt"]:
+        raise InvalidModel(f"The card of {model.name} does not tell its offsets.")
+    before = torch.tensor(model.doubt.calibration.offsets)
+    model.network.shift(torch.tensor(calibration.offsets) - before)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {name: value for name, value in model.card.items() if name not in _MADE_ANEW}
+    doubt = replace(model.doubt, calibration=calibration)
+    path = save_model(
+        model.network,
+        doubt,
+        kept | {"calibration": facts},
+        folder=folder,
+        stem=model.card["architecture"],
+    )
+    return Released(path, measure_model(path, split, quantised=True))
+
+
 def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed]:
     """Measure a saved model on the validation part and complete its card.
 
@@ -162,24 +193,16 @@ def _beside(observed: list[Observed], expected: list[Observed]) -> dict[str, flo
 
 
 def _fit_doubt(network: Network, recipe: Recipe, split: Split) -> Doubt:
+    """Fit it, and build the offsets into the network."""
     held_out = _prepared(split.calibration, recipe)
-    labels = held_out.labels
-    calibration = forward_all(network, held_out.images)
-    offsets = fit_offsets(calibration.logits, labels)
-    network.shift(offsets)
-    logits = calibration.logits + offsets
+    said = forward_all(network, held_out.images)
+    calibration = Calibration.fit(said.logits, held_out.labels)
+    network.shift(torch.tensor(calibration.offsets))
     known = _prepared(_sampled(split.training), recipe)
     reference = F.normalize(forward_all(network, known.images).features, dim=1)
-    temperature = fit_temperature(logits, labels)
-    distances = Subspace.of(reference).distance(calibration.features)
-    draft = Doubt(
-        temperature=temperature,
-        thresholds=(),
-        reference=reference,
-        distance_limit=float(torch.quantile(distances, _WITHIN_LIMIT)),
-    )
-    probabilities = draft.probabilities(logits).numpy()
-    return replace(draft, thresholds=fit_thresholds(probabilities, labels.numpy()))
+    distances = Subspace.of(reference).distance(said.features)
+    limit = float(torch.quantile(distances, _WITHIN_LIMIT))
+    return Doubt(calibration, reference, distance_limit=limit)
 
 
 def _sampled(training: list[Entry]) -> list[Entry]:

@@ -1,6 +1,6 @@
 """Doubt: calibrated probabilities, prediction sets, and whether the slice looks familiar at all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -55,26 +55,33 @@ class Subspace:
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """What was fitted on the calibration part, patients that the weights never saw.
+class Calibration:
+    """From a network's logits to probabilities and prediction sets.
 
     Attributes:
-        temperature: divides the logits (Guo et al. 2017, ICML).
+        offsets: added to the logits, one for each class.
+        temperature: divides them then (Guo et al. 2017, ICML).
         thresholds: for each class, the largest ``1 - probability`` that is still admitted to
             the prediction set.
-        reference: (M, 512) unit-length features of training slices.
-        distance_limit: distance from the reference's subspace that all but a few slices of
-            unseen patients keep within.
     """
 
+    offsets: tuple[float, ...]
     temperature: float
     thresholds: tuple[float, ...]
-    reference: Tensor
-    distance_limit: float
+
+    @classmethod
+    def fit(cls, logits: Tensor, labels: Tensor) -> "Calibration":
+        """Fit to (N, 4) logits and (N,) classes of slices that the network has not learnt from."""
+        offsets = fit_offsets(logits, labels)
+        temperature = fit_temperature(logits + offsets, labels)
+        draft = cls(tuple(offsets.tolist()), temperature, ())
+        probabilities = draft.probabilities(logits).numpy()
+        return replace(draft, thresholds=fit_thresholds(probabilities, labels.numpy()))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(N, 4) logits to (N, 4) calibrated probabilities."""
-        return torch.softmax(logits.double() / self.temperature, dim=1)
+        """(N, 4) logits to (N, 4) calibrated probabilities, float64."""
+        shifted = logits.double() + torch.tensor(self.offsets, dtype=torch.float64)
+        return torch.softmax(shifted / self.temperature, dim=1)
 
     def prediction_set(self, probabilities: npt.NDArray[np.float64]) -> tuple[Label, ...]:
         """The classes that cannot be ruled out, likeliest first.
@@ -85,6 +92,31 @@ class Doubt:
         likeliest, *others = np.argsort(-probabilities, kind="stable")
         admitted = [i for i in others if 1 - probabilities[i] <= self.thresholds[i]]
         return tuple(LABELS[i] for i in (likeliest, *admitted))
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What was fitted on patients that the weights never saw.
+
+    Attributes:
+        calibration: of what the network's last layer gives without the offsets. The network that
+            is saved gives them already.
+        reference: (M, 512) unit-length features of training slices.
+        distance_limit: distance from the reference's subspace that all but a few slices of
+            unseen patients keep within.
+    """
+
+    calibration: Calibration
+    reference: Tensor
+    distance_limit: float
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(N, 4) logits with the offsets to (N, 4) calibrated probabilities."""
+        return torch.softmax(logits.double() / self.calibration.temperature, dim=1)
+
+    def prediction_set(self, probabilities: npt.NDArray[np.float64]) -> tuple[Label, ...]:
+        """The classes that cannot be ruled out, likeliest first."""
+        return self.calibration.prediction_set(probabilities)
 
     def strangeness(self, features: Tensor) -> Tensor:
         """(N, 512) features to (N,): 0 at the limit, above it the stranger the larger."""

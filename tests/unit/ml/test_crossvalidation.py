@@ -5,20 +5,27 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from ml.__main__ import main
 from ml.crossvalidation import (
+    calibrated_on_others,
+    calibration_of,
     cross_validate,
+    finished_folds,
     pooled,
     splits_against_source,
     splits_by_group,
     splits_by_source,
 )
-from ml.dataset import Entry
-from ml.errors import InvalidConfiguration
+from ml.dataset import Entry, Split
+from ml.errors import InvalidConfiguration, InvalidModel
 from ml.labels import LABELS
+from ml.predictor import Predictor
 from ml.processes import alone
 from ml.recipe import Recipe, Stage
+from ml.registry import SERVING, load_model
+from ml.release import recalibrate
 from tests.heads import slices, with_spots_outlined, write_manifest
 
 TINY = Recipe(
@@ -152,3 +159,63 @@ def test_fold_that_is_not_there_is_refused(tmp_path: Path) -> None:
     splits = splits_by_group(entries, folds=2, seed=1)
     with pytest.raises(InvalidConfiguration, match="no fold 3"):
         cross_validate(splits, TINY, folder=tmp_path, team=alone(), only=[3])
+
+
+@pytest.mark.usefixtures("narrow_networks")
+def test_folds_undo_their_own_calibration_and_take_that_of_the_others(tmp_path: Path) -> None:
+    splits = splits_by_group(slices(tmp_path, 48), folds=2, seed=1)
+    folder = tmp_path / "run"
+    with pytest.raises(InvalidConfiguration, match="no finished"):
+        finished_folds(folder)
+    one, other = cross_validate(splits, TINY, folder=folder, team=alone())
+    assert finished_folds(folder) == [one, other]
+    probabilities = one.calibration.probabilities(one.logits())
+    torch.testing.assert_close(
+        probabilities, torch.tensor([a.probabilities for a in one.answers]).double()
+    )
+    first, second = calibrated_on_others([one, other])
+    assert first.calibration == calibration_of([other])
+    assert second.calibration == calibration_of([one])
+    assert [a.path for a in first.answers] == [a.path for a in one.answers]
+    assert first.answers != one.answers
+    assert pooled([one, other])["calibrated_on_others"]["n"] == 48
+    assert "calibrated_on_others" not in pooled([one])
+    (folder / "fold-2" / "answers.json").unlink()
+    with pytest.raises(InvalidConfiguration, match="no finished"):
+        finished_folds(folder)
+
+
+@pytest.mark.usefixtures("narrow_networks")
+def test_model_is_calibrated_on_a_cross_validation_of_its_recipe(tmp_path: Path) -> None:
+    manifest = str(write_manifest(tmp_path, slices(tmp_path, 160)))
+    run = ["--manifest", manifest, "--architecture", "narrow", "--frozen", "0", "--start"]
+    run += ["scratch", "--stages", "32:1", "--input-size", "32"]
+    assert main(["train", *run, "--out", str(tmp_path / "model")]) == 0
+    assert main(["crossval", *run, "--folds", "2", "--out", str(tmp_path / "folds")]) == 0
+    before = load_model(tmp_path / "model" / "narrow.json")
+    calibrate = ["calibrate", "--manifest", manifest, "--crossval", str(tmp_path / "folds")]
+    trained = ["--model", str(tmp_path / "model" / "narrow.json")]
+    assert main([*calibrate, *trained, "--out", str(tmp_path / "again")]) == 0
+    after = load_model(tmp_path / "again" / "narrow.json")
+    wanted = calibration_of(finished_folds(tmp_path / "folds"))
+    assert after.doubt.calibration == wanted
+    moved = after.network.state_dict()["head.bias"] - before.network.state_dict()["head.bias"]
+    expected = torch.tensor(wanted.offsets) - torch.tensor(before.doubt.calibration.offsets)
+    torch.testing.assert_close(moved, expected, rtol=1e-2, atol=1e-2)  # saved in half precision
+    assert after.card["calibration"]["slices"] == 160
+    assert after.card["training"] == before.card["training"]
+    assert after.card["metrics"]["n"] == before.card["metrics"]["n"]
+    assert Predictor.load(tmp_path / "again" / "narrow.json", device="cpu").name == before.name
+
+
+def test_model_whose_card_does_not_tell_its_offsets_is_not_calibrated_again() -> None:
+    served = load_model(SERVING)
+    card = served.card | {"doubt": {"temperature": 1.0}}
+    with pytest.raises(InvalidModel, match="offsets"):
+        recalibrate(
+            replace(served, card=card),
+            served.doubt.calibration,
+            Split([], [], []),
+            folder=Path(),
+            facts={},
+        )

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from ml.labels import LABELS
 from ml.uncertainty import (
+    Calibration,
     Doubt,
     Subspace,
     familiarity_score,
@@ -26,7 +27,7 @@ def overconfident(n: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:
 
 def doubt(thresholds: tuple[float, ...] = (0.5, 0.5, 0.5, 0.5), temperature: float = 1.0) -> Doubt:
     reference = F.normalize(torch.eye(8, 512), dim=1)
-    return Doubt(temperature, thresholds, reference, distance_limit=1.0)
+    return Doubt(Calibration((0.0,) * 4, temperature, thresholds), reference, distance_limit=1.0)
 
 
 def test_temperature_undoes_overconfidence() -> None:
@@ -84,7 +85,8 @@ def test_strangeness_is_zero_at_the_limit() -> None:
     reference = F.normalize(features_of_one_subspace(200), dim=1)
     strange = torch.randn(1, 512, generator=torch.Generator().manual_seed(3))
     limit = float(Subspace.of(reference).distance(strange))
-    fitted = Doubt(1.0, (0.5,) * 4, reference, distance_limit=limit)
+    calibration = Calibration((0.0,) * 4, 1.0, (0.5,) * 4)
+    fitted = Doubt(calibration, reference, distance_limit=limit)
     assert float(fitted.strangeness(strange)) == pytest.approx(0, abs=1e-5)
 
 
@@ -104,3 +106,17 @@ def test_offsets_undo_a_bias_for_one_class() -> None:
     assert offsets[1] - offsets[[0, 2, 3]].mean() == pytest.approx(-3, abs=0.6)
     right = ((biased + offsets).argmax(1) == labels).float().mean()
     assert right > (biased.argmax(1) == labels).float().mean()
+
+
+def test_calibration_undoes_bias_and_overconfidence_and_its_sets_cover() -> None:
+    logits, labels = overconfident(8000)
+    biased = logits + torch.tensor([0.0, 4.0, -2.0, 0.0])
+    fitted = Calibration.fit(biased[:4000], labels[:4000])
+    probabilities = fitted.probabilities(biased[4000:]).numpy()
+    expected = torch.softmax(logits[4000:].double() / 3, 1).numpy()
+    assert np.abs(probabilities - expected).mean() < 0.02
+    covered = [
+        LABELS[wanted] in fitted.prediction_set(row)
+        for row, wanted in zip(probabilities, labels[4000:].tolist(), strict=True)
+    ]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
