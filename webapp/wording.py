@@ -1,10 +1,14 @@
 """Words for the values that the database keeps: classes, states, reasons. All translated."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from flask import Flask
 from flask_babel import LazyString
+from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
+
+# Probability from which the likeliest class stands out, even where others cannot be ruled out.
+_STANDS_OUT = 0.8
 
 LABELS: Mapping[str, LazyString] = {
     "glioma": _l("Glioma"),
@@ -103,6 +107,30 @@ def word(table: Mapping[str, LazyString], value: str | None) -> LazyString | str
     return table.get(value, value) if value else ""
 
 
+def doubt_sentence(prediction_set: Sequence[str], probabilities: Mapping[str, float]) -> str:
+    """What a prediction set says, as a sentence.
+
+    Args:
+        prediction_set: classes that cannot be ruled out, likeliest first.
+        probabilities: class -> calibrated probability.
+    """
+    words = [str(word(LABELS, label)) for label in prediction_set]
+    if not words:
+        return str(_("No class fits well; the model does not commit itself."))
+    likeliest, *others = words
+    if not others:
+        return str(_("The model is fairly certain: %(label)s.", label=likeliest))
+    if probabilities[prediction_set[0]] >= _STANDS_OUT:
+        return str(
+            _(
+                "Most likely: %(label)s. The model cannot rule out: %(others)s.",
+                label=likeliest,
+                others=", ".join(others),
+            )
+        )
+    return str(_("The model cannot tell apart: %(labels)s.", labels=", ".join(words)))
+
+
 def init_app(app: Flask) -> None:
     """Offer the words to templates as filters, such as ``{{ study.status|status_word }}``."""
     tables = {
@@ -124,4 +152,5 @@ def init_app(app: Flask) -> None:
         STATUS_WORDS=STATUSES,
         VERDICT_WORDS=VERDICTS,
         CONFIDENCE_WORDS=CONFIDENCES,
+        doubt_sentence=doubt_sentence,
     )

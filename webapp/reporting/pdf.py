@@ -44,9 +44,9 @@ from webapp.reporting.drawing import (
     Strip,
 )
 from webapp.reporting.pictures import render
-from webapp.reporting.words import doubt, label_word, number, percent, share
+from webapp.reporting.words import label_word, number, percent, share
 from webapp.storage import BlobStore
-from webapp.wording import CONFIDENCES, VERDICTS, word
+from webapp.wording import CONFIDENCES, VERDICTS, doubt_sentence, word
 
 _FONTS = Path(__file__).parent / "fonts"
 _MARGIN = 18 * mm
@@ -195,7 +195,9 @@ def _finding(content: ReportContent) -> list[Flowable]:
             f"{_safe(percent(answer.probabilities[answer.label]))}</font>",
             _style("answer"),
         ),
-        Paragraph(_safe(doubt(answer)), _style("body")),
+        Paragraph(
+            _safe(doubt_sentence(answer.prediction_set, answer.probabilities)), _style("body")
+        ),
     ]
     if not answer.in_distribution:
         warning = _(
@@ -269,7 +271,9 @@ def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
                 probability=percent(answer.probabilities[answer.label]),
             )
         )
-        sentence = Paragraph(_safe(doubt(answer)), _style("body"))
+        sentence = Paragraph(
+            _safe(doubt_sentence(answer.prediction_set, answer.probabilities)), _style("body")
+        )
         story.append(KeepTogether([heading, sentence, Spacer(0, 2 * mm), *_pictures(key, blobs)]))
     return story
 

@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 
 from flask_babel import LazyString, format_decimal, format_percent
-from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 
-from webapp.reporting.content import Answer
 from webapp.wording import LABELS, word
 
 DELIVERY_STATUSES: Mapping[str, LazyString] = {
@@ -56,13 +54,3 @@ def share(fraction: float) -> str:
 def number(value: float) -> str:
     """A number as the reader's language writes it."""
     return str(format_decimal(value))
-
-
-def doubt(answer: Answer) -> str:
-    """The prediction set as a sentence."""
-    labels = [label_word(label) for label in answer.prediction_set]
-    if not labels:
-        return str(_("No class fits well; the model does not commit itself."))
-    if len(labels) == 1:
-        return str(_("The model is fairly certain: %(label)s.", label=labels[0]))
-    return str(_("The model cannot tell apart: %(labels)s.", labels=", ".join(labels)))

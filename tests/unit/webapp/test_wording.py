@@ -1,0 +1,35 @@
+"""A prediction set is said in words that fit how far ahead the likeliest class is."""
+
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask_babel import Babel, force_locale
+
+import webapp
+from webapp.wording import doubt_sentence
+
+CHANCES = {"no_tumor": 0.96, "meningioma": 0.02, "glioma": 0.01, "pituitary": 0.01}
+CLOSE = {"no_tumor": 0.55, "meningioma": 0.4, "glioma": 0.04, "pituitary": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("labels", "chances", "expected"),
+    [
+        ((), CHANCES, "No class fits well; the model does not commit itself."),
+        (("no_tumor",), CHANCES, "The model is fairly certain: No tumour."),
+        (
+            ("no_tumor", "meningioma", "glioma"),
+            CHANCES,
+            "Most likely: No tumour. The model cannot rule out: Meningioma, Glioma.",
+        ),
+        (("no_tumor", "meningioma"), CLOSE, "The model cannot tell apart: No tumour, Meningioma."),
+    ],
+)
+def test_sentence_fits_the_set(
+    labels: tuple[str, ...], chances: dict[str, float], expected: str
+) -> None:
+    app = Flask("webapp", root_path=str(Path(webapp.__file__).parent))
+    Babel(app)
+    with app.app_context(), force_locale("en"):
+        assert doubt_sentence(labels, chances) == expected
