@@ -19,6 +19,7 @@ _PART = (0.35, 0.8)  # least and greatest side of a cut-out part
 _PARTS_TISSUE = 0.5  # share of a cut-out part that must be tissue
 _PARTS_TUMOR = 0.9  # share of the tumour that a cut-out part must hold to keep its class
 _TRIES = 8  # places tried for a cut-out part
+_BRIGHTEST = (0.75, 0.97)  # least and greatest quantile of the head above which signal goes
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,38 @@ def cut_out(
             images[number], masks[number] = _in_the_middle(shown, image.shape[-1])
             freed[number] = has_tumor and not wants_tumor
     return CutOut(images, masks, freed)
+
+
+def suppress_brightest(
+    images: Tensor, masks: Tensor, known: Tensor, generator: torch.Generator, *, share: float
+) -> Tensor:
+    """Turn what is brightest dark, but no tumour: as where fat or fluid is suppressed.
+
+    In most T1 slices fat is brighter than the brain. Where a scanner suppresses it, the brain
+    stem and the spinal cord are the brightest there is, round and alone.
+
+    Args:
+        masks: (N, 1, S, S) in 0..1, where the tumour lies.
+        known: (N,) bool, whether the mask tells all; the others stay as they are.
+        share: in 0..1, of the slices.
+
+    Returns:
+        (N, 1, S, S) in 0..1.
+    """
+    images = images.clone()
+    draws = torch.rand(len(images), 3, generator=generator).tolist()
+    for number, (chosen, place, left) in enumerate(draws):
+        if chosen >= share or not bool(known[number]):
+            continue
+        image, tumor = images[number], _softened(masks[number]).clamp(0, 1)
+        levels = _levels(image)
+        low, high = _BRIGHTEST
+        limit = levels[round((low + place * (high - low)) * (_LEVELS - 1))]
+        # A ramp instead of an edge, so that the rim of fat leaves no line.
+        above = ((image - limit) / (0.1 * limit + 1e-3)).clamp(0, 1)
+        dark = image * (1 - above * (1 - 0.5 * left) * (1 - tumor))
+        images[number] = (dark * (image.max() / dark.max().clamp(min=1e-3))).clamp(0, 1)
+    return images
 
 
 def augment(

@@ -111,7 +111,7 @@ class KeptVariants:
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
         recipe = self._recipe
         changes: tuple[float, ...] = (recipe.seed, recipe.batch, recipe.frozen, recipe.erasing)
-        changes += (recipe.elastic, recipe.parts, recipe.bright_centre)
+        changes += (recipe.elastic, recipe.parts, recipe.bright_centre, recipe.suppressed)
         exchanges = isinstance(self._network, JudgesPlaces) or recipe.exchange
         own = (recipe.healed,) if exchanges else (recipe.mixup, recipe.cutmix)
         digest.update(repr((changes, own)).encode())

@@ -29,6 +29,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "healed": (0, 1),
     "parts": (0, 1),
     "bright_centre": (0, 2),
+    "suppressed": (0, 1),
     "balance": (0, 1),
     "seed": (0, 2**62),
 }
@@ -82,6 +83,8 @@ class Recipe:
             one without it (:func:`ml.augmentation.cut_out`).
         bright_centre: how strongly the middle of a slice is brightened at most, as a natural
             logarithm.
+        suppressed: share of the slices that lose what is brightest but for the tumour
+            (:func:`ml.augmentation.suppress_brightest`).
         exchange: whether tumours are erased and pasted (:func:`ml.augmentation.exchange_tissue`)
             for networks that do not judge places, too; for those that do they always are. Where
             they are, nothing is mixed.
@@ -115,6 +118,7 @@ class Recipe:
     healed: float = 0.5
     parts: float = 0.0
     bright_centre: float = 0.0
+    suppressed: float = 0.0
     exchange: bool = False
     balance: float = 0.0
     flip: bool = False

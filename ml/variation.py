@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ml.augmentation import augment, cut_out, exchange_tissue
+from ml.augmentation import augment, cut_out, exchange_tissue, suppress_brightest
 from ml.labels import INDEX, Label
 from ml.preparation import Slices
 from ml.recipe import Recipe
@@ -57,6 +57,8 @@ def vary(
         images, masks = changed.images, changed.masks
         wanted = wanted.masked_fill(changed.erased.to(wanted.device), INDEX[Label.NO_TUMOR])
         wanted = wanted.masked_fill(changed.pasted.to(wanted.device), ANY_TUMOR)
+    if recipe.suppressed:
+        images = suppress_brightest(images, masks, slices.known, generator, share=recipe.suppressed)
     if recipe.parts:
         shown = cut_out(images, masks, slices.known, generator, share=recipe.parts)
         images, masks = shown.images, shown.masks

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ml.augmentation import augment, cut_out, exchange_tissue
+from ml.augmentation import augment, cut_out, exchange_tissue, suppress_brightest
 
 SIZE = 64
 
@@ -176,3 +176,24 @@ def test_middle_of_half_of_the_slices_changes_beside_the_rim() -> None:
         return float((middle / beside).log().std())
 
     assert spread(lit) > 1.1 * spread(plain)
+
+
+def test_brightest_tissue_turns_dark_and_the_tumour_does_not() -> None:
+    images = heads(16)
+    images[:, :, 6:12, 28:36] = 0.9  # fat
+    images[:, :, 44:50, 28:36] = 0.8
+    masks = torch.zeros_like(images)
+    masks[:, :, 44:50, 28:36] = 1
+    known = torch.arange(16) < 12
+    changed = suppress_brightest(images, masks, known, generator(), share=1.0)
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+    fat, tumor, brain = (
+        changed[:12, 0, rows, 29:35].mean((1, 2))
+        for rows in (slice(7, 11), slice(45, 49), slice(26, 34))
+    )
+    assert (fat < tumor).all()
+    assert (fat < brain).float().mean() > 0.5
+    assert torch.equal(changed[12:], images[12:])
+    untouched = suppress_brightest(images, masks, known, generator(), share=0.0)
+    assert torch.equal(untouched, images)
