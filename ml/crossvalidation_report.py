@@ -49,7 +49,7 @@ def write_report(
         command: the command line that made the figures and the page.
     """
     sections = [
-        _head(figures, by, command),
+        _head(figures, recipe.architecture, by, command),
         _folds(figures),
         "## All slices together\n\n"
         f"{figures['n']} slices of {figures['groups']} groups; intervals by bootstrap over "
@@ -76,10 +76,11 @@ def calibrated_on_others_section(figures: dict[str, Any]) -> str:
     )
 
 
-def _head(figures: dict[str, Any], by: str, command: str) -> str:
+def _head(figures: dict[str, Any], architecture: str, by: str, command: str) -> str:
     kind = "" if by == "group" else f"Kept away from each fold's training: {LEFT_OUT[by]}.\n\n"
     return (
-        "# Cross-validation\n\nResearch software, not a certified medical device.\n\n"
+        f"# Cross-validation of {architecture}, by {by}\n\n"
+        "Research software, not a certified medical device.\n\n"
         "Every slice was answered once, by a model that had seen no slice of its group (a patient, "
         "or near-copies), neither for its weights nor for its calibration. Each fold's model is a "
         f"new one; none of them is the model that serves. All started from {figures['start']}.\n\n"
