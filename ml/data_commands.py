@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # What the commands need takes a second or more to import: they fetch it when they run.
 
 _SEED = 20261123
+_PLANES = ("sagittal", "coronal", "axial")
 _LISTED = 20  # lines of each kind that are printed; files hold all
 
 Subparsers = Any  # argparse does not make the type public
@@ -75,6 +76,22 @@ def _add_volumes(kinds: Subparsers) -> None:
         default=[0.0],
         metavar="DEGREES",
         help="cut once for each angle by which the head nods, such as -15 0 15 (%(default)s)",
+    )
+    parser.add_argument(
+        "--planes",
+        nargs="+",
+        choices=_PLANES,
+        default=_PLANES,
+        metavar="PLANE",
+        help="those that are cut (%(default)s)",
+    )
+    parser.add_argument(
+        "--lowest",
+        type=number_between(0, 1, "share between 0 and 1"),
+        default=1.0,
+        metavar="0..1",
+        help="share of the axial stretch that is taken, from below: 0.45 is skull base and neck "
+        "(%(default)s)",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     parser.set_defaults(run=_volumes)
@@ -197,6 +214,8 @@ def _volumes(options: argparse.Namespace) -> int:
         options.every,
         options.source,
         tuple(dict.fromkeys(options.tilts)),
+        tuple(plane for plane in _PLANES if plane in options.planes),
+        options.lowest,
     )
     made = cut_volumes(options.paths, options.mask, cutting, options.out)
     _list("planes left out, too coarse or too narrow", made.planes_left_out)

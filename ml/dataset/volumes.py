@@ -43,6 +43,9 @@ class Cutting:
         source: the set that the volumes come from.
         tilts: degrees by which the head nods (:func:`ml.dataset.tilting.tilted`); it is cut once
             for each.
+        planes: those that are cut.
+        lowest: share in 0..1 of the stretch from the lowest axial slice that shows enough of a
+            head to the highest, of all tilts together, that is taken.
     """
 
     label: Label
@@ -50,6 +53,8 @@ class Cutting:
     every: float
     source: str | None = None
     tilts: tuple[float, ...] = (0.0,)
+    planes: tuple[str, ...] = PLANES
+    lowest: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,10 @@ def cut_volumes(paths: list[Path], masks: list[Path], cutting: Cutting, folder: 
     result = CutSet([], {}, [])
     named = _volumes(paths, masks)
     for number, (volume, mask) in enumerate(tqdm(named, "cutting", unit="volume", disable=None)):
+        cut: list[tuple[str, str, _Made]] = []
         for tilt in cutting.tilts:
             turned, turned_mask = _tilted(volume, mask, tilt)
-            for plane in PLANES:
+            for plane in cutting.planes:
                 # Sagittal slices would only turn within their plane.
                 if tilt and plane == "sagittal":
                     continue
@@ -98,8 +104,10 @@ def cut_volumes(paths: list[Path], masks: list[Path], cutting: Cutting, folder: 
                 if not _shows_heads(turned, plane):
                     result.planes_left_out.append(name)
                     continue
-                for made in _plane(turned, turned_mask, plane, cutting):
-                    _write(made, folder / f"{name}-{made.index:03d}.png", cutting, plane, result)
+                made = _plane(turned, turned_mask, plane, cutting)
+                cut += [(f"{name}-{one.index:03d}.png", plane, one) for one in made]
+        for name, plane, one in _lowest(cut, cutting.lowest):
+            _write(one, folder / name, cutting, plane, result)
     if not result.entries:
         raise InvalidManifest("The volumes hold no slice that shows enough of a head.")
     write_manifest(folder / "manifest.csv", result.entries)
@@ -162,6 +170,13 @@ def _plane(volume: bytes, mask: bytes | None, plane: str, cutting: Cutting) -> I
         scaled = np.clip((values[index].astype(np.float32) - low) / (high - low), 0, 1)
         picture = np.round(scaled * 255).astype(np.uint8)
         yield _Made(index, picture, label, _resized(tumors[index], picture.shape))
+
+
+def _lowest(cut: list[tuple[str, str, _Made]], share: float) -> list[tuple[str, str, _Made]]:
+    """Of the axial ones, which are numbered from below, the lowest."""
+    heights = [made.index for _, plane, made in cut if plane == "axial"] or [0]
+    limit = min(heights) + share * (max(heights) - min(heights))
+    return [one for one in cut if one[1] != "axial" or one[2].index <= limit]
 
 
 def _step(volume: bytes, plane: str) -> float:

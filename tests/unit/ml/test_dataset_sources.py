@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from config import REPOSITORY
+from ml.__main__ import main
 from ml.dataset import outline_mask, read_manifest, read_outlines, with_outlines
 from ml.dataset.feedback import from_feedback
 from ml.dataset.tilting import tilted
@@ -86,6 +87,23 @@ def test_head_that_nods_is_cut_in_other_planes(tmp_path: Path) -> None:
         "p1-00-sagittal",
     ]  # fmt: skip
     assert len({one.sha256 for one in made.entries}) == len(made.entries)
+
+
+def test_lowest_part_of_the_head_alone_is_cut(tmp_path: Path) -> None:
+    path = save(ball(), tmp_path / "T1.nii.gz")
+    command = ["dataset", "volumes", str(path), "--label", "no_tumor", "--group", "p1"]
+    command += ["--every", "4", "--tilts", "0", "15"]
+    assert main([*command, "--out", str(tmp_path / "whole")]) == 0
+    lowest = [*command, "--planes", "axial", "--lowest", "0.45", "--out", str(tmp_path / "low")]
+    assert main(lowest) == 0
+    whole, low = (
+        {one.path.name for one in read_manifest(tmp_path / name / "manifest.csv")}
+        for name in ("whole", "low")
+    )
+    heights = {name: int(name[-7:-4]) for name in whole if "axial" in name}
+    limit = min(heights.values()) + 0.45 * (max(heights.values()) - min(heights.values()))
+    assert low == {name for name, height in heights.items() if height <= limit}
+    assert {"tilt" in name for name in low} == {True, False}
 
 
 def test_chin_goes_down_and_masks_stay_masks() -> None:
