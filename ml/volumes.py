@@ -67,7 +67,8 @@ def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
     that do not look like brain MRI come last.
 
     The study is said to have what its first key slice shows (docs/decisions/0011), so the others
-    show the same class.
+    show the same class, and in its volume the same finding: between them and the first every slice
+    speaks for a tumour.
 
     Args:
         slices: at least one, those of a series together and in order.
@@ -78,13 +79,32 @@ def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
     familiar = np.array([item.in_distribution for item in slices])
     order = np.lexsort((np.arange(len(slices)), -strength, ~familiar))
     first = int(order[0])
+    elsewhere = _apart_from(first, slices, strength >= _SUSPICIOUS)
     others = [
         int(i)
         for i in order[1:]
-        if familiar[i] and strength[i] >= _SUSPICIOUS and slices[i].label == slices[first].label
+        if familiar[i]
+        and strength[i] >= _SUSPICIOUS
+        and slices[i].label == slices[first].label
+        and i not in elsewhere
     ]
     key = [first, *others[: MOST_KEY_SLICES - 1]]
     return StudyAnswer(key=tuple(key), in_distribution_share=float(familiar.mean()))
+
+
+def _apart_from(
+    first: int, slices: Sequence[SliceAnswer], suspicious: npt.NDArray[np.bool_]
+) -> set[int]:
+    """Slices of the volume of ``first`` with one between it and them that is not suspicious."""
+    if not slices[first].in_volume:
+        return set()
+    same = [i for i, item in enumerate(slices) if item.series == slices[first].series]
+    start = end = first
+    while start - 1 in same and suspicious[start - 1]:
+        start -= 1
+    while end + 1 in same and suspicious[end + 1]:
+        end += 1
+    return {i for i in same if not start <= i <= end}
 
 
 def _by_series(slices: Sequence[SliceAnswer]) -> list[list[int]]:

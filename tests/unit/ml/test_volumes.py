@@ -51,6 +51,16 @@ def test_key_slices_show_what_the_study_is_said_to_have() -> None:
     assert answer_study(pictures).key == (0, 2)
 
 
+def test_key_slices_of_a_volume_show_one_finding_and_those_of_another_series_may_join() -> None:
+    tumors = [0.9, 0.9, 0.0, 0.0, 0.0, 0.9, 1.0]
+    volume = [said(one) for one in tumors]
+    assert answer_study(volume).key == (6, 5)
+    pictures = [replace(one, in_volume=False) for one in volume]
+    assert answer_study(pictures).key == (6, 0, 1)
+    again = [replace(one, series=1) for one in volume]
+    assert answer_study(volume + again).key == (6, 13, 7)
+
+
 def test_strength_at_the_ends_is_not_diluted() -> None:
     assert answer_study([said(0.9), said(0.0), said(0.0), said(0.0)]).key == (0,)
 
