@@ -50,10 +50,14 @@ class StudyAnswer:
     Attributes:
         key: positions of the key slices in what was given, the most telling first; never empty.
         in_distribution_share: share of slices that look like the brain MRI the model has learnt.
+        suspicious: whether the first key slice, with its neighbours in a volume, speaks rather
+            for a tumour than against one. Where it does not, it is only the least clean of all,
+            and "no tumour" cannot be ruled out for the study, whatever the slice alone says.
     """
 
     key: tuple[int, ...]
     in_distribution_share: float
+    suspicious: bool
 
 
 def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
@@ -89,7 +93,11 @@ def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
         and i not in elsewhere
     ]
     key = [first, *others[: MOST_KEY_SLICES - 1]]
-    return StudyAnswer(key=tuple(key), in_distribution_share=float(familiar.mean()))
+    return StudyAnswer(
+        key=tuple(key),
+        in_distribution_share=float(familiar.mean()),
+        suspicious=bool(strength[first] >= _SUSPICIOUS),
+    )
 
 
 def _apart_from(

@@ -26,6 +26,7 @@ LEASE = timedelta(seconds=20)
 MAX_ATTEMPTS = 4
 # A message that no worker picked up for this long is sent again; twice is harmless.
 RESEND_AFTER = timedelta(seconds=15)
+_NO_TUMOR = "no_tumor"
 
 
 class LeaseLost(Exception):
@@ -378,15 +379,22 @@ def _conclude(
     key = answers[found.key[0]]
     study.label = key.label
     study.probabilities = key.probabilities
-    study.prediction_set = key.prediction_set
+    study.prediction_set = _not_ruled_out(key, suspicious=found.suspicious)
     study.in_distribution = key.in_distribution
     study.in_distribution_share = found.in_distribution_share
     study.key_image_ids = [str(answers[index].image_id) for index in found.key]
 
 
+def _not_ruled_out(key: Answer, *, suspicious: bool) -> list[str]:
+    """The study's prediction set, likeliest class first: the key slice's, and perhaps no tumour."""
+    if suspicious or _NO_TUMOR in key.prediction_set:
+        return key.prediction_set
+    return sorted([*key.prediction_set, _NO_TUMOR], key=lambda label: -key.probabilities[label])
+
+
 def tumor_probability(answer: "Answer | Prediction") -> float:
     """How likely the slice holds a tumour of any class; the key image has the highest."""
-    return 1.0 - answer.probabilities["no_tumor"]
+    return 1.0 - answer.probabilities[_NO_TUMOR]
 
 
 def key_images(study: Study, images: Sequence[Image]) -> list[Image]:

@@ -61,6 +61,15 @@ def test_key_slices_of_a_volume_show_one_finding_and_those_of_another_series_may
     assert answer_study(volume + again).key == (6, 13, 7)
 
 
+def test_alarm_that_its_neighbours_do_not_bear_out_is_not_suspicious() -> None:
+    lonely = [said(one) for one in (0.0, 0.9, 0.0, 0.0)]
+    assert not answer_study(lonely).suspicious
+    assert answer_study([replace(one, in_volume=False) for one in lonely]).suspicious
+    assert answer_study([said(one) for one in (0.0, 0.9, 0.6, 0.0)]).suspicious
+    by_places = [said(0.99, places=0.4)] * 4
+    assert not answer_study(by_places).suspicious
+
+
 def test_strength_at_the_ends_is_not_diluted() -> None:
     assert answer_study([said(0.9), said(0.0), said(0.0), said(0.0)]).key == (0,)
 

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
@@ -34,7 +34,7 @@ class Work:
         assert claim is not None
         return claim
 
-    def finish(self, claim: jobs.Claim) -> None:
+    def finish(self, claim: jobs.Claim, *, tumor_by_places: float | None = None) -> None:
         answer = jobs.Answer(
             image_id=claim.images[0].id,
             label="glioma",
@@ -44,6 +44,7 @@ class Work:
             ood_score=0.2,
             quality=[],
             heatmap_key=None,
+            tumor_by_places=tumor_by_places,
         )
         jobs.finish_job(claim, answers=[answer], problems={}, model=model(), model_ms=5.0)
 
@@ -109,6 +110,20 @@ def test_finished_job_is_not_done_again(work: Work) -> None:
     assert work.study.label == "glioma"
     assert jobs.claim_job(work.job_id) is None
     assert len(work.predictions()) == 1
+
+
+@pytest.mark.parametrize(
+    ("by_places", "expected"), [(0.4, ["glioma", "no_tumor"]), (0.6, ["glioma"])]
+)
+def test_study_does_not_rule_out_no_tumour_where_a_volume_does_not_bear_the_slice_out(
+    work: Work, by_places: float, expected: list[str]
+) -> None:
+    claim = work.claim()
+    volume = replace(claim, images=tuple(replace(one, in_volume=True) for one in claim.images))
+    work.finish(volume, tumor_by_places=by_places)
+    assert work.study.label == "glioma"
+    assert work.study.prediction_set == expected
+    assert work.predictions()[0].prediction_set == ["glioma"]
 
 
 def test_job_of_a_dead_worker_is_taken_over(work: Work) -> None:
