@@ -8,8 +8,8 @@ Exit codes: 0, 2 on bad usage, 1 on failure with one line on standard error.
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -130,14 +130,29 @@ def _predict(options: argparse.Namespace) -> int:
     predictor = _load_predictor(options)
     failed = False
     for path in tqdm(options.paths, "predicting", unit="path", disable=None):
-        for line in _predicted(predictor, read_study(path)):
+        for line in _in_volumes(predictor, _predicted(predictor, read_study(path))):
             failed |= "error" in line
             tqdm.write(json.dumps(line) if options.json or not _is_terminal() else _words(line))
     return 1 if failed else 0
 
 
-def _predicted(predictor: Any, found: Iterator[Any]) -> Iterator[dict[str, Any]]:
-    """The lines about slices, in batches, so that memory stays bounded."""
+def _in_volumes(
+    predictor: Any, lines: Iterable[tuple[int | None, dict[str, Any]]]
+) -> Iterator[dict[str, Any]]:
+    """The lines about slices, those of a volume in the light of their neighbours."""
+    for volume, group in groupby(lines, key=lambda numbered: numbered[0]):
+        found = [line for _volume, line in group]
+        answered = [line for line in found if "error" not in line]
+        if volume is not None and answered:
+            alone = [line["probabilities"] for line in answered]
+            for line, opinion in zip(answered, predictor.in_volume(alone), strict=True):
+                line["probabilities_alone"] = line["probabilities"]
+                line |= _said(opinion)
+        yield from found
+
+
+def _predicted(predictor: Any, found: Iterator[Any]) -> Iterator[tuple[int | None, dict[str, Any]]]:
+    """The lines about slices, each with its volume, in batches, so that memory stays bounded."""
     from ml.imaging import square_pixels
 
     while batch := list(islice(found, _BATCH)):
@@ -150,9 +165,10 @@ def _predicted(predictor: Any, found: Iterator[Any]) -> Iterator[dict[str, Any]]
         )
         for one in batch:
             if isinstance(one.slice, UnreadableImage):
-                yield {"path": one.path, "error": str(one.slice)}
+                yield one.volume, {"path": one.path, "error": str(one.slice)}
             else:
-                yield _line(predictor.name, one.path, one.slice.index, next(results))
+                line = _line(predictor.name, one.path, one.slice.index, next(results))
+                yield one.volume, line
 
 
 def _line(model: str, path: str, index: int, result: Any) -> dict[str, Any]:
@@ -161,13 +177,19 @@ def _line(model: str, path: str, index: int, result: Any) -> dict[str, Any]:
     return {
         "path": path,
         "slice": index,
-        "label": result.label.value,
-        "probabilities": result.probabilities,
-        "prediction_set": [label.value for label in result.prediction_set],
+        **_said(result),
         "in_distribution": result.in_distribution,
         "ood_score": result.ood_score,
         "quality": [flag.value for flag in result.quality],
         "model": model,
+    }
+
+
+def _said(opinion: Any) -> dict[str, Any]:
+    return {
+        "label": opinion.label.value,
+        "probabilities": opinion.probabilities,
+        "prediction_set": [label.value for label in opinion.prediction_set],
     }
 
 

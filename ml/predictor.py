@@ -1,11 +1,12 @@
 """The serving engine: decoded slices in, calibrated and explained answers out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from ml import explain
@@ -19,6 +20,7 @@ from ml.preprocess import PIPELINES, FloatImage, Prepared
 from ml.quality import QualityFlag, quality_flags
 from ml.registry import SERVING, Model, load_model
 from ml.uncertainty import familiarity_score
+from ml.volumes import with_neighbours
 
 Spacing = tuple[float, float]
 
@@ -50,6 +52,15 @@ class Result:
     def overlay_png(self) -> bytes:
         """The heatmap as a PNG with transparency, of the slice's size."""
         return explain.overlay_png(self.heat)
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What is said about a slice, without what was seen in it; as in :class:`Result`."""
+
+    label: Label
+    probabilities: dict[str, float]
+    prediction_set: tuple[Label, ...]
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,27 @@ class Predictor:
         answers = iter(self._answer(usable))
         return [item if isinstance(item, UnreadableImage) else next(answers) for item in prepared]
 
+    def in_volume(self, volume: Sequence[Mapping[str, float]]) -> list[Opinion]:
+        """The answers about a volume's slices, each in the light of its neighbours.
+
+        Args:
+            volume: the probabilities of :meth:`predict`, of neighbouring slices in order.
+        """
+        share = self._doubt.calibration.tumor_share
+        return [
+            self._opinion(np.array([one[label.value] for label in LABELS]))
+            for one in with_neighbours(volume, tumor_share=share)
+        ]
+
+    def _opinion(self, values: npt.NDArray[np.float64]) -> Opinion:
+        return Opinion(
+            label=LABELS[int(values.argmax())],
+            probabilities={
+                label.value: float(value) for label, value in zip(LABELS, values, strict=True)
+            },
+            prediction_set=self._doubt.prediction_set(values),
+        )
+
     def _prepare(self, pixels: Pixels) -> Prepared | UnreadableImage:
         try:
             return self._pipeline(pixels, self.size)
@@ -153,12 +185,11 @@ class Predictor:
                 against_head=evidence_against_head(one.pixels), strangeness=strangeness
             ),
         )
+        opinion = self._opinion(values)
         return Result(
-            label=LABELS[int(values.argmax())],
-            probabilities={
-                label.value: float(value) for label, value in zip(LABELS, values, strict=True)
-            },
-            prediction_set=self._doubt.prediction_set(values),
+            label=opinion.label,
+            probabilities=opinion.probabilities,
+            prediction_set=opinion.prediction_set,
             in_distribution=score <= 1.0,
             ood_score=score,
             heat=explain.heat(maps, one.prepared, values),

@@ -17,7 +17,7 @@ from torch import Tensor
 from ml.architectures import ARCHITECTURES, Network
 from ml.errors import InvalidModel
 from ml.labels import LABELS
-from ml.uncertainty import Calibration, Doubt
+from ml.uncertainty import TUMOR_SHARE, Calibration, Doubt
 
 SERVING = Path(__file__).with_name("weights") / "vgg16-twofold.json"
 _REFERENCE = "doubt.reference"
@@ -72,6 +72,7 @@ def save_model(
             "offsets": list(doubt.calibration.offsets),
             "temperature": doubt.calibration.temperature,
             "set_thresholds": list(doubt.calibration.thresholds),
+            "tumor_share": doubt.calibration.tumor_share,
             "distance_limit": doubt.distance_limit,
         },
     }
@@ -142,6 +143,7 @@ def load_model(card_path: Path = SERVING) -> Model:
         offsets=tuple(float(value) for value in numbers.get("offsets", [0.0] * len(LABELS))),
         temperature=float(numbers["temperature"]),
         thresholds=tuple(float(value) for value in numbers["set_thresholds"]),
+        tumor_share=float(numbers.get("tumor_share", TUMOR_SHARE)),
     )
     doubt = Doubt(
         calibration,

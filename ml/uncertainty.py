@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor
 
-from ml.labels import LABELS, Label
+from ml.labels import INDEX, LABELS, Label
 
 ALPHA = 0.05  # the prediction set may miss the true class this often
+TUMOR_SHARE = 0.71  # of the slices of the collection, for calibrations that do not tell theirs
 _DIRECTIONS = 16  # of the subspace that training slices lie in
 # The weight of the features beside the rule about the picture, and how much of both together is
 # still familiar; chosen on odd pictures of both halves and on slices of unseen sources, so
@@ -63,11 +64,14 @@ class Calibration:
         temperature: divides them then (Guo et al. 2017, ICML).
         thresholds: for each class, the largest ``1 - probability`` that is still admitted to
             the prediction set.
+        tumor_share: in 0..1, of the slices that it was fitted on. A probability means what it says
+            where tumours are as frequent as there.
     """
 
     offsets: tuple[float, ...]
     temperature: float
     thresholds: tuple[float, ...]
+    tumor_share: float = TUMOR_SHARE
 
     @classmethod
     def fit(cls, logits: Tensor, labels: Tensor) -> "Calibration":
@@ -76,7 +80,11 @@ class Calibration:
         temperature = fit_temperature(logits + offsets, labels)
         draft = cls(tuple(offsets.tolist()), temperature, ())
         probabilities = draft.probabilities(logits).numpy()
-        return replace(draft, thresholds=fit_thresholds(probabilities, labels.numpy()))
+        return replace(
+            draft,
+            thresholds=fit_thresholds(probabilities, labels.numpy()),
+            tumor_share=_tumor_share(labels),
+        )
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """(N, 4) logits to (N, 4) calibrated probabilities, float64."""
@@ -139,6 +147,12 @@ def familiarity_score(*, against_head: float, strangeness: float) -> float:
         strangeness: :meth:`Doubt.strangeness`.
     """
     return float(np.exp(against_head + _FEATURES_WEIGHT * strangeness - _FAMILIAR))
+
+
+def _tumor_share(labels: Tensor) -> float:
+    """In 0..1, kept apart from both ends, where odds would be infinite."""
+    tumors = int((labels != INDEX[Label.NO_TUMOR]).sum())
+    return (tumors + 1) / (len(labels) + 2)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

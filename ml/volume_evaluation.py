@@ -11,7 +11,8 @@ import numpy.typing as npt
 from ml.errors import InvalidManifest, UnreadableImage
 from ml.imaging import Slice, read_path, square_pixels
 from ml.imaging.studies import read_study
-from ml.predictor import Predictor, Result
+from ml.labels import Label
+from ml.predictor import Opinion, Predictor, Result
 from ml.preprocess import FloatImage, head_mask, to_grey
 from ml.volumes import SliceAnswer, answer_study
 
@@ -28,20 +29,28 @@ class Judged:
     """One slice of a volume and what the predictor said.
 
     Attributes:
+        result: about the slice by itself.
+        opinion: in the light of its neighbours.
         tumor_pixels: size of the tumour's mask.
         free: shows brain, and no mask of the patient holds a tumour at this height.
         hit: whether the hottest pixel of the heatmap lies inside the mask's bounding box.
     """
 
     result: Result
+    opinion: Opinion
     tumor_pixels: int
     free: bool
     hit: bool
 
     @property
     def tumor(self) -> float:
-        """Probability of a tumour of any class."""
+        """Probability of a tumour of any class, in the light of the neighbours."""
         return self.answer.tumor
+
+    @property
+    def tumor_alone(self) -> float:
+        """The same of the slice by itself."""
+        return 1 - self.result.probabilities[Label.NO_TUMOR.value]
 
     @property
     def answer(self) -> SliceAnswer:
@@ -49,7 +58,7 @@ class Judged:
         return SliceAnswer(
             0,
             True,
-            self.result.probabilities,
+            self.opinion.probabilities,
             self.result.in_distribution,
             self.result.tumor_by_places,
         )
@@ -79,13 +88,19 @@ def measure_volumes(predictor: Predictor, *, glioma: Path, healthy: Path) -> dic
     without = judge(predictor, _study(healthy))
     tumors = [one for one in slices if one.tumor_pixels > _FEWEST_PIXELS]
     free = [one for one in slices if one.free]
+    healthy_free = [one for one in without if one.free]
     return {
         "model": predictor.name,
         "tumor_slices_found": _share(one.tumor >= _SUSPICIOUS for one in tumors),
+        "tumor_slices_found_alone": _share(one.tumor_alone >= _SUSPICIOUS for one in tumors),
         "heat_on_tumor": _share(one.hit for one in tumors),
         "false_alarms": _share(one.tumor >= _SUSPICIOUS for one in free),
+        "false_alarms_alone": _share(one.tumor_alone >= _SUSPICIOUS for one in free),
         "in_distribution": _share(one.result.in_distribution for one in tumors + free),
-        "healthy_false_alarms": _share(one.tumor >= _SUSPICIOUS for one in without if one.free),
+        "healthy_false_alarms": _share(one.tumor >= _SUSPICIOUS for one in healthy_free),
+        "healthy_false_alarms_alone": _share(
+            one.tumor_alone >= _SUSPICIOUS for one in healthy_free
+        ),
         "key_slices_on_tumor": _share(
             volume[key].tumor_pixels > 0
             for volume in volumes.values()
@@ -104,6 +119,8 @@ def judge(
 ) -> list[Judged]:
     """Predict the slices of one volume; blank ones are left out.
 
+    The first answer is about each slice by itself, the second in the light of its neighbours.
+
     Args:
         mask: the tumour in each slice, (height, width) each; none without it.
         anywhere: whether any scan of the patient shows a tumour in each slice.
@@ -111,21 +128,24 @@ def judge(
     pixels = [square_pixels(one) for one in slices]
     areas = [_head_area(to_grey(one)) for one in pixels]
     enough = _HEAD_SHARE * max(areas, default=0)
-    judged = []
+    kept: list[tuple[int, Result]] = []
     for start in range(0, len(pixels), _BATCH):
         for offset, result in enumerate(predictor.predict(pixels[start : start + _BATCH])):
-            if isinstance(result, UnreadableImage):
-                continue
-            number = start + offset
-            tumor = mask[number] if mask is not None else np.zeros((1, 1), bool)
-            judged.append(
-                Judged(
-                    result=result,
-                    tumor_pixels=int(tumor.sum()),
-                    free=areas[number] >= enough and not (anywhere and anywhere[number]),
-                    hit=_hits(result.heat, tumor),
-                )
+            if not isinstance(result, UnreadableImage):
+                kept.append((start + offset, result))
+    opinions = predictor.in_volume([result.probabilities for _number, result in kept])
+    judged = []
+    for (number, result), opinion in zip(kept, opinions, strict=True):
+        tumor = mask[number] if mask is not None else np.zeros((1, 1), bool)
+        judged.append(
+            Judged(
+                result=result,
+                opinion=opinion,
+                tumor_pixels=int(tumor.sum()),
+                free=areas[number] >= enough and not (anywhere and anywhere[number]),
+                hit=_hits(result.heat, tumor),
             )
+        )
     return judged
 
 
@@ -133,9 +153,12 @@ def table(figures: dict[str, Any]) -> str:
     """The shares as lines of text."""
     wanted = {
         "tumor_slices_found": "slices with a tumour, called tumour",
+        "tumor_slices_found_alone": "  each by itself",
         "heat_on_tumor": "  of them with the hottest pixel on it",
         "false_alarms": "slices without a tumour, called tumour",
+        "false_alarms_alone": "  each by itself",
         "healthy_false_alarms": "slices of the healthy study, called tumour",
+        "healthy_false_alarms_alone": "  each by itself",
         "key_slices_on_tumor": "key slices that show the tumour",
         "in_distribution": "slices that look familiar",
     }
@@ -197,7 +220,8 @@ def _by_slice(volume: Sequence[Judged]) -> list[dict[str, Any]]:
             "tumor_pixels": one.tumor_pixels,
             "free": one.free,
             "tumor": round(one.tumor, 4),
-            "label": one.result.label.value,
+            "tumor_alone": round(one.tumor_alone, 4),
+            "label": one.opinion.label.value,
             "ood_score": round(one.result.ood_score, 3),
             "hit": one.hit,
         }

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ml.labels import Label
+from ml.labels import INDEX, LABELS, Label
 
 MOST_KEY_SLICES = 3
 # How much the slice before, the slice itself and the one behind it count (binomial smoothing).
 _NEIGHBOURHOOD = (1.0, 2.0, 1.0)
 _SUSPICIOUS = 0.5
+# No slice speaks louder than 1000 to 1, however sure it is.
+_SUREST = 0.999
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,43 @@ class StudyAnswer:
     key: tuple[int, ...]
     in_distribution_share: float
     suspicious: bool
+
+
+def with_neighbours(
+    volume: Sequence[Mapping[str, float]], *, tumor_share: float
+) -> list[dict[str, float]]:
+    """The probabilities of a volume's slices, each in the light of the ones before and behind it.
+
+    A volume differs from the single pictures that the probabilities were calibrated on. Its slices
+    were not picked to show something: without further knowledge a tumour is as likely as none,
+    where the collection holds ``tumor_share``. And a tumour mostly reaches into the neighbouring
+    slices, which a false alarm often does not. So the log-odds of a tumour are the weighted mean
+    of the neighbourhood's, less those of ``tumor_share``; which kind of tumour it would be is what
+    the neighbourhood says on the average.
+
+    The mean of log-odds and not of probabilities, so that a small tumour that one slice alone shows
+    clearly is not outvoted.
+
+    Args:
+        volume: by class name, of neighbouring slices in order.
+        tumor_share: in 0..1, of the slices that the probabilities were calibrated on.
+
+    Returns:
+        The same, by class name; each sums to 1.
+    """
+    alone = np.array([[one[label.value] for label in LABELS] for one in volume])
+    none = INDEX[Label.NO_TUMOR]
+    tumor = np.clip(1 - alone[:, none], 1 - _SUREST, _SUREST)
+    odds = _neighbourhood_mean(_log_odds(tumor)) - _log_odds(np.array(tumor_share))
+    likely = 1 / (1 + np.exp(-odds))
+    kinds = np.stack([_neighbourhood_mean(column) for column in np.maximum(alone, 1e-9).T], 1)
+    kinds[:, none] = 0
+    together = likely[:, None] * kinds / kinds.sum(1, keepdims=True)
+    together[:, none] = 1 - likely
+    return [
+        {label.value: float(value) for label, value in zip(LABELS, row, strict=True)}
+        for row in together
+    ]
 
 
 def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
@@ -131,8 +170,16 @@ def _strength(series: Sequence[SliceAnswer]) -> npt.NDArray[np.float64]:
     tumor = np.array(
         [item.tumor if item.tumor_by_places is None else item.tumor_by_places for item in series]
     )
-    # At the ends the average is over fewer slices, not over zeros.
-    return _smoothed(tumor) / _smoothed(np.ones_like(tumor))
+    return _neighbourhood_mean(tumor)
+
+
+def _log_odds(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray(np.log(share / (1 - share)))
+
+
+def _neighbourhood_mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    # At the ends the mean is over fewer slices, not over zeros.
+    return _smoothed(values) / _smoothed(np.ones_like(values))
 
 
 def _smoothed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -5,8 +5,10 @@ import time
 import uuid
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
+from itertools import groupby
 
 import cv2
 import numpy as np
@@ -18,7 +20,7 @@ from config import Settings
 from ml.errors import InvalidModel, UnreadableImage
 from ml.explain import overlay_png
 from ml.imaging import square_pixels
-from ml.predictor import Predictor, Result
+from ml.predictor import Opinion, Predictor, Result
 from webapp.database import db
 from webapp.extensions import current_blobs
 from webapp.models_admin.models import ModelVersion
@@ -147,6 +149,19 @@ class _Run:
                 if number + 1 < len(batches):
                     self._report(images_done=(number + 1) * BATCH)
             self._collect(written)
+        self._consider_neighbours()
+
+    def _consider_neighbours(self) -> None:
+        """Let the slices of each volume be answered in the light of those around them."""
+        volumes = {image.id: image.series_id for image in self._claim.images if image.in_volume}
+        answers = []
+        for volume, group in groupby(self.answers, key=lambda one: volumes.get(one.image_id)):
+            found = list(group)
+            if volume is not None:
+                opinions = predictor().in_volume([one.probabilities for one in found])
+                found = [_with(opinion, one) for opinion, one in zip(opinions, found, strict=True)]
+            answers += found
+        self.answers = answers
 
     def _predict(self, opened: list[Opened]) -> list[tuple[Opened, Result]]:
         usable = []
@@ -205,6 +220,15 @@ class _Run:
     def _report(self, *, images_done: int) -> None:
         jobs.record_progress(self._claim, images_done=images_done, decoded=self.decoded)
         self.decoded = []
+
+
+def _with(opinion: Opinion, answer: jobs.Answer) -> jobs.Answer:
+    return replace(
+        answer,
+        label=opinion.label.value,
+        probabilities=opinion.probabilities,
+        prediction_set=[label.value for label in opinion.prediction_set],
+    )
 
 
 def _overlay(result: Result, shape: tuple[int, int]) -> bytes:

@@ -15,10 +15,16 @@ from ml.imaging.slices import Slice
 
 @dataclass(frozen=True)
 class Found:
-    """A slice and the file that it came from, or why there is none."""
+    """A slice and the file that it came from, or why there is none.
+
+    Attributes:
+        volume: number of the volume in which the slices found before and after are its neighbours;
+            None where nothing tells that they are.
+    """
 
     path: str
     slice: Slice | UnreadableImage
+    volume: int | None = None
 
 
 def read_study(path: Path, limits: Limits | None = None) -> Iterator[Found]:
@@ -44,8 +50,8 @@ def read_study(path: Path, limits: Limits | None = None) -> Iterator[Found]:
             files.append((name, content))
     if empty:
         yield Found(str(path), UnreadableImage("archive_empty", "There is no file in it."))
-    for plan in assemble(facts):
-        yield from _decoded(plan, files, limits)
+    for number, plan in enumerate(assemble(facts)):
+        yield from _decoded(plan, files, limits, number if plan.is_volume else None)
 
 
 def study_files(
@@ -77,7 +83,7 @@ def _loaded(content: bytes | Path, limits: Limits) -> bytes:
 
 
 def _decoded(
-    plan: SeriesPlan, files: list[tuple[str, bytes | Path]], limits: Limits
+    plan: SeriesPlan, files: list[tuple[str, bytes | Path]], limits: Limits, volume: int | None
 ) -> Iterator[Found]:
     opened: tuple[int, list[Slice] | UnreadableImage] = (-1, [])
     for placed in plan.slices:
@@ -85,7 +91,8 @@ def _decoded(
         if opened[0] != placed.file:
             opened = placed.file, _slices(content, limits)
         slices = opened[1]
-        yield Found(name, slices if isinstance(slices, UnreadableImage) else slices[placed.frame])
+        found = slices if isinstance(slices, UnreadableImage) else slices[placed.frame]
+        yield Found(name, found, volume)
 
 
 def _slices(content: bytes | Path, limits: Limits) -> list[Slice] | UnreadableImage:

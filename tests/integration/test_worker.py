@@ -9,6 +9,7 @@ import pytest
 
 from ml.imaging.pictures import encode_png
 from ml.labels import LABELS
+from tests.dicoms import axial_series
 from tests.portal import SAMPLES, Portal, command_line_answers
 from tests.waiting import wait_until
 from webapp.models_admin.models import ModelVersion
@@ -43,6 +44,25 @@ def test_answers_are_those_of_the_command_line(portal: Portal) -> None:
         assert prediction.label == line["label"]
         assert prediction.probabilities == pytest.approx(line["probabilities"], abs=2e-3)
         assert prediction.in_distribution == line["in_distribution"]
+
+
+def test_slices_of_a_volume_are_answered_together_as_on_the_command_line(
+    portal: Portal, tmp_path: Path
+) -> None:
+    folder = tmp_path / "series"
+    folder.mkdir()
+    paths = [folder / f"{number}.dcm" for number in range(5)]
+    for path, content in zip(paths, axial_series(5), strict=True):
+        path.write_bytes(content)
+    portal.start_worker()
+    study_id = portal.submit(portal.make_user(), paths)
+    assert portal.wait_for_end(study_id) is Status.DONE
+    lines = command_line_answers([folder])
+    for line, prediction in zip(lines, portal.predictions(study_id), strict=True):
+        assert prediction.label == line["label"]
+        assert prediction.probabilities == pytest.approx(line["probabilities"], abs=2e-3)
+        assert prediction.prediction_set == line["prediction_set"]
+        assert line["probabilities"] != line["probabilities_alone"]
 
 
 def test_killed_worker_s_job_is_finished_once_after_the_restart(portal: Portal) -> None:

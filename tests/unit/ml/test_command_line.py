@@ -67,6 +67,10 @@ def test_predict_takes_archives_and_volumes_with_numbered_slices(tmp_path: Path)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["slice"] for line in lines] == [0, 1, 2]
     assert {line["path"] for line in lines} == {f"{tmp_path}/disc.zip/volumes/T1.nii"}
+    for line in lines:
+        assert sum(line["probabilities"].values()) == pytest.approx(1)
+        assert line["label"] == line["prediction_set"][0]
+        assert line["probabilities"] != line["probabilities_alone"]
 
 
 def test_predict_says_so_where_there_is_nothing(tmp_path: Path) -> None:

@@ -104,6 +104,15 @@ def test_precisions_agree(results: list[Result]) -> None:
         assert one.probabilities == pytest.approx(other.probabilities, abs=0.05)
 
 
+def test_answers_of_a_volume_are_of_one_kind(predictor: Predictor, results: list[Result]) -> None:
+    opinions = predictor.in_volume([one.probabilities for one in results])
+    assert len(opinions) == len(results)
+    for one in opinions:
+        assert list(one.probabilities) == [label.value for label in LABELS]
+        assert one.prediction_set[0] is one.label
+        assert one.probabilities[one.label.value] == max(one.probabilities.values())
+
+
 def test_blank_slice_among_others_is_named(predictor: Predictor) -> None:
     good = read_path(ENTRIES[0].path)[0].pixels
     first, blank, last = predictor.predict([good, np.zeros((64, 64), np.uint8), good])

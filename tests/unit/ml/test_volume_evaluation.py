@@ -49,7 +49,7 @@ def test_slices_are_counted_by_their_masks(predictor: Predictor, tmp_path: Path)
     assert figures["healthy_false_alarms"]["of"] == 4
     pixels = [one["tumor_pixels"] for one in figures["volumes"]["glioma/Pre_Scan_T1.nii.gz"]]
     assert sorted(pixels) == [0, 0, 25, 400]
-    assert len(table(figures).splitlines()) == 6
+    assert len(table(figures).splitlines()) == 9
 
 
 def test_folder_without_masks_is_named(predictor: Predictor, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ml.labels import LABELS, Label
-from ml.volumes import SliceAnswer, answer_study
+from ml.volumes import SliceAnswer, answer_study, with_neighbours
 
 
 def said(
@@ -21,6 +21,37 @@ def said(
     probabilities[label.value] = tumor
     probabilities[Label.NO_TUMOR.value] = 1 - tumor
     return SliceAnswer(series, in_volume, probabilities, familiar, places)
+
+
+def in_context(tumors: list[float], *, tumor_share: float = 0.5) -> list[float]:
+    """Probability of a tumour of each slice of a volume, in the light of its neighbours."""
+    found = with_neighbours([said(one).probabilities for one in tumors], tumor_share=tumor_share)
+    return [1 - one[Label.NO_TUMOR.value] for one in found]
+
+
+def test_slice_is_doubted_where_its_neighbours_say_otherwise() -> None:
+    assert in_context([0.1, 0.9, 0.1])[1] == pytest.approx(0.5)
+    assert in_context([0.9, 0.9, 0.9]) == pytest.approx([0.9] * 3)
+    assert in_context([0.1, 0.1, 0.9])[0] == pytest.approx(0.1)
+
+
+def test_clear_tumour_in_one_slice_alone_is_not_outvoted() -> None:
+    assert in_context([0.02, 1.0, 0.02], tumor_share=0.71)[1] > 0.5
+
+
+def test_tumour_is_as_likely_as_none_before_a_volume_is_looked_at() -> None:
+    assert in_context([0.71] * 3, tumor_share=0.71) == pytest.approx([0.5] * 3)
+
+
+def test_kind_of_tumour_is_what_the_neighbourhood_says() -> None:
+    volume = [said(0.9), said(0.8, label=Label.PITUITARY), said(0.9)]
+    found = with_neighbours([one.probabilities for one in volume], tumor_share=0.5)
+    assert [max(one, key=lambda name: one[name]) for one in found] == ["glioma"] * 3
+    assert [sum(one.values()) for one in found] == pytest.approx([1] * 3)
+
+
+def test_volume_without_any_sign_of_a_tumour_has_an_answer() -> None:
+    assert all(0 < one < 0.01 for one in in_context([0.0] * 4))
 
 
 def test_lonely_alarm_in_a_volume_gives_way_to_a_tumour_that_reaches_through_slices() -> None:
