@@ -104,10 +104,16 @@ def _data(card: dict[str, Any]) -> str:
 
 
 def _figures(metrics: dict[str, Any]) -> str:
+    seen = (
+        " No weight learnt from them; offsets and doubt were fitted on them, so that "
+        "the cross-validation tells more about both."
+        if metrics["part"] == "calibration"
+        else ""
+    )
     return (
         f"## Figures on the {metrics['part']} part\n\n{metrics['n']} slices of "
         f"{metrics['groups']} groups, engine {metrics['engine']}; intervals by bootstrap over "
-        f"groups.\n\n{figures_table(metrics)}"
+        f"groups.{seen}\n\n{figures_table(metrics)}"
     )
 
 

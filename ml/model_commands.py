@@ -44,7 +44,7 @@ def add_model_commands(commands: Any) -> None:
     blend.set_defaults(run=_blend)
 
     for name, quantised, words in (
-        ("measure", False, "measure a model on its validation part again and complete its card"),
+        ("measure", False, "measure a model on its held-out part again and complete its card"),
         ("quantise", True, "add a network in 8-bit integers to a model and measure it again"),
     ):
         measure = commands.add_parser(name, help=words)
@@ -156,7 +156,8 @@ def _card(options: argparse.Namespace) -> int:
     from ml.registry import SERVING
 
     predictor = Predictor.load(options.model or SERVING, device=options.device)
-    gallery = failure_gallery(observe(predictor, _split_of(options, predictor.card).validation))
+    _part, measured = _split_of(options, predictor.card).measured
+    gallery = failure_gallery(observe(predictor, measured))
     shown = None
     if gallery is not None:
         options.gallery.write_bytes(gallery)
@@ -175,4 +176,7 @@ def _split_of(options: argparse.Namespace, card: dict[str, Any]) -> Any:
     from ml import dataset
 
     entries, _excluded = read_named(options)
-    return dataset.split_by_group(entries, seed=int(card["split"]["seed"]))
+    split = card["split"]
+    # Trained on the whole: nothing was left to validate on.
+    whole = split.get("validation", {}).get("slices") == 0
+    return dataset.split_by_group(entries, seed=int(split["seed"]), whole=whole)

@@ -55,7 +55,7 @@ def release(
     """Write weights and card into ``folder``.
 
     The offsets of the logits and the doubt are fitted on ``split.calibration`` and everything is
-    measured on ``split.validation``, with the weights as they will be loaded.
+    measured on ``split.measured``, with the weights as they will be loaded.
 
     Args:
         facts: entries of the card that only the caller knows (data, sources, exclusions).
@@ -140,7 +140,7 @@ def recalibrate(
 
 
 def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed]:
-    """Measure a saved model on the validation part and complete its card.
+    """Measure a saved model on the part that is there for it and complete its card.
 
     ``metrics`` are those of the engine that serves on this machine.
 
@@ -149,8 +149,9 @@ def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed
             NNCF it is measured as it is.
 
     Returns:
-        What the serving engine said about the validation part.
+        What the serving engine said about that part.
     """
+    part, entries = split.measured
     model = load_model(path)
     if quantised and find_spec("nncf") is not None:
         network = path.with_suffix(".int8.xml")
@@ -162,14 +163,14 @@ def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed
         quantise(model.network, calibration.images, network)
         add_quantised(path, network, {"calibrated_on": "training slices"})
     predictor = Predictor.load(path)
-    observed = observe(predictor, split.validation)
+    observed = observe(predictor, entries)
     engine = TorchEngine(model.network, device=torch.device("cpu"), dtype=torch.float32)
     exact = Predictor(model, engine)
     same = exact.engine == predictor.engine
-    expected = observed if same else observe(exact, split.validation)
+    expected = observed if same else observe(exact, entries)
     card = load_model(path).card
     card["metrics"] = {
-        "part": "validation",
+        "part": part,
         "engine": predictor.engine,
         "set_alpha": ALPHA,
         **summarise(observed),

@@ -37,6 +37,12 @@ def add_train(commands: Any) -> None:
         help="where kept variants lie (OUT/variants); two runs that differ only above the frozen "
         "layers may share them",
     )
+    train.add_argument(
+        "--whole",
+        action="store_true",
+        help="learn from the validation part, too, as a model that serves may once a "
+        "cross-validation has told how good its recipe is; measured on the calibration part",
+    )
     _add_recipe(train)
     train.set_defaults(run=_train)
 
@@ -171,7 +177,7 @@ def _train(options: argparse.Namespace) -> int:
 
     recipe = _recipe(options)
     entries, excluded = _entries(options)
-    split = dataset.split_by_group(entries, seed=recipe.seed)
+    split = dataset.split_by_group(entries, seed=recipe.seed, whole=options.whole)
     training = dataset.without_mirrored_twins(split.training)
     also = _also(options)
     with team() as processes:

@@ -25,22 +25,38 @@ class Split:
     """Three parts that share no group.
 
     ``training`` fits the weights, ``calibration`` fits temperature and thresholds of doubt, and
-    ``validation`` is only ever measured on.
+    ``validation`` is only ever measured on. Without one the model learns from the whole but for
+    ``calibration``, and is measured there.
     """
 
     training: list[Entry]
     calibration: list[Entry]
     validation: list[Entry]
 
+    @property
+    def measured(self) -> tuple[str, list[Entry]]:
+        """Name and slices of the part that a model is measured on; no weight learnt from it."""
+        return (
+            ("validation", self.validation)
+            if self.validation
+            else ("calibration", self.calibration)
+        )
 
-def split_by_group(entries: list[Entry], *, seed: int) -> Split:
+
+def split_by_group(entries: list[Entry], *, seed: int, whole: bool = False) -> Split:
     """Split into 75 % training, 10 % calibration and 15 % validation, stratified by class.
 
     The percentages hold for images only roughly, because groups are kept whole.
+
+    Args:
+        whole: the validation part belongs to the training part, for a model that serves after a
+            cross-validation has told how good its recipe is. The calibration part stays the same.
     """
     fold_of = _dealt(entries, _FOLDS, seed)
     validation = fold_of < _VALIDATION_FOLDS
     calibration = ~validation & (fold_of < _VALIDATION_FOLDS + _CALIBRATION_FOLDS)
+    if whole:
+        validation = np.zeros_like(validation)
     return Split(
         training=_chosen(entries, ~validation & ~calibration),
         calibration=_chosen(entries, calibration),

@@ -89,6 +89,13 @@ def test_no_group_is_in_two_parts() -> None:
     assert sum(map(len, parts)) == 200
 
 
+def test_whole_learns_from_all_but_the_same_calibration_part() -> None:
+    usual, whole = split_by_group(entries(), seed=1), split_by_group(entries(), seed=1, whole=True)
+    assert usual.measured == ("validation", usual.validation)
+    assert whole.measured == ("calibration", usual.calibration)
+    assert len(whole.training) == len(usual.training) + len(usual.validation)
+
+
 def test_every_part_holds_every_class() -> None:
     split = split_by_group(entries(), seed=1)
     for part in (split.training, split.calibration, split.validation):

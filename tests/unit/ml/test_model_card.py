@@ -35,6 +35,16 @@ def test_page_holds_figures_intervals_gallery_and_its_command(tmp_path: Path) ->
     assert "not for diagnosis" in text
 
 
+def test_page_says_what_a_calibration_part_can_tell(tmp_path: Path) -> None:
+    card = json.loads(SERVING.read_text(encoding="utf-8"))
+    page = tmp_path / "model.md"
+    card["metrics"]["part"] = "calibration"
+    write_page(card, page, gallery=None, command="python -m ml card …")
+    text = page.read_text(encoding="utf-8")
+    assert "Figures on the calibration part" in text
+    assert "No weight learnt from them; offsets and doubt were fitted on them" in text
+
+
 def test_page_tells_cross_validations_of_other_networks(tmp_path: Path) -> None:
     card = json.loads(SERVING.read_text(encoding="utf-8"))
     figures = card["metrics"] | {

@@ -176,6 +176,23 @@ def test_command_trains_measures_and_packages_a_model_that_serves(tmp_path: Path
     parts = [split[name]["groups"] for name in ("training", "calibration", "validation")]
     assert sum(parts) == 160
     assert predictor.card["metrics"]["n"] == split["validation"]["slices"]
+    assert 0.5 < predictor.card["doubt"]["tumor_share"] < 1
+
+
+@pytest.mark.usefixtures("narrow_networks")
+def test_model_trained_on_the_whole_is_measured_on_its_calibration_part(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, slices(tmp_path, 160))
+    given = ["--manifest", str(manifest), "--start", "scratch", "--frozen", "0"]
+    small = ["--architecture", "narrow-odds", "--stages", "32:1", "--input-size", "32"]
+    folder = tmp_path / "run"
+    assert main(["train", *given, *small, "--whole", "--out", str(folder)]) == 0
+    path = folder / "narrow-odds.json"
+    card = load_model(path).card
+    assert card["split"]["validation"] == {"slices": 0, "groups": 0}
+    assert card["metrics"]["part"] == "calibration"
+    assert card["metrics"]["n"] == card["split"]["calibration"]["slices"]
+    assert main(["measure", "--model", str(path), "--manifest", str(manifest)]) == 0
+    assert load_model(path).card["metrics"]["n"] == card["metrics"]["n"]
 
 
 def test_masks_lie_where_the_outline_lies_in_the_prepared_slice(tmp_path: Path) -> None:
