@@ -177,6 +177,6 @@ def _split_of(options: argparse.Namespace, card: dict[str, Any]) -> Any:
 
     entries, _excluded = read_named(options)
     split = card["split"]
-    # Trained on the whole: nothing was left to validate on.
-    whole = split.get("validation", {}).get("slices") == 0
-    return dataset.split_by_group(entries, seed=int(split["seed"]), whole=whole)
+    # A model that learnt from the validation part, too, has nothing left to validate on.
+    learnt = split.get("validation", {}).get("slices") == 0
+    return dataset.split_by_group(entries, seed=int(split["seed"]), with_validation=learnt)

@@ -38,7 +38,7 @@ def add_train(commands: Any) -> None:
         "layers may share them",
     )
     train.add_argument(
-        "--whole",
+        "--with-validation",
         action="store_true",
         help="learn from the validation part, too, as a model that serves may once a "
         "cross-validation has told how good its recipe is; measured on the calibration part",
@@ -177,7 +177,9 @@ def _train(options: argparse.Namespace) -> int:
 
     recipe = _recipe(options)
     entries, excluded = _entries(options)
-    split = dataset.split_by_group(entries, seed=recipe.seed, whole=options.whole)
+    split = dataset.split_by_group(
+        entries, seed=recipe.seed, with_validation=options.with_validation
+    )
     training = dataset.without_mirrored_twins(split.training)
     also = _also(options)
     with team() as processes:

@@ -25,7 +25,7 @@ class Split:
     """Three parts that share no group.
 
     ``training`` fits the weights, ``calibration`` fits temperature and thresholds of doubt, and
-    ``validation`` is only ever measured on. Without one the model learns from the whole but for
+    ``validation`` is only ever measured on. Without one the model learns from all but
     ``calibration``, and is measured there.
     """
 
@@ -43,19 +43,19 @@ class Split:
         )
 
 
-def split_by_group(entries: list[Entry], *, seed: int, whole: bool = False) -> Split:
+def split_by_group(entries: list[Entry], *, seed: int, with_validation: bool = False) -> Split:
     """Split into 75 % training, 10 % calibration and 15 % validation, stratified by class.
 
     The percentages hold for images only roughly, because groups are kept whole.
 
     Args:
-        whole: the validation part belongs to the training part, for a model that serves after a
-            cross-validation has told how good its recipe is. The calibration part stays the same.
+        with_validation: the validation part belongs to the training part, for a model that serves
+            after it was told how good its recipe is. The calibration part stays the same.
     """
     fold_of = _dealt(entries, _FOLDS, seed)
     validation = fold_of < _VALIDATION_FOLDS
     calibration = ~validation & (fold_of < _VALIDATION_FOLDS + _CALIBRATION_FOLDS)
-    if whole:
+    if with_validation:
         validation = np.zeros_like(validation)
     return Split(
         training=_chosen(entries, ~validation & ~calibration),

@@ -89,11 +89,12 @@ def test_no_group_is_in_two_parts() -> None:
     assert sum(map(len, parts)) == 200
 
 
-def test_whole_learns_from_all_but_the_same_calibration_part() -> None:
-    usual, whole = split_by_group(entries(), seed=1), split_by_group(entries(), seed=1, whole=True)
+def test_validation_part_may_be_learnt_from_and_the_calibration_part_stays() -> None:
+    usual = split_by_group(entries(), seed=1)
+    learnt = split_by_group(entries(), seed=1, with_validation=True)
     assert usual.measured == ("validation", usual.validation)
-    assert whole.measured == ("calibration", usual.calibration)
-    assert len(whole.training) == len(usual.training) + len(usual.validation)
+    assert learnt.measured == ("calibration", usual.calibration)
+    assert len(learnt.training) == len(usual.training) + len(usual.validation)
 
 
 def test_every_part_holds_every_class() -> None:

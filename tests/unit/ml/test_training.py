@@ -180,12 +180,14 @@ def test_command_trains_measures_and_packages_a_model_that_serves(tmp_path: Path
 
 
 @pytest.mark.usefixtures("narrow_networks")
-def test_model_trained_on_the_whole_is_measured_on_its_calibration_part(tmp_path: Path) -> None:
+def test_model_that_learns_from_the_validation_part_is_measured_on_its_calibration_part(
+    tmp_path: Path,
+) -> None:
     manifest = write_manifest(tmp_path, slices(tmp_path, 160))
     given = ["--manifest", str(manifest), "--start", "scratch", "--frozen", "0"]
     small = ["--architecture", "narrow-odds", "--stages", "32:1", "--input-size", "32"]
     folder = tmp_path / "run"
-    assert main(["train", *given, *small, "--whole", "--out", str(folder)]) == 0
+    assert main(["train", *given, *small, "--with-validation", "--out", str(folder)]) == 0
     path = folder / "narrow-odds.json"
     card = load_model(path).card
     assert card["split"]["validation"] == {"slices": 0, "groups": 0}
