@@ -216,7 +216,9 @@ class FindingSchema(ma.Schema):
 
     label = fields.String(validate=_LABEL)
     probabilities = fields.Dict(
-        keys=fields.String(), values=fields.Float(), metadata={"description": "Sum to 1."}
+        keys=fields.String(),
+        values=fields.Float(),
+        metadata={"description": "Sum to 1. In a volume, in the light of the slices around."},
     )
     prediction_set = fields.List(
         fields.String(), metadata={"description": "Classes that cannot be ruled out."}
