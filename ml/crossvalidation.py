@@ -131,8 +131,14 @@ def cross_validate(
         All folds that are finished by now.
 
     Raises:
-        InvalidConfiguration: ``folder`` holds another cross-validation, or there is no such fold.
+        InvalidConfiguration: ``folder`` holds another cross-validation, there is no such fold, or
+            the recipe starts from a model, which has learnt from slices of nearly every fold.
     """
+    if recipe.start.endswith(".json"):
+        raise InvalidConfiguration(
+            f"The model {recipe.start} has learnt from slices that the folds measure: start from "
+            "imagenet, scratch, or weights of other data."
+        )
     wanted = set(range(1, len(splits) + 1) if only is None else only)
     if strange := sorted(wanted - set(range(1, len(splits) + 1))):
         raise InvalidConfiguration(f"There is no fold {strange[0]}, only 1 to {len(splits)}.")

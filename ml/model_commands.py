@@ -100,9 +100,11 @@ def _join(options: argparse.Namespace) -> int:
 def _blend(options: argparse.Namespace) -> int:
     from ml.joining import blend
     from ml.registry import load_model
+    from ml.release import check_split
 
     before, after = load_model(options.before), load_model(options.after)
     split = _split_of(options, after.card)
+    check_split(before.card, split, seed=int(after.card["split"]["seed"]))
     print(blend(before, after, options.share, split, folder=options.out).card)
     return 0
 

@@ -13,7 +13,7 @@ from ml.architectures import Network
 from ml.dataset import Entry, Split
 from ml.engines import TorchEngine
 from ml.engines.quantisation import quantise
-from ml.errors import InvalidModel
+from ml.errors import InvalidConfiguration, InvalidModel
 from ml.evaluation import Observed, observe, summarise
 from ml.labels import LABELS
 from ml.predictor import Predictor
@@ -178,6 +178,28 @@ def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed
     }
     write_card(card, path)
     return observed
+
+
+def check_split(card: dict[str, Any], split: Split, *, seed: int) -> None:
+    """Make sure that a model that is trained on has learnt from nothing that is held out now.
+
+    Args:
+        card: of the model.
+        split: of the data, by ``seed``.
+
+    Raises:
+        InvalidConfiguration: the model was held out other slices, by its seed and its numbers.
+    """
+    held_out = split.calibration
+    now = {"slices": len(held_out), "groups": len({entry.group for entry in held_out})}
+    before = card["split"]
+    if before["seed"] != seed or before["calibration"] != now:
+        raise InvalidConfiguration(
+            f"{card['name']} may have learnt from slices that would be held out now: its data "
+            f"were split by the seed {before['seed']} into a calibration part of "
+            f"{before['calibration']['slices']} slices, these are by {seed} into one of "
+            f"{now['slices']}."
+        )
 
 
 def _beside(observed: list[Observed], expected: list[Observed]) -> dict[str, float]:

@@ -172,7 +172,8 @@ def _train(options: argparse.Namespace) -> int:
     from ml.evaluation import UNKNOWN, Answer
     from ml.plots import plot_answers, plot_training
     from ml.processes import team
-    from ml.release import release
+    from ml.registry import load_model
+    from ml.release import check_split, release
     from ml.training import train
 
     recipe = _recipe(options)
@@ -180,6 +181,8 @@ def _train(options: argparse.Namespace) -> int:
     split = dataset.split_by_group(
         entries, seed=recipe.seed, with_validation=options.with_validation
     )
+    if recipe.start.endswith(".json"):
+        check_split(load_model(Path(recipe.start)).card, split, seed=recipe.seed)
     training = dataset.without_mirrored_twins(split.training)
     also = _also(options)
     with team() as processes:

@@ -192,6 +192,8 @@ def test_model_is_calibrated_on_a_cross_validation_of_its_recipe(tmp_path: Path)
     run += ["scratch", "--stages", "32:1", "--input-size", "32"]
     assert main(["train", *run, "--out", str(tmp_path / "model")]) == 0
     assert main(["crossval", *run, "--folds", "2", "--out", str(tmp_path / "folds")]) == 0
+    leaking = ["--start", str(tmp_path / "model" / "narrow.json"), "--out", str(tmp_path / "leak")]
+    assert main(["crossval", *run, *leaking, "--folds", "2"]) == 1
     before = load_model(tmp_path / "model" / "narrow.json")
     calibrate = ["calibrate", "--manifest", manifest, "--crossval", str(tmp_path / "folds")]
     trained = ["--model", str(tmp_path / "model" / "narrow.json")]

@@ -114,6 +114,8 @@ def test_blend_lies_between_a_model_and_what_was_trained_on_from_it(tmp_path: Pa
     assert main([*train, *small, "--start", "scratch", "--out", str(tmp_path / "before")]) == 0
     started = ["--start", str(made["before"]), "--out", str(tmp_path / "after")]
     assert main([*train, *small, *started]) == 0
+    otherwise = ["--start", str(made["before"]), "--out", str(tmp_path / "leaking"), "--seed", "7"]
+    assert main([*train, *small, *otherwise]) == 1
     ends = ["--before", str(made["before"]), "--after", str(made["after"])]
     out = ["--share", "0.25", "--out", str(tmp_path / "between")]
     assert main(["blend", *ends, *out, "--manifest", manifest]) == 0
