@@ -147,7 +147,7 @@ def _in_volumes(
             alone = [line["probabilities"] for line in answered]
             for line, opinion in zip(answered, predictor.in_volume(alone), strict=True):
                 line["probabilities_alone"] = line["probabilities"]
-                line |= _said(opinion)
+                line |= opinion.plain()
         yield from found
 
 
@@ -177,19 +177,11 @@ def _line(model: str, path: str, index: int, result: Any) -> dict[str, Any]:
     return {
         "path": path,
         "slice": index,
-        **_said(result),
+        **result.plain(),
         "in_distribution": result.in_distribution,
         "ood_score": result.ood_score,
         "quality": [flag.value for flag in result.quality],
         "model": model,
-    }
-
-
-def _said(opinion: Any) -> dict[str, Any]:
-    return {
-        "label": opinion.label.value,
-        "probabilities": opinion.probabilities,
-        "prediction_set": [label.value for label in opinion.prediction_set],
     }
 
 

@@ -26,12 +26,37 @@ Spacing = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Result:
-    """The answer for one slice.
+class Opinion:
+    """What is said about one slice.
 
     Attributes:
         probabilities: calibrated, one for each class by name; they sum to 1.
         prediction_set: the classes that cannot be ruled out, likeliest first.
+    """
+
+    label: Label
+    probabilities: dict[str, float]
+    prediction_set: tuple[Label, ...]
+
+    @property
+    def tumor(self) -> float:
+        """Probability of a tumour of any class."""
+        return 1 - self.probabilities[Label.NO_TUMOR.value]
+
+    def plain(self) -> dict[str, Any]:
+        """The three by name, without types of this package."""
+        return {
+            "label": self.label.value,
+            "probabilities": self.probabilities,
+            "prediction_set": [label.value for label in self.prediction_set],
+        }
+
+
+@dataclass(frozen=True)
+class Result(Opinion):
+    """The answer for one slice: the opinion about it by itself, and what was seen in it.
+
+    Attributes:
         in_distribution: whether the slice looks like the brain MRI that the model has learnt.
         ood_score: out-of-distribution score; above 1 is unfamiliar.
         heat: (height, width) float32 in 0..1 in the pixels of the slice.
@@ -40,9 +65,6 @@ class Result:
             calibrated; None for networks that do not judge places by themselves.
     """
 
-    label: Label
-    probabilities: dict[str, float]
-    prediction_set: tuple[Label, ...]
     in_distribution: bool
     ood_score: float
     heat: FloatImage
@@ -52,15 +74,6 @@ class Result:
     def overlay_png(self) -> bytes:
         """The heatmap as a PNG with transparency, of the slice's size."""
         return explain.overlay_png(self.heat)
-
-
-@dataclass(frozen=True)
-class Opinion:
-    """What is said about a slice, without what was seen in it; as in :class:`Result`."""
-
-    label: Label
-    probabilities: dict[str, float]
-    prediction_set: tuple[Label, ...]
 
 
 @dataclass(frozen=True)
@@ -135,11 +148,9 @@ class Predictor:
         Args:
             volume: the probabilities of :meth:`predict`, of neighbouring slices in order.
         """
+        alone = np.array([[one[label.value] for label in LABELS] for one in volume])
         share = self._doubt.calibration.tumor_share
-        return [
-            self._opinion(np.array([one[label.value] for label in LABELS]))
-            for one in with_neighbours(volume, tumor_share=share)
-        ]
+        return [self._opinion(row) for row in with_neighbours(alone, tumor_share=share)]
 
     def _opinion(self, values: npt.NDArray[np.float64]) -> Opinion:
         return Opinion(
@@ -185,11 +196,8 @@ class Predictor:
                 against_head=evidence_against_head(one.pixels), strangeness=strangeness
             ),
         )
-        opinion = self._opinion(values)
         return Result(
-            label=opinion.label,
-            probabilities=opinion.probabilities,
-            prediction_set=opinion.prediction_set,
+            **vars(self._opinion(values)),
             in_distribution=score <= 1.0,
             ood_score=score,
             heat=explain.heat(maps, one.prepared, values),

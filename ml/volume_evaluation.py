@@ -11,7 +11,6 @@ import numpy.typing as npt
 from ml.errors import InvalidManifest, UnreadableImage
 from ml.imaging import Slice, read_path, square_pixels
 from ml.imaging.studies import read_study
-from ml.labels import Label
 from ml.predictor import Opinion, Predictor, Result
 from ml.preprocess import FloatImage, head_mask, to_grey
 from ml.volumes import SliceAnswer, answer_study
@@ -45,12 +44,12 @@ class Judged:
     @property
     def tumor(self) -> float:
         """Probability of a tumour of any class, in the light of the neighbours."""
-        return self.answer.tumor
+        return self.opinion.tumor
 
     @property
     def tumor_alone(self) -> float:
         """The same of the slice by itself."""
-        return 1 - self.result.probabilities[Label.NO_TUMOR.value]
+        return self.result.tumor
 
     @property
     def answer(self) -> SliceAnswer:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ml.labels import INDEX, LABELS, Label
+from ml.labels import INDEX, Label
 
 MOST_KEY_SLICES = 3
 # How much the slice before, the slice itself and the one behind it count (binomial smoothing).
@@ -63,8 +63,8 @@ class StudyAnswer:
 
 
 def with_neighbours(
-    volume: Sequence[Mapping[str, float]], *, tumor_share: float
-) -> list[dict[str, float]]:
+    alone: npt.NDArray[np.float64], *, tumor_share: float
+) -> npt.NDArray[np.float64]:
     """The probabilities of a volume's slices, each in the light of the ones before and behind it.
 
     A volume differs from the single pictures that the probabilities were calibrated on. Its slices
@@ -78,13 +78,12 @@ def with_neighbours(
     clearly is not outvoted.
 
     Args:
-        volume: by class name, of neighbouring slices in order.
+        alone: (N, 4), in the order of ``LABELS``, of neighbouring slices in order.
         tumor_share: in 0..1, of the slices that the probabilities were calibrated on.
 
     Returns:
-        The same, by class name; each sums to 1.
+        (N, 4) likewise; each row sums to 1.
     """
-    alone = np.array([[one[label.value] for label in LABELS] for one in volume])
     none = INDEX[Label.NO_TUMOR]
     tumor = np.clip(1 - alone[:, none], 1 - _SUREST, _SUREST)
     odds = _neighbourhood_mean(_log_odds(tumor)) - _log_odds(np.array(tumor_share))
@@ -93,10 +92,7 @@ def with_neighbours(
     kinds[:, none] = 0
     together = likely[:, None] * kinds / kinds.sum(1, keepdims=True)
     together[:, none] = 1 - likely
-    return [
-        {label.value: float(value) for label, value in zip(LABELS, row, strict=True)}
-        for row in together
-    ]
+    return np.asarray(together)
 
 
 def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:

@@ -20,7 +20,7 @@ from config import Settings
 from ml.errors import InvalidModel, UnreadableImage
 from ml.explain import overlay_png
 from ml.imaging import square_pixels
-from ml.predictor import Opinion, Predictor, Result
+from ml.predictor import Predictor, Result
 from webapp.database import db
 from webapp.extensions import current_blobs
 from webapp.models_admin.models import ModelVersion
@@ -159,7 +159,10 @@ class _Run:
             found = list(group)
             if volume is not None:
                 opinions = predictor().in_volume([one.probabilities for one in found])
-                found = [_with(opinion, one) for opinion, one in zip(opinions, found, strict=True)]
+                found = [
+                    replace(one, **opinion.plain())
+                    for one, opinion in zip(found, opinions, strict=True)
+                ]
             answers += found
         self.answers = answers
 
@@ -191,9 +194,7 @@ class _Run:
             return [
                 jobs.Answer(
                     image_id=one.image.id,
-                    label=result.label.value,
-                    probabilities=result.probabilities,
-                    prediction_set=[label.value for label in result.prediction_set],
+                    **result.plain(),
                     in_distribution=result.in_distribution,
                     ood_score=result.ood_score,
                     quality=[flag.value for flag in result.quality],
@@ -220,15 +221,6 @@ class _Run:
     def _report(self, *, images_done: int) -> None:
         jobs.record_progress(self._claim, images_done=images_done, decoded=self.decoded)
         self.decoded = []
-
-
-def _with(opinion: Opinion, answer: jobs.Answer) -> jobs.Answer:
-    return replace(
-        answer,
-        label=opinion.label.value,
-        probabilities=opinion.probabilities,
-        prediction_set=[label.value for label in opinion.prediction_set],
-    )
 
 
 def _overlay(result: Result, shape: tuple[int, int]) -> bytes:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ml.labels import LABELS, Label
@@ -23,9 +24,17 @@ def said(
     return SliceAnswer(series, in_volume, probabilities, familiar, places)
 
 
+def together(volume: list[SliceAnswer], *, tumor_share: float) -> list[dict[str, float]]:
+    """Probabilities of a volume's slices in the light of their neighbours, by class name."""
+    alone = np.array([[one.probabilities[label.value] for label in LABELS] for one in volume])
+    names = [label.value for label in LABELS]
+    rows = with_neighbours(alone, tumor_share=tumor_share)
+    return [dict(zip(names, row.tolist(), strict=True)) for row in rows]
+
+
 def in_context(tumors: list[float], *, tumor_share: float = 0.5) -> list[float]:
     """Probability of a tumour of each slice of a volume, in the light of its neighbours."""
-    found = with_neighbours([said(one).probabilities for one in tumors], tumor_share=tumor_share)
+    found = together([said(one) for one in tumors], tumor_share=tumor_share)
     return [1 - one[Label.NO_TUMOR.value] for one in found]
 
 
@@ -45,7 +54,7 @@ def test_tumour_is_as_likely_as_none_before_a_volume_is_looked_at() -> None:
 
 def test_kind_of_tumour_is_what_the_neighbourhood_says() -> None:
     volume = [said(0.9), said(0.8, label=Label.PITUITARY), said(0.9)]
-    found = with_neighbours([one.probabilities for one in volume], tumor_share=0.5)
+    found = together(volume, tumor_share=0.5)
     assert [max(one, key=lambda name: one[name]) for one in found] == ["glioma"] * 3
     assert [sum(one.values()) for one in found] == pytest.approx([1] * 3)
 
