@@ -134,7 +134,7 @@ def cross_validate(
         InvalidConfiguration: ``folder`` holds another cross-validation, there is no such fold, or
             the recipe starts from a model, which has learnt from slices of nearly every fold.
     """
-    if recipe.start.endswith(".json"):
+    if recipe.starting_model is not None:
         raise InvalidConfiguration(
             f"The model {recipe.start} has learnt from slices that the folds measure: start from "
             "imagenet, scratch, or weights of other data."

@@ -141,6 +141,11 @@ class Recipe:
         """Passes over the data, all stages together."""
         return sum(stage.epochs for stage in self.stages)
 
+    @property
+    def starting_model(self) -> Path | None:
+        """Card of the model that it starts from; None for other starts."""
+        return Path(self.start) if self.start.endswith(".json") else None
+
 
 def read_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
     """The recipe of a TOML file (the usual one without it) with some values replaced.

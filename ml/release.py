@@ -95,7 +95,7 @@ def release(
             "by": "group: all slices of a patient, and near-copies, stay together",
             "seed": recipe.seed,
             **{
-                name: {"slices": len(part), "groups": len({entry.group for entry in part})}
+                name: _counts(part)
                 for name, part in (
                     ("training", split.training),
                     ("calibration", split.calibration),
@@ -190,8 +190,7 @@ def check_split(card: dict[str, Any], split: Split, *, seed: int) -> None:
     Raises:
         InvalidConfiguration: the model was held out other slices, by its seed and its numbers.
     """
-    held_out = split.calibration
-    now = {"slices": len(held_out), "groups": len({entry.group for entry in held_out})}
+    now = _counts(split.calibration)
     before = card["split"]
     if before["seed"] != seed or before["calibration"] != now:
         raise InvalidConfiguration(
@@ -200,6 +199,10 @@ def check_split(card: dict[str, Any], split: Split, *, seed: int) -> None:
             f"{before['calibration']['slices']} slices, these are by {seed} into one of "
             f"{now['slices']}."
         )
+
+
+def _counts(part: list[Entry]) -> dict[str, int]:
+    return {"slices": len(part), "groups": len({entry.group for entry in part})}
 
 
 def _beside(observed: list[Observed], expected: list[Observed]) -> dict[str, float]:

@@ -308,8 +308,8 @@ def _started(network: Network, recipe: Recipe) -> tuple[str, dict[str, Any] | No
         InvalidModel: they cannot be had, or do not fit.
     """
     history = None
-    if recipe.start.endswith(".json"):
-        model = load_model(Path(recipe.start))
+    if recipe.starting_model is not None:
+        model = load_model(recipe.starting_model)
         network.fill(model.network.state_dict(), recipe.start)
         words, history = f"model {model.name}", _history(model.card)
     else:

@@ -181,8 +181,8 @@ def _train(options: argparse.Namespace) -> int:
     split = dataset.split_by_group(
         entries, seed=recipe.seed, with_validation=options.with_validation
     )
-    if recipe.start.endswith(".json"):
-        check_split(load_model(Path(recipe.start)).card, split, seed=recipe.seed)
+    if recipe.starting_model is not None:
+        check_split(load_model(recipe.starting_model).card, split, seed=recipe.seed)
     training = dataset.without_mirrored_twins(split.training)
     also = _also(options)
     with team() as processes:
