@@ -90,9 +90,11 @@ def add_model_commands(commands: Any) -> None:
 def _join(options: argparse.Namespace) -> int:
     from ml.joining import join
     from ml.registry import load_model
+    from ml.release import check_split
 
     whole, places = load_model(options.whole), load_model(options.places)
     split = _split_of(options, places.card)
+    check_split(whole.card, split, seed=int(places.card["split"]["seed"]))
     print(join(whole, places, split, folder=options.out).card)
     return 0
 

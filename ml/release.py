@@ -188,10 +188,16 @@ def check_split(card: dict[str, Any], split: Split, *, seed: int) -> None:
         split: of the data, by ``seed``.
 
     Raises:
-        InvalidConfiguration: the model was held out other slices, by its seed and its numbers.
+        InvalidConfiguration: the model was held out other slices, by its seed and its numbers, or
+            has learnt from the validation part that is measured now.
     """
     now = _counts(split.calibration)
     before = card["split"]
+    if split.validation and before["validation"]["slices"] == 0:
+        raise InvalidConfiguration(
+            f"{card['name']} has learnt from the validation part (--with-validation), which would "
+            "be held out now."
+        )
     if before["seed"] != seed or before["calibration"] != now:
         raise InvalidConfiguration(
             f"{card['name']} may have learnt from slices that would be held out now: its data "

@@ -195,6 +195,10 @@ def test_model_that_learns_from_the_validation_part_is_measured_on_its_calibrati
     assert card["metrics"]["n"] == card["split"]["calibration"]["slices"]
     assert main(["measure", "--model", str(path), "--manifest", str(manifest)]) == 0
     assert load_model(path).card["metrics"]["n"] == card["metrics"]["n"]
+    leaking = ["--start", str(path), "--out", str(tmp_path / "leaking")]
+    assert main(["train", *given, *small, *leaking]) == 1
+    further = ["--start", str(path), "--out", str(tmp_path / "further"), "--with-validation"]
+    assert main(["train", *given, *small, *further]) == 0
 
 
 def test_masks_lie_where_the_outline_lies_in_the_prepared_slice(tmp_path: Path) -> None:
