@@ -1,15 +1,15 @@
 """Make one model of two: halves side by side, or weights between theirs."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ml.architectures import VGG16GAP, VGG16Odds, VGG16Twofold
 from ml.dataset import Split
 from ml.errors import InvalidModel
-from ml.recipe import Recipe
 from ml.registry import Model
-from ml.release import Released, release
+from ml.release import Released, release, serving_recipe
 from ml.training import Trained
 
 
@@ -83,12 +83,6 @@ def _released(
     name: str,
 ) -> Released:
     """Release what takes slices like the model of ``card``."""
-    recipe = Recipe(
-        architecture=name,
-        preprocessing=card["input"]["preprocessing"],
-        input_size=int(card["input"]["size"]),
-        flip=bool(card["input"].get("both_sides", False)),
-        seed=int(card["split"]["seed"]),
-    )
+    recipe = replace(serving_recipe(card), architecture=name)
     facts = {"training": training, "data": card["data"]}
     return release(trained, recipe, split, folder=folder, stem=name, facts=facts)

@@ -54,17 +54,23 @@ def add_model_commands(commands: Any) -> None:
 
     calibrate = commands.add_parser(
         "calibrate",
-        help="calibrate a model on a cross-validation of its recipe and measure it again",
-        description="The answers of all folds about patients that their networks had not seen are "
-        "many more than a model's own calibration part holds.",
+        help="calibrate a model anew and measure it again",
+        description="On its calibration part, or on a cross-validation of its recipe: the answers "
+        "of all folds about patients that their networks had not seen are many more.",
     )
     calibrate.add_argument("--model", type=Path, required=True, metavar="CARD.json")
     calibrate.add_argument(
         "--crossval",
         type=Path,
-        required=True,
         metavar="FOLDER",
         help="what python -m ml crossval --by group wrote (its --out)",
+    )
+    calibrate.add_argument(
+        "--whole-share",
+        type=number_between(0.01, 1, "share between 0.01 and 1"),
+        metavar="0.01..1",
+        help="of vgg16-twofold: how much the opinion about the whole counts in the answer "
+        "(as before)",
     )
     calibrate.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     add_manifest_options(calibrate)
@@ -127,15 +133,26 @@ def _calibrate(options: argparse.Namespace) -> int:
     from ml.release import recalibrate
 
     model = load_model(options.model)
-    folds = finished_folds(options.crossval)
-    facts = {
-        "calibrated_on": "answers of a cross-validation's folds about groups that they had not "
-        "learnt from",
-        "slices": sum(len(fold.answers) for fold in folds),
-        "groups": len({answer.group for fold in folds for answer in fold.answers}),
-    }
     split = _split_of(options, model.card)
-    made = recalibrate(model, calibration_of(folds), split, folder=options.out, facts=facts)
+    calibration = None
+    facts: dict[str, Any] = {}
+    if options.crossval is not None:
+        folds = finished_folds(options.crossval)
+        calibration = calibration_of(folds)
+        facts = {
+            "calibrated_on": "answers of a cross-validation's folds about groups that they had not "
+            "learnt from",
+            "slices": sum(len(fold.answers) for fold in folds),
+            "groups": len({answer.group for fold in folds for answer in fold.answers}),
+        }
+    made = recalibrate(
+        model,
+        calibration,
+        split,
+        folder=options.out,
+        facts=facts,
+        whole_share=options.whole_share,
+    )
     print(made.card)
     return 0
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ml.architectures import ARCHITECTURES, Network
+from ml.architectures import ARCHITECTURES, Network, VGG16Twofold
 from ml.errors import InvalidModel
 from ml.labels import LABELS
 from ml.uncertainty import TUMOR_SHARE, Calibration, Doubt
@@ -62,6 +62,7 @@ def save_model(
     for name, content in zip(names, contents, strict=True):
         (folder / name).write_bytes(content)
     complete = card | {
+        **_opinions(network),
         "weights": {
             "files": names,
             "sha256": hashlib.sha256(b"".join(contents)).hexdigest(),
@@ -79,6 +80,13 @@ def save_model(
     path = folder / f"{stem}.json"
     write_card(complete, path)
     return path
+
+
+def _opinions(network: Network) -> dict[str, Any]:
+    """Entry of the card that tells how much each opinion of a network with two counts."""
+    if not isinstance(network, VGG16Twofold):
+        return {}
+    return {"opinions": {"whole": network.whole_share, "places": 1 - network.whole_share}}
 
 
 def _shards(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -130,6 +138,9 @@ def load_model(card_path: Path = SERVING) -> Model:
         raise InvalidModel(f"The weights of {card_path} have another hash than their card says.")
     network = architecture.build()
     network.both_sides = bool(card.get("input", {}).get("both_sides", False))
+    if isinstance(network, VGG16Twofold):
+        # Cards from before it was kept are of networks whose opinions counted alike.
+        network.whole_share = float(card.get("opinions", {}).get("whole", 0.5))
     try:
         tensors: dict[str, Tensor] = {}
         for content in contents:

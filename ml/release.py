@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from ml.architectures import Network
+from ml.architectures import Network, VGG16Twofold
 from ml.dataset import Entry, Split
 from ml.engines import TorchEngine
 from ml.engines.quantisation import quantise
@@ -30,7 +30,7 @@ from ml.uncertainty import (
 
 # Training slices whose features are kept to say what is familiar.
 _REFERENCE_SLICES = 1200
-_MADE_ANEW = ("weights", "doubt", "quantised", "metrics")  # entries of a card
+_MADE_ANEW = ("weights", "doubt", "calibration", "quantised", "metrics")  # entries of a card
 # Share of the calibration slices that lie within the distance that counts as familiar.
 _WITHIN_LIMIT = 0.99
 
@@ -65,7 +65,7 @@ def release(
     folder.mkdir(parents=True, exist_ok=True)
     doubt = _fit_doubt(network, recipe, split)
     history = {"started_from": trained.started_from} if trained.started_from else {}
-    today = datetime.datetime.now(datetime.UTC).date()
+    today = _today()
     card: dict[str, Any] = {
         "name": f"{recipe.architecture}-{today:%Y.%m}",
         "architecture": recipe.architecture,
@@ -109,30 +109,47 @@ def release(
 
 
 def recalibrate(
-    model: Model, calibration: Calibration, split: Split, *, folder: Path, facts: dict[str, Any]
+    model: Model,
+    calibration: Calibration | None,
+    split: Split,
+    *,
+    folder: Path,
+    facts: dict[str, Any],
+    whole_share: float | None = None,
 ) -> Released:
     """Write a model again with another calibration and measure it.
 
     Args:
         model: one whose card keeps its offsets.
-        calibration: of what the network's last layer gives without offsets.
+        calibration: of what the network's last layer gives without offsets; without it, it is
+            fitted on ``split.calibration``.
         split: the one that the model was trained on.
-        facts: entries of the card's ``calibration`` about where it comes from.
+        facts: entries of the card's ``calibration`` about where it comes from, if from elsewhere.
+        whole_share: another weight of the opinion about the whole, of a network with two.
 
     Raises:
-        InvalidModel: the card does not keep the offsets.
+        InvalidModel: the card does not keep the offsets, or the network has no two opinions.
     """
+    network = model.network
     if "offsets" not in model.card["doubt"]:
         raise InvalidModel(f"The card of {model.name} does not tell its offsets.")
-    before = torch.tensor(model.doubt.calibration.offsets)
-    model.network.shift(torch.tensor(calibration.offsets) - before)
+    network.shift(-torch.tensor(model.doubt.calibration.offsets))
+    if whole_share is not None:
+        if not isinstance(network, VGG16Twofold):
+            raise InvalidModel(f"{model.name} has only one opinion.")
+        network.whole_share = whole_share
+    if calibration is None:
+        held_out = _prepared(split.calibration, serving_recipe(model.card))
+        logits = forward_all(network, held_out.images).logits
+        calibration = Calibration.fit(logits, held_out.labels)
+    network.shift(torch.tensor(calibration.offsets))
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: value for name, value in model.card.items() if name not in _MADE_ANEW}
     doubt = replace(model.doubt, calibration=calibration)
     path = save_model(
-        model.network,
+        network,
         doubt,
-        kept | {"calibration": facts},
+        kept | {"created": _today().isoformat()} | ({"calibration": facts} if facts else {}),
         folder=folder,
         stem=model.card["architecture"],
     )
@@ -180,6 +197,17 @@ def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed
     return observed
 
 
+def serving_recipe(card: dict[str, Any]) -> Recipe:
+    """What :func:`release` and the preparation of slices need to know of a model's recipe."""
+    return Recipe(
+        architecture=card["architecture"],
+        preprocessing=card["input"]["preprocessing"],
+        input_size=int(card["input"]["size"]),
+        flip=bool(card["input"].get("both_sides", False)),
+        seed=int(card["split"]["seed"]),
+    )
+
+
 def check_split(card: dict[str, Any], split: Split, *, seed: int) -> None:
     """Make sure that a model that is trained on has learnt from nothing that is held out now.
 
@@ -205,6 +233,10 @@ def check_split(card: dict[str, Any], split: Split, *, seed: int) -> None:
             f"{before['calibration']['slices']} slices, these are by {seed} into one of "
             f"{now['slices']}."
         )
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()
 
 
 def _counts(part: list[Entry]) -> dict[str, int]:

@@ -11,6 +11,8 @@ from ml.labels import INDEX, Label
 MOST_KEY_SLICES = 3
 # How much the slice before, the slice itself and the one behind it count (binomial smoothing).
 _NEIGHBOURHOOD = (1.0, 2.0, 1.0)
+# Of a volume's slices, how many show a tumour, before anything is known about it.
+_TUMOR_SHARE = 0.3
 _SUSPICIOUS = 0.5
 # No slice speaks louder than 1000 to 1, however sure it is.
 _SUREST = 0.999
@@ -68,14 +70,14 @@ def with_neighbours(
     """The probabilities of a volume's slices, each in the light of the ones before and behind it.
 
     A volume differs from the single pictures that the probabilities were calibrated on. Its slices
-    were not picked to show something: without further knowledge a tumour is as likely as none,
-    where the collection holds ``tumor_share``. And a tumour mostly reaches into the neighbouring
-    slices, which a false alarm often does not. So the log-odds of a tumour are the weighted mean
-    of the neighbourhood's, less those of ``tumor_share``; which kind of tumour it would be is what
-    the neighbourhood says on the average.
+    were not picked to show something: three in ten are taken to show a tumour, where the
+    collection holds ``tumor_share``. And a tumour mostly reaches into the neighbouring slices,
+    which a false alarm often does not. So the log-odds of a tumour are the weighted mean of the
+    neighbourhood's, moved from the one share to the other; which kind of tumour it would be is
+    what the neighbourhood says on the average.
 
     The mean of log-odds and not of probabilities, so that a small tumour that one slice alone shows
-    clearly is not outvoted.
+    clearly cannot be ruled out by its neighbours.
 
     Args:
         alone: (N, 4), in the order of ``LABELS``, of neighbouring slices in order.
@@ -86,7 +88,8 @@ def with_neighbours(
     """
     none = INDEX[Label.NO_TUMOR]
     tumor = np.clip(1 - alone[:, none], 1 - _SUREST, _SUREST)
-    odds = _neighbourhood_mean(_log_odds(tumor)) - _log_odds(np.array(tumor_share))
+    usual = _log_odds(np.array(_TUMOR_SHARE)) - _log_odds(np.array(tumor_share))
+    odds = _neighbourhood_mean(_log_odds(tumor)) + usual
     likely = 1 / (1 + np.exp(-odds))
     kinds = np.stack([_neighbourhood_mean(column) for column in np.maximum(alone, 1e-9).T], 1)
     kinds[:, none] = 0

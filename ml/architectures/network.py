@@ -28,7 +28,7 @@ class Output(NamedTuple):
         logits: (N, 4), in the order of :data:`ml.labels.LABELS`.
         maps: (N, 4, h, w), each class's activation map. The logits are pooled from it by a
             formula without weights, so the map says exactly which places spoke for the class;
-            of ``vgg16-twofold`` that is one of its two opinions.
+            of ``vgg16-twofold`` that is the opinion by its places, not the one about the whole.
         features: (N, C), pooled features, for the distance to the training data.
     """
 

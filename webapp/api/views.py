@@ -136,7 +136,7 @@ def get_pixels(image_id: uuid.UUID) -> Response:
 @blueprint.response(200, _PICTURE, content_type="image/png")
 @blueprint.alt_response(404, "NOT_FOUND")
 def get_heatmap(image_id: uuid.UUID) -> Response:
-    """What swayed the model, as an overlay of the slice's shape."""
+    """Where the model suspects something, as an overlay of the slice's shape."""
     return pictures.heatmap(find_image(image_id))
 
 

@@ -229,7 +229,7 @@ def _pictures(key: KeySlice, blobs: BlobStore) -> list[Flowable]:
     rendered = render(key, blobs)
     shown = [(rendered.plain, str(_("Image %(number)s", number=key.number)))]
     if rendered.heated is not None:
-        shown.append((rendered.heated, str(_("Heatmap: what swayed the model"))))
+        shown.append((rendered.heated, str(_("Heatmap: where the model suspects something"))))
     return [Pictures(shown, highest=_HIGHEST_PICTURE), Spacer(0, 1 * mm)]
 
 
@@ -319,8 +319,8 @@ def _provenance(content: ReportContent) -> list[Flowable]:
     )
     meaning = _(
         "A class is possible where the prediction set, calibrated on scans like those of the "
-        "training, does not rule it out. The heatmap shows what swayed the model, not where a "
-        "tumour is."
+        "training, does not rule it out. The heatmap shows where the model suspects something, "
+        "not where a tumour is."
     )
     return [
         KeepTogether(

@@ -133,7 +133,7 @@ def values(image_id: uuid.UUID) -> ResponseReturnValue:
 
 @blueprint.get("/images/<uuid:image_id>/heatmap")
 def heatmap(image_id: uuid.UUID) -> ResponseReturnValue:
-    """What swayed the model, to lay over the slice."""
+    """Where the model suspects something, to lay over the slice."""
     return pictures.heatmap(find_image(image_id))
 
 

@@ -210,6 +210,26 @@ def test_model_is_calibrated_on_a_cross_validation_of_its_recipe(tmp_path: Path)
     assert Predictor.load(tmp_path / "again" / "narrow.json", device="cpu").name == before.name
 
 
+@pytest.mark.usefixtures("narrow_networks")
+def test_model_is_calibrated_on_its_own_part_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = str(write_manifest(tmp_path, slices(tmp_path, 160)))
+    run = ["--manifest", manifest, "--architecture", "narrow", "--frozen", "0", "--start"]
+    run += ["scratch", "--stages", "32:1", "--input-size", "32"]
+    assert main(["train", *run, "--out", str(tmp_path / "model")]) == 0
+    trained = tmp_path / "model" / "narrow.json"
+    calibrate = ["calibrate", "--manifest", manifest, "--model", str(trained), "--out"]
+    assert main([*calibrate, str(tmp_path / "again")]) == 0
+    before, after = load_model(trained), load_model(tmp_path / "again" / "narrow.json")
+    assert "calibration" not in after.card
+    assert after.doubt.calibration.temperature == pytest.approx(
+        before.doubt.calibration.temperature, rel=0.02
+    )
+    assert main([*calibrate, str(tmp_path / "none"), "--whole-share", "0.5"]) == 1
+    assert "only one opinion" in capsys.readouterr().err
+
+
 def test_model_whose_card_does_not_tell_its_offsets_is_not_calibrated_again() -> None:
     served = load_model(SERVING)
     card = served.card | {"doubt": {"temperature": 1.0}}

@@ -1,5 +1,7 @@
 """Two networks that share their first blocks answer as one."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from ml.architectures.vgg import SHARED
 from ml.dataset import Split
 from ml.errors import InvalidModel
 from ml.joining import blend
-from ml.registry import SERVING, load_model
+from ml.registry import SERVING, load_model, save_model, write_card
 from tests.heads import slices, write_manifest
 
 
@@ -25,7 +27,7 @@ def pair() -> tuple[VGG16GAP, VGG16Odds]:
     return whole, places
 
 
-def test_logits_are_the_mean_of_both_and_maps_those_of_the_places(
+def test_logits_are_those_of_the_whole_and_maps_those_of_the_places(
     pair: tuple[VGG16GAP, VGG16Odds],
 ) -> None:
     whole, places = pair
@@ -33,9 +35,22 @@ def test_logits_are_the_mean_of_both_and_maps_those_of_the_places(
     with torch.inference_mode():
         joined = VGG16Twofold.of(whole, places).eval()(images)
         one, other = whole(images), places(images)
-    torch.testing.assert_close(joined.logits, (one.logits + other.logits) / 2)
+    torch.testing.assert_close(joined.logits, one.logits)
     torch.testing.assert_close(joined.maps, other.maps)
     torch.testing.assert_close(joined.features, one.features)
+
+
+def test_logits_lie_between_both_where_the_places_count_too(
+    pair: tuple[VGG16GAP, VGG16Odds],
+) -> None:
+    whole, places = pair
+    images = torch.rand(2, 1, 64, 64)
+    joined = VGG16Twofold.of(whole, places).eval()
+    joined.whole_share = 0.75
+    with torch.inference_mode():
+        found, one, other = joined(images), whole(images).logits, places(images).logits
+    torch.testing.assert_close(found.logits, 0.75 * one + 0.25 * other)
+    torch.testing.assert_close(found.maps, places(images).maps)
 
 
 def test_answer_from_any_layer_on_is_the_same(pair: tuple[VGG16GAP, VGG16Odds]) -> None:
@@ -50,8 +65,12 @@ def test_answer_from_any_layer_on_is_the_same(pair: tuple[VGG16GAP, VGG16Odds]) 
         torch.testing.assert_close(from_field.maps, expected.maps)
 
 
-def test_offsets_are_added_to_the_logits(pair: tuple[VGG16GAP, VGG16Odds]) -> None:
+@pytest.mark.parametrize("whole_share", [1.0, 0.5])
+def test_offsets_are_added_to_the_logits(
+    pair: tuple[VGG16GAP, VGG16Odds], whole_share: float
+) -> None:
     joined = VGG16Twofold.of(*pair).eval()
+    joined.whole_share = whole_share
     images = torch.rand(1, 1, 64, 64)
     offsets = torch.tensor([0.5, -0.25, 0.0, 1.0])
     with torch.inference_mode():
@@ -60,14 +79,33 @@ def test_offsets_are_added_to_the_logits(pair: tuple[VGG16GAP, VGG16Odds]) -> No
         torch.testing.assert_close(joined(images).logits, before + offsets)
 
 
-def test_each_opinion_is_that_of_its_network(pair: tuple[VGG16GAP, VGG16Odds]) -> None:
+@pytest.mark.parametrize("whole_share", [1.0, 0.5])
+def test_each_opinion_is_that_of_its_network(
+    pair: tuple[VGG16GAP, VGG16Odds], whole_share: float
+) -> None:
     whole, places = pair
     joined = VGG16Twofold.of(*pair).eval()
+    joined.whole_share = whole_share
     images = torch.rand(2, 1, 64, 64)
     with torch.inference_mode():
         about_whole, by_places = joined.opinions(joined(images))
         torch.testing.assert_close(about_whole, whole(images).logits)
         torch.testing.assert_close(by_places, places(images).logits)
+
+
+def test_card_tells_how_much_each_opinion_counts(tmp_path: Path) -> None:
+    shutil.copytree(SERVING.parent, tmp_path / "model")
+    path = tmp_path / "model" / SERVING.name
+    card = json.loads(path.read_text(encoding="utf-8"))
+    for opinions, expected in ({"opinions": {"whole": 0.75, "places": 0.25}}, 0.75), ({}, 0.5):
+        kept = {name: value for name, value in card.items() if name != "opinions"}
+        write_card(kept | opinions, path)
+        model = load_model(path)
+        assert isinstance(model.network, VGG16Twofold)
+        assert model.network.whole_share == expected
+        saved = save_model(model.network, model.doubt, {}, folder=tmp_path, stem="again")
+        shares = json.loads(saved.read_text(encoding="utf-8"))["opinions"]
+        assert shares == {"whole": expected, "places": 1 - expected}
 
 
 def test_weights_of_one_network_start_both_last_blocks(
