@@ -13,6 +13,7 @@ from torch import Tensor
 from ml.labels import INDEX, LABELS, Label
 
 ALPHA = 0.05  # the prediction set may miss the true class this often
+_NEVER_RULED_OUT = 0.25  # probability of a class that every prediction set holds
 TUMOR_SHARE = 0.71  # of the slices of the collection, for calibrations that do not tell theirs
 _DIRECTIONS = 16  # of the subspace that training slices lie in
 # The weight of the features beside the rule about the picture, and how much of both together is
@@ -95,10 +96,16 @@ class Calibration:
         """The classes that cannot be ruled out, likeliest first.
 
         The likeliest class is always one of them, also where its own threshold would not admit
-        it: an answer that the set leaves out would confuse, and a larger set covers no less.
+        it: an answer that the set leaves out would confuse. So is every class with a chance of one
+        in four: the thresholds rule out a class that the slices of it hardly ever leave in doubt,
+        and yet nobody would call the other one fairly certain. A larger set covers no less.
         """
         likeliest, *others = np.argsort(-probabilities, kind="stable")
-        admitted = [i for i in others if 1 - probabilities[i] <= self.thresholds[i]]
+        admitted = [
+            i
+            for i in others
+            if 1 - probabilities[i] <= self.thresholds[i] or probabilities[i] >= _NEVER_RULED_OUT
+        ]
         return tuple(LABELS[i] for i in (likeliest, *admitted))
 
 

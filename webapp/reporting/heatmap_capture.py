@@ -19,7 +19,7 @@ from webapp.storage import BlobStore
 
 _SLICES_NUMBER = 9001
 _HEATMAPS_NUMBER = 9002
-_LEGEND = ("Sulcus heatmap: where the model suspects something", "Research only - not for diagnosis")
+_LEGEND = ("Sulcus heatmap: places the model suspects", "Research only - not for diagnosis")
 
 
 def plain_captures(content: ReportContent, identity: Identity, blobs: BlobStore) -> list[Dataset]:

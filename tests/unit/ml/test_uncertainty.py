@@ -53,7 +53,7 @@ def test_set_starts_with_the_likeliest_whatever_the_thresholds() -> None:
     others_only = doubt((0.8, 0.0, 0.0, 0.0))
     assert others_only.prediction_set(np.array([0.3, 0.4, 0.2, 0.1])) == (LABELS[1], LABELS[0])
     strict = doubt((0.0, 0.0, 0.0, 0.0))
-    assert strict.prediction_set(np.array([0.3, 0.4, 0.2, 0.1])) == (LABELS[1],)
+    assert strict.prediction_set(np.array([0.2, 0.5, 0.2, 0.1])) == (LABELS[1],)
     wide = doubt((0.9, 0.9, 0.9, 0.9))
     assert wide.prediction_set(np.array([0.3, 0.4, 0.2, 0.1])) == (
         LABELS[1],
@@ -61,6 +61,12 @@ def test_set_starts_with_the_likeliest_whatever_the_thresholds() -> None:
         LABELS[2],
         LABELS[3],
     )
+
+
+def test_class_with_a_chance_of_one_in_four_is_not_ruled_out() -> None:
+    strict = doubt((0.0, 0.0, 0.0, 0.0))
+    assert strict.prediction_set(np.array([0.44, 0.0, 0.56, 0.0])) == (LABELS[2], LABELS[0])
+    assert strict.prediction_set(np.array([0.25, 0.5, 0.24, 0.01])) == (LABELS[1], LABELS[0])
 
 
 def test_probabilities_sum_to_one() -> None:
