@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml.data_commands import add_data_commands
 from ml.errors import SulcusMLError, UnreadableImage
@@ -24,6 +24,19 @@ from ml.training_commands import add_compare, add_crossval, add_train
 
 
 _BATCH = 8  # slices that go through the network together
+
+
+class _Predicted(NamedTuple):
+    """What is printed about one slice, and what its volume's answers need beside it.
+
+    Attributes:
+        volume: number of the volume that the slice belongs to, if to any.
+        tumor_by_places: as in :class:`ml.predictor.Result`.
+    """
+
+    volume: int | None
+    line: dict[str, Any]
+    tumor_by_places: float | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,23 +149,22 @@ def _predict(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _in_volumes(
-    predictor: Any, lines: Iterable[tuple[int | None, dict[str, Any]]]
-) -> Iterator[dict[str, Any]]:
+def _in_volumes(predictor: Any, predicted: Iterable[_Predicted]) -> Iterator[dict[str, Any]]:
     """The lines about slices, those of a volume in the light of their neighbours."""
-    for volume, group in groupby(lines, key=lambda numbered: numbered[0]):
-        found = [line for _volume, line in group]
-        answered = [line for line in found if "error" not in line]
+    for volume, group in groupby(predicted, key=lambda one: one.volume):
+        found = list(group)
+        answered = [one for one in found if "error" not in one.line]
         if volume is not None and answered:
-            alone = [line["probabilities"] for line in answered]
-            for line, opinion in zip(answered, predictor.in_volume(alone), strict=True):
-                line["probabilities_alone"] = line["probabilities"]
-                line |= opinion.plain()
-        yield from found
+            alone = [one.line["probabilities"] for one in answered]
+            opinions = predictor.in_volume(alone, [one.tumor_by_places for one in answered])
+            for one, opinion in zip(answered, opinions, strict=True):
+                one.line["probabilities_alone"] = one.line["probabilities"]
+                one.line.update(opinion.plain())
+        yield from (one.line for one in found)
 
 
-def _predicted(predictor: Any, found: Iterator[Any]) -> Iterator[tuple[int | None, dict[str, Any]]]:
-    """The lines about slices, each with its volume, in batches, so that memory stays bounded."""
+def _predicted(predictor: Any, found: Iterator[Any]) -> Iterator[_Predicted]:
+    """What is printed about slices, in batches, so that memory stays bounded."""
     from ml.imaging import square_pixels
 
     while batch := list(islice(found, _BATCH)):
@@ -165,10 +177,11 @@ def _predicted(predictor: Any, found: Iterator[Any]) -> Iterator[tuple[int | Non
         )
         for one in batch:
             if isinstance(one.slice, UnreadableImage):
-                yield one.volume, {"path": one.path, "error": str(one.slice)}
+                yield _Predicted(one.volume, {"path": one.path, "error": str(one.slice)})
             else:
-                line = _line(predictor.name, one.path, one.slice.index, next(results))
-                yield one.volume, line
+                result = next(results)
+                line = _line(predictor.name, one.path, one.slice.index, result)
+                yield _Predicted(one.volume, line, getattr(result, "tumor_by_places", None))
 
 
 def _line(model: str, path: str, index: int, result: Any) -> dict[str, Any]:

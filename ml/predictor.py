@@ -20,7 +20,7 @@ from ml.preprocess import PIPELINES, FloatImage, Prepared
 from ml.quality import QualityFlag, quality_flags
 from ml.registry import SERVING, Model, load_model
 from ml.uncertainty import familiarity_score
-from ml.volumes import with_neighbours
+from ml.volumes import borne_out, with_neighbours
 
 Spacing = tuple[float, float]
 
@@ -142,23 +142,35 @@ class Predictor:
         answers = iter(self._answer(usable))
         return [item if isinstance(item, UnreadableImage) else next(answers) for item in prepared]
 
-    def in_volume(self, volume: Sequence[Mapping[str, float]]) -> list[Opinion]:
+    def in_volume(
+        self, volume: Sequence[Mapping[str, float]], tumor_by_places: Sequence[float | None]
+    ) -> list[Opinion]:
         """The answers about a volume's slices, each in the light of its neighbours.
+
+        A tumour that the places do not bear out does not rule out that there is none.
 
         Args:
             volume: the probabilities of :meth:`predict`, of neighbouring slices in order.
+            tumor_by_places: of the same slices, from there, too.
         """
         alone = np.array([[one[label.value] for label in LABELS] for one in volume])
-        share = self._doubt.calibration.tumor_share
-        return [self._opinion(row) for row in with_neighbours(alone, tumor_share=share)]
+        together = with_neighbours(alone, tumor_share=self._doubt.calibration.tumor_share)
+        return [
+            self._opinion(row, certain=certain)
+            for row, certain in zip(together, borne_out(tumor_by_places), strict=True)
+        ]
 
-    def _opinion(self, values: npt.NDArray[np.float64]) -> Opinion:
+    def _opinion(self, values: npt.NDArray[np.float64], *, certain: bool = True) -> Opinion:
+        probabilities = {
+            label.value: float(value) for label, value in zip(LABELS, values, strict=True)
+        }
+        possible = self._doubt.prediction_set(values)
+        if not certain and Label.NO_TUMOR not in possible:
+            possible = (*possible, Label.NO_TUMOR)
         return Opinion(
             label=LABELS[int(values.argmax())],
-            probabilities={
-                label.value: float(value) for label, value in zip(LABELS, values, strict=True)
-            },
-            prediction_set=self._doubt.prediction_set(values),
+            probabilities=probabilities,
+            prediction_set=tuple(sorted(possible, key=lambda one: -probabilities[one.value])),
         )
 
     def _prepare(self, pixels: Pixels) -> Prepared | UnreadableImage:

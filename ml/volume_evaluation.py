@@ -132,7 +132,10 @@ def judge(
         for offset, result in enumerate(predictor.predict(pixels[start : start + _BATCH])):
             if not isinstance(result, UnreadableImage):
                 kept.append((start + offset, result))
-    opinions = predictor.in_volume([result.probabilities for _number, result in kept])
+    opinions = predictor.in_volume(
+        [result.probabilities for _number, result in kept],
+        [result.tumor_by_places for _number, result in kept],
+    )
     judged = []
     for (number, result), opinion in zip(kept, opinions, strict=True):
         tumor = mask[number] if mask is not None else np.zeros((1, 1), bool)

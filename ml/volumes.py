@@ -98,6 +98,19 @@ def with_neighbours(
     return np.asarray(together)
 
 
+def borne_out(tumor_by_places: Sequence[float | None]) -> list[bool]:
+    """Whether the places of each slice of a volume, with its neighbours', rather say tumour.
+
+    Args:
+        tumor_by_places: of neighbouring slices in order; None where the network does not judge
+            places, which then have nothing to say against a tumour.
+    """
+    known = [one for one in tumor_by_places if one is not None]
+    if len(known) < len(tumor_by_places):
+        return [True] * len(tumor_by_places)
+    return [bool(one >= _SUSPICIOUS) for one in _neighbourhood_mean(np.array(known))]
+
+
 def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
     """Choose the key slices: the one that speaks most for a tumour, and others of its class.
 

@@ -158,7 +158,9 @@ class _Run:
         for volume, group in groupby(self.answers, key=lambda one: volumes.get(one.image_id)):
             found = list(group)
             if volume is not None:
-                opinions = predictor().in_volume([one.probabilities for one in found])
+                opinions = predictor().in_volume(
+                    [one.probabilities for one in found], [one.tumor_by_places for one in found]
+                )
                 found = [
                     replace(one, **opinion.plain())
                     for one, opinion in zip(found, opinions, strict=True)

@@ -105,12 +105,27 @@ def test_precisions_agree(results: list[Result]) -> None:
 
 
 def test_answers_of_a_volume_are_of_one_kind(predictor: Predictor, results: list[Result]) -> None:
-    opinions = predictor.in_volume([one.probabilities for one in results])
+    opinions = predictor.in_volume(
+        [one.probabilities for one in results], [one.tumor_by_places for one in results]
+    )
     assert len(opinions) == len(results)
     for one in opinions:
         assert list(one.probabilities) == [label.value for label in LABELS]
         assert one.prediction_set[0] is one.label
         assert one.probabilities[one.label.value] == max(one.probabilities.values())
+
+
+def test_tumour_in_a_volume_that_the_places_do_not_bear_out_is_doubted(
+    predictor: Predictor,
+) -> None:
+    sure = {"glioma": 0.999, "meningioma": 0.0005, "no_tumor": 0.0005, "pituitary": 0.0}
+    borne_out = predictor.in_volume([sure] * 3, [0.8, 0.9, 0.8])
+    assert [one.prediction_set for one in borne_out] == [(Label.GLIOMA,)] * 3
+    doubted = predictor.in_volume([sure] * 3, [0.1, 0.6, 0.1])
+    assert [one.prediction_set for one in doubted] == [(Label.GLIOMA, Label.NO_TUMOR)] * 3
+    assert [one.probabilities for one in doubted] == [one.probabilities for one in borne_out]
+    without_places = predictor.in_volume([sure] * 3, [None] * 3)
+    assert without_places == borne_out
 
 
 def test_blank_slice_among_others_is_named(predictor: Predictor) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ml.labels import LABELS, Label
-from ml.volumes import SliceAnswer, answer_study, with_neighbours
+from ml.volumes import SliceAnswer, answer_study, borne_out, with_neighbours
 
 
 def said(
@@ -71,6 +71,12 @@ def test_lonely_alarm_in_a_volume_gives_way_to_a_tumour_that_reaches_through_sli
 def test_single_pictures_speak_for_themselves() -> None:
     tumors = [0.0, 1.0, 0.0, 0.7, 0.8, 0.7]
     assert answer_study([said(one, in_volume=False) for one in tumors]).key == (1, 4, 3)
+
+
+def test_tumour_is_borne_out_by_the_places_of_the_neighbourhood() -> None:
+    assert borne_out([0.1, 0.9, 0.9, 0.2]) == [False, True, True, False]
+    assert borne_out([0.0, 0.9, 0.0]) == [False] * 3
+    assert borne_out([None, None]) == [True, True]
 
 
 def test_places_decide_in_volumes_where_the_network_judges_them() -> None:
