@@ -44,7 +44,7 @@ def test_slice_is_doubted_where_its_neighbours_say_otherwise() -> None:
     assert in_context([0.1, 0.1, 0.9])[0] == pytest.approx(0.1)
 
 
-def test_clear_tumour_in_one_slice_alone_is_not_outvoted() -> None:
+def test_clear_tumour_in_one_slice_alone_stays_possible() -> None:
     assert in_context([0.02, 1.0, 0.02], tumor_share=0.71)[1] > 0.4
 
 
