@@ -11,8 +11,9 @@ from ml.labels import INDEX, Label
 MOST_KEY_SLICES = 3
 # How much the slice before, the slice itself and the one behind it count (binomial smoothing).
 _NEIGHBOURHOOD = (1.0, 2.0, 1.0)
-# Of a volume's slices, how many show a tumour, before anything is known about it.
-_TUMOR_SHARE = 0.3
+# Of a volume's slices, how many show a tumour, before anything is known about it. It decides between
+# missed tumours and false alarms (docs/decisions/0019).
+_TUMOR_SHARE = 0.26
 _SUSPICIOUS = 0.5
 # No slice speaks louder than 1000 to 1, however sure it is.
 _SUREST = 0.999
@@ -70,7 +71,7 @@ def with_neighbours(
     """The probabilities of a volume's slices, each in the light of the ones before and behind it.
 
     A volume differs from the single pictures that the probabilities were calibrated on. Its slices
-    were not picked to show something: three in ten are taken to show a tumour, where the
+    were not picked to show something: one in four is taken to show a tumour, where the
     collection holds ``tumor_share``. And a tumour mostly reaches into the neighbouring slices,
     which a false alarm often does not. So the log-odds of a tumour are the weighted mean of the
     neighbourhood's, moved from the one share to the other; which kind of tumour it would be is
