@@ -1,7 +1,9 @@
 """Cross-validation: every slice answered by a model that saw nothing of its group.
 
 A fold is trained, calibrated on its own calibration groups and measured on its validation groups
-as a released model is. What is finished lies in the folder, and a rerun goes on from there.
+as a released model is. What is finished lies in the folder, and a rerun goes on from there. Folds
+without calibration groups learn from more patients; once all are trained, each is calibrated on
+what the others say about theirs.
 
 The answers about the validation groups of all folds are a calibration part of their own, of every
 patient there is (cross-conformal prediction: Vovk 2015, Annals of Mathematics and Artificial
@@ -17,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ml.dataset import (
@@ -32,9 +35,9 @@ from ml.labels import Label
 from ml.processes import Team
 from ml.recipe import Recipe
 from ml.registry import load_model
-from ml.release import release
-from ml.training import train
-from ml.uncertainty import Calibration
+from ml.release import reference_features, release, said_unseen
+from ml.training import Trained, train
+from ml.uncertainty import Calibration, Doubt, Unseen
 
 _SETTINGS = "settings.json"
 _CALIBRATION_PARTS = 8  # one of so many of what a left-out source leaves
@@ -48,12 +51,15 @@ class Fold:
         start: what its training started from, in words.
         answers: about each slice of its validation part.
         calibration: what made the answers' probabilities of the network's logits.
+        by_others: whether that was fitted to what the other folds' networks say, instead of on
+            calibration groups of its own.
     """
 
     name: str
     start: str
     answers: list[Answer]
     calibration: Calibration
+    by_others: bool = False
 
     def logits(self) -> Tensor:
         """(N, 4) float64, what the network said before its calibration, up to a constant."""
@@ -67,9 +73,11 @@ class Fold:
         return torch.from_numpy(chances_and_classes(self.answers)[1])
 
 
-def splits_by_group(entries: list[Entry], *, folds: int, seed: int) -> dict[str, Split]:
-    """``fold-1`` … and their parts."""
-    dealt = folds_by_group(entries, folds=folds, seed=seed)
+def splits_by_group(
+    entries: list[Entry], *, folds: int, seed: int, calibrated_apart: bool = True
+) -> dict[str, Split]:
+    """``fold-1`` … and their parts; see :func:`ml.dataset.folds_by_group`."""
+    dealt = folds_by_group(entries, folds=folds, seed=seed, calibrated_apart=calibrated_apart)
     return {f"fold-{number}": split for number, split in enumerate(dealt, 1)}
 
 
@@ -146,8 +154,22 @@ def cross_validate(
         _claim(folder, splits, recipe, also)
     team.wait()
     for number, (name, split) in enumerate(splits.items(), 1):
-        if number in wanted and not _answers_file(folder, name).exists():
-            _run_fold(name, split, recipe, folder, team, also)
+        kept = _answers_file if split.calibration else _unseen_file
+        if number in wanted and not kept(folder, name).exists():
+            trained = _train_fold(split, recipe, folder / name, team, also)
+            if team.leads and split.calibration:
+                _measure_fold(name, split, trained, recipe, folder)
+            elif team.leads:
+                _keep_unseen(split, trained, recipe, _unseen_file(folder, name))
+            team.wait()
+    if all(_unseen_file(folder, name).exists() for name in splits):
+        for name, split in splits.items():
+            if not _answers_file(folder, name).exists():
+                trained = _train_fold(split, recipe, folder / name, team, also)
+                if team.leads:
+                    doubt = _doubt_of_others(folder, name, list(splits))
+                    _measure_fold(name, split, trained, recipe, folder, doubt)
+                team.wait()
     return [_read(folder, name) for name in splits if _answers_file(folder, name).exists()]
 
 
@@ -155,18 +177,20 @@ def pooled(folds: list[Fold]) -> dict[str, Any]:
     """The figures of all answers together, with bootstrap intervals over groups, and by fold.
 
     Of more than one fold also ``calibrated_on_others``, the figures where each fold is calibrated
-    on the answers of all others.
+    on the answers of all others, unless all are already.
     """
     by_fold = {fold.name: _accuracy(fold.answers) for fold in folds}
     accuracies = list(by_fold.values())
+    by_others = folds[0].by_others
     others = {}
-    if len(folds) > 1:
+    if len(folds) > 1 and not by_others:
         others = {"calibrated_on_others": summarise_answers(_answers(calibrated_on_others(folds)))}
     return (
         summarise_answers(_answers(folds))
         | others
         | {
             "start": folds[0].start,
+            "calibrated_by_others": by_others,
             "accuracy_by_fold": by_fold,
             "accuracy_mean": float(np.mean(accuracies)),
             "accuracy_deviation": float(np.std(accuracies, ddof=1)) if len(folds) > 1 else None,
@@ -224,35 +248,70 @@ def _accuracy(answers: list[Answer]) -> float:
     return float((probabilities.argmax(1) == wanted).mean())
 
 
-def _run_fold(
-    name: str, split: Split, recipe: Recipe, folder: Path, team: Team, also: Sequence[Entry]
-) -> None:
+def _train_fold(
+    split: Split, recipe: Recipe, folder: Path, team: Team, also: Sequence[Entry]
+) -> Trained:
+    """The fold's network; at once where its training is finished."""
     training = [*without_mirrored_twins(split.training), *also]
-    trained = train(recipe, training, split.calibration, folder=folder / name, team=team)
-    if team.leads:
-        made = release(
-            trained,
-            recipe,
-            split,
-            folder=folder / name,
-            stem="model",
-            facts={"fold": name},
-            quantised=False,
-        )
-        content = {
-            "start": trained.start,
-            "calibration": asdict(load_model(made.card).doubt.calibration),
-            "answers": [asdict(Answer.of(one)) for one in made.observed],
-        }
-        _write_whole(_answers_file(folder, name), json.dumps(content))
-    team.wait()
+    watched = split.calibration or split.validation  # it is logged, and chooses nothing
+    return train(recipe, training, watched, folder=folder, team=team)
+
+
+def _measure_fold(
+    name: str,
+    split: Split,
+    trained: Trained,
+    recipe: Recipe,
+    folder: Path,
+    doubt: Doubt | None = None,
+) -> None:
+    made = release(
+        trained,
+        recipe,
+        split,
+        folder=folder / name,
+        stem="model",
+        facts={"fold": name},
+        quantised=False,
+        doubt=doubt,
+    )
+    content = {
+        "start": trained.start,
+        "calibration": asdict(load_model(made.card).doubt.calibration),
+        "by_others": doubt is not None,
+        "answers": [asdict(Answer.of(one)) for one in made.observed],
+    }
+    _write_whole(_answers_file(folder, name), json.dumps(content))
+
+
+def _keep_unseen(split: Split, trained: Trained, recipe: Recipe, file: Path) -> None:
+    """Keep what the fold's network says about its validation part, to calibrate others by."""
+    reference = reference_features(trained.network, recipe, split.training)
+    unseen = said_unseen(trained.network, recipe, reference, split.validation)
+    partial = file.with_suffix(".partial")
+    save_file({"reference": reference, **vars(unseen)}, partial)
+    partial.replace(file)
+
+
+def _doubt_of_others(folder: Path, name: str, names: Sequence[str]) -> Doubt:
+    """Fitted to what all other folds' networks say about their validation parts."""
+    others = []
+    for other in names:
+        kept = load_file(_unseen_file(folder, other))
+        reference = kept.pop("reference")
+        if other == name:
+            own = reference
+        else:
+            others.append(Unseen(**kept))
+    return Doubt.fit(Unseen.together(others), own)
 
 
 def _read(folder: Path, name: str) -> Fold:
     content = json.loads(_answers_file(folder, name).read_text(encoding="utf-8"))
     answers = [_answer(one) for one in content["answers"]]
     kept = {name: _tupled(value) for name, value in content["calibration"].items()}
-    return Fold(name, content["start"], answers, Calibration(**kept))
+    by_others = content.get("by_others", False)
+    return Fold(name, content["start"], answers, Calibration(**kept), by_others)
 
 
 def _tupled(value: Any) -> Any:
@@ -295,6 +354,7 @@ def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe, also: Sequenc
             )
         for name in splits:
             _answers_file(folder, name).unlink(missing_ok=True)
+            _unseen_file(folder, name).unlink(missing_ok=True)
     _write_whole(note, wanted)
 
 
@@ -316,6 +376,10 @@ def _write_whole(path: Path, text: str) -> None:
 
 def _answers_file(folder: Path, name: str) -> Path:
     return folder / name / "answers.json"
+
+
+def _unseen_file(folder: Path, name: str) -> Path:
+    return folder / name / "unseen.safetensors"
 
 
 def _source(entry: Entry) -> str:

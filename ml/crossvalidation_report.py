@@ -18,6 +18,12 @@ LEFT_OUT = {
     "has learnt sources instead of tumours finds none",
 }
 
+CALIBRATED_BY_OTHERS = (
+    "Offsets, temperature, thresholds of the sets and the limit of what is familiar were fitted, "
+    "for each fold, to what the other folds' networks said about the patients that they had not "
+    "seen. No patient is calibrated on and measured at once."
+)
+
 
 def enter_in_card(
     figures: dict[str, Any], recipe: Recipe, path: Path, *, by: str, command: str
@@ -78,6 +84,8 @@ def calibrated_on_others_section(figures: dict[str, Any]) -> str:
 
 def _head(figures: dict[str, Any], architecture: str, by: str, command: str) -> str:
     kind = "" if by == "group" else f"Kept away from each fold's training: {LEFT_OUT[by]}.\n\n"
+    if figures.get("calibrated_by_others"):
+        kind += f"{CALIBRATED_BY_OTHERS}\n\n"
     return (
         f"# Cross-validation of {architecture}, by {by}\n\n"
         "Research software, not a certified medical device.\n\n"

@@ -9,7 +9,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ml.crossvalidation_report import LEFT_OUT, calibrated_on_others_section
+from ml.crossvalidation_report import (
+    CALIBRATED_BY_OTHERS,
+    LEFT_OUT,
+    calibrated_on_others_section,
+)
 from ml.evaluation import Observed
 from ml.explain import blend
 from ml.figure_tables import confusion_section, figures_table, parts_section
@@ -142,11 +146,15 @@ def _cross_validations(card: dict[str, Any]) -> str:
             f"### By {by}\n\n`{figures['architecture']}`, {figures['epochs']} epochs from "
             f"{figures['start']}. Kept away from each fold's training: {LEFT_OUT[by]}. "
             f"{figures['n']} slices of {figures['groups']} groups; accuracy of the folds {folds}."
-            f"\n\n```\n{figures['command']}\n```\n\n{figures_table(figures)}"
+            f"{_by_others(figures)}\n\n```\n{figures['command']}\n```\n\n{figures_table(figures)}"
         )
         if others := calibrated_on_others_section(figures):
             parts.append(f"#{others}")
     return "\n\n".join(parts)
+
+
+def _by_others(figures: dict[str, Any]) -> str:
+    return f"\n\n{CALIBRATED_BY_OTHERS}" if figures.get("calibrated_by_others") else ""
 
 
 def _failures(metrics: dict[str, Any], gallery: str | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from ml.architectures import Network, VGG16Twofold
 from ml.dataset import Entry, Split
@@ -26,13 +27,12 @@ from ml.uncertainty import (
     Calibration,
     Doubt,
     Subspace,
+    Unseen,
 )
 
 # Training slices whose features are kept to say what is familiar.
 _REFERENCE_SLICES = 1200
 _MADE_ANEW = ("weights", "doubt", "calibration", "quantised", "metrics")  # entries of a card
-# Share of the calibration slices that lie within the distance that counts as familiar.
-_WITHIN_LIMIT = 0.99
 
 
 class Released(NamedTuple):
@@ -51,19 +51,23 @@ def release(
     stem: str,
     facts: dict[str, Any],
     quantised: bool = True,
+    doubt: Doubt | None = None,
 ) -> Released:
-    """Write weights and card into ``folder``.
+    """Write weights and card into ``folder``, and measure on ``split.measured``.
 
-    The offsets of the logits and the doubt are fitted on ``split.calibration`` and everything is
-    measured on ``split.measured``, with the weights as they will be loaded.
+    It is measured with the weights as they will be loaded.
 
     Args:
+        doubt: fitted elsewhere; without it, it is fitted on ``split.calibration``.
         facts: entries of the card that only the caller knows (data, sources, exclusions).
         quantised: as for :func:`measure_model`.
     """
     network = trained.network
     folder.mkdir(parents=True, exist_ok=True)
-    doubt = _fit_doubt(network, recipe, split)
+    if doubt is None:
+        reference = reference_features(network, recipe, split.training)
+        doubt = Doubt.fit(said_unseen(network, recipe, reference, split.calibration), reference)
+    network.shift(torch.tensor(doubt.calibration.offsets))
     history = {"started_from": trained.started_from} if trained.started_from else {}
     today = _today()
     card: dict[str, Any] = {
@@ -139,9 +143,9 @@ def recalibrate(
             raise InvalidModel(f"{model.name} has only one opinion.")
         network.whole_share = whole_share
     if calibration is None:
-        held_out = _prepared(split.calibration, serving_recipe(model.card))
-        logits = forward_all(network, held_out.images).logits
-        calibration = Calibration.fit(logits, held_out.labels)
+        recipe, reference = serving_recipe(model.card), model.doubt.reference
+        unseen = said_unseen(network, recipe, reference, split.calibration)
+        calibration = Calibration.fit(unseen.logits, unseen.labels)
     network.shift(torch.tensor(calibration.offsets))
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: value for name, value in model.card.items() if name not in _MADE_ANEW}
@@ -195,6 +199,25 @@ def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed
     }
     write_card(card, path)
     return observed
+
+
+def reference_features(network: Network, recipe: Recipe, training: list[Entry]) -> Tensor:
+    """(M, 512) unit-length features of some of the training slices."""
+    known = _prepared(_sampled(training), recipe)
+    return F.normalize(forward_all(network, known.images).features, dim=1)
+
+
+def said_unseen(
+    network: Network, recipe: Recipe, reference: Tensor, entries: list[Entry]
+) -> Unseen:
+    """What a network without offsets says about ``entries``, of which it has learnt nothing.
+
+    Args:
+        reference: of :func:`reference_features`.
+    """
+    held_out = _prepared(entries, recipe)
+    said = forward_all(network, held_out.images)
+    return Unseen(said.logits, held_out.labels, Subspace.of(reference).distance(said.features))
 
 
 def serving_recipe(card: dict[str, Any]) -> Recipe:
@@ -254,19 +277,6 @@ def _beside(observed: list[Observed], expected: list[Observed]) -> dict[str, flo
         "pointing_game": exact["pointing_game"]["rate"],
         "same_label": sum(same) / len(same),
     }
-
-
-def _fit_doubt(network: Network, recipe: Recipe, split: Split) -> Doubt:
-    """Fit it, and build the offsets into the network."""
-    held_out = _prepared(split.calibration, recipe)
-    said = forward_all(network, held_out.images)
-    calibration = Calibration.fit(said.logits, held_out.labels)
-    network.shift(torch.tensor(calibration.offsets))
-    known = _prepared(_sampled(split.training), recipe)
-    reference = F.normalize(forward_all(network, known.images).features, dim=1)
-    distances = Subspace.of(reference).distance(said.features)
-    limit = float(torch.quantile(distances, _WITHIN_LIMIT))
-    return Doubt(calibration, reference, distance_limit=limit)
 
 
 def _sampled(training: list[Entry]) -> list[Entry]:

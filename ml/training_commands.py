@@ -65,6 +65,12 @@ def add_crossval(commands: Any) -> None:
         "against-source: --folds parts in which a slice's source tells the wrong class",
     )
     crossval.add_argument("--folds", type=int, default=5, metavar="N", help="(%(default)s)")
+    crossval.add_argument(
+        "--calibrated-by-others",
+        action="store_true",
+        help="by group: every fold learns from its calibration part, too, and is calibrated, once "
+        "all are trained, on what the other folds' networks say about patients new to them",
+    )
     crossval.add_argument("--report", type=Path, metavar="FILE.md", help="a page with tables")
     crossval.add_argument(
         "--card", type=Path, metavar="CARD.json", help="enter the figures in this model's card"
@@ -228,13 +234,18 @@ def _crossval(options: argparse.Namespace) -> int:
     from ml.processes import team
 
     recipe = _recipe(options)
+    by_others = options.calibrated_by_others
+    if by_others and options.by != "group":
+        raise InvalidConfiguration("--calibrated-by-others goes with --by group alone.")
     entries, _ = _entries(options)
     if options.by == "source":
         splits = splits_by_source(entries, seed=recipe.seed)
     elif options.by == "against-source":
         splits = splits_against_source(entries, folds=options.folds, seed=recipe.seed)
     else:
-        splits = splits_by_group(entries, folds=options.folds, seed=recipe.seed)
+        splits = splits_by_group(
+            entries, folds=options.folds, seed=recipe.seed, calibrated_apart=not by_others
+        )
     with team() as processes:
         only = [options.only] if options.only is not None else None
         done = cross_validate(
@@ -250,7 +261,8 @@ def _crossval(options: argparse.Namespace) -> int:
     (options.out / "figures.json").write_text(figures + "\n", encoding="utf-8")
     plot_answers([answer for fold in done for answer in fold.answers], options.out)
     names = ("config", "start", "manifest", "outlines", "exclude", "also")
-    words = _command(options, f"crossval --by {options.by} --folds {options.folds}", names)
+    kind = f"crossval --by {options.by} --folds {options.folds}"
+    words = _command(options, kind + (" --calibrated-by-others" if by_others else ""), names)
     if options.report is not None:
         write_report(summary, recipe, options.report, by=options.by, command=words)
     if options.card is not None:

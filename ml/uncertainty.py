@@ -1,5 +1,6 @@
 """Doubt: calibrated probabilities, prediction sets, and whether the slice looks familiar at all."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,6 +17,8 @@ ALPHA = 0.05  # the prediction set may miss the true class this often
 _NEVER_RULED_OUT = 0.25  # probability of a class that every prediction set holds
 TUMOR_SHARE = 0.71  # of the slices of the collection, for calibrations that do not tell theirs
 _DIRECTIONS = 16  # of the subspace that training slices lie in
+# Share of slices that the network has not learnt from that lie within what counts as familiar.
+_WITHIN_LIMIT = 0.99
 # The weight of the features beside the rule about the picture, and how much of both together is
 # still familiar; chosen on odd pictures of both halves and on slices of unseen sources, so
 # that the figures of the held-out half are clean for the rule alone and not for this choice.
@@ -110,6 +113,30 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Unseen:
+    """What networks say about slices that they have not learnt from.
+
+    Attributes:
+        logits: (N, 4) float32, without offsets.
+        labels: (N,) class indices.
+        distances: (N,) of the features from the subspace of the network's training slices.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    distances: Tensor
+
+    @classmethod
+    def together(cls, parts: Sequence["Unseen"]) -> "Unseen":
+        """Of several networks, one behind the other."""
+        return cls(
+            torch.cat([part.logits for part in parts]),
+            torch.cat([part.labels for part in parts]),
+            torch.cat([part.distances for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
 class Doubt:
     """What was fitted on patients that the weights never saw.
 
@@ -124,6 +151,19 @@ class Doubt:
     calibration: Calibration
     reference: Tensor
     distance_limit: float
+
+    @classmethod
+    def fit(cls, unseen: Unseen, reference: Tensor) -> "Doubt":
+        """Fit to what the network, or others like it, say about slices that are new to them.
+
+        Args:
+            reference: (M, 512) unit-length features of the network's training slices.
+        """
+        return cls(
+            Calibration.fit(unseen.logits, unseen.labels),
+            reference,
+            distance_limit=float(torch.quantile(unseen.distances, _WITHIN_LIMIT)),
+        )
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """(N, 4) logits with the offsets to (N, 4) calibrated probabilities."""

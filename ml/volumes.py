@@ -11,8 +11,8 @@ from ml.labels import INDEX, Label
 MOST_KEY_SLICES = 3
 # How much the slice before, the slice itself and the one behind it count (binomial smoothing).
 _NEIGHBOURHOOD = (1.0, 2.0, 1.0)
-# Of a volume's slices, how many show a tumour, before anything is known about it. It decides between
-# missed tumours and false alarms (docs/decisions/0019).
+# Of a volume's slices, how many show a tumour, before anything is known about it. It decides
+# between missed tumours and false alarms (docs/decisions/0019).
 _TUMOR_SHARE = 0.26
 _SUSPICIOUS = 0.5
 # No slice speaks louder than 1000 to 1, however sure it is.

@@ -64,11 +64,17 @@ def split_by_group(entries: list[Entry], *, seed: int, with_validation: bool = F
     )
 
 
-def folds_by_group(entries: list[Entry], *, folds: int, seed: int) -> list[Split]:
+def folds_by_group(
+    entries: list[Entry], *, folds: int, seed: int, calibrated_apart: bool = True
+) -> list[Split]:
     """Cross-validation: each entry is in the validation part of exactly one of ``folds`` splits.
 
     Stratified by class as far as whole groups allow. An eighth of what a fold leaves, again by
     group, is its calibration part. The order of ``entries`` is kept within each part.
+
+    Args:
+        calibrated_apart: without it the calibration parts are empty and all that a fold leaves is
+            trained on. The validation parts stay the same.
 
     Raises:
         InvalidManifest: ``folds`` is below 2, or a class has fewer groups than there are folds
@@ -78,12 +84,13 @@ def folds_by_group(entries: list[Entry], *, folds: int, seed: int) -> list[Split
         raise InvalidManifest("Cross-validation wants at least two folds.")
     _want_groups(entries, folds, f"for {folds} folds")
     fold_of = _dealt(entries, folds, seed)
-    return [
-        _with_calibration(
-            _chosen(entries, fold_of != number), _chosen(entries, fold_of == number), seed
-        )
+    parts = [
+        (_chosen(entries, fold_of != number), _chosen(entries, fold_of == number))
         for number in range(folds)
     ]
+    if not calibrated_apart:
+        return [Split(rest, [], validation) for rest, validation in parts]
+    return [_with_calibration(rest, validation, seed) for rest, validation in parts]
 
 
 def write_folds(path: Path, folds: Sequence[Split]) -> None:

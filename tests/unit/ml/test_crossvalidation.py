@@ -73,6 +73,38 @@ def test_further_epochs_go_on_from_each_folds_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("narrow_networks")
+def test_folds_without_calibration_parts_are_calibrated_by_what_the_others_say(
+    tmp_path: Path,
+) -> None:
+    data = slices(tmp_path, 48)
+    splits = splits_by_group(data, folds=3, seed=1, calibrated_apart=False)
+    folder = tmp_path / "run"
+    assert cross_validate(splits, TINY, folder=folder, team=alone(), only=[1, 3]) == []
+    folds = cross_validate(splits, TINY, folder=folder, team=alone())
+    assert sorted(a.path for fold in folds for a in fold.answers) == sorted(
+        entry.path.name for entry in data
+    )
+    for fold, again in zip(folds, calibrated_on_others(folds), strict=True):
+        assert fold.by_others
+        assert fold.calibration.temperature == pytest.approx(again.calibration.temperature, 0.02)
+        others = {e.group for e in data} - {e.group for e in splits[fold.name].training}
+        assert {answer.group for answer in fold.answers} == others
+    figures = pooled(folds)
+    assert figures["calibrated_by_others"]
+    assert "calibrated_on_others" not in figures
+    longer = replace(TINY, stages=(Stage(32, 2),))
+    assert cross_validate(splits, longer, folder=folder, team=alone(), only=[1]) == []
+
+
+def test_calibration_by_others_goes_with_groups_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--manifest", "none.csv", "--out", str(tmp_path), "--by", "source"]
+    assert main(["crossval", *arguments, "--calibrated-by-others"]) == 1
+    assert "--by group" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("narrow_networks")
 def test_command_writes_pooled_figures_and_plots(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, slices(tmp_path, 24))
     recipe = tmp_path / "tiny.toml"
@@ -89,6 +121,12 @@ def test_command_writes_pooled_figures_and_plots(tmp_path: Path) -> None:
     card.write_text('{"name": "served"}')
     report = ["--out", str(out), "--folds", "2", "--report", str(page), "--also", str(also)]
     report += ["--card", str(card)]
+    assert main([*arguments, *report]) == 0
+    assert "other folds' networks said" not in page.read_text().split("## Folds")[0]
+    by_others = [*report, "--calibrated-by-others", "--out", str(tmp_path / "by-others")]
+    assert main([*arguments, *by_others]) == 0
+    assert "other folds' networks said" in page.read_text().split("## Folds")[0]
+    assert "--calibrated-by-others" in page.read_text()
     assert main([*arguments, *report]) == 0
     text = page.read_text()
     assert "fold-2" in text

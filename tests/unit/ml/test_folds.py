@@ -42,6 +42,15 @@ def test_every_part_of_every_fold_holds_every_class() -> None:
             assert {entry.label for entry in part} == set(LABELS)
 
 
+def test_folds_without_calibration_parts_measure_the_same_and_train_on_all_the_rest() -> None:
+    apart = folds_by_group(entries(), folds=5, seed=1)
+    whole = folds_by_group(entries(), folds=5, seed=1, calibrated_apart=False)
+    for one, other in zip(apart, whole, strict=True):
+        assert other.validation == one.validation
+        assert other.calibration == []
+        assert set(other.training) == {*one.training, *one.calibration}
+
+
 def test_folds_are_repeatable_and_depend_on_the_seed() -> None:
     assert folds_by_group(entries(), folds=5, seed=1) == folds_by_group(entries(), folds=5, seed=1)
     assert folds_by_group(entries(), folds=5, seed=1) != folds_by_group(entries(), folds=5, seed=2)
