@@ -30,7 +30,7 @@ def heat(maps: Tensor, prepared: Prepared, probabilities: npt.NDArray[np.float64
     """The heatmap of one slice.
 
     The exact class-activation map of :func:`explained_label` (Zhou et al. 2016), its positive
-    part scaled to the map's maximum, times the probability that there is a tumour at all: a
+    part scaled to its maximum, times the probability that there is a tumour at all: a
     healthy slice stays nearly dark. Where hardly any place speaks for the class by itself, the
     places that speak least against it are shown.
 
@@ -44,8 +44,11 @@ def heat(maps: Tensor, prepared: Prepared, probabilities: npt.NDArray[np.float64
     floor = min(0.0, float(wanted.max()) - _LEAST_RANGE)
     positive = np.maximum(wanted - floor, 0)
     strength = 1.0 - float(probabilities[INDEX[Label.NO_TUMOR]])
-    scaled = positive / max(float(positive.max()), 1e-6) * strength
-    return np.clip(prepared.to_source(scaled.astype(np.float32)), 0, 1)
+    placed = np.maximum(prepared.to_source(positive.astype(np.float32)), 0)
+    # Between the map's places the enlarged one may rise above them. It is not cut off there, which
+    # would leave a plateau whose middle nobody could tell.
+    hottest = max(float(positive.max()), float(placed.max()), 1e-6)
+    return placed / hottest * strength
 
 
 def overlay(field: FloatImage) -> npt.NDArray[np.uint8]:

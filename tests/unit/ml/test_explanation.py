@@ -2,17 +2,42 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from ml import explain
 from ml.architectures import VGG16GAP
 from ml.dataset import read_manifest
 from ml.errors import InvalidManifest
 from ml.explanation_comparison import compare_explanations, table
 from ml.explanation_methods import METHODS, SERVING_METHOD, explain_all
+from ml.imaging import read_path
+from ml.preprocess import head_crop
 from ml.registry import SERVING, load_model
 
 ENTRIES = read_manifest(SERVING.parents[1] / "samples" / "manifest.csv")
+
+
+@pytest.mark.parametrize("beside", [0.0, 6.0])
+def test_hottest_pixel_is_the_middle_of_the_hottest_place_however_certain_the_tumour(
+    beside: float,
+) -> None:
+    pixels = read_path(ENTRIES[0].path)[0].pixels
+    prepared = head_crop(pixels, 176)
+    maps = torch.full((4, 11, 11), -8.0)
+    maps[0, 4, 6] = 9.0
+    maps[0, 4, 7] = beside
+    field = explain.heat(maps, prepared, np.array([1.0, 0.0, 0.0, 0.0]))
+    assert field.shape == pixels.shape[:2]
+    assert field.max() == pytest.approx(1, abs=0.01)
+    rows, columns = np.nonzero(field == field.max())
+    assert len(rows) <= 9  # of more than a thousand of a place
+    source, placed = prepared.source, prepared.placed
+    row = source.top + (4.5 * 16 - placed.top) * source.height / placed.height
+    column = source.left + (6.5 * 16 - placed.left) * source.width / placed.width
+    assert rows.mean() == pytest.approx(row, abs=8)
+    assert columns.mean() == pytest.approx(column, abs=8)
 
 
 def test_with_average_pooling_grad_cam_and_hirescam_are_the_class_map() -> None:
