@@ -17,6 +17,7 @@ from ml.data_commands import add_data_commands
 from ml.errors import SulcusMLError, UnreadableImage
 from ml.model_commands import add_model_commands
 from ml.odd.command import add_odd
+from ml.option_values import add_card_option, command_line
 from ml.training_commands import add_compare, add_crossval, add_train
 
 # torch takes seconds to import: the commands below fetch what they need when they run, so that
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "--healthy", type=Path, required=True, metavar="STUDY", help="a study without a tumour"
     )
     volumes.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
+    add_card_option(volumes)
     _add_model(volumes)
     volumes.set_defaults(run=_volumes)
 
@@ -225,10 +227,15 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _volumes(options: argparse.Namespace) -> int:
+    from ml.registry import enter_figures
     from ml.volume_evaluation import measure_volumes, table
 
     predictor = _load_predictor(options)
     figures = measure_volumes(predictor, glioma=options.glioma, healthy=options.healthy)
+    if options.card is not None:
+        shares = {name: value for name, value in figures.items() if name != "volumes"}
+        command = command_line(options, "volumes", ("glioma", "healthy"))
+        enter_figures(options.card, "volumes", shares, command=command)
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(table(figures))

@@ -19,6 +19,11 @@ from ml.explain import blend
 from ml.figure_tables import confusion_section, figures_table, parts_section
 from ml.imaging import read_path, square_pixels
 from ml.imaging.pictures import encode_png
+from ml.measured_sections import (
+    explanations_section,
+    familiarity_section,
+    volumes_section,
+)
 
 _TILE = 192  # px, side of a slice in the gallery
 _COLUMNS = 4
@@ -42,6 +47,9 @@ def write_page(card: dict[str, Any], path: Path, *, gallery: str | None, command
         confusion_section(card["metrics"]),
         parts_section(card["metrics"]),
         _engines(card),
+        volumes_section(card),
+        familiarity_section(card),
+        explanations_section(card),
         _cross_validations(card),
         _failures(card["metrics"], gallery),
         _limits(card),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ml.manifest_options import add_manifest_options, read_named
-from ml.option_values import number_between
+from ml.option_values import add_card_option, command_line, number_between
 
 # As in ml/__main__.py, the commands fetch what needs torch when they run.
 
@@ -79,8 +79,12 @@ def add_model_commands(commands: Any) -> None:
     heatmaps = commands.add_parser(
         "heatmaps", help="compare ways to draw heatmaps, on slices with a tumour's box"
     )
-    heatmaps.add_argument("--manifest", type=Path, required=True, metavar="FILE.csv")
+    add_manifest_options(heatmaps)
+    heatmaps.add_argument(
+        "--held-out", action="store_true", help="only the part that the model was measured on"
+    )
     heatmaps.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
+    add_card_option(heatmaps)
     heatmaps.add_argument("--model", type=Path, metavar="CARD.json", help="another model's card")
     heatmaps.set_defaults(run=_heatmaps)
 
@@ -158,12 +162,19 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _heatmaps(options: argparse.Namespace) -> int:
-    from ml.dataset import read_manifest
     from ml.explanation_comparison import compare_explanations, table
-    from ml.registry import SERVING, load_model
+    from ml.registry import SERVING, enter_figures, load_model
 
-    entries = read_manifest(options.manifest)
-    figures = compare_explanations(load_model(options.model or SERVING), entries)
+    model = load_model(options.model or SERVING)
+    if options.held_out:
+        _part, entries = _split_of(options, model.card).measured
+    else:
+        entries, _excluded = read_named(options)
+    figures = compare_explanations(model, entries)
+    if options.card is not None:
+        words = "heatmaps --held-out" if options.held_out else "heatmaps"
+        command = command_line(options, words, ("manifest", "exclude"))
+        enter_figures(options.card, "explanations", figures, command=command)
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(table(figures))

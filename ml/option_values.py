@@ -1,8 +1,9 @@
-"""Values of options, checked by their range."""
+"""Values of options: checked by their range, and as a page repeats them."""
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 
 def number_between(least: float, greatest: float, what: str) -> Callable[[str], float]:
@@ -22,3 +23,25 @@ def number_between(least: float, greatest: float, what: str) -> Callable[[str], 
         return found
 
     return value
+
+
+def add_card_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--card``, for commands whose figures the page of a model shows."""
+    parser.add_argument(
+        "--card", type=Path, metavar="CARD.json", help="enter the figures in this model's card"
+    )
+
+
+def command_line(options: argparse.Namespace, command: str, names: Iterable[str]) -> str:
+    """The command with the files that the options ``names`` give, without the machine's folders."""
+    parts = [f"python -m ml {command}"]
+    for name in names:
+        if given := getattr(options, name, None):
+            files = given if isinstance(given, list) else [given]
+            parts += [f"--{name}", *(_without_folder(Path(file)) for file in files)]
+    return " ".join(parts)
+
+
+def _without_folder(path: Path) -> str:
+    own = path.is_absolute() or ".." in path.parts
+    return path.name if own else str(path)

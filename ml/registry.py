@@ -119,6 +119,25 @@ def write_card(card: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
+def enter_figures(path: Path, name: str, figures: dict[str, Any], *, command: str) -> None:
+    """Enter what was measured of a model in its card, where its page shows it.
+
+    An earlier entry of the same name is replaced.
+
+    Args:
+        name: of the entry; :mod:`ml.measured_sections` knows those that the page shows.
+        command: the command line that measured.
+
+    Raises:
+        InvalidModel: there is no such card.
+    """
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidModel(f"The card {path} cannot be read: {error}") from error
+    write_card(card | {name: {"command": command} | figures}, path)
+
+
 def load_model(card_path: Path = SERVING) -> Model:
     """Load a model by its card and check the weights' hash.
 

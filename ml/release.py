@@ -32,7 +32,17 @@ from ml.uncertainty import (
 
 # Training slices whose features are kept to say what is familiar.
 _REFERENCE_SLICES = 1200
-_MADE_ANEW = ("weights", "doubt", "calibration", "quantised", "metrics")  # entries of a card
+# Entries of a card that say something about a model before it was calibrated anew.
+_MADE_ANEW = (
+    "weights",
+    "doubt",
+    "calibration",
+    "quantised",
+    "metrics",
+    "explanations",
+    "volumes",
+    "familiarity",
+)
 
 
 class Released(NamedTuple):

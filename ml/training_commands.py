@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml.errors import InvalidConfiguration
 from ml.manifest_options import add_manifest_options, read_named
+from ml.option_values import add_card_option, command_line
 from ml.recipe import Recipe, Stage, read_recipe
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ def add_crossval(commands: Any) -> None:
         "all are trained, on what the other folds' networks say about patients new to them",
     )
     crossval.add_argument("--report", type=Path, metavar="FILE.md", help="a page with tables")
-    crossval.add_argument(
-        "--card", type=Path, metavar="CARD.json", help="enter the figures in this model's card"
-    )
+    add_card_option(crossval)
     crossval.add_argument("--only", type=int, metavar="FOLD", help="run this fold alone, from 1")
     crossval.set_defaults(run=_crossval)
 
@@ -262,7 +261,7 @@ def _crossval(options: argparse.Namespace) -> int:
     plot_answers([answer for fold in done for answer in fold.answers], options.out)
     names = ("config", "start", "manifest", "outlines", "exclude", "also")
     kind = f"crossval --by {options.by} --folds {options.folds}"
-    words = _command(options, kind + (" --calibrated-by-others" if by_others else ""), names)
+    words = command_line(options, kind + (" --calibrated-by-others" if by_others else ""), names)
     if options.report is not None:
         write_report(summary, recipe, options.report, by=options.by, command=words)
     if options.card is not None:
@@ -284,26 +283,11 @@ def _compare(options: argparse.Namespace) -> int:
     if not processes.leads:
         return 0
     report = options.report or options.out / "comparison.md"
-    command = _command(options, "compare", ("config", "manifest", "outlines", "exclude"))
+    command = command_line(options, "compare", ("config", "manifest", "outlines", "exclude"))
     command += "".join(f' --start "{name}={Path(file).name}"' for name, file in options.start)
     write_report(figures, comparison, command=command, report=report)
     print("\n".join(conclusions(figures)))
     return 0
-
-
-def _command(options: argparse.Namespace, command: str, names: tuple[str, ...]) -> str:
-    """The command with the files that the options ``names`` give, without the machine's folders."""
-    parts = [f"python -m ml {command}"]
-    for name in names:
-        if given := getattr(options, name, None):
-            files = given if isinstance(given, list) else [given]
-            parts += [f"--{name}", *(_without_folder(Path(file)) for file in files)]
-    return " ".join(parts)
-
-
-def _without_folder(path: Path) -> str:
-    own = path.is_absolute() or ".." in path.parts
-    return path.name if own else str(path)
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

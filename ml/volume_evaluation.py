@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ml.errors import InvalidManifest, UnreadableImage
 from ml.imaging import Slice, read_path, square_pixels
 from ml.imaging.studies import read_study
+from ml.measured_sections import VOLUMES
 from ml.predictor import Opinion, Predictor, Result
 from ml.preprocess import FloatImage, head_mask, to_grey
 from ml.volumes import SliceAnswer, answer_study
@@ -153,19 +154,8 @@ def judge(
 
 def table(figures: dict[str, Any]) -> str:
     """The shares as lines of text."""
-    wanted = {
-        "tumor_slices_found": "slices with a tumour, called tumour",
-        "tumor_slices_found_alone": "  each by itself",
-        "heat_on_tumor": "  of them with the hottest pixel on it",
-        "false_alarms": "slices without a tumour, called tumour",
-        "false_alarms_alone": "  each by itself",
-        "healthy_false_alarms": "slices of the healthy study, called tumour",
-        "healthy_false_alarms_alone": "  each by itself",
-        "key_slices_on_tumor": "key slices that show the tumour",
-        "in_distribution": "slices that look familiar",
-    }
     return "\n".join(
-        f"{words:44}{figures[key]['n']:4} of {figures[key]['of']}" for key, words in wanted.items()
+        f"{words:44}{figures[key]['n']:4} of {figures[key]['of']}" for key, words in VOLUMES.items()
     )
 
 

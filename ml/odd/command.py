@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ml.option_values import add_card_option, command_line
+
 _SLICES_TO_FIT = 600
 _SEED = 20261123  # the one that `train` splits by, so that its validation part stays unseen
 
@@ -27,6 +29,7 @@ def add_odd(commands: Any) -> argparse.ArgumentParser:
         help="studies of brains that the model has never seen; files named …_Mask are left out",
     )
     odd.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
+    add_card_option(odd)
     odd.add_argument(
         "--fit",
         type=Path,
@@ -57,10 +60,14 @@ def _run(options: argparse.Namespace) -> int:
 def _measure(entries: list[Any], options: argparse.Namespace) -> int:
     from ml.odd.measuring import measure_odd, table
     from ml.predictor import Predictor
-    from ml.registry import SERVING
+    from ml.registry import SERVING, enter_figures
 
     predictor = Predictor.load(options.model or SERVING, device=options.device)
     figures = measure_odd(predictor, entries, options.volumes)
+    if options.card is not None:
+        every = f"odd --every {options.every}"
+        command = command_line(options, every, ("manifest", "volumes"))
+        enter_figures(options.card, "familiarity", figures, command=command)
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(table(figures))

@@ -1,14 +1,17 @@
 """Other heatmaps than the serving one: what they weigh, and that the comparison measures them."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from ml import explain
+from ml.__main__ import main
 from ml.architectures import VGG16GAP
-from ml.dataset import read_manifest
+from ml.dataset import read_manifest, write_manifest
 from ml.errors import InvalidManifest
 from ml.explanation_comparison import compare_explanations, table
 from ml.explanation_methods import METHODS, SERVING_METHOD, explain_all
@@ -78,6 +81,16 @@ def test_comparison_measures_every_method_and_tells_whether_it_follows_the_weigh
         assert 0 <= row["energy_in_box"] <= 1
         assert figures["sanity"][name]["last layers as well"] < 0.9
         assert name in table(figures)
+
+
+def test_command_enters_the_figures_in_a_card(tmp_path: Path) -> None:
+    manifest, card = tmp_path / "boxed.csv", tmp_path / "card.json"
+    write_manifest(manifest, [entry for entry in ENTRIES if entry.box][:2])
+    card.write_text("{}")
+    assert main(["heatmaps", "--manifest", str(manifest), "--card", str(card)]) == 0
+    entered = json.loads(card.read_text())["explanations"]
+    assert entered["n"] == 2
+    assert entered["command"] == "python -m ml heatmaps --manifest boxed.csv"
 
 
 def test_slices_without_boxes_cannot_be_compared() -> None:

@@ -4,14 +4,17 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ml.dataset import Entry, read_manifest
+from ml.errors import InvalidModel
 from ml.evaluation import Observed
 from ml.imaging import read_bytes, read_path
 from ml.labels import LABELS, Label
+from ml.measured_sections import VOLUMES
 from ml.model_card import failure_gallery, write_page
 from ml.predictor import Result
-from ml.registry import SERVING
+from ml.registry import SERVING, enter_figures, write_card
 
 ENTRIES = read_manifest(SERVING.parents[1] / "samples" / "manifest.csv")
 
@@ -64,6 +67,45 @@ def test_page_tells_cross_validations_of_other_networks(tmp_path: Path) -> None:
     del card["cross_validations"]
     write_page(card, page, gallery=None, command="python -m ml card …")
     assert "Cross-validation" not in page.read_text(encoding="utf-8")
+
+
+def test_page_tells_what_was_measured_beside_the_metrics(tmp_path: Path) -> None:
+    path, page = tmp_path / "card.json", tmp_path / "model.md"
+    card = json.loads(SERVING.read_text(encoding="utf-8"))
+    sections = ("Volumes of other hospitals", "Is it a brain MRI at all?", "Heatmaps compared")
+    for name in ("volumes", "familiarity", "explanations"):
+        card.pop(name, None)
+    write_page(card, page, gallery=None, command="python -m ml card …")
+    assert not any(section in page.read_text(encoding="utf-8") for section in sections)
+    write_card(card, path)
+    shares = {name: {"n": 3, "of": 40} for name in VOLUMES}
+    enter_figures(path, "volumes", {"model": "earlier"}, command="python -m ml earlier")
+    enter_figures(path, "volumes", shares, command="python -m ml volumes …")
+    odd = {"n": 9, "flagged": 8, "by_group": {"held out": {"n": 5, "flagged": 4}}}
+    brain = {"n": 90, "flagged": 1, "by_group": {}}
+    enter_figures(path, "familiarity", {"odd": odd, "brain": brain}, command="python -m ml odd …")
+    methods = {
+        "methods": {"LayerCAM": {"pointing_game": 0.25, "energy_in_box": 0.125}},
+        "sanity": {"LayerCAM": {"head drawn anew": 0.5}},
+        "n": 7,
+    }
+    enter_figures(path, "explanations", methods, command="python -m ml heatmaps …")
+    write_page(json.loads(path.read_text()), page, gallery=None, command="python -m ml card …")
+    text = page.read_text(encoding="utf-8")
+    assert all(section in text for section in sections)
+    for line in (
+        "| slices without a tumour, called tumour | 3 of 40 |",
+        "| no brain MRI, held out | 4 of 5 |",
+        "| brain MRI, all | 1 of 90 |",
+        "| LayerCAM | 0.250 | 0.125 | 0.50 |",
+        "python -m ml volumes …",
+        "python -m ml odd …",
+        "python -m ml heatmaps …",
+    ):
+        assert line in text
+    assert "earlier" not in text
+    with pytest.raises(InvalidModel, match="cannot be read"):
+        enter_figures(tmp_path / "none.json", "volumes", shares, command="")
 
 
 def test_gallery_shows_one_mistake_a_group() -> None:

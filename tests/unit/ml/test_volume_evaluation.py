@@ -1,5 +1,6 @@
 """Volumes of other hospitals are judged slice by slice against their masks."""
 
+import json
 from pathlib import Path
 
 import nibabel
@@ -7,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from ml.__main__ import main
 from ml.errors import InvalidManifest
 from ml.predictor import Predictor
 from ml.volume_evaluation import measure_volumes, table
@@ -50,6 +52,14 @@ def test_slices_are_counted_by_their_masks(predictor: Predictor, tmp_path: Path)
     pixels = [one["tumor_pixels"] for one in figures["volumes"]["glioma/Pre_Scan_T1.nii.gz"]]
     assert sorted(pixels) == [0, 0, 25, 400]
     assert len(table(figures).splitlines()) == 9
+    card = tmp_path / "card.json"
+    card.write_text("{}")
+    folders = ["--glioma", str(tmp_path), "--healthy", str(tmp_path / "healthy.nii.gz")]
+    assert main(["volumes", *folders, "--device", "cpu", "--card", str(card)]) == 0
+    entered = json.loads(card.read_text())["volumes"]
+    assert entered["false_alarms"] == figures["false_alarms"]
+    assert "volumes" not in entered  # the slices stay away
+    assert entered["command"].endswith("--healthy healthy.nii.gz")
 
 
 def test_folder_without_masks_is_named(predictor: Predictor, tmp_path: Path) -> None:
