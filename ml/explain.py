@@ -48,7 +48,7 @@ def heat(maps: Tensor, prepared: Prepared, probabilities: npt.NDArray[np.float64
     # Between the map's places the enlarged one may rise above them. It is not cut off there, which
     # would leave a plateau whose middle nobody could tell.
     hottest = max(float(positive.max()), float(placed.max()), 1e-6)
-    return placed / hottest * strength
+    return np.asarray(placed * (strength / hottest), np.float32)
 
 
 def overlay(field: FloatImage) -> npt.NDArray[np.uint8]:
