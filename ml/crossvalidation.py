@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ml.dataset import (
@@ -163,13 +163,7 @@ def cross_validate(
                 _keep_unseen(split, trained, recipe, _unseen_file(folder, name))
             team.wait()
     if all(_unseen_file(folder, name).exists() for name in splits):
-        for name, split in splits.items():
-            if not _answers_file(folder, name).exists():
-                trained = _train_fold(split, recipe, folder / name, team, also)
-                if team.leads:
-                    doubt = _doubt_of_others(folder, name, list(splits))
-                    _measure_fold(name, split, trained, recipe, folder, doubt)
-                team.wait()
+        _calibrate_by_others(splits, recipe, folder, team, also)
     return [_read(folder, name) for name in splits if _answers_file(folder, name).exists()]
 
 
@@ -281,16 +275,28 @@ def _measure_fold(
         "by_others": doubt is not None,
         "answers": [asdict(Answer.of(one)) for one in made.observed],
     }
-    _write_whole(_answers_file(folder, name), json.dumps(content))
+    _write_whole(_answers_file(folder, name), json.dumps(content).encode())
 
 
 def _keep_unseen(split: Split, trained: Trained, recipe: Recipe, file: Path) -> None:
     """Keep what the fold's network says about its validation part, to calibrate others by."""
     reference = reference_features(trained.network, recipe, split.training)
     unseen = said_unseen(trained.network, recipe, reference, split.validation)
-    partial = file.with_suffix(".partial")
-    save_file({"reference": reference, **vars(unseen)}, partial)
-    partial.replace(file)
+    _write_whole(file, save({"reference": reference, **vars(unseen)}))
+
+
+def _calibrate_by_others(
+    splits: dict[str, Split], recipe: Recipe, folder: Path, team: Team, also: Sequence[Entry]
+) -> None:
+    """Measure the folds that are not yet, all of which are trained."""
+    for name, split in splits.items():
+        if _answers_file(folder, name).exists():
+            continue
+        trained = _train_fold(split, recipe, folder / name, team, also)
+        if team.leads:
+            doubt = _doubt_of_others(folder, name, list(splits))
+            _measure_fold(name, split, trained, recipe, folder, doubt)
+        team.wait()
 
 
 def _doubt_of_others(folder: Path, name: str, names: Sequence[str]) -> Doubt:
@@ -355,7 +361,7 @@ def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe, also: Sequenc
         for name in splits:
             _answers_file(folder, name).unlink(missing_ok=True)
             _unseen_file(folder, name).unlink(missing_ok=True)
-    _write_whole(note, wanted)
+    _write_whole(note, wanted.encode())
 
 
 def _is_lengthened(before: dict[str, Any], after: dict[str, Any]) -> bool:
@@ -367,10 +373,10 @@ def _is_lengthened(before: dict[str, Any], after: dict[str, Any]) -> bool:
     return before == after and longer[: len(sizes)] == sizes
 
 
-def _write_whole(path: Path, text: str) -> None:
+def _write_whole(path: Path, content: bytes) -> None:
     """All or nothing, so that a file that is there is finished."""
     partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(content)
     partial.replace(path)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml.figure_tables import confusion_section, figures_table, parts_section
 from ml.recipe import Recipe
-from ml.registry import write_card
+from ml.registry import read_card, write_card
 
 # What stays away from each fold's training, by the name of the kind of folds.
 LEFT_OUT = {
@@ -17,12 +17,6 @@ LEFT_OUT = {
     "without. Only such sources are measured: there the source tells the wrong class, and what "
     "has learnt sources instead of tumours finds none",
 }
-
-CALIBRATED_BY_OTHERS = (
-    "Offsets, temperature, thresholds of the sets and the limit of what is familiar were fitted, "
-    "for each fold, to what the other folds' networks said about the patients that they had not "
-    "seen. No patient is calibrated on and measured at once."
-)
 
 
 def enter_in_card(
@@ -38,7 +32,7 @@ def enter_in_card(
         path: the card.
         by: a key of :data:`LEFT_OUT`.
     """
-    card = json.loads(path.read_text(encoding="utf-8"))
+    card = read_card(path)
     made = {"architecture": recipe.architecture, "epochs": recipe.epochs, "command": command}
     card.setdefault("cross_validations", {})[by] = made | figures
     write_card(card, path)
@@ -69,6 +63,17 @@ def write_report(
     path.write_text("\n\n".join(part for part in sections if part) + "\n", encoding="utf-8")
 
 
+def calibrated_by_others(figures: dict[str, Any]) -> str:
+    """A paragraph about folds that have no calibration part of their own; empty for others."""
+    if not figures.get("calibrated_by_others"):
+        return ""
+    return (
+        "Offsets, temperature, thresholds of the sets and the limit of what is familiar were "
+        "fitted, for each fold, to what the other folds' networks said about the patients that "
+        "they had not seen. No patient is calibrated on and measured at once.\n\n"
+    )
+
+
 def calibrated_on_others_section(figures: dict[str, Any]) -> str:
     """The figures where each fold is calibrated on the others, with a heading."""
     others = figures.get("calibrated_on_others")
@@ -84,15 +89,13 @@ def calibrated_on_others_section(figures: dict[str, Any]) -> str:
 
 def _head(figures: dict[str, Any], architecture: str, by: str, command: str) -> str:
     kind = "" if by == "group" else f"Kept away from each fold's training: {LEFT_OUT[by]}.\n\n"
-    if figures.get("calibrated_by_others"):
-        kind += f"{CALIBRATED_BY_OTHERS}\n\n"
     return (
         f"# Cross-validation of {architecture}, by {by}\n\n"
         "Research software, not a certified medical device.\n\n"
         "Every slice was answered once, by a model that had seen no slice of its group (a patient, "
         "or near-copies), neither for its weights nor for its calibration. Each fold's model is a "
         f"new one; none of them is the model that serves. All started from {figures['start']}.\n\n"
-        f"{kind}This page was written by\n\n```\n{command}\n```"
+        f"{kind}{calibrated_by_others(figures)}This page was written by\n\n```\n{command}\n```"
     )
 
 

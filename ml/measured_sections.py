@@ -1,7 +1,10 @@
 """What was measured of a model beside its metrics, as sections of its card's page."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+# Words with a heading, and the head and rows of a table.
+_Described = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 
 VOLUMES = {
     "tumor_slices_found": "slices with a tumour, called tumour",
@@ -16,44 +19,50 @@ VOLUMES = {
 }
 
 
-def volumes_section(card: Mapping[str, Any]) -> str:
-    """Of :func:`ml.volume_evaluation.measure_volumes`, with a heading; empty without it."""
-    figures = card.get("volumes")
-    if figures is None:
-        return ""
-    rows = [
-        (words.replace("  ", "… "), f"{figures[key]['n']} of {figures[key]['of']}")
-        for key, words in VOLUMES.items()
+def measured_sections(card: Mapping[str, Any]) -> list[str]:
+    """Those that the card has figures for, each with its heading and the command that measured."""
+    shown = {"volumes": _volumes, "familiarity": _familiarity, "explanations": _explanations}
+    return [
+        _section(card[name], *described(card[name]))
+        for name, described in shown.items()
+        if name in card
     ]
-    return (
+
+
+def _volumes(figures: Mapping[str, Any]) -> _Described:
+    """Of :func:`ml.volume_evaluation.measure_volumes`."""
+    words = (
         "## Volumes of other hospitals\n\nEach slice is answered in the light of its neighbours. "
         "How many tumours are expected beforehand was chosen on `nifti-glioma` and "
-        "`dicom-t1-healthy` "
-        f"(docs/decisions/0019).\n\n{_code(figures)}\n\n{_table(('', 'slices'), rows)}"
+        "`dicom-t1-healthy` (docs/decisions/0019)."
     )
-
-
-def familiarity_section(card: Mapping[str, Any]) -> str:
-    """Of :func:`ml.odd.measuring.measure_odd`, with a heading; empty without it."""
-    figures = card.get("familiarity")
-    if figures is None:
-        return ""
     rows = [
-        (f"{words}, {name}", f"{found['flagged']} of {found['n']}")
-        for part, words in (("odd", "no brain MRI"), ("brain", "brain MRI"))
+        (name.replace("  ", "… "), f"{figures[key]['n']} of {figures[key]['of']}")
+        for key, name in VOLUMES.items()
+    ]
+    return words, ("", "slices"), rows
+
+
+def _familiarity(figures: Mapping[str, Any]) -> _Described:
+    """Of :func:`ml.odd.measuring.measure_odd`."""
+    words = "## Is it a brain MRI at all?\n\nHow many were called unfamiliar."
+    rows = [
+        (f"{kind}, {name}", f"{found['flagged']} of {found['n']}")
+        for part, kind in (("odd", "no brain MRI"), ("brain", "brain MRI"))
         for name, found in ({"all": figures[part]} | figures[part]["by_group"]).items()
     ]
-    return (
-        "## Is it a brain MRI at all?\n\nHow many were called unfamiliar.\n\n"
-        f"{_code(figures)}\n\n{_table(('pictures', 'flagged'), rows)}"
+    return words, ("pictures", "flagged"), rows
+
+
+def _explanations(figures: Mapping[str, Any]) -> _Described:
+    """Of :func:`ml.explanation_comparison.compare_explanations`."""
+    words = (
+        "## Heatmaps compared\n\nThe first is the one that serves. Torch in float32, on "
+        f"{figures['n']} slices with a tumour's box: how often the hottest spot lies in the box, "
+        "the share of the heat in it, and how alike the heatmap is to that of the same network "
+        "with parts drawn anew (rank correlation; near 0 is right, near 1 means that it shows the "
+        "picture's edges whatever was learnt)."
     )
-
-
-def explanations_section(card: Mapping[str, Any]) -> str:
-    """Of :func:`ml.explanation_comparison.compare_explanations`, with a heading, or empty."""
-    figures = card.get("explanations")
-    if figures is None:
-        return ""
     stages = list(next(iter(figures["sanity"].values())))
     rows = [
         (
@@ -64,20 +73,12 @@ def explanations_section(card: Mapping[str, Any]) -> str:
         )
         for name, found in figures["methods"].items()
     ]
-    return (
-        "## Heatmaps compared\n\nThe first is the one that serves. Torch in float32, on "
-        f"{figures['n']} slices with a tumour's box: how often the hottest spot lies in the box, "
-        "the share of the heat in it, and how alike the heatmap is to that of the same network "
-        "with parts drawn anew (rank correlation; near 0 is right, near 1 means that it shows the "
-        f"picture's edges whatever was learnt).\n\n{_code(figures)}\n\n"
-        f"{_table(('method', 'pointing game', 'energy in box', *stages), rows)}"
-    )
+    return words, ("method", "pointing game", "energy in box", *stages), rows
 
 
-def _code(figures: Mapping[str, Any]) -> str:
-    return f"```\n{figures['command']}\n```"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _section(
+    figures: Mapping[str, Any], words: str, head: Sequence[str], rows: Sequence[Sequence[str]]
+) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{words}\n\n```\n{figures['command']}\n```\n\n{table}"

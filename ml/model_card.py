@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.crossvalidation_report import (
-    CALIBRATED_BY_OTHERS,
     LEFT_OUT,
+    calibrated_by_others,
     calibrated_on_others_section,
 )
 from ml.evaluation import Observed
@@ -19,11 +19,7 @@ from ml.explain import blend
 from ml.figure_tables import confusion_section, figures_table, parts_section
 from ml.imaging import read_path, square_pixels
 from ml.imaging.pictures import encode_png
-from ml.measured_sections import (
-    explanations_section,
-    familiarity_section,
-    volumes_section,
-)
+from ml.measured_sections import measured_sections
 
 _TILE = 192  # px, side of a slice in the gallery
 _COLUMNS = 4
@@ -47,9 +43,7 @@ def write_page(card: dict[str, Any], path: Path, *, gallery: str | None, command
         confusion_section(card["metrics"]),
         parts_section(card["metrics"]),
         _engines(card),
-        volumes_section(card),
-        familiarity_section(card),
-        explanations_section(card),
+        *measured_sections(card),
         _cross_validations(card),
         _failures(card["metrics"], gallery),
         _limits(card),
@@ -154,15 +148,11 @@ def _cross_validations(card: dict[str, Any]) -> str:
             f"### By {by}\n\n`{figures['architecture']}`, {figures['epochs']} epochs from "
             f"{figures['start']}. Kept away from each fold's training: {LEFT_OUT[by]}. "
             f"{figures['n']} slices of {figures['groups']} groups; accuracy of the folds {folds}."
-            f"{_by_others(figures)}\n\n```\n{figures['command']}\n```\n\n{figures_table(figures)}"
+            f"\n\n{calibrated_by_others(figures)}```\n{figures['command']}\n```\n\n{figures_table(figures)}"
         )
         if others := calibrated_on_others_section(figures):
             parts.append(f"#{others}")
     return "\n\n".join(parts)
-
-
-def _by_others(figures: dict[str, Any]) -> str:
-    return f"\n\n{CALIBRATED_BY_OTHERS}" if figures.get("calibrated_by_others") else ""
 
 
 def _failures(metrics: dict[str, Any], gallery: str | None) -> str:

@@ -108,7 +108,7 @@ def add_quantised(card_path: Path, quantised: Path, facts: dict[str, Any]) -> No
     Args:
         facts: what was measured on it.
     """
-    card = json.loads(card_path.read_text(encoding="utf-8"))
+    card = read_card(card_path)
     files = [quantised, quantised.with_suffix(".bin")]
     card["quantised"] = {"files": {file.name: _sha256(file) for file in files}} | facts
     write_card(card, card_path)
@@ -117,6 +117,19 @@ def add_quantised(card_path: Path, quantised: Path, facts: dict[str, Any]) -> No
 def write_card(card: dict[str, Any], path: Path) -> None:
     """Write ``card`` as people can read it."""
     path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """What :func:`write_card` wrote.
+
+    Raises:
+        InvalidModel: there is no such card.
+    """
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidModel(f"The card {path} cannot be read: {error}") from error
+    return card
 
 
 def enter_figures(path: Path, name: str, figures: dict[str, Any], *, command: str) -> None:
@@ -131,11 +144,7 @@ def enter_figures(path: Path, name: str, figures: dict[str, Any], *, command: st
     Raises:
         InvalidModel: there is no such card.
     """
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidModel(f"The card {path} cannot be read: {error}") from error
-    write_card(card | {name: {"command": command} | figures}, path)
+    write_card(read_card(path) | {name: {"command": command} | figures}, path)
 
 
 def load_model(card_path: Path = SERVING) -> Model:
