@@ -12,7 +12,7 @@ from ml.labels import INDEX, LABELS, TUMOR_LABELS, Label
 from ml.preprocess import FloatImage, Prepared
 
 _MOST_OPAQUE = 0.85
-_LEAST_RANGE = 4.0  # of evidence, in the unit of the logits, between cold and hottest
+LEAST_RANGE = 4.0  # of evidence, in the unit of the logits, between cold and hottest
 
 
 def explained_label(probabilities: npt.NDArray[np.float64]) -> Label:
@@ -26,7 +26,13 @@ def explained_label(probabilities: npt.NDArray[np.float64]) -> Label:
     return max(TUMOR_LABELS, key=lambda label: float(probabilities[INDEX[label]]))
 
 
-def heat(maps: Tensor, prepared: Prepared, probabilities: npt.NDArray[np.float64]) -> FloatImage:
+def heat(
+    maps: Tensor,
+    prepared: Prepared,
+    probabilities: npt.NDArray[np.float64],
+    *,
+    least_range: float = LEAST_RANGE,
+) -> FloatImage:
     """The heatmap of one slice.
 
     The exact class-activation map of :func:`explained_label` (Zhou et al. 2016), its positive
@@ -36,12 +42,14 @@ def heat(maps: Tensor, prepared: Prepared, probabilities: npt.NDArray[np.float64
 
     Args:
         maps: (4, h, w) class-activation maps of the slice.
+        least_range: between cold and hottest, in the maps' unit. With 0, places that speak against
+            the class are never shown.
 
     Returns:
         (height, width) float32 in 0..1, in the pixels of the source slice.
     """
     wanted = maps[INDEX[explained_label(probabilities)]].float().numpy()
-    floor = min(0.0, float(wanted.max()) - _LEAST_RANGE)
+    floor = min(0.0, float(wanted.max()) - least_range) if least_range else 0.0
     positive = np.maximum(wanted - floor, 0)
     strength = 1.0 - float(probabilities[INDEX[Label.NO_TUMOR]])
     placed = np.maximum(prepared.to_source(positive.astype(np.float32)), 0)

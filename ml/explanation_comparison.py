@@ -16,7 +16,7 @@ from ml.architectures import Network
 from ml.dataset import Entry
 from ml.errors import InvalidManifest
 from ml.evaluation import energy_in_box, points_into_box
-from ml.explanation_methods import explain_all
+from ml.explanation_methods import SERVING_METHOD, explain_all
 from ml.imaging import read_path, square_pixels
 from ml.labels import INDEX, Label
 from ml.preprocess import PIPELINES, FloatImage, Prepared
@@ -39,8 +39,8 @@ def compare_explanations(model: Model, entries: Sequence[Entry]) -> dict[str, An
     Returns:
         ``methods``: by name ``pointing_game`` and ``energy_in_box`` as in
         :func:`ml.evaluation.pointing_game`; ``sanity``: by name the mean rank correlation of a
-        heatmap with the one of the same network after the convolutions' last blocks, and then
-        the head as well, were drawn anew (Adebayo et al. 2018, NeurIPS, "Sanity Checks for
+        heatmap with the one of the same network after the head, and then the convolutions' last
+        layers as well, were drawn anew (Adebayo et al. 2018, NeurIPS, "Sanity Checks for
         Saliency Maps"). A method that explains the network changes: near 0 is right, near 1
         means that it shows the picture's edges whatever the network has learnt.
 
@@ -98,13 +98,15 @@ def _heats(model: Model, batch: _Batch) -> dict[str, list[FloatImage]]:
     """Heatmaps of the class that serving would explain, in the pixels of each slice."""
     output, maps = explain_all(model.network, batch.images)
     probabilities = model.doubt.probabilities(output.logits).numpy()
-    return {
-        name: [
-            explain.heat(each[n], batch.prepared[n], probabilities[n])
-            for n in range(len(batch.entries))
+    found = {}
+    for name, each in maps.items():
+        # Only the serving map is in the unit of the logits: gradients by places are far smaller.
+        least = explain.LEAST_RANGE if name == SERVING_METHOD else 0.0
+        found[name] = [
+            explain.heat(of_slice, prepared, values, least_range=least)
+            for of_slice, prepared, values in zip(each, batch.prepared, probabilities, strict=True)
         ]
-        for name, each in maps.items()
-    }
+    return found
 
 
 def _sanity(model: Model, entries: Sequence[Entry]) -> dict[str, dict[str, float]]:

@@ -22,7 +22,8 @@ def explain_all(network: Network, images: Tensor) -> tuple[Output, dict[str, Ten
         images: (N, 1, S, S) prepared slices in 0..1.
 
     Returns:
-        The forward pass, and for each method (N, 4, h, w) float32: a map from 0 for each class.
+        The forward pass, and for each method (N, 4, h, w) float32, a map for each class: from 0
+        by the methods of this module, whatever their unit, and the serving one as it is.
     """
     with torch.no_grad():
         field = network.field(images).float()
@@ -36,7 +37,7 @@ def explain_all(network: Network, images: Tensor) -> tuple[Output, dict[str, Ten
             maps[name].append(method(field.detach(), gradient).clamp(min=0))
     found = {name: torch.stack(each, 1) for name, each in maps.items()}
     return Output(*(part.detach() for part in output)), found | {
-        SERVING_METHOD: output.maps.detach().float().clamp(min=0)
+        SERVING_METHOD: output.maps.detach().float()
     }
 
 

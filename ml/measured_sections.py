@@ -57,7 +57,7 @@ def _familiarity(figures: Mapping[str, Any]) -> _Described:
 def _explanations(figures: Mapping[str, Any]) -> _Described:
     """Of :func:`ml.explanation_comparison.compare_explanations`."""
     words = (
-        "## Heatmaps compared\n\nThe first is the one that serves. Torch in float32, on "
+        "## Heatmaps compared\n\nThe class map is the one that serves. Torch in float32, on "
         f"{figures['n']} slices with a tumour's box: how often the hottest spot lies in the box, "
         "the share of the heat in it, and how alike the heatmap is to that of the same network "
         "with parts drawn anew (rank correlation; near 0 is right, near 1 means that it shows the "

@@ -43,10 +43,21 @@ def test_hottest_pixel_is_the_middle_of_the_hottest_place_however_certain_the_tu
     assert columns.mean() == pytest.approx(column, abs=8)
 
 
+def test_map_of_another_unit_is_scaled_by_its_own_peak() -> None:
+    prepared = head_crop(read_path(ENTRIES[0].path)[0].pixels, 176)
+    maps = torch.zeros(4, 11, 11)
+    maps[0, 4, 6] = 0.05
+    certain = np.array([1.0, 0.0, 0.0, 0.0])
+    field = explain.heat(maps, prepared, certain, least_range=0.0)
+    assert field.max() == pytest.approx(1, abs=0.01)
+    assert (field > 0).mean() < 0.1
+    assert (explain.heat(maps, prepared, certain) > 0.9).mean() > 0.3  # as hardly any evidence
+
+
 def test_with_average_pooling_grad_cam_and_hirescam_are_the_class_map() -> None:
     torch.manual_seed(0)
     _, maps = explain_all(VGG16GAP().eval(), torch.rand(2, 1, 64, 64))
-    expected = maps[SERVING_METHOD]
+    expected = maps[SERVING_METHOD].clamp(min=0)
     # The mean over h x w places divides the gradient.
     places = expected.shape[2] * expected.shape[3]
     for name in ("Grad-CAM", "HiResCAM"):
