@@ -24,7 +24,7 @@ def figures_table(metrics: dict[str, Any]) -> str:
         *(
             (
                 f"recall, {label}",
-                _shown(_recall(metrics["per_class"][label])),
+                _shown(metrics["per_class"][label]["recall"]),
                 between(f"recall_{label}"),
             )
             for label in LABELS
@@ -46,10 +46,6 @@ def figures_table(metrics: dict[str, Any]) -> str:
     ]
     lines = "\n".join(f"| {name} | {value} | {interval} |" for name, value, interval in rows)
     return f"| figure | value | 95 % interval |\n|---|---|---|\n{lines}"
-
-
-def _recall(figures: dict[str, Any]) -> float | None:
-    return figures["recall"] if figures["n"] else None
 
 
 def confusion_section(metrics: dict[str, Any]) -> str:
@@ -81,5 +77,5 @@ def parts_section(metrics: dict[str, Any]) -> str:
 
 
 def _shown(figure: float | None, digits: int = 3) -> str:
-    """A dash for what is not defined, such as the recall of a class without slices."""
+    """A dash for what is not defined."""
     return "–" if figure is None or math.isnan(figure) else f"{figure:.{digits}f}"

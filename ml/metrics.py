@@ -28,6 +28,8 @@ def classification_figures(
 ) -> dict[str, Any]:
     """Accuracy, recall, calibration and tumour detection, with 95 % intervals.
 
+    What is not defined, such as the recall of a class without slices, is None.
+
     Args:
         probabilities: (N, 4) in the order of :data:`ml.labels.LABELS`; N is at least 1.
         wanted: (N,) true class indices.
@@ -36,18 +38,18 @@ def classification_figures(
     """
     said = probabilities.argmax(axis=1)
     precision, recall, f1, support = precision_recall_fscore_support(
-        wanted, said, labels=range(len(LABELS)), zero_division=0.0
+        wanted, said, labels=range(len(LABELS)), zero_division=np.nan
     )
     return {
         "n": len(wanted),
         "groups": len(set(groups)),
         "accuracy": float((wanted == said).mean()),
-        "balanced_accuracy": float(recall[support > 0].mean()),
+        "balanced_accuracy": float(np.nanmean(recall)),
         "per_class": {
             label.value: {
-                "recall": float(recall[i]),
-                "precision": float(precision[i]),
-                "f1": float(f1[i]),
+                "recall": _number(float(recall[i])),
+                "precision": _number(float(precision[i])),
+                "f1": _number(float(f1[i])),
                 "n": int(support[i]),
             }
             for i, label in enumerate(LABELS)

@@ -20,7 +20,7 @@ from ml.preprocess import PIPELINES, FloatImage, Prepared
 from ml.quality import QualityFlag, quality_flags
 from ml.registry import SERVING, Model, load_model
 from ml.uncertainty import familiarity_score
-from ml.volumes import borne_out, with_neighbours
+from ml.volumes import borne_out, with_neighbours, with_no_tumor
 
 Spacing = tuple[float, float]
 
@@ -165,12 +165,10 @@ class Predictor:
             label.value: float(value) for label, value in zip(LABELS, values, strict=True)
         }
         possible = self._doubt.prediction_set(values)
-        if not certain and Label.NO_TUMOR not in possible:
-            possible = (*possible, Label.NO_TUMOR)
         return Opinion(
             label=LABELS[int(values.argmax())],
             probabilities=probabilities,
-            prediction_set=tuple(sorted(possible, key=lambda one: -probabilities[one.value])),
+            prediction_set=possible if certain else with_no_tumor(possible, probabilities),
         )
 
     def _prepare(self, pixels: Pixels) -> Prepared | UnreadableImage:

@@ -112,6 +112,14 @@ def borne_out(tumor_by_places: Sequence[float | None]) -> list[bool]:
     return [bool(one >= _SUSPICIOUS) for one in _neighbourhood_mean(np.array(known))]
 
 
+def with_no_tumor(
+    prediction_set: Sequence[str], probabilities: Mapping[str, float]
+) -> tuple[Label, ...]:
+    """The set, and "no tumour", likeliest first: for a tumour that nothing else bears out."""
+    possible = {Label.NO_TUMOR, *map(Label, prediction_set)}
+    return tuple(sorted(possible, key=lambda one: (-probabilities[one.value], one)))
+
+
 def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
     """Choose the key slices: the one that speaks most for a tumour, and others of its class.
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import joinedload
 
-from ml.volumes import SliceAnswer, answer_study
+from ml.volumes import SliceAnswer, answer_study, with_no_tumor
 from webapp import audit
 from webapp.database import db, now
 from webapp.models_admin.models import ModelVersion
@@ -379,17 +379,12 @@ def _conclude(
     key = answers[found.key[0]]
     study.label = key.label
     study.probabilities = key.probabilities
-    study.prediction_set = _not_ruled_out(key, suspicious=found.suspicious)
+    study.prediction_set = key.prediction_set
+    if not found.suspicious:
+        study.prediction_set = [*with_no_tumor(key.prediction_set, key.probabilities)]
     study.in_distribution = key.in_distribution
     study.in_distribution_share = found.in_distribution_share
     study.key_image_ids = [str(answers[index].image_id) for index in found.key]
-
-
-def _not_ruled_out(key: Answer, *, suspicious: bool) -> list[str]:
-    """The study's prediction set, likeliest class first: the key slice's, and perhaps no tumour."""
-    if suspicious or _NO_TUMOR in key.prediction_set:
-        return key.prediction_set
-    return sorted([*key.prediction_set, _NO_TUMOR], key=lambda label: -key.probabilities[label])
 
 
 def tumor_probability(answer: "Answer | Prediction") -> float:

@@ -67,10 +67,19 @@ def test_summary_counts_what_was_right() -> None:
     assert figures["accuracy"] == pytest.approx(0.75)
     assert figures["per_class"]["meningioma"]["recall"] == 0
     assert figures["per_class"]["glioma"]["precision"] == pytest.approx(0.5)
+    assert figures["per_class"]["meningioma"]["precision"] is None  # nothing was called so
     assert figures["coverage"] == pytest.approx(0.75)
     assert figures["tumor_called_no_tumor"] == 0
     low, high = figures["intervals_95"]["accuracy"]
     assert low < 0.75 < high
+
+
+def test_class_without_slices_has_no_recall() -> None:
+    figures = summarise([observed(Label.GLIOMA, Label.GLIOMA)])
+    assert figures["per_class"]["pituitary"] == {
+        "recall": None, "precision": None, "f1": None, "n": 0
+    }  # fmt: skip
+    assert figures["balanced_accuracy"] == 1
 
 
 def test_figures_are_told_by_source_where_one_is_known() -> None:

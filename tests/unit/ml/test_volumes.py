@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ml.labels import LABELS, Label
-from ml.volumes import SliceAnswer, answer_study, borne_out, with_neighbours
+from ml.volumes import SliceAnswer, answer_study, borne_out, with_neighbours, with_no_tumor
 
 
 def said(
@@ -78,6 +78,13 @@ def test_tumour_is_borne_out_by_the_places_of_the_neighbourhood() -> None:
     assert borne_out([0.1, 0.9, 0.9, 0.2]) == [False, True, True, False]
     assert borne_out([0.0, 0.9, 0.0]) == [False] * 3
     assert borne_out([None, None]) == [True, True]
+
+
+def test_no_tumour_is_added_to_a_set_by_its_likelihood_and_once() -> None:
+    chances = {"glioma": 0.2, "meningioma": 0.5, "no_tumor": 0.3, "pituitary": 0.0}
+    added = ("meningioma", "no_tumor", "glioma")
+    assert with_no_tumor(["meningioma", "glioma"], chances) == added
+    assert with_no_tumor(added, chances) == added
 
 
 def test_places_decide_in_volumes_where_the_network_judges_them() -> None:
