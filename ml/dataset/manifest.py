@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ml.dataset.planes import figshare_plane
 from ml.errors import InvalidManifest
 from ml.labels import Label
 
@@ -55,7 +56,8 @@ class Entry:
         outline: polygon around the tumour, points (x, y) as fractions of the file's width and
             height, or None.
         source: the set that the slice comes from, ``figshare`` where its identifier is known.
-        plane: ``axial``, ``coronal`` or ``sagittal``.
+        plane: ``axial``, ``coronal`` or ``sagittal``, as the manifest says or, for slices of the
+            figshare set, as their identifier tells.
         sha256: of the file, as the manifest says; see :func:`content_hash`.
     """
 
@@ -152,7 +154,7 @@ def _entry(row: dict[str, str], manifest: Path, line: int) -> Entry:
         mirrored=row.get("mirrored") == "1",
         box=box,
         source=row.get("source") or (FIGSHARE if figshare else None),
-        plane=row.get("plane") or None,
+        plane=row.get("plane") or (figshare_plane(figshare) if figshare else None),
         sha256=row.get("sha256") or None,
     )
 

@@ -46,6 +46,34 @@ def test_manifest_is_read(tmp_path: Path) -> None:
     assert second.box is None
 
 
+@pytest.mark.parametrize(
+    ("identifier", "plane"),
+    [
+        ("207", "axial"),
+        ("218", "coronal"),
+        ("780", "sagittal"),
+        ("781", "coronal"),
+        ("3064", "coronal"),
+        ("211", None),  # between two runs
+        ("5", None),
+        ("3065", None),
+        ("patient-7", None),
+    ],
+)
+def test_plane_of_a_figshare_slice_follows_from_its_number(
+    tmp_path: Path, identifier: str, plane: str | None
+) -> None:
+    text = f"path,label,figshare_id\na.png,glioma,{identifier}\n"
+    (entry,) = read_manifest(manifest(tmp_path, text))
+    assert entry.plane == plane
+
+
+def test_manifest_tells_the_plane_better_than_the_number(tmp_path: Path) -> None:
+    text = "path,label,figshare_id,plane\na.png,glioma,207,sagittal\n"
+    (entry,) = read_manifest(manifest(tmp_path, text))
+    assert entry.plane == "sagittal"
+
+
 def test_without_groups_every_file_stands_for_itself(tmp_path: Path) -> None:
     read = read_manifest(manifest(tmp_path, "path,label\na.png,glioma\nb.png,glioma\n"))
     assert len({entry.group for entry in read}) == 2
@@ -162,6 +190,12 @@ def test_nearly_all_real_tumours_with_a_box_have_an_outline(data_root: Path) -> 
     for mirrored in (False, True):
         boxed = [one for one in entries if one.box is not None and one.mirrored is mirrored]
         assert sum(one.outline is not None for one in boxed) > 0.98 * len(boxed)
+
+
+@pytest.mark.data
+def test_every_figshare_slice_of_the_real_data_has_a_plane(data_root: Path) -> None:
+    real = read_manifest(data_root / "brain-mri" / "manifest.csv")
+    assert all(one.plane for one in real if one.source == "figshare")
 
 
 @pytest.mark.data
