@@ -47,6 +47,7 @@ def write_page(card: dict[str, Any], path: Path, *, gallery: str | None, command
         _cross_validations(card),
         _failures(card["metrics"], gallery),
         _limits(card),
+        _training(card),
     ]
     path.write_text("\n\n".join(part for part in sections if part) + "\n", encoding="utf-8")
 
@@ -102,10 +103,9 @@ def _data(card: dict[str, Any]) -> str:
         f"| {name} | {split[name]['slices']} | {split[name]['groups']} |"
         for name in ("training", "calibration", "validation")
     ]
-    training = json.dumps(card["training"], indent=2)
     return (
-        f"## Data and training\n\nSplit by {split['by']}.\n\n| part | slices | groups |\n"
-        "|---|---|---|\n" + "\n".join(rows) + f"\n\n```json\n{training}\n```"
+        f"## Data\n\nSplit by {split['by']}.\n\n| part | slices | groups |\n"
+        "|---|---|---|\n" + "\n".join(rows)
     )
 
 
@@ -167,3 +167,7 @@ def _failures(metrics: dict[str, Any], gallery: str | None) -> str:
 
 def _limits(card: dict[str, Any]) -> str:
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in card["limits"])
+
+
+def _training(card: dict[str, Any]) -> str:
+    return f"## How it was trained\n\n```json\n{json.dumps(card['training'], indent=2)}\n```"
