@@ -32,12 +32,12 @@ class _Predicted(NamedTuple):
 
     Attributes:
         volume: number of the volume that the slice belongs to, if to any.
-        tumor_by_places: as in :class:`ml.predictor.Result`.
+        result: :class:`ml.predictor.Result`; None where there is an error instead.
     """
 
     volume: int | None
     line: dict[str, Any]
-    tumor_by_places: float | None = None
+    result: Any = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,10 +155,9 @@ def _in_volumes(predictor: Any, predicted: Iterable[_Predicted]) -> Iterator[dic
     """The lines about slices, those of a volume in the light of their neighbours."""
     for volume, group in groupby(predicted, key=lambda one: one.volume):
         found = list(group)
-        answered = [one for one in found if "error" not in one.line]
+        answered = [one for one in found if one.result is not None]
         if volume is not None and answered:
-            alone = [one.line["probabilities"] for one in answered]
-            opinions = predictor.in_volume(alone, [one.tumor_by_places for one in answered])
+            opinions = predictor.in_volume([one.result for one in answered])
             for one, opinion in zip(answered, opinions, strict=True):
                 one.line["probabilities_alone"] = one.line["probabilities"]
                 one.line.update(opinion.plain())
@@ -183,7 +182,8 @@ def _predicted(predictor: Any, found: Iterator[Any]) -> Iterator[_Predicted]:
             else:
                 result = next(results)
                 line = _line(predictor.name, one.path, one.slice.index, result)
-                yield _Predicted(one.volume, line, getattr(result, "tumor_by_places", None))
+                refused = isinstance(result, UnreadableImage)
+                yield _Predicted(one.volume, line, None if refused else result)
 
 
 def _line(model: str, path: str, index: int, result: Any) -> dict[str, Any]:
@@ -193,8 +193,6 @@ def _line(model: str, path: str, index: int, result: Any) -> dict[str, Any]:
         "path": path,
         "slice": index,
         **result.plain(),
-        "in_distribution": result.in_distribution,
-        "ood_score": result.ood_score,
         "quality": [flag.value for flag in result.quality],
         "model": model,
     }

@@ -1,9 +1,10 @@
 """The serving engine: decoded slices in, calibrated and explained answers out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from ml.preprocess import PIPELINES, FloatImage, Prepared
 from ml.quality import QualityFlag, quality_flags
 from ml.registry import SERVING, Model, load_model
 from ml.uncertainty import familiarity_score
-from ml.volumes import borne_out, with_neighbours, with_no_tumor
+from ml.volumes import borne_out, emptiness, with_neighbours, with_no_tumor
 
 Spacing = tuple[float, float]
 
@@ -32,11 +33,18 @@ class Opinion:
     Attributes:
         probabilities: calibrated, one for each class by name; they sum to 1.
         prediction_set: the classes that cannot be ruled out, likeliest first.
+        ood_score: out-of-distribution score; above 1 is unfamiliar.
     """
 
     label: Label
     probabilities: dict[str, float]
     prediction_set: tuple[Label, ...]
+    ood_score: float
+
+    @property
+    def in_distribution(self) -> bool:
+        """Whether the slice looks like the brain MRI that the model has learnt."""
+        return self.ood_score <= 1.0
 
     @property
     def tumor(self) -> float:
@@ -44,11 +52,13 @@ class Opinion:
         return 1 - self.probabilities[Label.NO_TUMOR.value]
 
     def plain(self) -> dict[str, Any]:
-        """The three by name, without types of this package."""
+        """All of it by name, without types of this package."""
         return {
             "label": self.label.value,
             "probabilities": self.probabilities,
             "prediction_set": [label.value for label in self.prediction_set],
+            "in_distribution": self.in_distribution,
+            "ood_score": self.ood_score,
         }
 
 
@@ -57,23 +67,34 @@ class Result(Opinion):
     """The answer for one slice: the opinion about it by itself, and what was seen in it.
 
     Attributes:
-        in_distribution: whether the slice looks like the brain MRI that the model has learnt.
-        ood_score: out-of-distribution score; above 1 is unfamiliar.
         heat: (height, width) float32 in 0..1 in the pixels of the slice.
         quality: what is wrong with the picture itself; mostly nothing.
         tumor_by_places: probability of a tumour of any class by the places of the slice alone, not
             calibrated; None for networks that do not judge places by themselves.
+        head_share: of the slice's area, the head.
     """
 
-    in_distribution: bool
-    ood_score: float
     heat: FloatImage
     quality: tuple[QualityFlag, ...] = ()
     tumor_by_places: float | None = None
+    head_share: float = 1.0
 
     def overlay_png(self) -> bytes:
         """The heatmap as a PNG with transparency, of the slice's size."""
         return explain.overlay_png(self.heat)
+
+
+class Answered(Protocol):
+    """What is kept of a :class:`Result` to answer a volume's slices together."""
+
+    @property
+    def probabilities(self) -> dict[str, float]: ...
+    @property
+    def ood_score(self) -> float: ...
+    @property
+    def tumor_by_places(self) -> float | None: ...
+    @property
+    def head_share(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -142,25 +163,32 @@ class Predictor:
         answers = iter(self._answer(usable))
         return [item if isinstance(item, UnreadableImage) else next(answers) for item in prepared]
 
-    def in_volume(
-        self, volume: Sequence[Mapping[str, float]], tumor_by_places: Sequence[float | None]
-    ) -> list[Opinion]:
+    def in_volume(self, volume: Sequence[Answered]) -> list[Opinion]:
         """The answers about a volume's slices, each in the light of its neighbours.
 
-        A tumour that the places do not bear out does not rule out that there is none.
+        A tumour that the places do not bear out (:func:`ml.volumes.borne_out`) does not rule out
+        that there is none. Slices without brain are no neighbours and are called unfamiliar.
 
         Args:
-            volume: the probabilities of :meth:`predict`, of neighbouring slices in order.
-            tumor_by_places: of the same slices, from there, too.
+            volume: what :meth:`predict` said about neighbouring slices in order; at least one.
         """
-        alone = np.array([[one[label.value] for label in LABELS] for one in volume])
-        together = with_neighbours(alone, tumor_share=self._doubt.calibration.tumor_share)
+        alone = np.array([[one.probabilities[label.value] for label in LABELS] for one in volume])
+        empty = emptiness([one.head_share for one in volume])
+        brain = np.array(empty) <= 1
+        together = with_neighbours(
+            alone, tumor_share=self._doubt.calibration.tumor_share, brain=brain
+        )
+        by_places = [one.tumor_by_places for one in compress(volume, brain)]
+        certain = np.zeros(len(volume), bool)
+        together[brain], certain[brain] = borne_out(together[brain], by_places)
         return [
-            self._opinion(row, certain=certain)
-            for row, certain in zip(together, borne_out(tumor_by_places), strict=True)
+            self._opinion(row, max(one.ood_score, score), certain=bool(sure))
+            for row, one, score, sure in zip(together, volume, empty, certain, strict=True)
         ]
 
-    def _opinion(self, values: npt.NDArray[np.float64], *, certain: bool = True) -> Opinion:
+    def _opinion(
+        self, values: npt.NDArray[np.float64], ood_score: float, *, certain: bool = True
+    ) -> Opinion:
         probabilities = {
             label.value: float(value) for label, value in zip(LABELS, values, strict=True)
         }
@@ -169,6 +197,7 @@ class Predictor:
             label=LABELS[int(values.argmax())],
             probabilities=probabilities,
             prediction_set=possible if certain else with_no_tumor(possible, probabilities),
+            ood_score=ood_score,
         )
 
     def _prepare(self, pixels: Pixels) -> Prepared | UnreadableImage:
@@ -207,10 +236,9 @@ class Predictor:
             ),
         )
         return Result(
-            **vars(self._opinion(values)),
-            in_distribution=score <= 1.0,
-            ood_score=score,
+            **vars(self._opinion(values, score)),
             heat=explain.heat(maps, one.prepared, values),
             quality=quality_flags(one.pixels, one.spacing),
             tumor_by_places=by_places,
+            head_share=one.prepared.head_share,
         )

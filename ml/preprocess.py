@@ -22,6 +22,7 @@ from ml.errors import UnreadableImage
 FloatImage = npt.NDArray[np.float32]
 MaskImage = npt.NDArray[np.uint8]
 
+_LEAST_HEAD = 0.1  # of the slice's area; what is smaller may be a piece of a dark head
 _WORKING_SIDE = 256  # px; the head is searched on a copy of this size, whatever the input's size
 
 
@@ -52,12 +53,15 @@ class Prepared:
         source: the rectangle of the source slice that was used.
         placed: where that rectangle lies inside ``image``.
         shape: (height, width) of the source slice.
+        head_share: of the slice's area, the convex hull of the head; 1 by pipelines that do not
+            look for it.
     """
 
     image: FloatImage
     source: Box
     placed: Box
     shape: tuple[int, int]
+    head_share: float = 1.0
 
     def from_source(self, field: FloatImage) -> FloatImage:
         """Carry a map over the source slice, such as a tumour's mask, to the model's input.
@@ -128,6 +132,12 @@ def head_mask(grey: FloatImage) -> MaskImage:
     lesion or fat does not pull the threshold above brain tissue; then the convex hull of the
     largest contour. Where that covers less than a tenth of the slice the whole slice is taken.
     """
+    mask, _share = _find_head(grey)
+    return mask
+
+
+def _find_head(grey: FloatImage) -> tuple[MaskImage, float]:
+    """The mask of :func:`head_mask`, and the share of the slice that the hull covers by itself."""
     height, width = grey.shape
     scale = _WORKING_SIDE / max(height, width)
     small_size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -135,7 +145,7 @@ def head_mask(grey: FloatImage) -> MaskImage:
     (ceiling,) = percentiles(small, [99])
     floor = float(small.min())
     if ceiling <= floor:
-        return np.ones((height, width), np.uint8)
+        return np.ones((height, width), np.uint8), 0.0
     levels = np.clip((small - floor) / (ceiling - floor), 0, 1)
     # The square root lifts dark tissue (cerebrospinal fluid, low-signal T1) over the background.
     levels8 = cv2.GaussianBlur((np.sqrt(levels) * 255).astype(np.uint8), (5, 5), 0)
@@ -143,16 +153,17 @@ def head_mask(grey: FloatImage) -> MaskImage:
     binary = cv2.morphologyEx(binary, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     contours, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     mask = np.zeros(small.shape, np.uint8)
+    share = 0.0
     if contours:
         hull = cv2.convexHull(max(contours, key=cv2.contourArea))
-        if cv2.contourArea(hull) >= 0.1 * small.size:
+        share = cv2.contourArea(hull) / small.size
+        if share >= _LEAST_HEAD:
             cv2.fillConvexPoly(mask, hull, 1)
             mask = np.asarray(cv2.dilate(mask, np.ones((3, 3), np.uint8)), dtype=np.uint8)
     if not mask.any():
         mask[:] = 1
-    return np.asarray(
-        cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8
-    )
+    full = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(full, dtype=np.uint8), share
 
 
 def head_crop(pixels: npt.NDArray[np.generic], size: int) -> Prepared:
@@ -167,14 +178,14 @@ def head_crop(pixels: npt.NDArray[np.generic], size: int) -> Prepared:
     """
     grey = to_grey(pixels)
     _refuse_blank(grey)
-    mask = head_mask(grey)
+    mask, share = _find_head(grey)
     source = _bounding_box(mask)
     inside = grey[mask > 0]
     low, high = percentiles(inside, [1, 99])
     if high <= low:
         low, high = float(inside.min()), float(inside.max()) + 1e-6
     normalised = np.clip((grey - low) / (high - low), 0, 1) * mask
-    return _fit(normalised, source, size)
+    return replace(_fit(normalised, source, size), head_share=share)
 
 
 def original(pixels: npt.NDArray[np.generic], size: int) -> Prepared:

@@ -13,7 +13,7 @@ from ml.imaging import Slice, read_path, square_pixels
 from ml.imaging.studies import read_study
 from ml.measured_sections import VOLUMES
 from ml.predictor import Opinion, Predictor, Result
-from ml.preprocess import FloatImage, head_mask, to_grey
+from ml.preprocess import FloatImage
 from ml.volumes import SliceAnswer, answer_study
 
 _FEWEST_PIXELS = 120  # of the mask, in a slice that a reader would be expected to find
@@ -59,8 +59,9 @@ class Judged:
             0,
             True,
             self.opinion.probabilities,
-            self.result.in_distribution,
+            self.opinion.in_distribution,
             self.result.tumor_by_places,
+            self.result.head_share,
         )
 
 
@@ -96,7 +97,7 @@ def measure_volumes(predictor: Predictor, *, glioma: Path, healthy: Path) -> dic
         "heat_on_tumor": _share(one.hit for one in tumors),
         "false_alarms": _share(one.tumor >= _SUSPICIOUS for one in free),
         "false_alarms_alone": _share(one.tumor_alone >= _SUSPICIOUS for one in free),
-        "in_distribution": _share(one.result.in_distribution for one in tumors + free),
+        "in_distribution": _share(one.opinion.in_distribution for one in tumors + free),
         "healthy_false_alarms": _share(one.tumor >= _SUSPICIOUS for one in healthy_free),
         "healthy_false_alarms_alone": _share(
             one.tumor_alone >= _SUSPICIOUS for one in healthy_free
@@ -126,17 +127,13 @@ def judge(
         anywhere: whether any scan of the patient shows a tumour in each slice.
     """
     pixels = [square_pixels(one) for one in slices]
-    areas = [_head_area(to_grey(one)) for one in pixels]
-    enough = _HEAD_SHARE * max(areas, default=0)
     kept: list[tuple[int, Result]] = []
     for start in range(0, len(pixels), _BATCH):
         for offset, result in enumerate(predictor.predict(pixels[start : start + _BATCH])):
             if not isinstance(result, UnreadableImage):
                 kept.append((start + offset, result))
-    opinions = predictor.in_volume(
-        [result.probabilities for _number, result in kept],
-        [result.tumor_by_places for _number, result in kept],
-    )
+    opinions = predictor.in_volume([result for _number, result in kept])
+    enough = _HEAD_SHARE * max(result.head_share for _number, result in kept)
     judged = []
     for (number, result), opinion in zip(kept, opinions, strict=True):
         tumor = mask[number] if mask is not None else np.zeros((1, 1), bool)
@@ -145,7 +142,7 @@ def judge(
                 result=result,
                 opinion=opinion,
                 tumor_pixels=int(tumor.sum()),
-                free=areas[number] >= enough and not (anywhere and anywhere[number]),
+                free=result.head_share >= enough and not (anywhere and anywhere[number]),
                 hit=_hits(result.heat, tumor),
             )
         )
@@ -189,10 +186,6 @@ def _study(path: Path) -> list[Slice]:
     return slices
 
 
-def _head_area(grey: FloatImage) -> int:
-    return int(head_mask(grey).sum()) if float(grey.max()) > float(grey.min()) else 0
-
-
 def _hits(heat: FloatImage, tumor: Mask) -> bool:
     if not tumor.any():
         return False
@@ -214,7 +207,7 @@ def _by_slice(volume: Sequence[Judged]) -> list[dict[str, Any]]:
             "tumor": round(one.tumor, 4),
             "tumor_alone": round(one.tumor_alone, 4),
             "label": one.opinion.label.value,
-            "ood_score": round(one.result.ood_score, 3),
+            "ood_score": round(one.opinion.ood_score, 3),
             "hit": one.hit,
         }
         for one in volume

@@ -1,6 +1,6 @@
 """From the answers about slices to the answer about the study. Never imports torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,14 +9,24 @@ import numpy.typing as npt
 from ml.labels import INDEX, Label
 
 MOST_KEY_SLICES = 3
-# How much the slice before, the slice itself and the one behind it count (binomial smoothing).
-_NEIGHBOURHOOD = (1.0, 2.0, 1.0)
+# From where on a slice is no neighbour: in slices at least (before, itself, behind: 1, 2, 1), and
+# as a part of the slices that show brain, of which a tumour mostly reaches through more.
+_LEAST_REACH = 2.0
+_REACH = 1 / 16
 # Of a volume's slices, how many show a tumour, before anything is known about it. It decides
 # between missed tumours and false alarms (docs/decisions/0019).
 _TUMOR_SHARE = 0.26
+_TUMOR_SHARE_WITHOUT_BRAIN = 0.001
 _SUSPICIOUS = 0.5
+# A slice with so little of the head, beside the volume's usual one, shows skin and bone alone.
+_LEAST_HEAD = 1 / 3
+_USUAL_HEAD = 75  # percentile of the volume's slices
 # No slice speaks louder than 1000 to 1, however sure it is.
 _SUREST = 0.999
+
+
+Values = npt.NDArray[np.float64]  # (N,)
+Rows = npt.NDArray[np.float64]  # (N, 4), in the order of LABELS
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class SliceAnswer:
         probabilities: by class name; they sum to 1.
         tumor_by_places: probability of a tumour by the places of the slice alone, where the
             network judges them.
+        head_share: of the slice's area, the head.
     """
 
     series: int
@@ -36,6 +47,7 @@ class SliceAnswer:
     probabilities: Mapping[str, float]
     in_distribution: bool
     tumor_by_places: float | None = None
+    head_share: float = 1.0
 
     @property
     def tumor(self) -> float:
@@ -65,9 +77,30 @@ class StudyAnswer:
     suspicious: bool
 
 
+def emptiness(head_shares: Sequence[float]) -> list[float]:
+    """How far each slice of a volume is from showing brain; above 1 it shows none.
+
+    At the volume's ends, whatever its plane, lie slices of scalp, skull, ears or the tip of the
+    nose: bright blobs on black, which a network that has learnt whole heads calls anything. Where
+    an ellipsoid's section falls to a quarter of its largest one, 13 % of its half axis are left,
+    which in a head are scalp and skull.
+
+    Args:
+        head_shares: in 0..1, of the slices' area, the head; at least one.
+
+    Returns:
+        An out-of-distribution score of each slice, up to 25.
+    """
+    shares = np.asarray(head_shares, np.float64)
+    usual = float(np.percentile(shares, _USUAL_HEAD))
+    if usual <= 0:
+        return [0.0] * len(shares)
+    return [float(one) for one in _LEAST_HEAD / np.maximum(shares / usual, 0.01)]
+
+
 def with_neighbours(
-    alone: npt.NDArray[np.float64], *, tumor_share: float
-) -> npt.NDArray[np.float64]:
+    alone: Rows, *, tumor_share: float, brain: npt.NDArray[np.bool_] | None = None
+) -> Rows:
     """The probabilities of a volume's slices, each in the light of the ones before and behind it.
 
     A volume differs from the single pictures that the probabilities were calibrated on. Its slices
@@ -80,36 +113,72 @@ def with_neighbours(
     The mean of log-odds and not of probabilities, so that a small tumour that one slice alone shows
     clearly cannot be ruled out by its neighbours.
 
+    A slice without brain speaks for itself alone, and of such slices one in a thousand is taken to
+    show a tumour.
+
     Args:
         alone: (N, 4), in the order of ``LABELS``, of neighbouring slices in order.
         tumor_share: in 0..1, of the slices that the probabilities were calibrated on.
+        brain: (N,) which of them show brain; all without it.
 
     Returns:
         (N, 4) likewise; each row sums to 1.
     """
+    shown = np.ones(len(alone), bool) if brain is None else brain
+    together = np.empty_like(alone)
+    together[shown] = _expected(
+        alone[shown], _neighbourhood_mean, _moved(tumor_share, _TUMOR_SHARE)
+    )
+    together[~shown] = _expected(
+        alone[~shown], lambda values: values, _moved(tumor_share, _TUMOR_SHARE_WITHOUT_BRAIN)
+    )
+    return together
+
+
+def _expected(alone: Rows, mean: Callable[[Values], Values], moved: float) -> Rows:
+    """The mean of neighbouring rows, the log-odds of a tumour moved."""
     none = INDEX[Label.NO_TUMOR]
     tumor = np.clip(1 - alone[:, none], 1 - _SUREST, _SUREST)
-    usual = _log_odds(np.array(_TUMOR_SHARE)) - _log_odds(np.array(tumor_share))
-    odds = _neighbourhood_mean(_log_odds(tumor)) + usual
-    likely = 1 / (1 + np.exp(-odds))
-    kinds = np.stack([_neighbourhood_mean(column) for column in np.maximum(alone, 1e-9).T], 1)
+    likely = 1 / (1 + np.exp(-(mean(_log_odds(tumor)) + moved)))
+    kinds = np.stack([mean(column) for column in np.maximum(alone, 1e-9).T], 1)
     kinds[:, none] = 0
     together = likely[:, None] * kinds / kinds.sum(1, keepdims=True)
     together[:, none] = 1 - likely
     return np.asarray(together)
 
 
-def borne_out(tumor_by_places: Sequence[float | None]) -> list[bool]:
-    """Whether the places of each slice of a volume, with its neighbours', rather say tumour.
+def _moved(before: float, after: float) -> float:
+    """What is added to log-odds where another share is expected beforehand."""
+    return float(_log_odds(np.array(after)) - _log_odds(np.array(before)))
+
+
+def borne_out(together: Rows, tumor_by_places: Sequence[float | None]) -> tuple[Rows, list[bool]]:
+    """What is left of a volume's tumours where the places have a say.
+
+    The slice as a whole is swayed by its level in the head: necks, of which the collection holds
+    none, look like anything to it. A tumour whose places speak for it somewhere in the volume is
+    believed wherever the wholes see it. Where in the whole volume they nowhere do, no slice is
+    more likely to show a tumour than its places with its neighbours' say.
 
     Args:
-        tumor_by_places: of neighbouring slices in order; None where the network does not judge
-            places, which then have nothing to say against a tumour.
+        together: (N, 4) of :func:`with_neighbours`, for the slices that show brain.
+        tumor_by_places: of the same slices; None where the network does not judge places, which
+            then have nothing to say against a tumour.
+
+    Returns:
+        (N, 4) likewise, and for each slice whether its neighbourhood's places rather say tumour.
     """
     known = [one for one in tumor_by_places if one is not None]
     if len(known) < len(tumor_by_places):
-        return [True] * len(tumor_by_places)
-    return [bool(one >= _SUSPICIOUS) for one in _neighbourhood_mean(np.array(known))]
+        return together, [True] * len(together)
+    by_places = _neighbourhood_mean(np.array(known))
+    suspicious = by_places >= _SUSPICIOUS
+    if suspicious.any():
+        return together, suspicious.tolist()
+    tumor = 1 - together[:, INDEX[Label.NO_TUMOR]]
+    left = together * (np.minimum(tumor, by_places) / tumor)[:, None]
+    left[:, INDEX[Label.NO_TUMOR]] = 1 - np.minimum(tumor, by_places)
+    return left, suspicious.tolist()
 
 
 def with_no_tumor(
@@ -125,10 +194,11 @@ def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
 
     A tumour reaches through several neighbouring slices of a volume and a false alarm often
     through one alone, so in volumes the tumour probability is averaged over a slice and its two
-    neighbours. It is that of the places, where the network judges them: the slice as a whole
-    is swayed by its level in the head, which for each class is its own in the training data.
-    Pictures that came one by one have no neighbours and speak for themselves, as wholes. Slices
-    that do not look like brain MRI come last.
+    neighbours, of those that show brain; what shows none (:func:`emptiness`) speaks for nothing.
+    It is that of the places, where the network judges them: the slice as a whole is swayed by its
+    level in the head, which for each class is its own in the training data. Pictures that came one
+    by one have no neighbours and speak for themselves, as wholes. Slices that do not look like
+    brain MRI come last.
 
     The study is said to have what its first key slice shows (docs/decisions/0011), so the others
     show the same class, and in its volume the same finding: between them and the first every slice
@@ -191,17 +261,29 @@ def _strength(series: Sequence[SliceAnswer]) -> npt.NDArray[np.float64]:
     tumor = np.array(
         [item.tumor if item.tumor_by_places is None else item.tumor_by_places for item in series]
     )
-    return _neighbourhood_mean(tumor)
+    brain = np.array(emptiness([item.head_share for item in series])) <= 1
+    strength = np.zeros(len(series))
+    strength[brain] = _neighbourhood_mean(tumor[brain])
+    return strength
 
 
 def _log_odds(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(np.log(share / (1 - share)))
 
 
-def _neighbourhood_mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _neighbourhood_mean(values: Values) -> Values:
+    """The mean around each slice, of weights that fall off evenly to both sides.
+
+    The neighbourhood is a part of the head and not a number of slices: in a volume of one slice a
+    millimetre the next one is nearly the same picture, and says nothing new. What the files tell of
+    distances is not asked, because converters drop it; the slices that show brain are counted.
+    """
+    reach = max(_LEAST_REACH, len(values) * _REACH)
+    around = np.arange(1 - np.ceil(reach), np.ceil(reach))
+    weights = 1 - np.abs(around) / reach
     # At the ends the mean is over fewer slices, not over zeros.
-    return _smoothed(values) / _smoothed(np.ones_like(values))
+    return _smoothed(values, weights) / _smoothed(np.ones_like(values), weights)
 
 
-def _smoothed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.convolve(values, _NEIGHBOURHOOD, "full")[1:-1]
+def _smoothed(values: Values, weights: Values) -> Values:
+    return np.convolve(values, weights, "full")[len(weights) // 2 :][: len(values)]

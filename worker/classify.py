@@ -158,9 +158,7 @@ class _Run:
         for volume, group in groupby(self.answers, key=lambda one: volumes.get(one.image_id)):
             found = list(group)
             if volume is not None:
-                opinions = predictor().in_volume(
-                    [one.probabilities for one in found], [one.tumor_by_places for one in found]
-                )
+                opinions = predictor().in_volume(found)
                 found = [
                     replace(one, **opinion.plain())
                     for one, opinion in zip(found, opinions, strict=True)
@@ -197,11 +195,10 @@ class _Run:
                 jobs.Answer(
                     image_id=one.image.id,
                     **result.plain(),
-                    in_distribution=result.in_distribution,
-                    ood_score=result.ood_score,
                     quality=[flag.value for flag in result.quality],
                     heatmap_key=kept.put(_overlay(result, one.shape)),
                     tumor_by_places=result.tumor_by_places,
+                    head_share=result.head_share,
                 )
                 for one, result in results
             ]

@@ -78,7 +78,7 @@ class Answer:
     """What the model says about one image, ready to be kept.
 
     Attributes:
-        tumor_by_places: helps to choose the key images and is not kept.
+        tumor_by_places, head_share: help to choose the key images and are not kept.
     """
 
     image_id: uuid.UUID
@@ -90,6 +90,7 @@ class Answer:
     heatmap_key: str | None
     quality: list[str]
     tumor_by_places: float | None = None
+    head_share: float = 1.0
 
 
 def claim_job(job_id: uuid.UUID) -> Claim | None:
@@ -372,6 +373,7 @@ def _conclude(
                 probabilities=answer.probabilities,
                 in_distribution=answer.in_distribution,
                 tumor_by_places=answer.tumor_by_places,
+                head_share=answer.head_share,
             )
             for answer in answers
         ]

@@ -25,7 +25,7 @@ def observed(
     heat = np.zeros((100, 100), np.float32)
     heat[hottest] = 1.0
     probabilities = {one.value: 0.91 if one is said else 0.03 for one in LABELS}
-    result = Result(said, probabilities, (said,), True, 0.5, heat)
+    result = Result(said, probabilities, (said,), 0.5, heat)
     return Observed(Entry(Path("a"), label, group, box=box, source=source), result)
 
 

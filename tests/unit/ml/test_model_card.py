@@ -22,7 +22,7 @@ ENTRIES = read_manifest(SERVING.parents[1] / "samples" / "manifest.csv")
 def said(entry: Entry, label: Label, chance: float = 0.9) -> Observed:
     probabilities = {one.value: (1 - chance) / 3 for one in LABELS} | {label.value: chance}
     heat = np.zeros(read_path(entry.path)[0].pixels.shape[:2], np.float32)
-    return Observed(entry, Result(label, probabilities, (label,), True, 0.5, heat))
+    return Observed(entry, Result(label, probabilities, (label,), 0.5, heat))
 
 
 def test_page_holds_figures_intervals_gallery_and_its_command(tmp_path: Path) -> None:

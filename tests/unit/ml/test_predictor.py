@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -105,9 +106,7 @@ def test_precisions_agree(results: list[Result]) -> None:
 
 
 def test_answers_of_a_volume_are_of_one_kind(predictor: Predictor, results: list[Result]) -> None:
-    opinions = predictor.in_volume(
-        [one.probabilities for one in results], [one.tumor_by_places for one in results]
-    )
+    opinions = predictor.in_volume(results)
     assert len(opinions) == len(results)
     for one in opinions:
         assert list(one.probabilities) == [label.value for label in LABELS]
@@ -115,17 +114,46 @@ def test_answers_of_a_volume_are_of_one_kind(predictor: Predictor, results: list
         assert one.probabilities[one.label.value] == max(one.probabilities.values())
 
 
+@dataclass(frozen=True)
+class Sure:
+    """A slice that is called a glioma as a whole."""
+
+    tumor_by_places: float | None
+    head_share: float = 0.5
+    ood_score: float = 0.5
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        return {"glioma": 0.999, "meningioma": 0.0005, "no_tumor": 0.0005, "pituitary": 0.0}
+
+
 def test_tumour_in_a_volume_that_the_places_do_not_bear_out_is_doubted(
     predictor: Predictor,
 ) -> None:
-    sure = {"glioma": 0.999, "meningioma": 0.0005, "no_tumor": 0.0005, "pituitary": 0.0}
-    borne_out = predictor.in_volume([sure] * 3, [0.8, 0.9, 0.8])
+    places = [0.8, 0.9, 0.8, 0.1, 0.1, 0.6, 0.1]
+    opinions = predictor.in_volume([Sure(one) for one in places])
+    borne_out, doubted = opinions[:3], opinions[4:]
     assert [one.prediction_set for one in borne_out] == [(Label.GLIOMA,)] * 3
-    doubted = predictor.in_volume([sure] * 3, [0.1, 0.6, 0.1])
     assert [one.prediction_set for one in doubted] == [(Label.GLIOMA, Label.NO_TUMOR)] * 3
-    assert [one.probabilities for one in doubted] == [one.probabilities for one in borne_out]
-    without_places = predictor.in_volume([sure] * 3, [None] * 3)
+    assert doubted[0].probabilities == borne_out[0].probabilities
+    without_places = predictor.in_volume([Sure(None)] * 3)
     assert without_places == borne_out
+
+
+def test_volume_in_which_the_places_see_nothing_has_no_tumour(predictor: Predictor) -> None:
+    for one in predictor.in_volume([Sure(0.1), Sure(0.6), Sure(0.1)]):
+        assert one.prediction_set == (Label.NO_TUMOR, Label.GLIOMA)
+
+
+def test_slice_of_a_volume_that_shows_no_brain_raises_no_alarm(predictor: Predictor) -> None:
+    cap = Sure(0.9, head_share=0.04)
+    first, *inside, last = predictor.in_volume([cap, Sure(0.9), Sure(0.9), Sure(0.9), cap])
+    for one in (first, last):
+        assert not one.in_distribution
+        assert one.label is Label.NO_TUMOR
+    for one in inside:
+        assert one.in_distribution
+        assert one.prediction_set == (Label.GLIOMA,)
 
 
 def test_blank_slice_among_others_is_named(predictor: Predictor) -> None:

@@ -100,6 +100,17 @@ def test_map_over_the_input_returns_to_its_place() -> None:
     assert back[:30].max() == 0
 
 
+def test_share_of_the_head_is_told_also_where_the_whole_slice_is_taken() -> None:
+    rows, columns = np.mgrid[:200, :200]
+    for radius in (20, 40, 80):
+        pixels = ((rows - 100) ** 2 + (columns - 100) ** 2 < radius**2) * 200
+        prepared = head_crop(pixels.astype(np.uint8), 64)
+        assert prepared.head_share == pytest.approx(np.pi * radius**2 / 200**2, rel=0.1)
+    assert head_crop(pixels.astype(np.uint8), 64).source.width < 170
+    small = ((rows - 100) ** 2 + (columns - 100) ** 2 < 20**2) * 200
+    assert head_crop(small.astype(np.uint8), 64).source.width == 200
+
+
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_real_slices_keep_most_of_the_head(path: Path) -> None:
     grey = to_grey(read_path(path)[0].pixels)

@@ -3,10 +3,18 @@
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from ml.labels import LABELS, Label
-from ml.volumes import SliceAnswer, answer_study, borne_out, with_neighbours, with_no_tumor
+from ml.volumes import (
+    SliceAnswer,
+    answer_study,
+    borne_out,
+    emptiness,
+    with_neighbours,
+    with_no_tumor,
+)
 
 
 def said(
@@ -74,10 +82,64 @@ def test_single_pictures_speak_for_themselves() -> None:
     assert answer_study([said(one, in_volume=False) for one in tumors]).key == (1, 4, 3)
 
 
+def rows(tumors: list[float]) -> npt.NDArray[np.float64]:
+    """Gliomas of these probabilities, (N, 4)."""
+    return np.array([[one, 0.0, 1 - one, 0.0] for one in tumors])
+
+
 def test_tumour_is_borne_out_by_the_places_of_the_neighbourhood() -> None:
-    assert borne_out([0.1, 0.9, 0.9, 0.2]) == [False, True, True, False]
-    assert borne_out([0.0, 0.9, 0.0]) == [False] * 3
-    assert borne_out([None, None]) == [True, True]
+    said_by_wholes = rows([0.9, 0.8, 0.7, 0.1])
+    found, certain = borne_out(said_by_wholes, [0.1, 0.9, 0.9, 0.2])
+    assert certain == [False, True, True, False]
+    assert found.tolist() == said_by_wholes.tolist()
+    found, certain = borne_out(said_by_wholes, [None] * 4)
+    assert certain == [True] * 4
+    assert found.tolist() == said_by_wholes.tolist()
+
+
+def test_tumour_that_no_place_of_the_volume_bears_out_is_no_likelier_than_its_places() -> None:
+    found, certain = borne_out(rows([0.9, 0.9, 0.1]), [0.4, 0.4, 0.4])
+    assert certain == [False] * 3
+    assert found[:, 0].tolist() == pytest.approx([0.4, 0.4, 0.1])
+    assert found.sum(1).tolist() == pytest.approx([1] * 3)
+
+
+def test_slice_with_little_of_the_head_shows_no_brain_however_much_air_is_around_it() -> None:
+    shares = [0.02, 0.12, 0.3, 0.5, 0.6, 0.6, 0.5, 0.3, 0.12, 0.0]
+    empty = [one > 1 for one in emptiness(shares)]
+    assert empty == [True, True, *[False] * 6, True, True]
+    smaller = [one / 4 for one in shares]
+    assert emptiness(smaller) == pytest.approx(emptiness(shares))
+    assert max(emptiness(shares)) <= 50
+    assert emptiness([0.0, 0.0]) == [0.0, 0.0]
+
+
+def test_slices_without_brain_are_no_neighbours_and_hardly_ever_show_a_tumour() -> None:
+    ends = rows([1.0, 0.1, 0.1, 1.0])
+    brain = np.array([False, True, True, False])
+    found = with_neighbours(ends, tumor_share=0.5, brain=brain)
+    inside = with_neighbours(ends[1:3], tumor_share=0.5)
+    assert found[1:3].tolist() == inside.tolist()
+    assert found[[0, 3], 0].max() < 0.5
+    assert found.sum(1).tolist() == pytest.approx([1] * 4)
+
+
+def test_slices_without_brain_are_no_key_slices() -> None:
+    cap = replace(said(1.0, places=1.0), head_share=0.05)
+    inside = [replace(said(0.1, places=one), head_share=0.5) for one in (0.1, 0.2, 0.1)]
+    answer = answer_study([cap, *inside, cap])
+    assert answer.key == (2,)
+    assert not answer.suspicious
+
+
+def test_thin_slices_are_answered_as_thick_ones() -> None:
+    thick = [0.05, 0.1, 0.3, 0.9, 0.95, 0.6, 0.1, 0.05] + [0.05] * 24
+    thin = np.repeat(thick, 10).tolist()
+    middles = np.array(in_context(thin))[5::10]
+    assert middles == pytest.approx(in_context(thick), abs=0.1)
+    lonely = [0.02] * 160
+    lonely[80:83] = [0.999] * 3  # 3 mm of a head
+    assert max(in_context(lonely)) < 0.5
 
 
 def test_no_tumour_is_added_to_a_set_by_its_likelihood_and_once() -> None:
