@@ -91,6 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     volumes.add_argument(
         "--healthy", type=Path, required=True, metavar="STUDY", help="a study without a tumour"
     )
+    volumes.add_argument(
+        "--heads",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE.nii.gz",
+        help="volumes of whole heads without a tumour, cut in all three planes",
+    )
     volumes.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
     add_card_option(volumes)
     _add_model(volumes)
@@ -226,13 +234,15 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _volumes(options: argparse.Namespace) -> int:
     from ml.registry import enter_figures
-    from ml.volume_evaluation import measure_volumes, table
+    from ml.volume_evaluation import measure_heads, measure_volumes, table
 
     predictor = _load_predictor(options)
     figures = measure_volumes(predictor, glioma=options.glioma, healthy=options.healthy)
+    if options.heads:
+        figures["heads"] = measure_heads(predictor, options.heads)
     if options.card is not None:
         shares = {name: value for name, value in figures.items() if name != "volumes"}
-        command = command_line(options, "volumes", ("glioma", "healthy"))
+        command = command_line(options, "volumes", ("glioma", "healthy", "heads"))
         enter_figures(options.card, "volumes", shares, command=command)
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -36,11 +36,22 @@ def _volumes(figures: Mapping[str, Any]) -> _Described:
         "How many tumours are expected beforehand was chosen on `nifti-glioma` and "
         "`dicom-t1-healthy` (docs/decisions/0019)."
     )
-    rows = [
-        (name.replace("  ", "… "), f"{figures[key]['n']} of {figures[key]['of']}")
-        for key, name in VOLUMES.items()
-    ]
+    rows = [(name.replace("  ", "… "), found) for name, found in volume_rows(figures)]
     return words, ("", "slices"), rows
+
+
+def volume_rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was counted of :func:`ml.volume_evaluation.measure_volumes`, in words."""
+    rows = [(words, _of(figures[key])) for key, words in VOLUMES.items()]
+    for name, head in figures.get("heads", {}).items():
+        rows.append((f"{name}, called tumour", _of(head["alarms"])))
+        rows.append(("  each by itself", _of(head["alarms_alone"])))
+        rows.append(("  the study as a whole", head["study"]))
+    return rows
+
+
+def _of(share: Mapping[str, int]) -> str:
+    return f"{share['n']} of {share['of']}"
 
 
 def _familiarity(figures: Mapping[str, Any]) -> _Described:

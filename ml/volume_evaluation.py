@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from ml.errors import InvalidManifest, UnreadableImage
 from ml.imaging import Slice, read_path, square_pixels
+from ml.imaging.nifti import PLANES
 from ml.imaging.studies import read_study
-from ml.measured_sections import VOLUMES
+from ml.measured_sections import volume_rows
 from ml.predictor import Opinion, Predictor, Result
 from ml.preprocess import FloatImage
 from ml.volumes import SliceAnswer, answer_study
@@ -112,6 +113,35 @@ def measure_volumes(predictor: Predictor, *, glioma: Path, healthy: Path) -> dic
     }
 
 
+def measure_heads(predictor: Predictor, paths: Sequence[Path]) -> dict[str, Any]:
+    """False alarms in volumes of whole heads without a tumour, of every slice in every plane.
+
+    Args:
+        paths: NIfTI files.
+
+    Returns:
+        For each ``NAME, PLANE`` how many slices are called a tumour (``alarms``), how many would
+        be by themselves (``alarms_alone``), and the ``study`` answer's class.
+
+    Raises:
+        UnreadableImage: a file cannot be read.
+    """
+    return {
+        f"{path.name.split('.')[0]}, {plane}": _head(judge(predictor, read_path(path, plane=plane)))
+        for path in paths
+        for plane in PLANES
+    }
+
+
+def _head(volume: Sequence[Judged]) -> dict[str, Any]:
+    key = answer_study([one.answer for one in volume]).key[0]
+    return {
+        "alarms": _share(one.tumor >= _SUSPICIOUS for one in volume),
+        "alarms_alone": _share(one.tumor_alone >= _SUSPICIOUS for one in volume),
+        "study": volume[key].opinion.label.value,
+    }
+
+
 def judge(
     predictor: Predictor,
     slices: Sequence[Slice],
@@ -151,9 +181,7 @@ def judge(
 
 def table(figures: dict[str, Any]) -> str:
     """The shares as lines of text."""
-    return "\n".join(
-        f"{words:44}{figures[key]['n']:4} of {figures[key]['of']}" for key, words in VOLUMES.items()
-    )
+    return "\n".join(f"{words:44}{found}" for words, found in volume_rows(figures))
 
 
 def _pairs(folder: Path) -> Iterator[tuple[Path, list[Mask], list[bool]]]:

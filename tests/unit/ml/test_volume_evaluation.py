@@ -10,8 +10,9 @@ import pytest
 
 from ml.__main__ import main
 from ml.errors import InvalidManifest
+from ml.labels import LABELS
 from ml.predictor import Predictor
-from ml.volume_evaluation import measure_volumes, table
+from ml.volume_evaluation import measure_heads, measure_volumes, table
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,22 @@ def test_slices_are_counted_by_their_masks(predictor: Predictor, tmp_path: Path)
     assert entered["false_alarms"] == figures["false_alarms"]
     assert "volumes" not in entered  # the slices stay away
     assert entered["command"].endswith("--healthy healthy.nii.gz")
+
+
+def test_whole_heads_are_measured_in_every_plane(predictor: Predictor, tmp_path: Path) -> None:
+    save(tmp_path / "glioma" / "Pre_Scan_T1.nii.gz", head())
+    save(tmp_path / "glioma" / "Pre_Mask.nii.gz", head() * 0)
+    save(tmp_path / "one.nii.gz", head(slices=36, size=36))
+    figures = measure_heads(predictor, [tmp_path / "one.nii.gz"])
+    assert list(figures) == ["one, sagittal", "one, coronal", "one, axial"]
+    for found in figures.values():
+        assert 0 <= found["alarms"]["n"] <= found["alarms"]["of"] <= 36
+        assert found["study"] in LABELS
+    page = tmp_path / "figures.json"
+    folders = ["--glioma", str(tmp_path), "--healthy", str(tmp_path / "one.nii.gz")]
+    heads = ["--heads", str(tmp_path / "one.nii.gz")]
+    assert main(["volumes", *folders, *heads, "--device", "cpu", "--json", str(page)]) == 0
+    assert json.loads(page.read_text())["heads"] == figures
 
 
 def test_folder_without_masks_is_named(predictor: Predictor, tmp_path: Path) -> None:
