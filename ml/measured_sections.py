@@ -34,7 +34,8 @@ def _volumes(figures: Mapping[str, Any]) -> _Described:
     words = (
         "## Volumes of other hospitals\n\nEach slice is answered in the light of its neighbours. "
         "How many tumours are expected beforehand was chosen on `nifti-glioma` and "
-        "`dicom-t1-healthy` (docs/decisions/0019)."
+        "`dicom-t1-healthy` (docs/decisions/0019), the rules for whole heads on such heads "
+        "(docs/decisions/0021)."
     )
     rows = [(name.replace("  ", "… "), found) for name, found in volume_rows(figures)]
     return words, ("", "slices"), rows
