@@ -24,7 +24,6 @@ _USUAL_HEAD = 75  # percentile of the volume's slices
 # No slice speaks louder than 1000 to 1, however sure it is.
 _SUREST = 0.999
 
-
 Values = npt.NDArray[np.float64]  # (N,)
 Rows = npt.NDArray[np.float64]  # (N, 4), in the order of LABELS
 
@@ -82,14 +81,14 @@ def emptiness(head_shares: Sequence[float]) -> list[float]:
 
     At the volume's ends, whatever its plane, lie slices of scalp, skull, ears or the tip of the
     nose: bright blobs on black, which a network that has learnt whole heads calls anything. Where
-    an ellipsoid's section falls to a quarter of its largest one, 13 % of its half axis are left,
-    which in a head are scalp and skull.
+    an ellipsoid's section falls to a third of its largest one, 18 % of its half axis are left,
+    which in a head are scalp, skull and hardly any brain (docs/decisions/0021).
 
     Args:
         head_shares: in 0..1, of the slices' area, the head; at least one.
 
     Returns:
-        An out-of-distribution score of each slice, up to 25.
+        An out-of-distribution score of each slice, up to 33.
     """
     shares = np.asarray(head_shares, np.float64)
     usual = float(np.percentile(shares, _USUAL_HEAD))
@@ -193,9 +192,8 @@ def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
     """Choose the key slices: the one that speaks most for a tumour, and others of its class.
 
     A tumour reaches through several neighbouring slices of a volume and a false alarm often
-    through one alone, so in volumes the tumour probability is averaged over a slice and its two
-    neighbours, of those that show brain; what shows none (:func:`emptiness`) speaks for nothing.
-    It is that of the places, where the network judges them: the slice as a whole is swayed by its
+    through one alone, so in volumes the tumour probability is the mean of a slice's neighbourhood,
+    of what shows brain; what shows none (:func:`emptiness`) speaks for nothing. It is that of the places, where the network judges them: the slice as a whole is swayed by its
     level in the head, which for each class is its own in the training data. Pictures that came one
     by one have no neighbours and speak for themselves, as wholes. Slices that do not look like
     brain MRI come last.
