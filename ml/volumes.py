@@ -193,10 +193,11 @@ def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
 
     A tumour reaches through several neighbouring slices of a volume and a false alarm often
     through one alone, so in volumes the tumour probability is the mean of a slice's neighbourhood,
-    of what shows brain; what shows none (:func:`emptiness`) speaks for nothing. It is that of the places, where the network judges them: the slice as a whole is swayed by its
-    level in the head, which for each class is its own in the training data. Pictures that came one
-    by one have no neighbours and speak for themselves, as wholes. Slices that do not look like
-    brain MRI come last.
+    of what shows brain; what shows none (:func:`emptiness`) speaks for nothing. It is that of the
+    places, where the network judges them: the slice as a whole is swayed by its level in the head,
+    which for each class is its own in the training data. Pictures that came one by one have no
+    neighbours and speak for themselves, as wholes. Slices that do not look like brain MRI come
+    last.
 
     The study is said to have what its first key slice shows (docs/decisions/0011), so the others
     show the same class, and in its volume the same finding: between them and the first every slice
