@@ -17,7 +17,7 @@ from ml.errors import UnreadableImage
 from ml.imaging.pictures import Pixels
 from ml.labels import LABELS, Label
 from ml.likeness import colour_or_bright_frame, evidence_against_head
-from ml.preprocess import PIPELINES, FloatImage, Prepared
+from ml.preprocess import LEAST_HEAD, PIPELINES, FloatImage, Prepared
 from ml.quality import QualityFlag, quality_flags
 from ml.registry import SERVING, Model, load_model
 from ml.uncertainty import familiarity_score
@@ -231,6 +231,8 @@ class Predictor:
         values = probabilities.numpy()
         score = max(
             colour_or_bright_frame(one.pixels),
+            # What is smaller is not cropped to, and so smaller than any head that was learnt.
+            LEAST_HEAD / max(one.prepared.head_share, 1e-3),
             familiarity_score(
                 against_head=evidence_against_head(one.pixels), strangeness=strangeness
             ),

@@ -22,7 +22,7 @@ from ml.errors import UnreadableImage
 FloatImage = npt.NDArray[np.float32]
 MaskImage = npt.NDArray[np.uint8]
 
-_LEAST_HEAD = 0.1  # of the slice's area; what is smaller may be a piece of a dark head
+LEAST_HEAD = 0.1  # of the slice's area; what is smaller may be a piece of a dark head
 _WORKING_SIDE = 256  # px; the head is searched on a copy of this size, whatever the input's size
 
 
@@ -157,7 +157,7 @@ def _find_head(grey: FloatImage) -> tuple[MaskImage, float]:
     if contours:
         hull = cv2.convexHull(max(contours, key=cv2.contourArea))
         share = cv2.contourArea(hull) / small.size
-        if share >= _LEAST_HEAD:
+        if share >= LEAST_HEAD:
             cv2.fillConvexPoly(mask, hull, 1)
             mask = np.asarray(cv2.dilate(mask, np.ones((3, 3), np.uint8)), dtype=np.uint8)
     if not mask.any():

@@ -165,6 +165,18 @@ def test_blank_slice_among_others_is_named(predictor: Predictor) -> None:
     assert isinstance(last, Result)
 
 
+@pytest.mark.parametrize(("side", "familiar"), [(160, True), (70, False)])
+def test_head_too_small_to_be_cropped_to_is_unfamiliar(
+    predictor: Predictor, side: int, familiar: bool
+) -> None:
+    pixels = read_path(ENTRIES[0].path)[0].pixels
+    canvas = np.zeros((224, 224), np.uint8)
+    canvas[:side, :side] = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
+    (found,) = predictor.predict([canvas])
+    assert isinstance(found, Result)
+    assert found.in_distribution is familiar
+
+
 def test_coloured_picture_is_no_brain_mri(predictor: Predictor) -> None:
     rows, columns = np.mgrid[:256, :256].astype(np.uint8)
     (found,) = predictor.predict([np.dstack([rows, columns, 255 - rows])])
