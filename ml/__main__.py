@@ -32,12 +32,12 @@ class _Predicted(NamedTuple):
 
     Attributes:
         volume: number of the volume that the slice belongs to, if to any.
-        result: :class:`ml.predictor.Result`; None where there is an error instead.
+        result: :class:`ml.predictor.Result`, or why there is none.
     """
 
     volume: int | None
     line: dict[str, Any]
-    result: Any = None
+    result: Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -163,7 +163,7 @@ def _in_volumes(predictor: Any, predicted: Iterable[_Predicted]) -> Iterator[dic
     """The lines about slices, those of a volume in the light of their neighbours."""
     for volume, group in groupby(predicted, key=lambda one: one.volume):
         found = list(group)
-        answered = [one for one in found if one.result is not None]
+        answered = [one for one in found if "error" not in one.line]
         if volume is not None and answered:
             opinions = predictor.in_volume([one.result for one in answered])
             for one, opinion in zip(answered, opinions, strict=True):
@@ -186,12 +186,12 @@ def _predicted(predictor: Any, found: Iterator[Any]) -> Iterator[_Predicted]:
         )
         for one in batch:
             if isinstance(one.slice, UnreadableImage):
-                yield _Predicted(one.volume, {"path": one.path, "error": str(one.slice)})
+                line = {"path": one.path, "error": str(one.slice)}
+                yield _Predicted(one.volume, line, one.slice)
             else:
                 result = next(results)
                 line = _line(predictor.name, one.path, one.slice.index, result)
-                refused = isinstance(result, UnreadableImage)
-                yield _Predicted(one.volume, line, None if refused else result)
+                yield _Predicted(one.volume, line, result)
 
 
 def _line(model: str, path: str, index: int, result: Any) -> dict[str, Any]:

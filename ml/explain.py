@@ -42,14 +42,14 @@ def heat(
 
     Args:
         maps: (4, h, w) class-activation maps of the slice.
-        least_range: between cold and hottest, in the maps' unit. With 0, places that speak against
-            the class are never shown.
+        least_range: between cold and hottest, in the maps' unit. With 0, maps from 0 are scaled
+            by their own peak.
 
     Returns:
         (height, width) float32 in 0..1, in the pixels of the source slice.
     """
     wanted = maps[INDEX[explained_label(probabilities)]].float().numpy()
-    floor = min(0.0, float(wanted.max()) - least_range) if least_range else 0.0
+    floor = min(0.0, float(wanted.max()) - least_range)
     positive = np.maximum(wanted - floor, 0)
     strength = 1.0 - float(probabilities[INDEX[Label.NO_TUMOR]])
     placed = np.maximum(prepared.to_source(positive.astype(np.float32)), 0)

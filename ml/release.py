@@ -101,8 +101,8 @@ def release(
             "stroke, bleeding or inflammation.",
             "Class and source of the images coincide in the training data, so figures on other "
             "hospitals' scans will be lower.",
-            "The healthy slices that it was measured on are almost all axial: how often it raises "
-            "a false alarm in coronal and sagittal slices is not known.",
+            "The data's healthy slices are almost all axial: false alarms in coronal and sagittal "
+            "slices are measured on few heads or none.",
             "A single slice cannot exclude a tumour elsewhere.",
         ],
         "training": asdict(recipe) | {"start": trained.start} | history,

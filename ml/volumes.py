@@ -19,7 +19,7 @@ _TUMOR_SHARE = 0.26
 _TUMOR_SHARE_WITHOUT_BRAIN = 0.001
 _SUSPICIOUS = 0.5
 # A slice with so little of the head, beside the volume's usual one, shows skin and bone alone.
-_LEAST_HEAD = 1 / 3
+_BRAIN_FROM = 1 / 3
 _USUAL_HEAD = 75  # percentile of the volume's slices
 # No slice speaks louder than 1000 to 1, however sure it is.
 _SUREST = 0.999
@@ -94,7 +94,7 @@ def emptiness(head_shares: Sequence[float]) -> list[float]:
     usual = float(np.percentile(shares, _USUAL_HEAD))
     if usual <= 0:
         return [0.0] * len(shares)
-    return [float(one) for one in _LEAST_HEAD / np.maximum(shares / usual, 0.01)]
+    return [float(one) for one in _BRAIN_FROM / np.maximum(shares / usual, 0.01)]
 
 
 def with_neighbours(
