@@ -19,7 +19,6 @@ from ml.cost import measure_cost
 from ml.crossvalidation import Fold, cross_validate, pooled, splits_by_group
 from ml.dataset import Entry
 from ml.errors import InvalidConfiguration
-from ml.evaluation import chances_and_classes
 from ml.labels import INDEX
 from ml.metrics import Floats, classification_figures
 from ml.processes import Team
@@ -220,8 +219,7 @@ def _facts(recipe: Recipe) -> dict[str, Any]:
 
 
 def _right(folds: list[Fold]) -> Right:
-    probabilities, wanted = chances_and_classes([one for fold in folds for one in fold.answers])
-    return np.asarray(probabilities.argmax(1) == wanted)
+    return np.array([one.called is one.label for fold in folds for one in fold.answers])
 
 
 def _control(

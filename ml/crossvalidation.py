@@ -30,8 +30,8 @@ from ml.dataset import (
     without_mirrored_twins,
 )
 from ml.errors import InvalidConfiguration
-from ml.evaluation import Answer, Pointed, chances_and_classes, summarise_answers
-from ml.labels import Label
+from ml.evaluation import Answer, Pointed, accuracy, chances_and_classes, summarise_answers
+from ml.labels import Label, called
 from ml.processes import Team
 from ml.recipe import Recipe
 from ml.registry import load_model
@@ -173,7 +173,7 @@ def pooled(folds: list[Fold]) -> dict[str, Any]:
     Of more than one fold also ``calibrated_on_others``, the figures where each fold is calibrated
     on the answers of all others, unless all are already.
     """
-    by_fold = {fold.name: _accuracy(fold.answers) for fold in folds}
+    by_fold = {fold.name: accuracy(fold.answers) for fold in folds}
     accuracies = list(by_fold.values())
     by_others = folds[0].by_others
     others = {}
@@ -225,6 +225,7 @@ def _calibrated(fold: Fold, calibration: Calibration) -> Fold:
     answers = [
         replace(
             answer,
+            called=calibration.label(row),
             probabilities=tuple(row.tolist()),
             prediction_set=calibration.prediction_set(row),
         )
@@ -235,11 +236,6 @@ def _calibrated(fold: Fold, calibration: Calibration) -> Fold:
 
 def _answers(folds: Sequence[Fold]) -> list[Answer]:
     return [answer for fold in folds for answer in fold.answers]
-
-
-def _accuracy(answers: list[Answer]) -> float:
-    probabilities, wanted = chances_and_classes(answers)
-    return float((probabilities.argmax(1) == wanted).mean())
 
 
 def _train_fold(
@@ -329,6 +325,8 @@ def _answer(kept: dict[str, Any]) -> Answer:
         **kept
         | {
             "label": Label(kept["label"]),
+            # Answers from before it was kept went by the likelier of both.
+            "called": Label(kept.get("called") or called(kept["probabilities"])),
             "probabilities": tuple(kept["probabilities"]),
             "prediction_set": tuple(Label(one) for one in kept["prediction_set"]),
             "pointed": kept["pointed"] and Pointed(**kept["pointed"]),

@@ -52,6 +52,7 @@ class Answer:
 
     Attributes:
         path: the file's name.
+        called: what the slice was called, mostly the likeliest class.
         probabilities: in the order of :data:`ml.labels.LABELS`.
         pointed: None where the slice has no tumour or no box.
         source, plane: None where the manifest does not know them.
@@ -60,6 +61,7 @@ class Answer:
     path: str
     group: str
     label: Label
+    called: Label
     probabilities: tuple[float, ...]
     prediction_set: tuple[Label, ...]
     in_distribution: bool
@@ -76,6 +78,7 @@ class Answer:
             path=entry.path.name,
             group=entry.group,
             label=entry.label,
+            called=result.label,
             probabilities=tuple(result.probabilities[label] for label in LABELS),
             prediction_set=result.prediction_set,
             in_distribution=result.in_distribution,
@@ -112,7 +115,8 @@ def summarise(observed: Sequence[Observed]) -> dict[str, Any]:
 def summarise_answers(answers: Sequence[Answer]) -> dict[str, Any]:
     """As :func:`summarise`, of answers that were kept."""
     probabilities, wanted = chances_and_classes(answers)
-    return classification_figures(probabilities, wanted, [one.group for one in answers]) | {
+    groups = [one.group for one in answers]
+    return classification_figures(probabilities, wanted, groups, called=classes_called(answers)) | {
         "coverage": float(np.mean([one.label in one.prediction_set for one in answers])),
         "coverage_per_class": {
             label.value: _share(
@@ -132,6 +136,16 @@ def chances_and_classes(answers: Sequence[Answer]) -> tuple[Floats, Indices]:
     """Probabilities (N, 4) and true class indices (N,)."""
     probabilities = np.array([one.probabilities for one in answers])
     return probabilities, np.array([INDEX[one.label.value] for one in answers])
+
+
+def classes_called(answers: Sequence[Answer]) -> Indices:
+    """(N,) class indices of what the slices were called."""
+    return np.array([INDEX[one.called.value] for one in answers])
+
+
+def accuracy(answers: Sequence[Answer]) -> float:
+    """Share of the slices that were called what they are."""
+    return float(np.mean([one.called is one.label for one in answers]))
 
 
 def pointing_game(pointed: Sequence[Pointed]) -> dict[str, Any]:
@@ -164,11 +178,10 @@ def _by_part(answers: Sequence[Answer], names: Sequence[str | None]) -> dict[str
 
 
 def _in_short(answers: Sequence[Answer]) -> dict[str, Any]:
-    probabilities, wanted = chances_and_classes(answers)
     return {
         "n": len(answers),
         "groups": len({one.group for one in answers}),
-        "accuracy": float((probabilities.argmax(1) == wanted).mean()),
+        "accuracy": accuracy(answers),
         "coverage": float(np.mean([one.label in one.prediction_set for one in answers])),
         "in_distribution": float(np.mean([one.in_distribution for one in answers])),
     }

@@ -8,22 +8,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ml.imaging.pictures import encode_palette_png
-from ml.labels import INDEX, LABELS, TUMOR_LABELS, Label
+from ml.labels import INDEX, Label, likeliest_tumor
 from ml.preprocess import FloatImage, Prepared
 
 _MOST_OPAQUE = 0.85
 LEAST_RANGE = 4.0  # of evidence, in the unit of the logits, between cold and hottest
-
-
-def explained_label(probabilities: npt.NDArray[np.float64]) -> Label:
-    """The class whose evidence is shown: the likeliest, or, for no tumour, the likeliest tumour.
-
-    That there is no tumour shows nowhere in particular; where a tumour would be suspected does.
-    """
-    best = LABELS[int(probabilities.argmax())]
-    if best is not Label.NO_TUMOR:
-        return best
-    return max(TUMOR_LABELS, key=lambda label: float(probabilities[INDEX[label]]))
 
 
 def heat(
@@ -35,10 +24,10 @@ def heat(
 ) -> FloatImage:
     """The heatmap of one slice.
 
-    The exact class-activation map of :func:`explained_label` (Zhou et al. 2016), its positive
-    part scaled to its maximum, times the probability that there is a tumour at all: a
-    healthy slice stays nearly dark. Where hardly any place speaks for the class by itself, the
-    places that speak least against it are shown.
+    The exact class-activation map (Zhou et al. 2016) of the likeliest tumour, its positive part
+    scaled to its maximum, times the probability that there is a tumour at all: a healthy slice
+    stays nearly dark, since that there is none shows nowhere in particular. Where hardly any place
+    speaks for the tumour by itself, the places that speak least against it are shown.
 
     Args:
         maps: (4, h, w) class-activation maps of the slice.
@@ -48,7 +37,7 @@ def heat(
     Returns:
         (height, width) float32 in 0..1, in the pixels of the source slice.
     """
-    wanted = maps[INDEX[explained_label(probabilities)]].float().numpy()
+    wanted = maps[INDEX[likeliest_tumor(probabilities)]].float().numpy()
     floor = min(0.0, float(wanted.max()) - least_range)
     positive = np.maximum(wanted - floor, 0)
     strength = 1.0 - float(probabilities[INDEX[Label.NO_TUMOR]])

@@ -24,7 +24,7 @@ Figure = Callable[[Indices], float]
 
 
 def classification_figures(
-    probabilities: Floats, wanted: Indices, groups: Sequence[str]
+    probabilities: Floats, wanted: Indices, groups: Sequence[str], *, called: Indices | None = None
 ) -> dict[str, Any]:
     """Accuracy, recall, calibration and tumour detection, with 95 % intervals.
 
@@ -35,8 +35,9 @@ def classification_figures(
         wanted: (N,) true class indices.
         groups: (N,) names; a group is resampled as a whole, because slices of one patient
             resemble each other.
+        called: (N,) class indices of what the slices were called; without it the likeliest.
     """
-    said = probabilities.argmax(axis=1)
+    said = probabilities.argmax(axis=1) if called is None else called
     precision, recall, f1, support = precision_recall_fscore_support(
         wanted, said, labels=range(len(LABELS)), zero_division=np.nan
     )
@@ -59,7 +60,7 @@ def classification_figures(
             "rows_are": "true class",
             "matrix": confusion_matrix(wanted, said, labels=range(len(LABELS))).tolist(),
         },
-        "intervals_95": _intervals(probabilities, wanted, groups),
+        "intervals_95": _intervals(probabilities, wanted, said, groups),
         "ece": expected_calibration_error(probabilities, wanted),
         "nll": float(
             -np.log(np.clip(probabilities[np.arange(len(wanted)), wanted], 1e-12, 1)).mean()
@@ -120,9 +121,8 @@ def tumor_auroc(probabilities: Floats, wanted: Indices) -> float:
 
 
 def _intervals(
-    probabilities: Floats, wanted: Indices, groups: Sequence[str]
+    probabilities: Floats, wanted: Indices, said: Indices, groups: Sequence[str]
 ) -> dict[str, list[float]]:
-    said = probabilities.argmax(axis=1)
     present = sorted(set(wanted.tolist()))
 
     def recall(index: int) -> Figure:

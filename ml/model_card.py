@@ -19,6 +19,7 @@ from ml.explain import blend
 from ml.figure_tables import confusion_section, figures_table, parts_section
 from ml.imaging import read_path, square_pixels
 from ml.imaging.pictures import encode_png
+from ml.labels import RATHER
 from ml.measured_sections import measured_sections
 
 _TILE = 192  # px, side of a slice in the gallery
@@ -39,7 +40,7 @@ def write_page(card: dict[str, Any], path: Path, *, gallery: str | None, command
     sections = [
         _head(card, command),
         _data(card),
-        _figures(card["metrics"]),
+        _figures(card),
         confusion_section(card["metrics"]),
         parts_section(card["metrics"]),
         _engines(card),
@@ -109,17 +110,23 @@ def _data(card: dict[str, Any]) -> str:
     )
 
 
-def _figures(metrics: dict[str, Any]) -> str:
+def _figures(card: dict[str, Any]) -> str:
+    metrics = card["metrics"]
     seen = (
         " No weight learnt from them; offsets and doubt were fitted on them, so that "
         "the cross-validation tells more about both."
         if metrics["part"] == "calibration"
         else ""
     )
+    least = card["doubt"].get("no_tumor_from", RATHER)
+    called_no_tumor = (
+        f" A slice is called no tumour where that has a probability of {least:.2f} or more, "
+        "otherwise the likeliest tumour (docs/decisions/0022)."
+    )
     return (
         f"## Figures on the {metrics['part']} part\n\n{metrics['n']} slices of "
         f"{metrics['groups']} groups, engine {metrics['engine']}; intervals by bootstrap over "
-        f"groups.{seen}\n\n{figures_table(metrics)}"
+        f"groups.{seen}{called_no_tumor}\n\n{figures_table(metrics)}"
     )
 
 

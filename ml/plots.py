@@ -1,7 +1,8 @@
 """Plots of training and measuring, as PNG files; nothing is shown on a screen."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, roc_curve
 
-from ml.evaluation import Answer, chances_and_classes
+from ml.evaluation import Answer, chances_and_classes, classes_called
 from ml.labels import LABELS
 from ml.metrics import Floats, Indices
 
@@ -34,10 +35,12 @@ def plot_training(log: Path, out: Path) -> None:
 def plot_answers(answers: Sequence[Answer], folder: Path) -> None:
     """``confusion.png``, ``reliability.png`` and ``roc.png``."""
     probabilities, wanted = chances_and_classes(answers)
-    for name, draw in (("confusion", _confusion), ("reliability", _reliability), ("roc", _roc)):
-        figure = Figure(figsize=(4.6, 4.2), layout="constrained")
-        draw(figure.subplots(), probabilities, wanted)
-        figure.savefig(folder / f"{name}.png", dpi=_DPI)
+    with _plot(folder / "confusion.png") as axes:
+        _confusion(axes, classes_called(answers), wanted)
+    with _plot(folder / "reliability.png") as axes:
+        _reliability(axes, probabilities, wanted)
+    with _plot(folder / "roc.png") as axes:
+        _roc(axes, probabilities, wanted)
 
 
 def plot_intervals(
@@ -56,8 +59,15 @@ def plot_intervals(
     figure.savefig(out, dpi=_DPI)
 
 
-def _confusion(axes: Axes, probabilities: Floats, wanted: Indices) -> None:
-    counts = confusion_matrix(wanted, probabilities.argmax(1), labels=range(len(LABELS)))
+@contextmanager
+def _plot(path: Path) -> Iterator[Axes]:
+    figure = Figure(figsize=(4.6, 4.2), layout="constrained")
+    yield figure.subplots()
+    figure.savefig(path, dpi=_DPI)
+
+
+def _confusion(axes: Axes, called: Indices, wanted: Indices) -> None:
+    counts = confusion_matrix(wanted, called, labels=range(len(LABELS)))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = [label.value.replace("_", " ") for label in LABELS]

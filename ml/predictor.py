@@ -15,7 +15,7 @@ from ml.architectures import tumor_by_places
 from ml.engines import Engine, choose_device, choose_engine
 from ml.errors import UnreadableImage
 from ml.imaging.pictures import Pixels
-from ml.labels import LABELS, Label
+from ml.labels import LABELS, Label, called
 from ml.likeness import colour_or_bright_frame, evidence_against_head
 from ml.preprocess import LEAST_HEAD, PIPELINES, FloatImage, Prepared
 from ml.quality import QualityFlag, quality_flags
@@ -31,6 +31,7 @@ class Opinion:
     """What is said about one slice.
 
     Attributes:
+        label: what it is called, mostly the likeliest class (:func:`ml.labels.called`).
         probabilities: calibrated, one for each class by name; they sum to 1.
         prediction_set: the classes that cannot be ruled out, likeliest first.
         ood_score: out-of-distribution score; above 1 is unfamiliar.
@@ -167,7 +168,9 @@ class Predictor:
         """The answers about a volume's slices, each in the light of its neighbours.
 
         A tumour that the places do not bear out (:func:`ml.volumes.borne_out`) does not rule out
-        that there is none. Slices without brain are no neighbours and are called unfamiliar.
+        that there is none. A slice is called what is likelier, a tumour or none: the share of
+        tumours that is expected beforehand weighs missed ones and false alarms already. Slices
+        without brain are no neighbours and are called unfamiliar.
 
         Args:
             volume: what :meth:`predict` said about neighbouring slices in order; at least one.
@@ -182,19 +185,24 @@ class Predictor:
         certain = np.zeros(len(volume), bool)
         together[brain], certain[brain] = borne_out(together[brain], by_places)
         return [
-            self._opinion(row, max(one.ood_score, score), certain=bool(sure))
+            self._opinion(row, called(row), max(one.ood_score, score), certain=bool(sure))
             for row, one, score, sure in zip(together, volume, empty, certain, strict=True)
         ]
 
     def _opinion(
-        self, values: npt.NDArray[np.float64], ood_score: float, *, certain: bool = True
+        self,
+        values: npt.NDArray[np.float64],
+        label: Label,
+        ood_score: float,
+        *,
+        certain: bool = True,
     ) -> Opinion:
         probabilities = {
             label.value: float(value) for label, value in zip(LABELS, values, strict=True)
         }
         possible = self._doubt.prediction_set(values)
         return Opinion(
-            label=LABELS[int(values.argmax())],
+            label=label,
             probabilities=probabilities,
             prediction_set=possible if certain else with_no_tumor(possible, probabilities),
             ood_score=ood_score,
@@ -238,7 +246,7 @@ class Predictor:
             ),
         )
         return Result(
-            **vars(self._opinion(values, score)),
+            **vars(self._opinion(values, self._doubt.label(values), score)),
             heat=explain.heat(maps, one.prepared, values),
             quality=quality_flags(one.pixels, one.spacing),
             tumor_by_places=by_places,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ml.architectures import ARCHITECTURES, Network, VGG16Twofold
 from ml.errors import InvalidModel
-from ml.labels import LABELS
+from ml.labels import LABELS, RATHER
 from ml.uncertainty import TUMOR_SHARE, Calibration, Doubt
 
 SERVING = Path(__file__).with_name("weights") / "vgg16-twofold.json"
@@ -74,6 +74,7 @@ def save_model(
             "temperature": doubt.calibration.temperature,
             "set_thresholds": list(doubt.calibration.thresholds),
             "tumor_share": doubt.calibration.tumor_share,
+            "no_tumor_from": doubt.calibration.no_tumor_from,
             "distance_limit": doubt.distance_limit,
         },
     }
@@ -183,6 +184,7 @@ def load_model(card_path: Path = SERVING) -> Model:
         temperature=float(numbers["temperature"]),
         thresholds=tuple(float(value) for value in numbers["set_thresholds"]),
         tumor_share=float(numbers.get("tumor_share", TUMOR_SHARE)),
+        no_tumor_from=float(numbers.get("no_tumor_from", RATHER)),
     )
     doubt = Doubt(
         calibration,

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor
 
-from ml.labels import INDEX, LABELS, Label
+from ml.labels import INDEX, LABELS, RATHER, Label, called
 
 ALPHA = 0.05  # the prediction set may miss the true class this often
+MISSED = 0.01  # of the tumours may be called none
 _NEVER_RULED_OUT = 0.25  # probability of a class that every prediction set holds
 TUMOR_SHARE = 0.71  # of the slices of the collection, for calibrations that do not tell theirs
 _DIRECTIONS = 16  # of the subspace that training slices lie in
@@ -70,12 +71,15 @@ class Calibration:
             the prediction set.
         tumor_share: in 0..1, of the slices that it was fitted on. A probability means what it says
             where tumours are as frequent as there.
+        no_tumor_from: probability from which on a slice is called no tumour; see
+            :func:`fit_no_tumor_from`.
     """
 
     offsets: tuple[float, ...]
     temperature: float
     thresholds: tuple[float, ...]
     tumor_share: float = TUMOR_SHARE
+    no_tumor_from: float = RATHER
 
     @classmethod
     def fit(cls, logits: Tensor, labels: Tensor) -> "Calibration":
@@ -88,6 +92,7 @@ class Calibration:
             draft,
             thresholds=fit_thresholds(probabilities, labels.numpy()),
             tumor_share=_tumor_share(labels),
+            no_tumor_from=fit_no_tumor_from(probabilities, labels.numpy()),
         )
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -95,19 +100,26 @@ class Calibration:
         shifted = logits.double() + torch.tensor(self.offsets, dtype=torch.float64)
         return torch.softmax(shifted / self.temperature, dim=1)
 
+    def label(self, probabilities: npt.NDArray[np.float64]) -> Label:
+        """What a slice by itself is called."""
+        return called(probabilities, no_tumor_from=self.no_tumor_from)
+
     def prediction_set(self, probabilities: npt.NDArray[np.float64]) -> tuple[Label, ...]:
         """The classes that cannot be ruled out, likeliest first.
 
-        The likeliest class is always one of them, also where its own threshold would not admit
-        it: an answer that the set leaves out would confuse. So is every class with a chance of one
-        in four: the thresholds rule out a class that the slices of it hardly ever leave in doubt,
-        and yet nobody would call the other one fairly certain. A larger set covers no less.
+        The likeliest class and what the slice is called are always among them, also where their
+        own thresholds would not admit them: an answer that the set leaves out would confuse. So is
+        every class with a chance of one in four: the thresholds rule out a class that the slices
+        of it hardly ever leave in doubt, and yet nobody would call the other one fairly certain. A
+        larger set covers no less.
         """
         likeliest, *others = np.argsort(-probabilities, kind="stable")
         admitted = [
             i
             for i in others
-            if 1 - probabilities[i] <= self.thresholds[i] or probabilities[i] >= _NEVER_RULED_OUT
+            if 1 - probabilities[i] <= self.thresholds[i]
+            or probabilities[i] >= _NEVER_RULED_OUT
+            or LABELS[i] is self.label(probabilities)
         ]
         return tuple(LABELS[i] for i in (likeliest, *admitted))
 
@@ -169,6 +181,10 @@ class Doubt:
         """(N, 4) logits with the offsets to (N, 4) calibrated probabilities."""
         return torch.softmax(logits.double() / self.calibration.temperature, dim=1)
 
+    def label(self, probabilities: npt.NDArray[np.float64]) -> Label:
+        """What a slice by itself is called."""
+        return self.calibration.label(probabilities)
+
     def prediction_set(self, probabilities: npt.NDArray[np.float64]) -> tuple[Label, ...]:
         """The classes that cannot be ruled out, likeliest first."""
         return self.calibration.prediction_set(probabilities)
@@ -228,6 +244,32 @@ def fit_offsets(logits: Tensor, labels: Tensor) -> Tensor:
 
     found = minimize(loss, np.zeros(logits.shape[1] + 1), method="Powell")
     return torch.tensor(found.x[:-1], dtype=torch.float32)
+
+
+def fit_no_tumor_from(
+    probabilities: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.int64],
+    *,
+    missed: float = MISSED,
+) -> float:
+    """The probability of no tumour that all but one in a hundred tumours stay below.
+
+    Conformal risk control (Angelopoulos et al. 2024, ICLR) of the share of missed tumours, which
+    for a loss of 0 or 1 is the finite-sample quantile of Vovk 2012. As with the prediction sets, it
+    promises this for exchangeable slices, so what holds is measured.
+
+    At least one half, where no tumour becomes likelier than one, and at most three quarters: above
+    that no tumour has a chance of one in four.
+
+    Args:
+        probabilities: (N, 4) calibrated.
+        labels: (N,) class indices.
+    """
+    none = INDEX[Label.NO_TUMOR]
+    scores = np.sort(probabilities[labels != none, none])
+    rank = int(np.ceil((len(scores) + 1) * (1 - missed)))
+    reached = scores[rank - 1] if rank <= len(scores) else 1.0
+    return float(np.clip(np.nextafter(reached, 1), RATHER, 1 - _NEVER_RULED_OUT))
 
 
 def fit_thresholds(

@@ -59,6 +59,7 @@ class Judged:
         return SliceAnswer(
             0,
             True,
+            self.opinion.label,
             self.opinion.probabilities,
             self.opinion.in_distribution,
             self.result.tumor_by_places,

@@ -35,6 +35,7 @@ class SliceAnswer:
     Attributes:
         series: slices with the same value belong together and stand in order.
         in_volume: whether the slices before and behind it are its neighbours in the head.
+        label: what it is called.
         probabilities: by class name; they sum to 1.
         tumor_by_places: probability of a tumour by the places of the slice alone, where the
             network judges them.
@@ -43,6 +44,7 @@ class SliceAnswer:
 
     series: int
     in_volume: bool
+    label: str
     probabilities: Mapping[str, float]
     in_distribution: bool
     tumor_by_places: float | None = None
@@ -52,11 +54,6 @@ class SliceAnswer:
     def tumor(self) -> float:
         """Probability of a tumour of any class."""
         return 1.0 - self.probabilities[Label.NO_TUMOR.value]
-
-    @property
-    def label(self) -> str:
-        """The likeliest class."""
-        return max(self.probabilities, key=lambda name: self.probabilities[name])
 
 
 @dataclass(frozen=True)

@@ -107,10 +107,13 @@ def word(table: Mapping[str, LazyString], value: str | None) -> LazyString | str
     return table.get(value, value) if value else ""
 
 
-def doubt_sentence(prediction_set: Sequence[str], probabilities: Mapping[str, float]) -> str:
+def doubt_sentence(
+    called: str | None, prediction_set: Sequence[str], probabilities: Mapping[str, float]
+) -> str:
     """What a prediction set says, as a sentence.
 
     Args:
+        called: the class that is said.
         prediction_set: classes that cannot be ruled out, likeliest first.
         probabilities: class -> calibrated probability.
     """
@@ -120,6 +123,13 @@ def doubt_sentence(prediction_set: Sequence[str], probabilities: Mapping[str, fl
     likeliest, *others = words
     if not others:
         return str(_("The model is fairly certain: %(label)s.", label=likeliest))
+    if called != prediction_set[0]:
+        return str(
+            _(
+                "A tumour cannot be ruled out; most likely it would be: %(label)s.",
+                label=word(LABELS, called),
+            )
+        )
     if probabilities[prediction_set[0]] >= _STANDS_OUT:
         return str(
             _(

@@ -214,7 +214,13 @@ class ModelSchema(ma.Schema):
 class FindingSchema(ma.Schema):
     """A class with its probabilities and the doubt about it."""
 
-    label = fields.String(validate=_LABEL)
+    label = fields.String(
+        validate=_LABEL,
+        metadata={
+            "description": "No tumour only where that is likely enough, else the likeliest tumour; "
+            "so not always the likeliest class, and always in prediction_set."
+        },
+    )
     probabilities = fields.Dict(
         keys=fields.String(),
         values=fields.Float(),

@@ -196,7 +196,8 @@ def _finding(content: ReportContent) -> list[Flowable]:
             _style("answer"),
         ),
         Paragraph(
-            _safe(doubt_sentence(answer.prediction_set, answer.probabilities)), _style("body")
+            _safe(doubt_sentence(answer.label, answer.prediction_set, answer.probabilities)),
+            _style("body"),
         ),
     ]
     if not answer.in_distribution:
@@ -272,7 +273,8 @@ def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
             )
         )
         sentence = Paragraph(
-            _safe(doubt_sentence(answer.prediction_set, answer.probabilities)), _style("body")
+            _safe(doubt_sentence(answer.label, answer.prediction_set, answer.probabilities)),
+            _style("body"),
         )
         story.append(KeepTogether([heading, sentence, Spacer(0, 2 * mm), *_pictures(key, blobs)]))
     return story

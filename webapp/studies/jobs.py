@@ -370,6 +370,7 @@ def _conclude(
             SliceAnswer(
                 series=numbers[images[answer.image_id].series_id],
                 in_volume=images[answer.image_id].in_volume,
+                label=answer.label,
                 probabilities=answer.probabilities,
                 in_distribution=answer.in_distribution,
                 tumor_by_places=answer.tumor_by_places,

@@ -51,6 +51,15 @@ def test_groups_are_drawn_whole() -> None:
     assert seen == {0.0, 0.5, 1.0}
 
 
+def test_what_slices_were_called_counts_and_not_the_likeliest_class() -> None:
+    chances = np.array([[0.4, 0.0, 0.6, 0.0], [0.1, 0.0, 0.9, 0.0]])
+    wanted = np.array([INDEX[Label.GLIOMA], INDEX[Label.NO_TUMOR]])
+    assert classification_figures(chances, wanted, ["p", "q"])["tumor_called_no_tumor"] == 1
+    figures = classification_figures(chances, wanted, ["p", "q"], called=wanted)
+    assert figures["tumor_called_no_tumor"] == 0
+    assert figures["intervals_95"]["accuracy"] == [1, 1]
+
+
 def test_without_healthy_slices_there_is_no_auroc_and_the_figures_are_json() -> None:
     wanted = np.array([INDEX[Label.GLIOMA], INDEX[Label.PITUITARY]])
     figures = classification_figures(np.eye(4)[wanted], wanted, ["p", "q"])

@@ -5,12 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ml.labels import LABELS
+from ml.labels import LABELS, Label
 from ml.uncertainty import (
     Calibration,
     Doubt,
     Subspace,
     familiarity_score,
+    fit_no_tumor_from,
     fit_offsets,
     fit_temperature,
     fit_thresholds,
@@ -67,6 +68,34 @@ def test_class_with_a_chance_of_one_in_four_is_not_ruled_out() -> None:
     strict = doubt((0.0, 0.0, 0.0, 0.0))
     assert strict.prediction_set(np.array([0.44, 0.0, 0.56, 0.0])) == (LABELS[2], LABELS[0])
     assert strict.prediction_set(np.array([0.25, 0.5, 0.24, 0.01])) == (LABELS[1], LABELS[0])
+
+
+def test_set_holds_what_the_slice_is_called() -> None:
+    strict = Calibration((0.0,) * 4, 1.0, (0.0,) * 4, no_tumor_from=0.7)
+    undecided = np.array([0.2, 0.1, 0.6, 0.1])
+    assert strict.label(undecided) is LABELS[0]
+    assert strict.prediction_set(undecided) == (LABELS[2], LABELS[0])
+
+
+def test_one_tumour_in_a_hundred_is_called_none() -> None:
+    logits, labels = overconfident(20000)
+    probabilities = torch.softmax(logits / 3, 1).numpy()
+    wanted = labels.numpy()
+    none = LABELS.index(Label.NO_TUMOR)
+    reached = fit_no_tumor_from(probabilities[:10000], wanted[:10000], missed=0.05)
+    tumors = wanted[10000:] != none
+    missed = probabilities[10000:][tumors, none] >= reached
+    assert missed.mean() == pytest.approx(0.05, abs=0.01)
+
+
+def test_no_tumour_is_called_from_one_half_to_three_quarters_whatever_was_fitted() -> None:
+    none = LABELS.index(Label.NO_TUMOR)
+    wanted = np.zeros(500, np.int64)
+    certain, wrong = np.zeros((500, 4)), np.zeros((500, 4))
+    certain[:, 0], wrong[:, none] = 1, 1
+    assert fit_no_tumor_from(certain, wanted) == 0.5
+    assert fit_no_tumor_from(wrong, wanted) == 0.75
+    assert fit_no_tumor_from(np.zeros((0, 4)), np.zeros(0, np.int64)) == 0.75
 
 
 def test_probabilities_sum_to_one() -> None:

@@ -29,7 +29,8 @@ def said(
     probabilities = {one.value: 0.0 for one in LABELS}
     probabilities[label.value] = tumor
     probabilities[Label.NO_TUMOR.value] = 1 - tumor
-    return SliceAnswer(series, in_volume, probabilities, familiar, places)
+    called = label if tumor >= 0.5 else Label.NO_TUMOR
+    return SliceAnswer(series, in_volume, called, probabilities, familiar, places)
 
 
 def together(volume: list[SliceAnswer], *, tumor_share: float) -> list[dict[str, float]]:

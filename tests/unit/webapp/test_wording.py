@@ -11,25 +11,44 @@ from webapp.wording import doubt_sentence
 
 CHANCES = {"no_tumor": 0.96, "meningioma": 0.02, "glioma": 0.01, "pituitary": 0.01}
 CLOSE = {"no_tumor": 0.55, "meningioma": 0.4, "glioma": 0.04, "pituitary": 0.01}
+UNDECIDED = {"no_tumor": 0.45, "meningioma": 0.3, "glioma": 0.15, "pituitary": 0.1}
 
 
 @pytest.mark.parametrize(
-    ("labels", "chances", "expected"),
+    ("called", "labels", "chances", "expected"),
     [
-        ((), CHANCES, "No class fits well; the model does not commit itself."),
-        (("no_tumor",), CHANCES, "The model is fairly certain: No tumour."),
+        ("no_tumor", (), CHANCES, "No class fits well; the model does not commit itself."),
+        ("no_tumor", ("no_tumor",), CHANCES, "The model is fairly certain: No tumour."),
         (
+            "no_tumor",
             ("no_tumor", "meningioma", "glioma"),
             CHANCES,
             "Most likely: No tumour. The model cannot rule out: Meningioma, Glioma.",
         ),
-        (("no_tumor", "meningioma"), CLOSE, "The model cannot tell apart: No tumour, Meningioma."),
+        (
+            "no_tumor",
+            ("no_tumor", "meningioma"),
+            CLOSE,
+            "The model cannot tell apart: No tumour, Meningioma.",
+        ),
+        (
+            "meningioma",
+            ("no_tumor", "meningioma"),
+            CLOSE,
+            "A tumour cannot be ruled out; most likely it would be: Meningioma.",
+        ),
+        (
+            "meningioma",
+            ("no_tumor", "meningioma", "glioma"),
+            UNDECIDED,
+            "A tumour cannot be ruled out; most likely it would be: Meningioma.",
+        ),
     ],
 )
 def test_sentence_fits_the_set(
-    labels: tuple[str, ...], chances: dict[str, float], expected: str
+    called: str, labels: tuple[str, ...], chances: dict[str, float], expected: str
 ) -> None:
     app = Flask("webapp", root_path=str(Path(webapp.__file__).parent))
     Babel(app)
     with app.app_context(), force_locale("en"):
-        assert doubt_sentence(labels, chances) == expected
+        assert doubt_sentence(called, labels, chances) == expected
