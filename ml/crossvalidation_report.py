@@ -68,9 +68,10 @@ def calibrated_by_others(figures: dict[str, Any]) -> str:
     if not figures.get("calibrated_by_others"):
         return ""
     return (
-        "Offsets, temperature, thresholds of the sets and the limit of what is familiar were "
-        "fitted, for each fold, to what the other folds' networks said about the patients that "
-        "they had not seen. No patient is calibrated on and measured at once.\n\n"
+        "Offsets, temperature, thresholds of the sets, the least probability of no tumour and the "
+        "limit of what is familiar were fitted, for each fold, to what the other folds' networks "
+        "said about the patients that they had not seen. No patient is calibrated on and measured "
+        "at once.\n\n"
     )
 
 
@@ -80,10 +81,11 @@ def calibrated_on_others_section(figures: dict[str, Any]) -> str:
     if others is None:
         return ""
     return (
-        "### Calibrated on the other folds\n\nThe same networks, each with offsets, temperature "
-        "and thresholds of its sets fitted to what the other folds' networks said about the "
-        "patients that they had not seen: many more than a fold's own calibration part holds. No "
-        f"patient is calibrated on and measured at once.\n\n{figures_table(others)}"
+        "### Calibrated on the other folds\n\nThe same networks, each with offsets, temperature, "
+        "thresholds of its sets and least probability of no tumour fitted to what the other folds' "
+        "networks said about the patients that they had not seen: many more than a fold's own "
+        "calibration part holds. No patient is calibrated on and measured at once.\n\n"
+        + figures_table(others)
     )
 
 
