@@ -325,7 +325,7 @@ def _answer(kept: dict[str, Any]) -> Answer:
         **kept
         | {
             "label": Label(kept["label"]),
-            # Answers from before it was kept went by the likelier of both.
+            # Answers from before it was kept: what is likelier, a tumour or none.
             "called": Label(kept.get("called") or called(kept["probabilities"])),
             "probabilities": tuple(kept["probabilities"]),
             "prediction_set": tuple(Label(one) for one in kept["prediction_set"]),
