@@ -114,12 +114,13 @@ class Calibration:
         larger set covers no less.
         """
         likeliest, *others = np.argsort(-probabilities, kind="stable")
+        label = self.label(probabilities)
         admitted = [
             i
             for i in others
             if 1 - probabilities[i] <= self.thresholds[i]
             or probabilities[i] >= _NEVER_RULED_OUT
-            or LABELS[i] is self.label(probabilities)
+            or LABELS[i] is label
         ]
         return tuple(LABELS[i] for i in (likeliest, *admitted))
 
@@ -266,9 +267,7 @@ def fit_no_tumor_from(
         labels: (N,) class indices.
     """
     none = INDEX[Label.NO_TUMOR]
-    scores = np.sort(probabilities[labels != none, none])
-    rank = int(np.ceil((len(scores) + 1) * (1 - missed)))
-    reached = scores[rank - 1] if rank <= len(scores) else 1.0
+    reached = _conformal_quantile(probabilities[labels != none, none], missed)
     return float(np.clip(np.nextafter(reached, 1), RATHER, 1 - _NEVER_RULED_OUT))
 
 
@@ -282,9 +281,17 @@ def fit_thresholds(
     holds for exchangeable slices; slices of one patient are not, so the coverage is measured on
     the validation part and printed in the model's card.
     """
-    thresholds = []
-    for index in range(len(LABELS)):
-        scores = np.sort(1 - probabilities[labels == index, index])
-        rank = int(np.ceil((len(scores) + 1) * (1 - alpha)))
-        thresholds.append(float(scores[rank - 1]) if 0 < rank <= len(scores) else 1.0)
-    return tuple(thresholds)
+    return tuple(
+        _conformal_quantile(1 - probabilities[labels == index, index], alpha)
+        for index in range(len(LABELS))
+    )
+
+
+def _conformal_quantile(scores: npt.NDArray[np.float64], alpha: float) -> float:
+    """What a further score exceeds with a chance of at most ``alpha``; 1 where too few are known.
+
+    Args:
+        scores: (N,) in 0..1, in any order.
+    """
+    rank = int(np.ceil((len(scores) + 1) * (1 - alpha)))
+    return float(np.sort(scores)[rank - 1]) if 0 < rank <= len(scores) else 1.0

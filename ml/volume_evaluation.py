@@ -12,6 +12,7 @@ from ml.errors import InvalidManifest, UnreadableImage
 from ml.imaging import Slice, read_path, square_pixels
 from ml.imaging.nifti import PLANES
 from ml.imaging.studies import read_study
+from ml.labels import RATHER
 from ml.measured_sections import volume_rows
 from ml.predictor import Opinion, Predictor, Result
 from ml.preprocess import FloatImage
@@ -19,7 +20,6 @@ from ml.volumes import SliceAnswer, answer_study
 
 _FEWEST_PIXELS = 120  # of the mask, in a slice that a reader would be expected to find
 _HEAD_SHARE = 0.5  # of the volume's largest head area, in a slice that shows brain
-_SUSPICIOUS = 0.5
 _BATCH = 8
 
 Mask = npt.NDArray[np.bool_]
@@ -94,16 +94,14 @@ def measure_volumes(predictor: Predictor, *, glioma: Path, healthy: Path) -> dic
     healthy_free = [one for one in without if one.free]
     return {
         "model": predictor.name,
-        "tumor_slices_found": _share(one.tumor >= _SUSPICIOUS for one in tumors),
-        "tumor_slices_found_alone": _share(one.tumor_alone >= _SUSPICIOUS for one in tumors),
+        "tumor_slices_found": _share(one.tumor >= RATHER for one in tumors),
+        "tumor_slices_found_alone": _share(one.tumor_alone >= RATHER for one in tumors),
         "heat_on_tumor": _share(one.hit for one in tumors),
-        "false_alarms": _share(one.tumor >= _SUSPICIOUS for one in free),
-        "false_alarms_alone": _share(one.tumor_alone >= _SUSPICIOUS for one in free),
+        "false_alarms": _share(one.tumor >= RATHER for one in free),
+        "false_alarms_alone": _share(one.tumor_alone >= RATHER for one in free),
         "in_distribution": _share(one.opinion.in_distribution for one in tumors + free),
-        "healthy_false_alarms": _share(one.tumor >= _SUSPICIOUS for one in healthy_free),
-        "healthy_false_alarms_alone": _share(
-            one.tumor_alone >= _SUSPICIOUS for one in healthy_free
-        ),
+        "healthy_false_alarms": _share(one.tumor >= RATHER for one in healthy_free),
+        "healthy_false_alarms_alone": _share(one.tumor_alone >= RATHER for one in healthy_free),
         "key_slices_on_tumor": _share(
             volume[key].tumor_pixels > 0
             for volume in volumes.values()
@@ -137,8 +135,8 @@ def measure_heads(predictor: Predictor, paths: Sequence[Path]) -> dict[str, Any]
 def _head(volume: Sequence[Judged]) -> dict[str, Any]:
     key = answer_study([one.answer for one in volume]).key[0]
     return {
-        "alarms": _share(one.tumor >= _SUSPICIOUS for one in volume),
-        "alarms_alone": _share(one.tumor_alone >= _SUSPICIOUS for one in volume),
+        "alarms": _share(one.tumor >= RATHER for one in volume),
+        "alarms_alone": _share(one.tumor_alone >= RATHER for one in volume),
         "study": volume[key].opinion.label.value,
     }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ml.labels import INDEX, Label
+from ml.labels import INDEX, RATHER, Label
 
 MOST_KEY_SLICES = 3
 # From where on a slice is no neighbour: in slices at least (before, itself, behind: 1, 2, 1), and
@@ -17,7 +17,6 @@ _REACH = 1 / 16
 # between missed tumours and false alarms (docs/decisions/0019).
 _TUMOR_SHARE = 0.26
 _TUMOR_SHARE_WITHOUT_BRAIN = 0.001
-_SUSPICIOUS = 0.5
 # A slice with so little of the head, beside the volume's usual one, shows skin and bone alone.
 _BRAIN_FROM = 1 / 3
 _USUAL_HEAD = 75  # percentile of the volume's slices
@@ -168,7 +167,7 @@ def borne_out(together: Rows, tumor_by_places: Sequence[float | None]) -> tuple[
     if len(known) < len(tumor_by_places):
         return together, [True] * len(together)
     by_places = _neighbourhood_mean(np.array(known))
-    suspicious = by_places >= _SUSPICIOUS
+    suspicious = by_places >= RATHER
     if suspicious.any():
         return together, suspicious.tolist()
     tumor = 1 - together[:, INDEX[Label.NO_TUMOR]]
@@ -209,12 +208,12 @@ def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
     familiar = np.array([item.in_distribution for item in slices])
     order = np.lexsort((np.arange(len(slices)), -strength, ~familiar))
     first = int(order[0])
-    elsewhere = _apart_from(first, slices, strength >= _SUSPICIOUS)
+    elsewhere = _apart_from(first, slices, strength >= RATHER)
     others = [
         int(i)
         for i in order[1:]
         if familiar[i]
-        and strength[i] >= _SUSPICIOUS
+        and strength[i] >= RATHER
         and slices[i].label == slices[first].label
         and i not in elsewhere
     ]
@@ -222,7 +221,7 @@ def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
     return StudyAnswer(
         key=tuple(key),
         in_distribution_share=float(familiar.mean()),
-        suspicious=bool(strength[first] >= _SUSPICIOUS),
+        suspicious=bool(strength[first] >= RATHER),
     )
 
 

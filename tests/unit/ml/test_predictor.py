@@ -18,7 +18,7 @@ from ml.engines import TorchEngine
 from ml.errors import InvalidModel, UnreadableImage
 from ml.explain import overlay, overlay_png
 from ml.imaging import read_bytes, read_path
-from ml.labels import LABELS, Label
+from ml.labels import LABELS, Label, called
 from ml.predictor import Predictor, Result
 from ml.registry import SERVING, load_model
 
@@ -42,12 +42,14 @@ def test_most_samples_of_unseen_patients_are_right(results: list[Result]) -> Non
     assert sum(right) >= 10
 
 
-def test_probabilities_are_complete(results: list[Result]) -> None:
+def test_probabilities_are_complete(predictor: Predictor, results: list[Result]) -> None:
     for one in results:
         assert list(one.probabilities) == [label.value for label in LABELS]
         assert sum(one.probabilities.values()) == pytest.approx(1)
         assert one.probabilities[one.prediction_set[0].value] == max(one.probabilities.values())
         assert one.label in one.prediction_set
+        chances, least = list(one.probabilities.values()), predictor.card["doubt"]["no_tumor_from"]
+        assert one.label is called(chances, no_tumor_from=least)
 
 
 def test_real_slices_are_familiar(results: list[Result]) -> None:
@@ -111,7 +113,7 @@ def test_answers_of_a_volume_are_of_one_kind(predictor: Predictor, results: list
     for one in opinions:
         assert list(one.probabilities) == [label.value for label in LABELS]
         assert one.label in one.prediction_set
-        assert (one.label is Label.NO_TUMOR) == (one.tumor <= 0.5)
+        assert one.label is called(list(one.probabilities.values()))
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def test_set_holds_what_the_slice_is_called() -> None:
     assert strict.prediction_set(undecided) == (LABELS[2], LABELS[0])
 
 
-def test_one_tumour_in_a_hundred_is_called_none() -> None:
+def test_as_many_tumours_as_allowed_are_called_none() -> None:
     logits, labels = overconfident(20000)
     probabilities = torch.softmax(logits / 3, 1).numpy()
     wanted = labels.numpy()
