@@ -222,14 +222,15 @@ def finished_folds(folder: Path) -> list[Fold]:
 
 def _calibrated(fold: Fold, calibration: Calibration) -> Fold:
     probabilities = calibration.probabilities(fold.logits()).numpy()
+    labels = [calibration.label(row) for row in probabilities]
     answers = [
         replace(
             answer,
-            called=calibration.label(row),
+            called=label,
             probabilities=tuple(row.tolist()),
-            prediction_set=calibration.prediction_set(row),
+            prediction_set=calibration.prediction_set(row, label),
         )
-        for answer, row in zip(fold.answers, probabilities, strict=True)
+        for answer, row, label in zip(fold.answers, probabilities, labels, strict=True)
     ]
     return replace(fold, answers=answers, calibration=calibration)
 

@@ -200,7 +200,7 @@ class Predictor:
         probabilities = {
             label.value: float(value) for label, value in zip(LABELS, values, strict=True)
         }
-        possible = self._doubt.prediction_set(values)
+        possible = self._doubt.prediction_set(values, label)
         return Opinion(
             label=label,
             probabilities=probabilities,

@@ -104,7 +104,9 @@ class Calibration:
         """What a slice by itself is called."""
         return called(probabilities, no_tumor_from=self.no_tumor_from)
 
-    def prediction_set(self, probabilities: npt.NDArray[np.float64]) -> tuple[Label, ...]:
+    def prediction_set(
+        self, probabilities: npt.NDArray[np.float64], label: Label
+    ) -> tuple[Label, ...]:
         """The classes that cannot be ruled out, likeliest first.
 
         The likeliest class and what the slice is called are always among them, also where their
@@ -112,9 +114,11 @@ class Calibration:
         every class with a chance of one in four: the thresholds rule out a class that the slices
         of it hardly ever leave in doubt, and yet nobody would call the other one fairly certain. A
         larger set covers no less.
+
+        Args:
+            label: what the slice is called, by itself or in its volume.
         """
         likeliest, *others = np.argsort(-probabilities, kind="stable")
-        label = self.label(probabilities)
         admitted = [
             i
             for i in others
@@ -186,9 +190,11 @@ class Doubt:
         """What a slice by itself is called."""
         return self.calibration.label(probabilities)
 
-    def prediction_set(self, probabilities: npt.NDArray[np.float64]) -> tuple[Label, ...]:
+    def prediction_set(
+        self, probabilities: npt.NDArray[np.float64], label: Label
+    ) -> tuple[Label, ...]:
         """The classes that cannot be ruled out, likeliest first."""
-        return self.calibration.prediction_set(probabilities)
+        return self.calibration.prediction_set(probabilities, label)
 
     def strangeness(self, features: Tensor) -> Tensor:
         """(N, 512) features to (N,): 0 at the limit, above it the stranger the larger."""
