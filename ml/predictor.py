@@ -52,6 +52,11 @@ class Opinion:
         """Probability of a tumour of any class."""
         return 1 - self.probabilities[Label.NO_TUMOR.value]
 
+    @property
+    def alarm(self) -> bool:
+        """Whether it is called a tumour of any class."""
+        return self.label is not Label.NO_TUMOR
+
     def plain(self) -> dict[str, Any]:
         """All of it by name, without types of this package."""
         return {

@@ -12,7 +12,6 @@ from ml.errors import InvalidManifest, UnreadableImage
 from ml.imaging import Slice, read_path, square_pixels
 from ml.imaging.nifti import PLANES
 from ml.imaging.studies import read_study
-from ml.labels import Label
 from ml.measured_sections import volume_rows
 from ml.predictor import Opinion, Predictor, Result
 from ml.preprocess import FloatImage
@@ -52,16 +51,6 @@ class Judged:
     def tumor_alone(self) -> float:
         """The same of the slice by itself."""
         return self.result.tumor
-
-    @property
-    def alarm(self) -> bool:
-        """Whether it is called a tumour, in the light of the neighbours."""
-        return self.opinion.label is not Label.NO_TUMOR
-
-    @property
-    def alarm_alone(self) -> bool:
-        """Whether it is called a tumour by itself."""
-        return self.result.label is not Label.NO_TUMOR
 
     @property
     def answer(self) -> SliceAnswer:
@@ -104,14 +93,14 @@ def measure_volumes(predictor: Predictor, *, glioma: Path, healthy: Path) -> dic
     healthy_free = [one for one in without if one.free]
     return {
         "model": predictor.name,
-        "tumor_slices_found": _share(one.alarm for one in tumors),
-        "tumor_slices_found_alone": _share(one.alarm_alone for one in tumors),
+        "tumor_slices_found": _share(one.opinion.alarm for one in tumors),
+        "tumor_slices_found_alone": _share(one.result.alarm for one in tumors),
         "heat_on_tumor": _share(one.hit for one in tumors),
-        "false_alarms": _share(one.alarm for one in free),
-        "false_alarms_alone": _share(one.alarm_alone for one in free),
+        "false_alarms": _share(one.opinion.alarm for one in free),
+        "false_alarms_alone": _share(one.result.alarm for one in free),
         "in_distribution": _share(one.opinion.in_distribution for one in tumors + free),
-        "healthy_false_alarms": _share(one.alarm for one in healthy_free),
-        "healthy_false_alarms_alone": _share(one.alarm_alone for one in healthy_free),
+        "healthy_false_alarms": _share(one.opinion.alarm for one in healthy_free),
+        "healthy_false_alarms_alone": _share(one.result.alarm for one in healthy_free),
         "key_slices_on_tumor": _share(
             volume[key].tumor_pixels > 0
             for volume in volumes.values()
@@ -145,8 +134,8 @@ def measure_heads(predictor: Predictor, paths: Sequence[Path]) -> dict[str, Any]
 def _head(volume: Sequence[Judged]) -> dict[str, Any]:
     key = answer_study([one.answer for one in volume]).key[0]
     return {
-        "alarms": _share(one.alarm for one in volume),
-        "alarms_alone": _share(one.alarm_alone for one in volume),
+        "alarms": _share(one.opinion.alarm for one in volume),
+        "alarms_alone": _share(one.result.alarm for one in volume),
         "study": volume[key].opinion.label.value,
     }
 
