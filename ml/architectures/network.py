@@ -137,6 +137,12 @@ class Network(nn.Module):
         """
         self.features.to(dtype)
 
+    def settle(self, size: int) -> None:
+        """Answer slices of ``size`` px alone from now on, as an exported network does.
+
+        Here there is nothing to do: convolutions take any size.
+        """
+
     @property
     def places_balance(self) -> Tensor | None:
         """(4,) of :func:`ml.architectures.vgg.pool_odds`, where the maps are odds of places."""

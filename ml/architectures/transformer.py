@@ -1,7 +1,7 @@
 """Vision transformers by timm, with the mean of the patch tokens in place of the class token."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +25,13 @@ class _Patches(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.embed(images)  # (N, h, w, C)
-        first = self.whole_token.expand(len(images), -1, -1)
+        first = self.whole_token.expand(images.shape[0], -1, -1)
         tokens = torch.cat([first.to(patches.dtype), patches.flatten(1, 2)], 1)
         return tokens + self._resampled(patches.shape[1:3]).to(tokens.dtype)
+
+    def settle(self, side: int) -> None:
+        """Keep positions for ``side`` x ``side`` patches, so that nothing is left to resample."""
+        self.positions = nn.Parameter(self._resampled(torch.Size((side, side))).detach())
 
     def _resampled(self, wanted: torch.Size) -> Tensor:
         """The positions (1, 1 + h * w, C) for another grid of patches."""
@@ -50,7 +54,7 @@ class _Places(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         patches: Tensor = self.norm(tokens)[:, 1:]
         side = math.isqrt(patches.shape[1])
-        return patches.transpose(1, 2).reshape(len(tokens), -1, side, side)
+        return patches.transpose(1, 2).reshape(tokens.shape[0], -1, side, side)
 
 
 class _Transformer(Network):
@@ -67,6 +71,10 @@ class _Transformer(Network):
         super().__init__(
             _layers(whole), whole.num_features, mean=mean, deviation=deviation, dropout=0.2
         )
+
+    def settle(self, size: int) -> None:
+        """Keep the positions of this size alone."""
+        cast(_Patches, self.features[0]).settle(size // self.multiple)
 
     def published(self) -> tuple[State, str]:
         """timm's."""

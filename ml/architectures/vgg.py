@@ -249,7 +249,10 @@ class VGG16Flatten(VGG16GAP):
     def judge(self, images: Tensor, skipped: int = 0) -> Output:
         """As for :class:`ml.architectures.Network`; the features are the 512 units."""
         field = self.field(images, skipped).float()
-        grid = F.adaptive_avg_pool2d(field, _GRID)
+        rows, columns = (
+            _averages(int(side)).to(field.device) for side in (field.shape[2], field.shape[3])
+        )
+        grid = rows @ field @ columns.T
         units = F.relu(self.hidden(grid.flatten(1)))
         return Output(self.head(self.dropout(units)), self._maps(grid, units), units)
 
@@ -266,8 +269,19 @@ class VGG16Flatten(VGG16GAP):
     @torch.no_grad()
     def _maps(self, grid: Tensor, units: Tensor) -> Tensor:
         open_units = self.head.weight * (units > 0)[:, None]
-        slopes = (open_units @ self.hidden.weight).view(len(grid), len(LABELS), *grid.shape[1:])
+        slopes = (open_units @ self.hidden.weight).view(-1, len(LABELS), *grid.shape[1:])
         return (slopes * grid[:, None]).sum(2)
+
+
+def _averages(side: int) -> Tensor:
+    """(7, ``side``): what adaptive average pooling to 7 places does to a row, as a matrix.
+
+    As a layer it can be exported only for sides that are multiples of 7.
+    """
+    edges = [(n * side // _GRID, -(-(n + 1) * side // _GRID)) for n in range(_GRID)]
+    return torch.tensor(
+        [[(a <= n < b) / (b - a) for n in range(side)] for a, b in edges], dtype=torch.float32
+    )
 
 
 def _odds_of_places(field: Tensor, head: nn.Linear, dropout: nn.Module) -> Tensor:

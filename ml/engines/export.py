@@ -1,5 +1,6 @@
 """Write a network as ONNX, which ONNX Runtime and OpenVINO read."""
 
+import copy
 import warnings
 from pathlib import Path
 
@@ -26,12 +27,14 @@ def export_onnx(network: Network, *, size: int, path: Path) -> None:
     Input ``images``; outputs ``logits``, ``maps``, ``features`` as :class:`Output`. The network
     must lie on the CPU in float32.
     """
+    settled = copy.deepcopy(network).eval()
+    settled.settle(size)
     with warnings.catch_warnings():
         # The exporter by tracing is called outdated; the other one wants a further package and
         # gains nothing for a network without branches.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _AsTuple(network.eval()),
+            _AsTuple(settled),
             (torch.zeros(1, 1, size, size),),
             str(path),
             input_names=["images"],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ml.architectures import Output
+from ml.architectures import ARCHITECTURES, Output
 from ml.dataset import read_manifest
 from ml.engines import Engine, TorchEngine, choose_device, choose_engine, serving_dtype
 from ml.engines.export import export_onnx
@@ -99,6 +99,19 @@ def test_any_batch_size_gives_the_same_answers(
     torch.testing.assert_close(
         torch.cat([first.logits, rest.logits]), together.logits, atol=1e-3, rtol=1e-3
     )
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_network_is_exported_for_sizes_and_batches_of_its_own(
+    name: str, tmp_path: Path
+) -> None:
+    network = ARCHITECTURES[name].build().eval()
+    size = 3 * network.multiple
+    path = tmp_path / "network.onnx"
+    export_onnx(network, size=size, path=path)
+    images = np.random.default_rng(1).random((3, 1, size, size), np.float32)
+    expected = TorchEngine(network, device=CPU, dtype=torch.float32).run(images)
+    assert_alike(ONNXRuntimeEngine(path).run(images), expected, tolerance=2e-3)
 
 
 def test_answers_are_not_overwritten_by_the_next_batch(
