@@ -19,7 +19,7 @@ _DECISION = (
 def write_report(
     figures: dict[str, Any], comparison: Comparison, *, command: str, report: Path
 ) -> None:
-    """Write Markdown, and its plots into ``images`` beside it.
+    """Write Markdown, and its plots, named after it, into ``images`` beside it.
 
     Args:
         figures: as :func:`ml.comparison.compare` gives them.
@@ -28,7 +28,8 @@ def write_report(
     images = report.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
     rows = figures["networks"] | figures["control"]
-    plot_intervals(_bars(rows), "accuracy, 95 % interval", images / "comparison-networks.png")
+    networks, ablation = f"{report.stem}-networks.png", f"{report.stem}-ablation.png"
+    plot_intervals(_bars(rows), "accuracy, 95 % interval", images / networks)
     parts = [
         "# Comparison of networks",
         f"Made by `{command}`; every figure on this page comes from that run.",
@@ -38,7 +39,7 @@ def write_report(
         _DECISION,
         "## Accuracy",
         _accuracy_table(rows),
-        "![Accuracy of each network with its interval](images/comparison-networks.png)",
+        f"![Accuracy of each network with its interval](images/{networks})",
         "## Recall of each class",
         _recall_table(rows),
         "## Doubt and explanation",
@@ -50,11 +51,11 @@ def write_report(
         reference = figures["reference"]
         usual = comparison.reference.recipe.preprocessing
         rows = {usual: figures["networks"][reference]} | figures["ablation"]
-        plot_intervals(_bars(rows), "accuracy, 95 % interval", images / "comparison-ablation.png")
+        plot_intervals(_bars(rows), "accuracy, 95 % interval", images / ablation)
         parts += [
             f"## Preprocessing, with {reference}",
             _accuracy_table(rows),
-            "![Accuracy under each preprocessing](images/comparison-ablation.png)",
+            f"![Accuracy under each preprocessing](images/{ablation})",
         ]
     report.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
@@ -131,7 +132,9 @@ def _budget(figures: dict[str, Any], comparison: Comparison) -> str:
         f"together) in {figures['folds']} folds, the same for all; {answered}, by a model that "
         f"saw nothing of the slice's group. Training: {stages}, batches of {recipe.batch}, "
         f"measured at {recipe.input_size} px, preprocessing {recipe.preprocessing}, seed "
-        f"{figures['seed']}. Intervals are 95 % bootstrap intervals over groups."
+        f"{figures['seed']}. Intervals are 95 % bootstrap intervals over groups. A network "
+        "counts by what it calls a slice, no tumour only where that is likely enough, the control "
+        "by its likeliest class."
     )
     limits = [
         f"{limit} {words}"

@@ -89,7 +89,9 @@ def test_shipped_configuration_compares_the_networks_that_the_issue_names() -> N
     assert [one.name for one in comparison.ablation] == ["raw", "original", "clahe", "denoise"]
 
 
-@pytest.mark.parametrize("name", ["comparison.toml", "comparison-small.toml"])
+@pytest.mark.parametrize(
+    "name", ["comparison.toml", "comparison-small.toml", "comparison-folds.toml"]
+)
 def test_shipped_sizes_suit_every_network(name: str) -> None:
     for candidate in read_comparison(SHIPPED.with_name(name)).networks:
         recipe = candidate.recipe
