@@ -179,14 +179,14 @@ def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed
 
     Args:
         quantised: whether the model gets a network in 8-bit integers first. Without the package
-            NNCF it is measured as it is.
+            NNCF, or where that does not keep its answers, it is measured as it is.
 
     Returns:
         What the serving engine said about that part.
     """
     part, entries = split.measured
     model = load_model(path)
-    if quantised and find_spec("nncf") is not None:
+    if quantised and model.network.quantises and find_spec("nncf") is not None:
         network = path.with_suffix(".int8.xml")
         calibration = prepare(
             _sampled(split.training),

@@ -51,6 +51,7 @@ class Network(nn.Module):
         slow: index of the first layer that learns at the full rate; see
             :meth:`parameter_groups`.
         most_frozen: so many first layers may keep their starting weights; None for all.
+        quantises: whether 8-bit integers keep its answers (:mod:`ml.engines.quantisation`).
         both_sides: whether the answer is the mean of a slice's and its mirror image's.
     """
 
@@ -59,6 +60,7 @@ class Network(nn.Module):
     multiple: int
     slow: int
     most_frozen: int | None = None
+    quantises = True
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """Training learns, leaves checkpoints, and goes on where it stopped."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -177,6 +178,18 @@ def test_command_trains_measures_and_packages_a_model_that_serves(tmp_path: Path
     assert sum(parts) == 160
     assert predictor.card["metrics"]["n"] == split["validation"]["slices"]
     assert 0.5 < predictor.card["doubt"]["tumor_share"] < 1
+
+
+def test_transformer_is_packaged_at_its_own_size_and_not_in_8_bit_integers(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, slices(tmp_path, 160))
+    given = ["--manifest", str(manifest), "--start", "scratch", "--frozen", "6"]
+    small = ["--architecture", "dinov2-s14", "--stages", "28:1", "--input-size", "28"]
+    folder = tmp_path / "run"
+    assert main(["train", *given, *small, "--out", str(folder)]) == 0
+    card = json.loads((folder / "dinov2-s14.json").read_text())
+    assert card["metrics"]["n"] == card["split"]["validation"]["slices"]
+    assert "quantised" not in card
+    assert not list(folder.glob("*.int8.*"))
 
 
 @pytest.mark.usefixtures("narrow_networks")
