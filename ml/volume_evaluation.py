@@ -60,6 +60,7 @@ class Judged:
             True,
             self.opinion.label,
             self.opinion.probabilities,
+            self.opinion.prediction_set,
             self.opinion.in_distribution,
             self.result.tumor_by_places,
             self.result.head_share,

@@ -1,6 +1,6 @@
 """From the answers about slices to the answer about the study. Never imports torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,7 @@ class SliceAnswer:
         in_volume: whether the slices before and behind it are its neighbours in the head.
         label: what it is called.
         probabilities: by class name; they sum to 1.
+        prediction_set: the classes that cannot be ruled out.
         tumor_by_places: probability of a tumour by the places of the slice alone, where the
             network judges them.
         head_share: of the slice's area, the head.
@@ -45,6 +46,7 @@ class SliceAnswer:
     in_volume: bool
     label: str
     probabilities: Mapping[str, float]
+    prediction_set: Sequence[str]
     in_distribution: bool
     tumor_by_places: float | None = None
     head_share: float = 1.0
@@ -61,15 +63,20 @@ class StudyAnswer:
 
     Attributes:
         key: positions of the key slices in what was given, the most telling first; never empty.
+        dissenting: positions of slices that rule out what the study is said to have: the most
+            telling one of each other tumour.
+        prediction_set: the classes that cannot be ruled out for the study, in the order of the
+            first key slice's probabilities: those of that slice and of the dissenting ones.
+            Where the first key slice, with its neighbours in a volume, does not rather speak for
+            a tumour, it is only the least clean of all, and "no tumour" is among them, whatever
+            the slice alone says.
         in_distribution_share: share of slices that look like the brain MRI the model has learnt.
-        suspicious: whether the first key slice, with its neighbours in a volume, speaks rather
-            for a tumour than against one. Where it does not, it is only the least clean of all,
-            and "no tumour" cannot be ruled out for the study, whatever the slice alone says.
     """
 
     key: tuple[int, ...]
+    dissenting: tuple[int, ...]
+    prediction_set: tuple[Label, ...]
     in_distribution_share: float
-    suspicious: bool
 
 
 def emptiness(head_shares: Sequence[float]) -> list[float]:
@@ -180,8 +187,7 @@ def with_no_tumor(
     prediction_set: Sequence[str], probabilities: Mapping[str, float]
 ) -> tuple[Label, ...]:
     """The set, and "no tumour", likeliest first: for a tumour that nothing else bears out."""
-    possible = {Label.NO_TUMOR, *map(Label, prediction_set)}
-    return tuple(sorted(possible, key=lambda one: (-probabilities[one.value], one)))
+    return _likeliest_first([*prediction_set, Label.NO_TUMOR], probabilities)
 
 
 def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
@@ -208,21 +214,37 @@ def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
     familiar = np.array([item.in_distribution for item in slices])
     order = np.lexsort((np.arange(len(slices)), -strength, ~familiar))
     first = int(order[0])
+    suspicious = [int(i) for i in order[1:] if familiar[i] and strength[i] >= RATHER]
     elsewhere = _apart_from(first, slices, strength >= RATHER)
     others = [
-        int(i)
-        for i in order[1:]
-        if familiar[i]
-        and strength[i] >= RATHER
-        and slices[i].label == slices[first].label
-        and i not in elsewhere
+        i for i in suspicious if slices[i].label == slices[first].label and i not in elsewhere
     ]
-    key = [first, *others[: MOST_KEY_SLICES - 1]]
+    dissenting = _dissenting(slices[first].label, suspicious, slices)
+    possible = {*slices[first].prediction_set}
+    possible.update(*(slices[i].prediction_set for i in dissenting))
+    if strength[first] < RATHER:
+        possible.add(Label.NO_TUMOR)
     return StudyAnswer(
-        key=tuple(key),
+        key=(first, *others[: MOST_KEY_SLICES - 1]),
+        dissenting=tuple(dissenting),
+        prediction_set=_likeliest_first(possible, slices[first].probabilities),
         in_distribution_share=float(familiar.mean()),
-        suspicious=bool(strength[first] >= RATHER),
     )
+
+
+def _dissenting(label: str, suspicious: Sequence[int], slices: Sequence[SliceAnswer]) -> list[int]:
+    """Of ``suspicious``, the first of each other class that rule out ``label`` and no tumour."""
+    found: dict[str, int] = {}
+    for i in suspicious:
+        if {label, Label.NO_TUMOR}.isdisjoint(slices[i].prediction_set):
+            found.setdefault(slices[i].label, i)
+    return list(found.values())
+
+
+def _likeliest_first(
+    labels: Iterable[str], probabilities: Mapping[str, float]
+) -> tuple[Label, ...]:
+    return tuple(sorted(map(Label, {*labels}), key=lambda one: (-probabilities[one.value], one)))
 
 
 def _apart_from(

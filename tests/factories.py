@@ -84,29 +84,41 @@ def make_api_token(app: Flask, account: Account, name: str = "test") -> tuple[uu
         return row.id, token
 
 
-def make_study(app: Flask, account: Account, *, label: str = "glioma") -> StudyIds:
-    """Upload one slice and classify it as ``label``, the way the worker does but for the model."""
+def make_study(
+    app: Flask, account: Account, *, label: str = "glioma", further: Sequence[str] = ()
+) -> StudyIds:
+    """Upload a slice and classify it as ``label``, the way the worker does but for the model.
+
+    Args:
+        further: labels of pictures that come along with it.
+    """
+    called = [label, *further]
     with app.app_context(), acting_for(account.organisation_id):
         user = find_user_by_address(account.email)
-        files = [UploadedFile(SAMPLE.name, SAMPLE.read_bytes())]
+        files = [
+            UploadedFile(f"{n}-{SAMPLE.name}", SAMPLE.read_bytes()) for n in range(len(called))
+        ]
         study = submit_study(actor=user, files=files)
         ids = StudyIds(study.id, study.images[0].id)
         claim = jobs.claim_job(study.jobs[0].id)
         assert claim is not None
         blobs: BlobStore = app.extensions["blobs"]
         others = 0.1 / (len(LABELS) - 1)
-        answer = jobs.Answer(
-            image_id=ids.image_id,
-            label=label,
-            probabilities={each: 0.9 if each == label else others for each in LABELS},
-            prediction_set=[label],
-            in_distribution=True,
-            ood_score=0.1,
-            quality=[],
-            heatmap_key=blobs.put(blobs.get(study.images[0].blob_key)),
-        )
+        answers = [
+            jobs.Answer(
+                image_id=image.id,
+                label=one,
+                probabilities={each: 0.9 if each == one else others for each in LABELS},
+                prediction_set=[one],
+                in_distribution=True,
+                ood_score=0.1,
+                quality=[],
+                heatmap_key=blobs.put(blobs.get(image.blob_key)),
+            )
+            for image, one in zip(study.images, called, strict=True)
+        ]
         model = register_model(name="test", sha256="0" * 64, card={})
-        jobs.finish_job(claim, answers=[answer], problems={}, model=model, model_ms=1.0)
+        jobs.finish_job(claim, answers=answers, problems={}, model=model, model_ms=1.0)
         return ids
 
 

@@ -1,6 +1,6 @@
 """Words for the values that the database keeps: classes, states, reasons. All translated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from flask import Flask
 from flask_babel import LazyString
@@ -108,7 +108,11 @@ def word(table: Mapping[str, LazyString], value: str | None) -> LazyString | str
 
 
 def doubt_sentence(
-    called: str | None, prediction_set: Sequence[str], probabilities: Mapping[str, float]
+    called: str | None,
+    prediction_set: Sequence[str],
+    probabilities: Mapping[str, float],
+    *,
+    against: Iterable[str] = (),
 ) -> str:
     """What a prediction set says, as a sentence.
 
@@ -116,7 +120,11 @@ def doubt_sentence(
         called: the class that is said.
         prediction_set: classes that cannot be ruled out, likeliest first.
         probabilities: class -> calibrated probability.
+        against: other classes, which images of the same study speak for.
     """
+    if others := [str(word(LABELS, label)) for label in against]:
+        labels = ", ".join([str(word(LABELS, called)), *others])
+        return str(_("The images speak for different tumours: %(labels)s.", labels=labels))
     words = [str(word(LABELS, label)) for label in prediction_set]
     if not words:
         return str(_("No class fits well; the model does not commit itself."))

@@ -250,7 +250,10 @@ class ResultSchema(FindingSchema):
 
     key_images = fields.List(
         fields.UUID(),
-        metadata={"description": "Images that stand for the study, the most telling first."},
+        metadata={
+            "description": "Images that stand for the study, the most telling first; those that "
+            "contradict its class come last."
+        },
     )
     in_distribution_share = fields.Float(
         allow_none=True, metadata={"description": "Share of images that look like brain MRI."}

@@ -3,7 +3,7 @@
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from flask_babel import gettext as _
@@ -15,7 +15,7 @@ from webapp.database import db
 from webapp.errors import Conflict
 from webapp.models_admin.models import ModelVersion
 from webapp.review.models import Feedback
-from webapp.studies.jobs import key_images, tumor_probability
+from webapp.studies.jobs import key_images, speaks_against, tumor_probability
 from webapp.studies.models import Image, Instance, Prediction, Series, Status, Study
 from webapp.studies.queries import view_study
 
@@ -125,7 +125,9 @@ class ReportContent:
         is_dicom: whether it came as DICOM.
         patient_code: the pseudonym that the portal shows.
         dicom_patient_id: the pseudonym that the study's DICOM files carry.
-        answer: of the study, which is that of its first key slice.
+        answer: of the study, which is that of its first key slice; what cannot be ruled out is
+            what the study as a whole leaves open.
+        key_slices: the most telling first; those of another tumour come last.
         in_distribution_share: part of the slices that look like what the model has learnt.
         slices: all of them in order, one answer each.
     """
@@ -156,11 +158,19 @@ class ReportContent:
         return self.model_sha256[:12]
 
     @property
+    def dissenting(self) -> tuple[KeySlice, ...]:
+        """The key slices that speak for another tumour than the study is said to have."""
+        return tuple(
+            key for key in self.key_slices if speaks_against(key.answer.label, self.answer.label)
+        )
+
+    @property
     def answer_digest(self) -> str:
         """The same for the same answer, another one after the study was analysed anew."""
         parts: list[object] = [self.study_id, self.model_sha256, len(self.slices)]
         for key in self.key_slices:
             parts += [key.id, sorted(key.answer.probabilities.items()), key.answer.prediction_set]
+        parts.append(self.answer.prediction_set)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -189,7 +199,7 @@ def gather(study: Study) -> ReportContent:
         organisation=study.uploaded_by.organisation.name,
         model_name=model.name,
         model_sha256=model.sha256,
-        answer=keys[0].answer,
+        answer=_study_answer(study, keys[0].answer),
         in_distribution_share=study.in_distribution_share,
         key_slices=keys,
         slices=tuple(_slice_answer(image) for image in images),
@@ -201,6 +211,12 @@ def gather(study: Study) -> ReportContent:
 def uid_of(key: uuid.UUID) -> str:
     """A DICOM UID made from a UUID (PS3.5 B.2)."""
     return f"2.25.{key.int}"
+
+
+def _study_answer(study: Study, key: Answer) -> Answer:
+    if study.prediction_set is None:
+        return key
+    return replace(key, prediction_set=tuple(study.prediction_set))
 
 
 def _model(images: Sequence[Image]) -> ModelVersion | None:

@@ -122,6 +122,11 @@ def _conclusion(content: ReportContent) -> str:
         f"{answer.probabilities[answer.label]:.3f} in slice {content.key_slices[0].number}.",
         f"Cannot be ruled out: {possible}." if possible else "No class fits well.",
     ]
+    sentences += [
+        f"Slice {key.number} speaks for another tumour: {FINDINGS[key.answer.label].meaning}, "
+        f"probability {key.answer.probabilities[key.answer.label]:.3f}."
+        for key in content.dissenting
+    ]
     if not answer.in_distribution:
         sentences.append("The slice does not look like what the model has learnt.")
     return " ".join([*sentences, NOTICE])

@@ -188,6 +188,10 @@ def _facts(content: ReportContent) -> list[Flowable]:
 
 def _finding(content: ReportContent) -> list[Flowable]:
     answer = content.answer
+    against = [key.answer.label for key in content.dissenting]
+    doubt = doubt_sentence(
+        answer.label, answer.prediction_set, answer.probabilities, against=against
+    )
     lines: list[Flowable] = [
         Paragraph(
             f"{_safe(label_word(answer.label))} "
@@ -195,10 +199,7 @@ def _finding(content: ReportContent) -> list[Flowable]:
             f"{_safe(percent(answer.probabilities[answer.label]))}</font>",
             _style("answer"),
         ),
-        Paragraph(
-            _safe(doubt_sentence(answer.label, answer.prediction_set, answer.probabilities)),
-            _style("body"),
-        ),
+        Paragraph(_safe(doubt), _style("body")),
     ]
     if not answer.in_distribution:
         warning = _(
@@ -262,7 +263,7 @@ def _strip(content: ReportContent) -> list[Flowable]:
 def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
     """The key slices after the first, with their answers."""
     story: list[Flowable] = []
-    for key in content.key_slices[1:3]:
+    for key in content.key_slices[1:]:
         answer = key.answer
         heading = _heading(
             _(

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import joinedload
 
-from ml.volumes import SliceAnswer, answer_study, with_no_tumor
+from ml.volumes import SliceAnswer, answer_study
 from webapp import audit
 from webapp.database import db, now
 from webapp.models_admin.models import ModelVersion
@@ -372,6 +372,7 @@ def _conclude(
                 in_volume=images[answer.image_id].in_volume,
                 label=answer.label,
                 probabilities=answer.probabilities,
+                prediction_set=answer.prediction_set,
                 in_distribution=answer.in_distribution,
                 tumor_by_places=answer.tumor_by_places,
                 head_share=answer.head_share,
@@ -382,17 +383,25 @@ def _conclude(
     key = answers[found.key[0]]
     study.label = key.label
     study.probabilities = key.probabilities
-    study.prediction_set = key.prediction_set
-    if not found.suspicious:
-        study.prediction_set = [*with_no_tumor(key.prediction_set, key.probabilities)]
+    study.prediction_set = [label.value for label in found.prediction_set]
     study.in_distribution = key.in_distribution
     study.in_distribution_share = found.in_distribution_share
-    study.key_image_ids = [str(answers[index].image_id) for index in found.key]
+    study.key_image_ids = [
+        str(answers[index].image_id) for index in (*found.key, *found.dissenting)
+    ]
 
 
 def tumor_probability(answer: "Answer | Prediction") -> float:
     """How likely the slice holds a tumour of any class; the key image has the highest."""
     return 1.0 - answer.probabilities[_NO_TUMOR]
+
+
+def speaks_against(label: str, study_label: str) -> bool:
+    """Whether a key image called ``label`` contradicts a study that is said to have another tumour.
+
+    A slice without a tumour does not: no tumour reaches through the whole head.
+    """
+    return label not in (study_label, _NO_TUMOR)
 
 
 def key_images(study: Study, images: Sequence[Image]) -> list[Image]:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import selectinload
 
 from webapp.database import db
 from webapp.models_admin.models import ModelVersion
+from webapp.studies.jobs import speaks_against
 from webapp.studies.models import Image, InferenceJob, Prediction, Status, Study
 from webapp.studies.queries import newest_jobs
 from webapp.studies.series import (
@@ -57,6 +58,11 @@ class Look:
     selected: Image | None
     keys: list[KeySlice]
     job: InferenceJob | None
+
+    @property
+    def dissenting(self) -> list[KeySlice]:
+        """The key slices that speak for another tumour than the study is said to have."""
+        return [one for one in self.keys if speaks_against(one.label, self.keys[0].label)]
 
     @property
     def total(self) -> int:

@@ -51,7 +51,8 @@ class Study(Timestamped, OrganisationOwned, Base):
 
     ``label``, ``probabilities``, ``prediction_set`` and ``in_distribution`` are those of the
     study's first key image, set when the status becomes ``done``; the set also holds ``no_tumor``
-    where that image's neighbours in a volume do not bear it out.
+    where that image's neighbours in a volume do not bear it out, and what cannot be ruled out in
+    images that contradict it. These come last among the key images.
 
     ``uid`` is the pseudonymous Study Instance UID where the study came as DICOM; an organisation
     holds each such study once. ``acquired_on`` is its date, shifted by the patient's offset.

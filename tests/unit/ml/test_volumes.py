@@ -30,7 +30,7 @@ def said(
     probabilities[label.value] = tumor
     probabilities[Label.NO_TUMOR.value] = 1 - tumor
     called = label if tumor >= 0.5 else Label.NO_TUMOR
-    return SliceAnswer(series, in_volume, called, probabilities, familiar, places)
+    return SliceAnswer(series, in_volume, called, probabilities, (called,), familiar, places)
 
 
 def together(volume: list[SliceAnswer], *, tumor_share: float) -> list[dict[str, float]]:
@@ -130,7 +130,7 @@ def test_slices_without_brain_are_no_key_slices() -> None:
     inside = [replace(said(0.1, places=one), head_share=0.5) for one in (0.1, 0.2, 0.1)]
     answer = answer_study([cap, *inside, cap])
     assert answer.key == (2,)
-    assert not answer.suspicious
+    assert answer.prediction_set == (Label.NO_TUMOR,)
 
 
 def test_thin_slices_are_answered_as_thick_ones() -> None:
@@ -178,13 +178,55 @@ def test_key_slices_of_a_volume_show_one_finding_and_those_of_another_series_may
     assert answer_study(volume + again).key == (6, 13, 7)
 
 
-def test_alarm_that_its_neighbours_do_not_bear_out_is_not_suspicious() -> None:
+def test_alarm_that_its_neighbours_do_not_bear_out_does_not_rule_out_no_tumour() -> None:
     lonely = [said(one) for one in (0.0, 0.9, 0.0, 0.0)]
-    assert not answer_study(lonely).suspicious
-    assert answer_study([replace(one, in_volume=False) for one in lonely]).suspicious
-    assert answer_study([said(one) for one in (0.0, 0.9, 0.6, 0.0)]).suspicious
+    alone, doubted = (Label.GLIOMA,), (Label.GLIOMA, Label.NO_TUMOR)
+    assert answer_study(lonely).prediction_set == doubted
+    assert answer_study([replace(one, in_volume=False) for one in lonely]).prediction_set == alone
+    assert answer_study([said(one) for one in (0.0, 0.9, 0.6, 0.0)]).prediction_set == alone
     by_places = [said(0.99, places=0.4)] * 4
-    assert not answer_study(by_places).suspicious
+    assert answer_study(by_places).prediction_set == doubted
+
+
+def test_study_cannot_rule_out_what_other_slices_are_certain_of() -> None:
+    slices = [
+        said(0.9, label=Label.PITUITARY),
+        said(0.99, label=Label.MENINGIOMA),
+        said(0.95, label=Label.PITUITARY),
+        said(0.0),
+        said(0.9, label=Label.MENINGIOMA),
+    ]
+    pictures = [replace(one, in_volume=False) for one in slices]
+    found = answer_study(pictures)
+    assert (found.key, found.dissenting) == ((1, 4), (2,))
+    assert found.prediction_set == (Label.MENINGIOMA, Label.PITUITARY)
+    series = [replace(one, in_volume=False, series=n) for n, one in enumerate(slices)]
+    assert answer_study(series) == found
+
+
+def test_slice_that_is_itself_in_doubt_or_unfamiliar_contradicts_nothing() -> None:
+    first, other = (
+        said(one, label=label, in_volume=False)
+        for one, label in ((0.99, Label.GLIOMA), (0.9, Label.PITUITARY))
+    )
+    assert answer_study([first, other]).dissenting == (1,)
+    harmless = [
+        replace(other, prediction_set=(Label.PITUITARY, Label.GLIOMA)),
+        replace(other, prediction_set=(Label.PITUITARY, Label.NO_TUMOR)),
+        replace(other, in_distribution=False),
+    ]
+    found = answer_study([first, *harmless])
+    assert found.dissenting == ()
+    assert found.prediction_set == (Label.GLIOMA,)
+
+
+def test_all_that_a_contradicting_slice_leaves_open_is_open_for_the_study() -> None:
+    first = said(0.99, in_volume=False)
+    other = said(0.9, label=Label.PITUITARY, in_volume=False)
+    other = replace(other, prediction_set=(Label.PITUITARY, Label.MENINGIOMA))
+    assert set(answer_study([first, other]).prediction_set) == {
+        Label.GLIOMA, Label.PITUITARY, Label.MENINGIOMA
+    }  # fmt: skip
 
 
 def test_strength_at_the_ends_is_not_diluted() -> None:

@@ -1,5 +1,6 @@
 """A prediction set is said in words that fit how far ahead the likeliest class is."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,14 @@ from webapp.wording import doubt_sentence
 CHANCES = {"no_tumor": 0.96, "meningioma": 0.02, "glioma": 0.01, "pituitary": 0.01}
 CLOSE = {"no_tumor": 0.55, "meningioma": 0.4, "glioma": 0.04, "pituitary": 0.01}
 UNDECIDED = {"no_tumor": 0.45, "meningioma": 0.3, "glioma": 0.15, "pituitary": 0.1}
+
+
+@pytest.fixture(autouse=True)
+def english() -> Iterator[None]:
+    app = Flask("webapp", root_path=str(Path(webapp.__file__).parent))
+    Babel(app)
+    with app.app_context(), force_locale("en"):
+        yield
 
 
 @pytest.mark.parametrize(
@@ -48,7 +57,10 @@ UNDECIDED = {"no_tumor": 0.45, "meningioma": 0.3, "glioma": 0.15, "pituitary": 0
 def test_sentence_fits_the_set(
     called: str, labels: tuple[str, ...], chances: dict[str, float], expected: str
 ) -> None:
-    app = Flask("webapp", root_path=str(Path(webapp.__file__).parent))
-    Babel(app)
-    with app.app_context(), force_locale("en"):
-        assert doubt_sentence(called, labels, chances) == expected
+    assert doubt_sentence(called, labels, chances) == expected
+
+
+def test_images_that_contradict_one_another_are_said_whatever_the_set() -> None:
+    sentence = doubt_sentence("meningioma", ("meningioma",), CLOSE, against=["glioma", "pituitary"])
+    expected = "The images speak for different tumours: Meningioma, Glioma, Pituitary tumour."
+    assert sentence == expected

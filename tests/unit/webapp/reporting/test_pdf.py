@@ -70,6 +70,14 @@ def test_page_says_result_doubt_and_model(printer: Printer, results: Results) ->
     assert "No reader has answered yet." in page
 
 
+def test_images_of_another_tumour_are_said_and_shown(printer: Printer, results: Results) -> None:
+    other = replace(results.picture_slice(3), answer=results.answer("pituitary", 0.97))
+    keys = (results.picture_slice(1), results.picture_slice(2), other)
+    text = " ".join(printer.text(results.content(*keys)))
+    assert "The images speak for different tumours: Glioma, Pituitary tumour." in text
+    assert "Image 3: Pituitary tumour, 97%" in text
+
+
 def test_every_page_carries_the_notice_and_its_number(printer: Printer, results: Results) -> None:
     content = results.content(readings=tuple(reading("A long remark. " * 120) for _ in range(6)))
     pages = printer.text(content)

@@ -19,6 +19,7 @@ from webapp.review.operations import record_feedback
 from webapp.studies.operations import UploadedFile, submit_study
 from webapp.tenancy import acting_for, unscoped
 
+NOT_RULED_OUT = hd.sr.CodedConcept("not-ruled-out", "99SULCUS", "Not ruled out")
 FORMATS = {
     "report.pdf": "application/pdf",
     "report.dcm": "application/dicom",
@@ -131,6 +132,30 @@ def test_uploaded_picture_becomes_a_report_about_its_capture(
     assert report.StudyInstanceUID == f"2.25.{study.study_id.int}"
     (group, _slice) = report.content.get_image_measurement_groups()
     assert group.finding_type.value == "393564001"
+
+
+def test_study_whose_images_contradict_one_another_is_certain_nowhere(
+    app: Flask, account: Account, browser: FlaskClient
+) -> None:
+    study = make_study(app, account, label="meningioma", further=["no_tumor", "pituitary"])
+    page = browser.get(f"/studies/{study.study_id}").text
+    whole = page[page.index("study-answer") : page.index("slice-answer")]
+    assert "The images speak for different tumours: Meningioma, Pituitary tumour." in whole
+    assert whole.count(">Image 3</a> <span>Pituitary tumour") == 1
+    assert "fairly certain" not in whole
+    assert 'class="mark mark-warn"' in browser.get("/").text
+
+    content = browser.get(f"/studies/{study.study_id}/report.dcm").data
+    groups = hd.sr.srread(io.BytesIO(content)).content.get_image_measurement_groups()
+    possible = groups[0].get_qualitative_evaluations(name=NOT_RULED_OUT)
+    assert [each.value.value for each in possible] == ["302820008", "127024001"]
+    assert [group.finding_type.value for group in groups[1:]] == ["302820008", "127024001"]
+    bundle = json.loads(browser.get(f"/studies/{study.study_id}/report.fhir.json").data)
+    conclusion = bundle["entry"][0]["resource"]["conclusion"]
+    assert (
+        "Cannot be ruled out: Intracranial meningioma, Neoplasm of pituitary gland." in conclusion
+    )
+    assert "Slice 3 speaks for another tumour: Neoplasm of pituitary gland" in conclusion
 
 
 def test_readers_stand_in_the_pdf_alone(
