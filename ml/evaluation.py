@@ -30,6 +30,11 @@ class Observed:
     entry: Entry
     result: Result
 
+    @property
+    def right(self) -> bool:
+        """Whether it is called what it shows."""
+        return self.result.label is self.entry.label
+
 
 @dataclass(frozen=True)
 class Pointed:

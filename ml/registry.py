@@ -115,6 +115,15 @@ def add_quantised(card_path: Path, quantised: Path, facts: dict[str, Any]) -> No
     write_card(card, card_path)
 
 
+def remove_quantised(card_path: Path, quantised: Path) -> None:
+    """Delete what :func:`add_quantised` entered, or would have, and its files."""
+    card = read_card(card_path)
+    card.pop("quantised", None)
+    write_card(card, card_path)
+    for file in (quantised, quantised.with_suffix(".bin")):
+        file.unlink(missing_ok=True)
+
+
 def write_card(card: dict[str, Any], path: Path) -> None:
     """Write ``card`` as people can read it."""
     path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

@@ -1,6 +1,7 @@
 """Networks like those that ship, but narrow enough to train in a moment."""
 
 import pytest
+import torch
 from torch import nn
 
 from ml.architectures import ARCHITECTURES, Architecture, Network, VGG16Odds
@@ -32,9 +33,24 @@ class NarrowOdds(VGG16Odds):
         nn.init.constant_(self.scale, 2.0)
 
 
+class NarrowUneven(Narrow):
+    """One place of its map is so large that 8-bit integers leave nothing of the others.
+
+    Its layers are to be frozen: what lies there would not stay.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, _relu, second, _last = self.features
+        with torch.no_grad():
+            first.weight[0], first.bias[0] = 0, 6e4
+            second.weight[:, 0] = 0
+
+
 def register(patch: pytest.MonkeyPatch) -> None:
-    """Make them known as ``narrow`` and ``narrow-odds``."""
-    for name, build in (("narrow", Narrow), ("narrow-odds", NarrowOdds)):
+    """Make them known as ``narrow``, ``narrow-odds`` and ``narrow-uneven``."""
+    known = (("narrow", Narrow), ("narrow-odds", NarrowOdds), ("narrow-uneven", NarrowUneven))
+    for name, build in known:
         patch.setitem(ARCHITECTURES, name, Architecture(name, name, build))
 
 

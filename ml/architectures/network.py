@@ -51,7 +51,7 @@ class Network(nn.Module):
         slow: index of the first layer that learns at the full rate; see
             :meth:`parameter_groups`.
         most_frozen: so many first layers may keep their starting weights; None for all.
-        quantises: whether 8-bit integers keep its answers (:mod:`ml.engines.quantisation`).
+        attends: whether it is a transformer, which becomes 8-bit integers by rules of its own.
         both_sides: whether the answer is the mean of a slice's and its mirror image's.
     """
 
@@ -60,7 +60,7 @@ class Network(nn.Module):
     multiple: int
     slow: int
     most_frozen: int | None = None
-    quantises = True
+    attends = False
 
     def __init__(
         self,

@@ -61,7 +61,7 @@ class _Transformer(Network):
     """``features`` holds the patches, twelve blocks, and the return to places."""
 
     slow = 7
-    quantises = False  # a quarter of the answers were right afterwards (docs/decisions/0023)
+    attends = True
     _name: str
     _words: str
 

@@ -18,7 +18,9 @@ def quantise(network: Network, images: Tensor, path: Path) -> None:
 
     Weights become symmetric 8-bit integers for each channel, activations asymmetric ones, ranges
     taken from training slices (Nagel et al. 2021, "A White Paper on Neural Network
-    Quantization"). Pooling over the map and the probabilities stay in floating point.
+    Quantization"). Pooling over the map and the probabilities stay in floating point. Of
+    transformers NNCF leaves out what attention and normalisation cannot do without; by the rules of
+    convolutions a quarter of their answers were left (docs/decisions/0023).
 
     Args:
         images: (N, 1, S, S) in 0..1, prepared training slices; evenly spaced ones are used.
@@ -40,6 +42,7 @@ def quantise(network: Network, images: Tensor, path: Path) -> None:
             ov.Core().read_model(exported),
             nncf.Dataset([chosen[n : n + 1] for n in range(len(chosen))]),
             preset=nncf.QuantizationPreset.MIXED,
+            model_type=nncf.ModelType.TRANSFORMER if network.attends else None,
             subset_size=len(chosen),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 activations_range_estimator_params=widest

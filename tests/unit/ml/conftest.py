@@ -7,5 +7,5 @@ from tests import narrow
 
 @pytest.fixture
 def narrow_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``narrow`` and ``narrow-odds`` can be trained by name."""
+    """The networks of :mod:`tests.narrow` can be trained by name."""
     narrow.register(monkeypatch)

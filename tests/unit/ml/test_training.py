@@ -180,7 +180,7 @@ def test_command_trains_measures_and_packages_a_model_that_serves(tmp_path: Path
     assert 0.5 < predictor.card["doubt"]["tumor_share"] < 1
 
 
-def test_transformer_is_packaged_at_its_own_size_and_not_in_8_bit_integers(tmp_path: Path) -> None:
+def test_transformer_is_packaged_at_its_own_size(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, slices(tmp_path, 160))
     given = ["--manifest", str(manifest), "--start", "scratch", "--frozen", "6"]
     small = ["--architecture", "dinov2-s14", "--stages", "28:1", "--input-size", "28"]
@@ -188,8 +188,22 @@ def test_transformer_is_packaged_at_its_own_size_and_not_in_8_bit_integers(tmp_p
     assert main(["train", *given, *small, "--out", str(folder)]) == 0
     card = json.loads((folder / "dinov2-s14.json").read_text())
     assert card["metrics"]["n"] == card["split"]["validation"]["slices"]
+
+
+@pytest.mark.usefixtures("narrow_networks")
+def test_8_bit_integers_that_change_the_answers_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = write_manifest(tmp_path, slices(tmp_path, 160))
+    folder = tmp_path / "run"
+    given = ["--manifest", str(manifest), "--start", "scratch", "--out", str(folder)]
+    small = ["--architecture", "narrow-uneven", "--stages", "32:4", "--input-size", "32"]
+    assert main(["train", *given, *small, "--frozen", "4"]) == 0
+    card = json.loads((folder / "narrow-uneven.json").read_text())
     assert "quantised" not in card
     assert not list(folder.glob("*.int8.*"))
+    assert "int8" not in card["metrics"]["engine"]
+    assert "left without 8-bit integers" in caplog.text
 
 
 @pytest.mark.usefixtures("narrow_networks")
