@@ -85,12 +85,18 @@ def make_api_token(app: Flask, account: Account, name: str = "test") -> tuple[uu
 
 
 def make_study(
-    app: Flask, account: Account, *, label: str = "glioma", further: Sequence[str] = ()
+    app: Flask,
+    account: Account,
+    *,
+    label: str = "glioma",
+    further: Sequence[str] = (),
+    probability: float = 0.9,
 ) -> StudyIds:
     """Upload a slice and classify it as ``label``, the way the worker does but for the model.
 
     Args:
         further: labels of pictures that come along with it.
+        probability: of each picture's label.
     """
     called = [label, *further]
     with app.app_context(), acting_for(account.organisation_id):
@@ -103,12 +109,12 @@ def make_study(
         claim = jobs.claim_job(study.jobs[0].id)
         assert claim is not None
         blobs: BlobStore = app.extensions["blobs"]
-        others = 0.1 / (len(LABELS) - 1)
+        others = (1 - probability) / (len(LABELS) - 1)
         answers = [
             jobs.Answer(
                 image_id=image.id,
                 label=one,
-                probabilities={each: 0.9 if each == one else others for each in LABELS},
+                probabilities={each: probability if each == one else others for each in LABELS},
                 prediction_set=[one],
                 in_distribution=True,
                 ood_score=0.1,

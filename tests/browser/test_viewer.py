@@ -19,6 +19,7 @@ from tests.factories import (
     SeriesStudyIds,
     finish_series_study,
     make_series_study,
+    make_study,
 )
 from tests.portal import Portal
 from webapp.database import db
@@ -100,6 +101,16 @@ def shades(drawn: Locator) -> int:
 def dicom_slices(data_root: Path) -> list[npt.NDArray[np.uint16]]:
     paths = sorted((data_root / "dicom-t1-healthy").glob("*.dcm"))
     return [pydicom.dcmread(path).pixel_array.astype(np.uint16) for path in paths]
+
+
+def test_viewer_never_feigns_certainty(portal: Portal, visit: Visit, reader: Account) -> None:
+    ids = make_study(portal.app, reader, further=["no_tumor"], probability=0.999)
+    visit.open(f"/studies/{ids.study_id}")
+    answer = visit.page.locator("[data-corner-answer]").first
+    expect(answer).to_have_text("Glioma · tumour > 99%")
+    visit.page.locator("[data-stage]").first.focus()
+    visit.page.keyboard.press("End")
+    expect(answer).to_have_text("No tumour · tumour < 1%")
 
 
 def test_stack_scrolls_by_wheel_keys_strip_and_swipe(

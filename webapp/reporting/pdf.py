@@ -192,11 +192,12 @@ def _finding(content: ReportContent) -> list[Flowable]:
     doubt = doubt_sentence(
         answer.label, answer.prediction_set, answer.probabilities, against=against
     )
+    # Where images contradict one another, that of the first one is not the study's.
+    probability = "" if against else percent(answer.probabilities[answer.label])
     lines: list[Flowable] = [
         Paragraph(
             f"{_safe(label_word(answer.label))} "
-            f'<font color="{MUTED.hexval().replace("0x", "#")}">'
-            f"{_safe(percent(answer.probabilities[answer.label]))}</font>",
+            f'<font color="{MUTED.hexval().replace("0x", "#")}">{_safe(probability)}</font>',
             _style("answer"),
         ),
         Paragraph(_safe(doubt), _style("body")),
@@ -236,7 +237,10 @@ def _pictures(key: KeySlice, blobs: BlobStore) -> list[Flowable]:
 
 
 def _probabilities(content: ReportContent) -> list[Flowable]:
-    answer = content.answer
+    answer, heading = content.answer, _("Probabilities")
+    if content.dissenting:
+        answer = content.key_slices[0].answer
+        heading = _("Probabilities of image %(number)s", number=content.key_slices[0].number)
     ordered = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
     bars = Bars(
         [
@@ -245,7 +249,7 @@ def _probabilities(content: ReportContent) -> list[Flowable]:
         ],
         possible=str(_("possible")),
     )
-    return [_heading(_("Probabilities")), bars, Spacer(0, 2 * mm)]
+    return [_heading(heading), bars, Spacer(0, 2 * mm)]
 
 
 def _strip(content: ReportContent) -> list[Flowable]:

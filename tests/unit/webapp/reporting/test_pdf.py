@@ -76,6 +76,8 @@ def test_images_of_another_tumour_are_said_and_shown(printer: Printer, results: 
     text = " ".join(printer.text(results.content(*keys)))
     assert "The images speak for different tumours: Glioma, Pituitary tumour." in text
     assert "Image 3: Pituitary tumour, 97%" in text
+    assert "Glioma 62% The images" not in text
+    assert "Probabilities of image 1" in text
 
 
 def test_every_page_carries_the_notice_and_its_number(printer: Printer, results: Results) -> None:

@@ -141,7 +141,8 @@ def test_study_whose_images_contradict_one_another_is_certain_nowhere(
     page = browser.get(f"/studies/{study.study_id}").text
     whole = page[page.index("study-answer") : page.index("slice-answer")]
     assert "The images speak for different tumours: Meningioma, Pituitary tumour." in whole
-    assert whole.count(">Image 3</a> <span>Pituitary tumour") == 1
+    assert whole.count('>Image 3</a> <span class="key-label">Pituitary tumour') == 1
+    assert "bars" not in whole
     assert "fairly certain" not in whole
     assert 'class="mark mark-warn"' in browser.get("/").text
 

@@ -81,10 +81,18 @@ export class Pane {
     const found = [place];
     if (slice.problem) found.push(slice.problem);
     else if (slice.tumor === null) found.push(this.words.waiting);
-    else found.push(slice.label, fill(this.words.tumor, { percent: this.percent.format(slice.tumor) }));
+    else found.push(slice.label, this.chance(slice));
     if (slice.is_key) found.push(this.words.key);
     if (slice.strange) found.push(this.words.strange);
     return found.join(", ");
+  }
+
+  // Never "100%" or "0%" for what is not: rounding must not feign certainty.
+  chance({ tumor }) {
+    let percent = this.percent.format(tumor);
+    if (tumor >= 0.995) percent = `>\u00a0${this.percent.format(0.99)}`;
+    else if (tumor < 0.005) percent = `<\u00a0${this.percent.format(0.01)}`;
+    return fill(this.words.tumor, { percent });
   }
 
   // ---- What is seen --------------------------------------------------------------------------
@@ -96,7 +104,7 @@ export class Pane {
     this.picture.alt = fill(this.words.slice, { number: slice.position + 1 });
     this.corners.slice.textContent = this.slices.length > 1 ? `${this.index + 1} / ${this.slices.length}` : "";
     this.corners.answer.textContent =
-      slice.label && this.slices.length > 1 ? `${slice.label} · ${fill(this.words.tumor, { percent: this.percent.format(slice.tumor) })}` : "";
+      slice.label && this.slices.length > 1 ? `${slice.label} · ${this.chance(slice)}` : "";
     this.notes.error.hidden = true;
     this.notes.wait.hidden = slice.ready || Boolean(slice.problem);
     this.notes.problem.hidden = slice.ready || !slice.problem;
