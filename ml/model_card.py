@@ -43,6 +43,7 @@ def write_page(card: dict[str, Any], path: Path, *, gallery: str | None, command
         _figures(card),
         confusion_section(card["metrics"]),
         parts_section(card["metrics"]),
+        _studies(card["metrics"]),
         _engines(card),
         *measured_sections(card),
         _cross_validations(card),
@@ -127,6 +128,25 @@ def _figures(card: dict[str, Any]) -> str:
         f"## Figures on the {metrics['part']} part\n\n{metrics['n']} slices of "
         f"{metrics['groups']} groups, engine {metrics['engine']}; intervals by bootstrap over "
         f"groups.{seen}{called_no_tumor}\n\n{figures_table(metrics)}"
+    )
+
+
+def _studies(metrics: dict[str, Any]) -> str:
+    if "studies" not in metrics:
+        return ""
+    own, mixed = metrics["studies"], metrics["mixed"]
+    return (
+        "## Studies\n\nEach group of slices as one study of single pictures, answered as the "
+        "portal answers an upload; and every two groups with different tumours, as if two "
+        "patients had been mixed up in one (docs/decisions/0024).\n\n"
+        "| figure | value |\n|---|---|\n"
+        f"| class of the study right | {own['right']} of {own['n']} |\n"
+        f"| class in the study's prediction set | {own['covered']} of {own['n']} |\n"
+        f"| mean size of the sets | {own['mean_set_size']:.2f} |\n"
+        f"| certain of one class, and right | {own['certain_and_right']} of {own['certain']} |\n"
+        f"| contradicted by slices of their own | {own['contradicted']} of {own['n']} |\n"
+        f"| mixed up: certain of one class | {mixed['certain']} of {mixed['n']} |\n"
+        f"| mixed up: both tumours in the set | {mixed['covered']} of {mixed['n']} |"
     )
 
 

@@ -23,6 +23,7 @@ from ml.predictor import Predictor
 from ml.preparation import Slices, prepare
 from ml.recipe import Recipe
 from ml.registry import Model, add_quantised, load_model, remove_quantised, save_model, write_card
+from ml.study_evaluation import study_figures
 from ml.training import Trained, forward_all
 from ml.uncertainty import (
     ALPHA,
@@ -207,6 +208,7 @@ def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed
         "engine": predictor.engine,
         "set_alpha": ALPHA,
         **summarise(observed),
+        **study_figures(observed),
         "float32": _beside(observed, expected),
     }
     write_card(card, path)

@@ -38,6 +38,25 @@ def test_page_holds_figures_intervals_gallery_and_its_command(tmp_path: Path) ->
     assert "not for diagnosis" in text
 
 
+def test_page_tells_of_study_answers_where_they_were_measured(tmp_path: Path) -> None:
+    card = json.loads(SERVING.read_text(encoding="utf-8"))
+    page = tmp_path / "model.md"
+    card["metrics"] |= {
+        "studies": {
+            "n": 9, "right": 7, "covered": 8, "mean_set_size": 1.25, "certain": 6,
+            "certain_and_right": 5, "contradicted": 1,
+        },
+        "mixed": {"n": 20, "certain": 3, "covered": 16},
+    }  # fmt: skip
+    write_page(card, page, gallery=None, command="python -m ml card …")
+    text = page.read_text(encoding="utf-8")
+    assert "| certain of one class, and right | 5 of 6 |" in text
+    assert "| mixed up: certain of one class | 3 of 20 |" in text
+    del card["metrics"]["studies"]
+    write_page(card, page, gallery=None, command="python -m ml card …")
+    assert "## Studies" not in page.read_text(encoding="utf-8")
+
+
 def test_page_says_what_a_calibration_part_can_tell(tmp_path: Path) -> None:
     card = json.loads(SERVING.read_text(encoding="utf-8"))
     page = tmp_path / "model.md"
