@@ -44,6 +44,7 @@ def full(study: Study) -> Json:
     if result is not None:
         keys = study.key_image_ids or [str(one.id) for one in queries.view_study(study).keys]
         result["key_images"] = keys
+        result["contradicting_images"] = study.dissenting_image_ids or []
         result["in_distribution_share"] = study.in_distribution_share
     return _facts(study) | {
         "progress": {"done": job.images_done if job else 0, "total": len(images)},

@@ -250,9 +250,12 @@ class ResultSchema(FindingSchema):
 
     key_images = fields.List(
         fields.UUID(),
+        metadata={"description": "Images that stand for the study, the most telling first."},
+    )
+    contradicting_images = fields.List(
+        fields.UUID(),
         metadata={
-            "description": "Images that stand for the study, the most telling first; those that "
-            "contradict its class come last."
+            "description": "Images that speak for another tumour than the study is said to have."
         },
     )
     in_distribution_share = fields.Float(

@@ -15,14 +15,12 @@ from webapp.database import db
 from webapp.errors import Conflict
 from webapp.models_admin.models import ModelVersion
 from webapp.review.models import Feedback
-from webapp.studies.jobs import key_images, speaks_against, tumor_probability
+from webapp.studies.jobs import dissenting_images, key_images, tumor_probability
 from webapp.studies.models import Image, Instance, Prediction, Series, Status, Study
 from webapp.studies.queries import view_study
 
 NOTICE = "Research software. Not a certified medical device; not for diagnosis."
 """In the one language of DICOM and FHIR; pages and PDF say it in the reader's."""
-
-MOST_KEY_SLICES = 5
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,8 @@ class ReportContent:
         dicom_patient_id: the pseudonym that the study's DICOM files carry.
         answer: of the study, which is that of its first key slice; what cannot be ruled out is
             what the study as a whole leaves open.
-        key_slices: the most telling first; those of another tumour come last.
+        key_slices: the most telling first, and last the ``dissenting`` ones.
+        dissenting: those that speak for another tumour than the study is said to have.
         in_distribution_share: part of the slices that look like what the model has learnt.
         slices: all of them in order, one answer each.
     """
@@ -151,18 +150,12 @@ class ReportContent:
     slices: tuple[SliceAnswer, ...]
     series: tuple[SeriesFacts, ...]
     readings: tuple[Reading, ...]
+    dissenting: tuple[KeySlice, ...] = ()
 
     @property
     def model_version(self) -> str:
         """Enough of the hash of the weights to tell one model from another."""
         return self.model_sha256[:12]
-
-    @property
-    def dissenting(self) -> tuple[KeySlice, ...]:
-        """The key slices that speak for another tumour than the study is said to have."""
-        return tuple(
-            key for key in self.key_slices if speaks_against(key.answer.label, self.answer.label)
-        )
 
     @property
     def answer_digest(self) -> str:
@@ -181,7 +174,8 @@ def gather(study: Study) -> ReportContent:
         Conflict: the study has no result.
     """
     images = view_study(study).images
-    keys = _key_slices(study, images)
+    keys = _key_slices(key_images(study, images))
+    dissenting = _key_slices(dissenting_images(study, images))
     model = _model(images)
     if study.status is not Status.DONE or not (study.finished_at and keys and model):
         raise Conflict(_("A report can be made once the study has been analysed."))
@@ -201,7 +195,8 @@ def gather(study: Study) -> ReportContent:
         model_sha256=model.sha256,
         answer=_study_answer(study, keys[0].answer),
         in_distribution_share=study.in_distribution_share,
-        key_slices=keys,
+        key_slices=keys + dissenting,
+        dissenting=dissenting,
         slices=tuple(_slice_answer(image) for image in images),
         series=_series(images),
         readings=_readings(study),
@@ -226,8 +221,7 @@ def _model(images: Sequence[Image]) -> ModelVersion | None:
     return newest.model_version if newest else None
 
 
-def _key_slices(study: Study, images: Sequence[Image]) -> tuple[KeySlice, ...]:
-    chosen = key_images(study, images)[:MOST_KEY_SLICES]
+def _key_slices(chosen: Sequence[Image]) -> tuple[KeySlice, ...]:
     instances = _instances(chosen)
     series = _series_of(chosen)
     found = (

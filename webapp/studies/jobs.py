@@ -386,22 +386,13 @@ def _conclude(
     study.prediction_set = [label.value for label in found.prediction_set]
     study.in_distribution = key.in_distribution
     study.in_distribution_share = found.in_distribution_share
-    study.key_image_ids = [
-        str(answers[index].image_id) for index in (*found.key, *found.dissenting)
-    ]
+    study.key_image_ids = [str(answers[index].image_id) for index in found.key]
+    study.dissenting_image_ids = [str(answers[index].image_id) for index in found.dissenting]
 
 
 def tumor_probability(answer: "Answer | Prediction") -> float:
     """How likely the slice holds a tumour of any class; the key image has the highest."""
     return 1.0 - answer.probabilities[_NO_TUMOR]
-
-
-def speaks_against(label: str, study_label: str) -> bool:
-    """Whether a key image called ``label`` contradicts a study that is said to have another tumour.
-
-    A slice without a tumour does not: no tumour reaches through the whole head.
-    """
-    return label not in (study_label, _NO_TUMOR)
 
 
 def key_images(study: Study, images: Sequence[Image]) -> list[Image]:
@@ -417,6 +408,12 @@ def key_images(study: Study, images: Sequence[Image]) -> list[Image]:
     if answered:
         return [max(answered, key=lambda pair: tumor_probability(pair[0]))[1]]
     return list(images[:1])
+
+
+def dissenting_images(study: Study, images: Sequence[Image]) -> list[Image]:
+    """The images that speak for another tumour than the study is said to have."""
+    known = {str(image.id): image for image in images}
+    return [known[key] for key in study.dissenting_image_ids or [] if key in known]
 
 
 def _common_reason(problems: dict[uuid.UUID, str]) -> str:

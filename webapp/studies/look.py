@@ -5,6 +5,7 @@ slice looked at and the key slices.
 """
 
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -13,10 +14,10 @@ from sqlalchemy.orm import selectinload
 
 from webapp.database import db
 from webapp.models_admin.models import ModelVersion
-from webapp.studies.jobs import speaks_against
 from webapp.studies.models import Image, InferenceJob, Prediction, Status, Study
 from webapp.studies.queries import newest_jobs
 from webapp.studies.series import (
+    Answer,
     ShownSeries,
     key_ids,
     newest_answers,
@@ -49,6 +50,7 @@ class Look:
         images: all of them with their answers, or none where they are more than
             ``LISTED_AT_MOST``.
         selected: the slice looked at.
+        dissenting: slices that speak for another tumour than the study is said to have.
         job: the newest one.
     """
 
@@ -57,12 +59,8 @@ class Look:
     images: list[Image]
     selected: Image | None
     keys: list[KeySlice]
+    dissenting: list[KeySlice]
     job: InferenceJob | None
-
-    @property
-    def dissenting(self) -> list[KeySlice]:
-        """The key slices that speak for another tumour than the study is said to have."""
-        return [one for one in self.keys if speaks_against(one.label, self.keys[0].label)]
 
     @property
     def total(self) -> int:
@@ -126,6 +124,7 @@ def look_at(study: Study, *, position: int | None = None) -> Look:
         images=images_of(study) if 1 < total <= LISTED_AT_MOST else [],
         selected=_image_at(study, wanted),
         keys=keys,
+        dissenting=_dissenting(study),
         job=newest_jobs([study.id]).get(study.id),
     )
 
@@ -190,6 +189,17 @@ def _key_slices(study: Study) -> list[KeySlice]:
     ids = key_ids(study, answers or {})
     if answers is None:
         answers = newest_answers(study, ids)
+    return _slices(ids, answers)
+
+
+def _dissenting(study: Study) -> list[KeySlice]:
+    if study.status is not Status.DONE or not study.dissenting_image_ids:
+        return []
+    ids = [uuid.UUID(one) for one in study.dissenting_image_ids]
+    return _slices(ids, newest_answers(study, ids))
+
+
+def _slices(ids: Sequence[uuid.UUID], answers: Mapping[uuid.UUID, Answer]) -> list[KeySlice]:
     found = db.session.execute(select(Image.id, Image.position).where(Image.id.in_(ids)))
     positions = dict(found.all())
     return [

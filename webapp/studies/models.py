@@ -52,7 +52,7 @@ class Study(Timestamped, OrganisationOwned, Base):
     ``label``, ``probabilities``, ``prediction_set`` and ``in_distribution`` are those of the
     study's first key image, set when the status becomes ``done``; the set also holds ``no_tumor``
     where that image's neighbours in a volume do not bear it out, and what cannot be ruled out in
-    images that contradict it. These come last among the key images.
+    the images that contradict it (``dissenting_image_ids``, the most telling one of each class).
 
     ``uid`` is the pseudonymous Study Instance UID where the study came as DICOM; an organisation
     holds each such study once. ``acquired_on`` is its date, shifted by the patient's offset.
@@ -87,6 +87,7 @@ class Study(Timestamped, OrganisationOwned, Base):
     in_distribution: Mapped[bool | None]
     in_distribution_share: Mapped[float | None]
     key_image_ids: Mapped[list[str] | None]
+    dissenting_image_ids: Mapped[list[str] | None]
 
     node: Mapped[PacsNode | None] = relationship()
     patient: Mapped[Patient] = relationship(lazy="joined")

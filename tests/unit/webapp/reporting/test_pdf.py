@@ -73,7 +73,7 @@ def test_page_says_result_doubt_and_model(printer: Printer, results: Results) ->
 def test_images_of_another_tumour_are_said_and_shown(printer: Printer, results: Results) -> None:
     other = replace(results.picture_slice(3), answer=results.answer("pituitary", 0.97))
     keys = (results.picture_slice(1), results.picture_slice(2), other)
-    text = " ".join(printer.text(results.content(*keys)))
+    text = " ".join(printer.text(results.content(*keys, dissenting=(other,))))
     assert "The images speak for different tumours: Glioma, Pituitary tumour." in text
     assert "Image 3: Pituitary tumour, 97%" in text
     assert "Glioma 62% The images" not in text

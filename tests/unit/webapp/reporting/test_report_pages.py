@@ -146,6 +146,14 @@ def test_study_whose_images_contradict_one_another_is_certain_nowhere(
     assert "fairly certain" not in whole
     assert 'class="mark mark-warn"' in browser.get("/").text
 
+    _id, token = make_api_token(app, account)
+    found = app.test_client().get(
+        f"/api/v1/studies/{study.study_id}", headers={"Authorization": f"Bearer {token}"}
+    )
+    images = [image["id"] for image in found.json["images"]]
+    assert found.json["result"]["key_images"] == images[:1]
+    assert found.json["result"]["contradicting_images"] == images[2:]
+
     content = browser.get(f"/studies/{study.study_id}/report.dcm").data
     groups = hd.sr.srread(io.BytesIO(content)).content.get_image_measurement_groups()
     possible = groups[0].get_qualitative_evaluations(name=NOT_RULED_OUT)
