@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ml.dataset import Entry, read_manifest
 from ml.engines import Engine, TorchEngine, choose_device, choose_engine, serving_dtype
-from ml.evaluation import observe
+from ml.evaluation import count_same_label, observe
 from ml.predictor import Predictor
 from ml.preprocess import FloatImage
 from ml.registry import load_model
@@ -169,11 +169,10 @@ def _agreement(
     serving: Predictor, baseline: Predictor, entries: Sequence[Entry]
 ) -> dict[str, float | int]:
     said, expected = observe(serving, entries), observe(baseline, entries)
-    pairs = list(zip(said, expected, strict=True))
-    right = sum(one.result.label is one.entry.label for one in said)
-    right_before = sum(one.result.label is one.entry.label for one in expected)
+    right = sum(one.right for one in said)
+    right_before = sum(one.right for one in expected)
     return {
-        "accuracy_difference": (right - right_before) / len(pairs),
-        "same_label": sum(a.result.label is b.result.label for a, b in pairs) / len(pairs),
-        "compared_slices": len(pairs),
+        "accuracy_difference": (right - right_before) / len(said),
+        "same_label": count_same_label(said, expected) / len(said),
+        "compared_slices": len(said),
     }

@@ -112,6 +112,11 @@ def observe(predictor: Predictor, entries: Sequence[Entry]) -> list[Observed]:
     return observed
 
 
+def count_same_label(observed: Sequence[Observed], expected: Sequence[Observed]) -> int:
+    """In how many slices two engines, asked about the same, say the same class."""
+    return sum(a.result.label is b.result.label for a, b in zip(observed, expected, strict=True))
+
+
 def summarise(observed: Sequence[Observed]) -> dict[str, Any]:
     """All figures of the contract, with 95 % bootstrap intervals over groups."""
     return summarise_answers([Answer.of(one) for one in observed])

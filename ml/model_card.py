@@ -56,7 +56,7 @@ def write_page(card: dict[str, Any], path: Path, *, gallery: str | None, command
 
 def failure_gallery(observed: Sequence[Observed]) -> bytes | None:
     """PNG of the most confident mistakes with their heatmaps; None where there are none."""
-    wrong = [one for one in observed if one.result.label is not one.entry.label]
+    wrong = [one for one in observed if not one.right]
     wrong.sort(key=lambda one: -one.result.probabilities[one.result.label])
     tiles = [_tile(one) for one in _one_of_each_group(wrong)[:_MOST_FAILURES]]
     if not tiles:

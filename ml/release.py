@@ -17,7 +17,7 @@ from ml.engines import TorchEngine
 from ml.engines.openvino_engine import OpenVINOEngine
 from ml.engines.quantisation import quantise
 from ml.errors import InvalidConfiguration, InvalidModel
-from ml.evaluation import Observed, observe, summarise
+from ml.evaluation import Observed, count_same_label, observe, summarise
 from ml.labels import LABELS
 from ml.predictor import Predictor
 from ml.preparation import Slices, prepare
@@ -243,7 +243,7 @@ def _in_integers(
         _log.warning(
             "%s is left without 8-bit integers: only %.1f %% of its answers are those of float32.",
             model.name,
-            100 * _beside(observed, expected)["same_label"],
+            100 * count_same_label(observed, expected) / len(expected),
         )
     return {predictor.engine: observed}
 
@@ -251,9 +251,8 @@ def _in_integers(
 def _keeps_answers(observed: list[Observed], expected: list[Observed]) -> bool:
     """Whether few enough answers differ; one slice of a small part always may."""
     count = len(expected)
-    pairs = list(zip(observed, expected, strict=True))
-    otherwise = sum(a.result.label is not b.result.label for a, b in pairs)
-    lost = sum(b.right for _a, b in pairs) - sum(a.right for a, _b in pairs)
+    otherwise = count - count_same_label(observed, expected)
+    lost = sum(one.right for one in expected) - sum(one.right for one in observed)
     return otherwise <= max(1, _MOST_OTHERWISE * count) and lost <= max(1, _MOST_LOST * count)
 
 
@@ -325,13 +324,12 @@ def _counts(part: list[Entry]) -> dict[str, int]:
 def _beside(observed: list[Observed], expected: list[Observed]) -> dict[str, float]:
     """How the serving engine's answers differ from those of torch in float32."""
     exact = summarise(expected)
-    same = [a.result.label is b.result.label for a, b in zip(observed, expected, strict=True)]
     return {
         "accuracy": exact["accuracy"],
         "ece": exact["ece"],
         "coverage": exact["coverage"],
         "pointing_game": exact["pointing_game"]["rate"],
-        "same_label": sum(same) / len(same),
+        "same_label": count_same_label(observed, expected) / len(expected),
     }
 
 

@@ -84,14 +84,14 @@ def _judge(slices: Sequence[Observed]) -> _Judged:
     answer = answer_study(
         [
             SliceAnswer(
-                series=number,
+                series=0,
                 in_volume=False,
                 label=one.result.label,
                 probabilities=one.result.probabilities,
                 prediction_set=one.result.prediction_set,
                 in_distribution=one.result.in_distribution,
             )
-            for number, one in enumerate(slices)
+            for one in slices
         ]
     )
     shown = _tumors(slices) or {Label.NO_TUMOR}

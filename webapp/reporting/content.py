@@ -147,10 +147,10 @@ class ReportContent:
     answer: Answer
     in_distribution_share: float | None
     key_slices: tuple[KeySlice, ...]
+    dissenting: tuple[KeySlice, ...]
     slices: tuple[SliceAnswer, ...]
     series: tuple[SeriesFacts, ...]
     readings: tuple[Reading, ...]
-    dissenting: tuple[KeySlice, ...] = ()
 
     @property
     def model_version(self) -> str:

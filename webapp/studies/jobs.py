@@ -400,9 +400,7 @@ def key_images(study: Study, images: Sequence[Image]) -> list[Image]:
 
     Studies from before key images were kept are represented by their likeliest tumour.
     """
-    known = {str(image.id): image for image in images}
-    chosen = [known[key] for key in study.key_image_ids or [] if key in known]
-    if chosen:
+    if chosen := _chosen(study.key_image_ids, images):
         return chosen
     answered = [(found, image) for image in images if (found := image.prediction) is not None]
     if answered:
@@ -412,8 +410,13 @@ def key_images(study: Study, images: Sequence[Image]) -> list[Image]:
 
 def dissenting_images(study: Study, images: Sequence[Image]) -> list[Image]:
     """The images that speak for another tumour than the study is said to have."""
+    return _chosen(study.dissenting_image_ids, images)
+
+
+def _chosen(ids: Sequence[str] | None, images: Sequence[Image]) -> list[Image]:
+    """In the order of ``ids``; those of other images are passed over."""
     known = {str(image.id): image for image in images}
-    return [known[key] for key in study.dissenting_image_ids or [] if key in known]
+    return [known[key] for key in ids or [] if key in known]
 
 
 def _common_reason(problems: dict[uuid.UUID, str]) -> str:

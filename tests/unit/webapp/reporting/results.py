@@ -104,6 +104,7 @@ class Results:
             answer=slices[0].answer,
             in_distribution_share=0.975,
             key_slices=slices,
+            dissenting=(),
             slices=_curve(max(20, *(key.number for key in slices))),
             series=(SeriesFacts(dicom.series_uid if dicom else uid_of(STUDY_ID), "MR", 20),),
             readings=(),
