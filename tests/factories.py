@@ -20,10 +20,10 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, now
 from webapp.models_admin.operations import register_model
 from webapp.storage import BlobStore
-from webapp.studies import jobs
+from webapp.studies import analyses
 from webapp.studies.models import (
+    Analysis,
     Image,
-    InferenceJob,
     Patient,
     Prediction,
     Series,
@@ -106,12 +106,12 @@ def make_study(
         ]
         study = submit_study(actor=user, files=files)
         ids = StudyIds(study.id, study.images[0].id)
-        claim = jobs.claim_job(study.jobs[0].id)
+        claim = analyses.claim_analysis(study.analyses[0].id)
         assert claim is not None
         blobs: BlobStore = app.extensions["blobs"]
         others = (1 - probability) / (len(LABELS) - 1)
         answers = [
-            jobs.Answer(
+            analyses.Answer(
                 image_id=image.id,
                 label=one,
                 probabilities={each: probability if each == one else others for each in LABELS},
@@ -124,7 +124,7 @@ def make_study(
             for image, one in zip(study.images, called, strict=True)
         ]
         model = register_model(name="test", sha256="0" * 64, card={})
-        jobs.finish_job(claim, answers=answers, problems={}, model=model, model_ms=1.0)
+        analyses.finish_analysis(claim, answers=answers, problems={}, model=model, model_ms=1.0)
         return ids
 
 
@@ -211,8 +211,8 @@ def make_series_study(
             )
             for number, plane in enumerate(planes)
         ]
-        study.jobs = [
-            InferenceJob(
+        study.analyses = [
+            Analysis(
                 status=status,
                 images_total=len(planes),
                 images_done=len(planes) if done else len(planes) // 3,
@@ -236,9 +236,9 @@ def finish_series_study(app: Flask, account: Account, ids: SeriesStudyIds) -> No
         for image, plane in zip(study.images, planes, strict=True):
             image.blob_key = blobs.put(encode_png(plane))
         _answer(app, study, study.images, planes)
-        job = study.jobs[-1]
-        study.status = job.status = Status.DONE
-        job.images_done = job.images_total
+        analysis = study.analyses[-1]
+        study.status = analysis.status = Status.DONE
+        analysis.images_done = analysis.images_total
         study.finished_at = now()
         db.session.commit()
 

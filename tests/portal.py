@@ -22,7 +22,7 @@ from webapp.accounts.models import Role
 from webapp.accounts.operations import create_token
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
-from webapp.studies.models import Image, InferenceJob, Prediction, Status, Study
+from webapp.studies.models import Analysis, Image, Prediction, Status, Study
 from webapp.studies.operations import UploadedFile, submit_study
 from webapp.tenancy import acting_for, unscoped
 
@@ -102,16 +102,16 @@ class Portal:
             files = [UploadedFile(path.name, path.read_bytes()) for path in paths]
             return submit_study(actor=find_user_by_address(account.email), files=files).id
 
-    def job(self, study_id: uuid.UUID) -> InferenceJob:
-        """The study's newest job, as the database has it now."""
+    def analysis(self, study_id: uuid.UUID) -> Analysis:
+        """The study's newest analysis, as the database has it now."""
         with self.app.app_context(), unscoped():
-            job = db.session.scalars(
-                select(InferenceJob)
-                .where(InferenceJob.study_id == study_id)
-                .order_by(InferenceJob.created_at.desc())
+            analysis = db.session.scalars(
+                select(Analysis)
+                .where(Analysis.study_id == study_id)
+                .order_by(Analysis.created_at.desc())
             ).first()
-            assert job is not None
-            return job
+            assert analysis is not None
+            return analysis
 
     def study(self, study_id: uuid.UUID) -> Study:
         """The study, as the database has it now."""

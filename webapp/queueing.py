@@ -43,7 +43,7 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
         # Longer than any task: a shorter time would hand a running task to a second worker.
-        # What a dead worker held is found much sooner, by its lease (webapp.studies.jobs).
+        # What a dead worker held is found much sooner, by its lease (webapp.studies.analyses).
         broker_transport_options={
             "visibility_timeout": 3600,
             "socket_timeout": 10,
@@ -79,14 +79,14 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.extensions["celery"] = make_celery(settings, app)
 
 
-def send_classification(job_id: uuid.UUID) -> bool:
-    """Ask the workers to classify the study of a job; call it after the commit.
+def send_classification(analysis_id: uuid.UUID) -> bool:
+    """Ask the workers to classify the study of an analysis; call it after the commit.
 
     Returns:
-        False if the broker cannot be reached. Nothing is lost by that: the job stays queued in
+        False if the broker cannot be reached. Nothing is lost by that: the analysis stays queued in
         the database and the sweeper sends it again.
     """
-    return _send(CLASSIFY, job_id=job_id)
+    return _send(CLASSIFY, analysis_id=analysis_id)
 
 
 def send_delivery(delivery_id: uuid.UUID) -> bool:

@@ -56,7 +56,7 @@ QUALITY: Mapping[str, LazyString] = {
     "noisy": _l("The picture is noisy."),
 }
 
-# Why a study ended without an answer (Study.reason, InferenceJob.reason, Image.problem).
+# Why a study ended without an answer (Study.reason, Analysis.reason, Image.problem).
 # Codes of ml.errors.UnreadableImage: why a file could not be taken in.
 FILE_PROBLEMS: Mapping[str, LazyString] = {
     "empty": _l("The file is empty."),

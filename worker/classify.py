@@ -27,7 +27,7 @@ from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
 from webapp.queueing import CLASSIFY
 from webapp.storage import MissingBlob
-from webapp.studies import jobs
+from webapp.studies import analyses
 from worker.app import app, flask_app
 from worker.decoding import Decoder, Opened, batched
 
@@ -56,28 +56,28 @@ def load_model(**_signal: object) -> None:
     try:
         predictor().warm_up()
     except InvalidModel:
-        # Each job then ends with a reason on the page, and the log says what is wrong.
+        # Each analysis then ends with a reason on the page, and the log says what is wrong.
         _log.exception("the model cannot be loaded")
 
 
 @app.task(name=CLASSIFY, bind=True, max_retries=None)
-def classify_study(self: "Task[..., None]", *, job_id: str) -> None:
-    """Claim the job, classify, keep the answers. Runs twice without harm."""
-    claim = jobs.claim_job(uuid.UUID(job_id))
+def classify_study(self: "Task[..., None]", *, analysis_id: str) -> None:
+    """Claim the analysis, classify, keep the answers. Runs twice without harm."""
+    claim = analyses.claim_analysis(uuid.UUID(analysis_id))
     if claim is None:
         return
     try:
         _classify(claim)
-    except jobs.LeaseLost:
-        _log.warning("job %s was taken over by another worker", job_id)
+    except analyses.LeaseLost:
+        _log.warning("analysis %s was taken over by another worker", analysis_id)
     except (DBAPIError, OSError) as fault:
         db.session.rollback()
         _try_later(self, claim, fault)
     except (InvalidModel, MissingBlob, MemoryError) as fault:
-        _log.exception("job %s failed", job_id)
+        _log.exception("analysis %s failed", analysis_id)
         _fail(claim, _reason(fault))
     except Exception:
-        _log.exception("job %s failed", job_id)
+        _log.exception("analysis %s failed", analysis_id)
         _fail(claim, "internal")
 
 
@@ -91,11 +91,11 @@ def _reason(fault: InvalidModel | MissingBlob | MemoryError) -> str:
             return "out_of_memory"
 
 
-def _classify(claim: jobs.Claim) -> None:
+def _classify(claim: analyses.Claim) -> None:
     run = _Run(claim)
     model = _model_version()
     run.through_all_batches()
-    jobs.finish_job(
+    analyses.finish_analysis(
         claim,
         answers=run.answers,
         problems=run.problems,
@@ -104,8 +104,8 @@ def _classify(claim: jobs.Claim) -> None:
         decoded=run.decoded,
     )
     _log.info(
-        "job %s: %d images, %.0f ms in the model",
-        claim.job_id,
+        "analysis %s: %d images, %.0f ms in the model",
+        claim.analysis_id,
         len(claim.images),
         run.model_seconds * 1000,
     )
@@ -117,16 +117,16 @@ def _model_version() -> ModelVersion:
 
 
 class _Run:
-    """One pass over the images of a job.
+    """One pass over the images of an analysis.
 
     While the model works on a batch, one thread decodes the next and another writes the heatmaps
     of the one before; both leave the interpreter free most of the time.
     """
 
-    def __init__(self, claim: jobs.Claim) -> None:
-        self.answers: list[jobs.Answer] = []
+    def __init__(self, claim: analyses.Claim) -> None:
+        self.answers: list[analyses.Answer] = []
         self.problems: dict[uuid.UUID, str] = {}
-        self.decoded: list[jobs.Decoded] = []  # since the last report of progress
+        self.decoded: list[analyses.Decoded] = []  # since the last report of progress
         self.model_seconds = 0.0
         self._claim = claim
         self._blobs = current_blobs()
@@ -138,7 +138,7 @@ class _Run:
         with ThreadPoolExecutor(1) as decoding, ThreadPoolExecutor(1) as writing:
             # Two ahead, so that a slow file is noticed while there is still work.
             ahead = deque(decoding.submit(self._decoder.decode, one) for one in batches[:2])
-            written: Future[list[jobs.Answer]] | None = None
+            written: Future[list[analyses.Answer]] | None = None
             for number in range(len(batches)):
                 opened = self._wait_for(ahead.popleft())
                 if number + 2 < len(batches):
@@ -189,10 +189,10 @@ class _Run:
                 found.append((one, result))
         return found
 
-    def _explained(self, results: list[tuple[Opened, Result]]) -> list[jobs.Answer]:
+    def _explained(self, results: list[tuple[Opened, Result]]) -> list[analyses.Answer]:
         with self._blobs.batch() as kept:
             return [
-                jobs.Answer(
+                analyses.Answer(
                     image_id=one.image.id,
                     **result.plain(),
                     quality=[flag.value for flag in result.quality],
@@ -203,7 +203,7 @@ class _Run:
                 for one, result in results
             ]
 
-    def _collect(self, written: "Future[list[jobs.Answer]] | None") -> None:
+    def _collect(self, written: "Future[list[analyses.Answer]] | None") -> None:
         if written is not None:
             self.answers += written.result()
 
@@ -211,14 +211,14 @@ class _Run:
         """The decoded batch; the lease is renewed while a large file takes its time."""
         while True:
             try:
-                return future.result(timeout=jobs.LEASE.total_seconds() / 4)
+                return future.result(timeout=analyses.LEASE.total_seconds() / 4)
             except TimeoutError:
                 if future.done():
                     raise
                 self._report(images_done=len(self.answers) + len(self.problems))
 
     def _report(self, *, images_done: int) -> None:
-        jobs.record_progress(self._claim, images_done=images_done, decoded=self.decoded)
+        analyses.record_progress(self._claim, images_done=images_done, decoded=self.decoded)
         self.decoded = []
 
 
@@ -229,21 +229,21 @@ def _overlay(result: Result, shape: tuple[int, int]) -> bytes:
     return overlay_png(np.asarray(cv2.resize(result.heat, shape[::-1]), np.float32))
 
 
-def _try_later(task: "Task[..., None]", claim: jobs.Claim, fault: Exception) -> None:
+def _try_later(task: "Task[..., None]", claim: analyses.Claim, fault: Exception) -> None:
     """Back off after a passing fault, until the attempts are used up."""
-    if claim.attempt >= jobs.MAX_ATTEMPTS:
-        _log.error("job %s failed", claim.job_id, exc_info=fault)
+    if claim.attempt >= analyses.MAX_ATTEMPTS:
+        _log.error("analysis %s failed", claim.analysis_id, exc_info=fault)
         _fail(claim, "internal")
         return
     wait = 2**claim.attempt
-    _log.warning("job %s is tried again in %d s: %s", claim.job_id, wait, fault)
-    jobs.release_job(claim, wait=timedelta(seconds=wait))
+    _log.warning("analysis %s is tried again in %d s: %s", claim.analysis_id, wait, fault)
+    analyses.release_analysis(claim, wait=timedelta(seconds=wait))
     raise task.retry(exc=fault, countdown=wait)
 
 
-def _fail(claim: jobs.Claim, reason: str) -> None:
+def _fail(claim: analyses.Claim, reason: str) -> None:
     db.session.rollback()
     try:
-        jobs.fail_job(claim, reason=reason)
-    except jobs.LeaseLost:
-        _log.warning("job %s was taken over by another worker", claim.job_id)
+        analyses.fail_analysis(claim, reason=reason)
+    except analyses.LeaseLost:
+        _log.warning("analysis %s was taken over by another worker", claim.analysis_id)

@@ -8,7 +8,7 @@ from ml.errors import UnreadableImage
 from ml.imaging import NO_LIMITS, Limits, Slice, read_bytes
 from ml.imaging.pictures import encode_png
 from webapp.storage import BlobStore, Keeper
-from webapp.studies.jobs import ClaimedImage, Decoded
+from webapp.studies.analyses import ClaimedImage, Decoded
 
 # What one file may take once it is decoded; the worker itself needs about a gigabyte beside it.
 SOURCE_LIMITS = Limits(max_bytes=2**30, max_total_bytes=2**30)
@@ -37,7 +37,7 @@ class Opened:
 
 
 class Decoder:
-    """Opens images of one job, in their order; the file opened last stays open."""
+    """Opens images of one analysis, in their order; the file opened last stays open."""
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs

@@ -20,8 +20,8 @@ from tests.factories import SAMPLE, Account, make_api_token, make_study
 from webapp.accounts.models import Role
 from webapp.api.schemas import ImageSchema, PredictionSchema
 from webapp.database import db
-from webapp.studies import jobs
-from webapp.studies.models import InferenceJob, Study
+from webapp.studies import analyses
+from webapp.studies.models import Analysis, Study
 from webapp.tenancy import acting_for, unscoped
 
 MakeUser = Callable[..., Account]
@@ -206,9 +206,9 @@ class TestStudies:
         caller = call_as(account)
         accepted = caller.submit().get_json()
         with app.app_context(), acting_for(account.organisation_id):
-            claim = jobs.claim_job(db.session.scalars(select(InferenceJob.id)).one())
+            claim = analyses.claim_analysis(db.session.scalars(select(Analysis.id)).one())
             assert claim is not None
-            jobs.fail_job(claim, reason="out_of_memory")
+            analyses.fail_analysis(claim, reason="out_of_memory")
         study = caller.get(accepted["links"]["self"]).get_json()
         assert study["status"] == "failed"
         assert study["reason"] == "The server ran out of memory. Please try again later."

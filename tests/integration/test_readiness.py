@@ -26,11 +26,11 @@ def test_with_a_broker_it_is_ready(client: FlaskClient) -> None:
 
 def test_a_message_holds_the_id_of_its_job(app: Flask) -> None:
     settings: Settings = app.extensions["settings"]
-    job_id = uuid.uuid4()
+    analysis_id = uuid.uuid4()
     with redis.Redis.from_url(settings.redis_url) as broker:
         broker.flushall()
         with app.app_context():
-            assert send_classification(job_id)
+            assert send_classification(analysis_id)
         (message,) = broker.lrange("celery", 0, -1)
         broker.flushall()
     assert b"sulcus.classify_study" in message

@@ -23,15 +23,15 @@ def test_study_is_classified_and_explained(portal: Portal) -> None:
     portal.start_worker()
     study_id = portal.submit(portal.make_user(), [SAMPLES / "pituitary-1.jpg"])
     assert portal.wait_for_end(study_id) is Status.DONE
-    study, job = portal.study(study_id), portal.job(study_id)
+    study, analysis = portal.study(study_id), portal.analysis(study_id)
     (prediction,) = portal.predictions(study_id)
     assert study.label == prediction.label
     assert set(prediction.probabilities) == {label.value for label in LABELS}
     assert prediction.label in prediction.prediction_set
     assert prediction.heatmap_key
     assert portal.app.extensions["blobs"].get(prediction.heatmap_key).startswith(b"\x89PNG")
-    assert job.attempt == 1
-    assert job.model_ms
+    assert analysis.attempt == 1
+    assert analysis.model_ms
     assert portal.count(ModelVersion) == 1
 
 
@@ -68,13 +68,13 @@ def test_slices_of_a_volume_are_answered_together_as_on_the_command_line(
 def test_killed_worker_s_job_is_finished_once_after_the_restart(portal: Portal) -> None:
     worker = portal.start_worker()
     study_id = portal.submit(portal.make_user(), ALL_SAMPLES * 8)
-    wait_until(lambda: portal.job(study_id).images_done, seconds=90, what="some progress")
+    wait_until(lambda: portal.analysis(study_id).images_done, seconds=90, what="some progress")
     portal.kill(worker)
     assert portal.study(study_id).status is Status.RUNNING
     assert not portal.predictions(study_id)
     portal.start_worker()
     assert portal.wait_for_end(study_id, seconds=150) is Status.DONE
-    assert portal.job(study_id).attempt == 2
+    assert portal.analysis(study_id).attempt == 2
     predictions = portal.predictions(study_id)
     assert len(predictions) == len(ALL_SAMPLES) * 8
     assert len({prediction.image_id for prediction in predictions}) == len(predictions)
@@ -83,7 +83,7 @@ def test_killed_worker_s_job_is_finished_once_after_the_restart(portal: Portal) 
 def test_killed_child_is_replaced_and_its_job_is_finished(portal: Portal) -> None:
     worker = portal.start_worker()
     study_id = portal.submit(portal.make_user(), ALL_SAMPLES * 8)
-    wait_until(lambda: portal.job(study_id).images_done, seconds=90, what="some progress")
+    wait_until(lambda: portal.analysis(study_id).images_done, seconds=90, what="some progress")
     for child in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split():
         os.kill(int(child), signal.SIGKILL)
     assert portal.wait_for_end(study_id, seconds=150) is Status.DONE
@@ -143,11 +143,14 @@ def test_passing_fault_is_tried_again(portal: Portal) -> None:
     blob.mkdir()
     portal.start_worker()
     wait_until(
-        lambda: (job := portal.job(study_id)).attempt == 1 and job.status is Status.QUEUED,
+        lambda: (
+            (analysis := portal.analysis(study_id)).attempt == 1
+            and analysis.status is Status.QUEUED
+        ),
         seconds=90,
         what="the first attempt to fail",
     )
     blob.rmdir()
     blob.write_bytes(content)
     assert portal.wait_for_end(study_id) is Status.DONE
-    assert portal.job(study_id).attempt == 2
+    assert portal.analysis(study_id).attempt == 2

@@ -37,7 +37,7 @@ def summary(row: StudyRow) -> Json:
 
 def full(study: Study) -> Json:
     """A study with its images and results."""
-    job = queries.newest_jobs([study.id]).get(study.id)
+    analysis = queries.newest_analyses([study.id]).get(study.id)
     images, predictions = queries.list_images(study), queries.newest_predictions(study)
     links = _ImageLinks()
     result = _result(study)
@@ -47,7 +47,7 @@ def full(study: Study) -> Json:
         result["contradicting_images"] = study.dissenting_image_ids or []
         result["in_distribution_share"] = study.in_distribution_share
     return _facts(study) | {
-        "progress": {"done": job.images_done if job else 0, "total": len(images)},
+        "progress": {"done": analysis.images_done if analysis else 0, "total": len(images)},
         "series": [_series(series) for series in study.series],
         "images": [_image(image, predictions.get(image.id), links) for image in images],
         "result": result,

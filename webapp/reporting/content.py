@@ -15,7 +15,7 @@ from webapp.database import db
 from webapp.errors import Conflict
 from webapp.models_admin.models import ModelVersion
 from webapp.review.models import Feedback
-from webapp.studies.jobs import dissenting_images, key_images, tumor_probability
+from webapp.studies.analyses import dissenting_images, key_images, tumor_probability
 from webapp.studies.models import Image, Instance, Prediction, Series, Status, Study
 from webapp.studies.queries import view_study
 

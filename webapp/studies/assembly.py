@@ -1,4 +1,4 @@
-"""From kept files to a study: series, slices in order, and the job for the worker."""
+"""From kept files to a study: series, slices in order, and the analysis for the worker."""
 
 import uuid
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from webapp.database import db, now
 from webapp.extensions import current_blobs, current_settings
 from webapp.storage import MissingBlob
 from webapp.studies.models import (
+    Analysis,
     Image,
-    InferenceJob,
     Instance,
     Patient,
     Series,
@@ -67,12 +67,12 @@ def arrange(study: Study, sources: Sequence[Source]) -> None:
     _number(study, ordered)
 
 
-def queue_job(study: Study) -> InferenceJob:
+def queue_analysis(study: Study) -> Analysis:
     """Ask for the study to be analysed, for the first time or again."""
-    job = InferenceJob(images_total=len(study.images))
-    study.jobs.append(job)
+    analysis = Analysis(images_total=len(study.images))
+    study.analyses.append(analysis)
     study.status, study.reason, study.finished_at = Status.QUEUED, None, None
-    return job
+    return analysis
 
 
 def sources_of(study_uid: str) -> list[Source]:
@@ -112,17 +112,17 @@ def assemble_quiet_studies() -> list[uuid.UUID]:
             .group_by(Instance.organisation_id, Instance.study_uid)
         ).all()
         db.session.rollback()
-    job_ids = []
+    analysis_ids = []
     for organisation_id, study_uid, newest in waiting:
         if (now() - newest).total_seconds() < settings.quiet_seconds:
             continue
         with acting_for(organisation_id):
             try:
-                job_ids.append(_assemble(study_uid))
+                analysis_ids.append(_assemble(study_uid))
             except IntegrityError:
                 # Another process was faster; what it left, the next sweep finds.
                 db.session.rollback()
-    return job_ids
+    return analysis_ids
 
 
 def patient_with(code: str) -> Patient:
@@ -156,10 +156,10 @@ def _assemble(study_uid: str) -> uuid.UUID:
         db.session.flush()
     attach(study, sources)
     arrange(study, sources)
-    job = queue_job(study)
+    analysis = queue_analysis(study)
     audit.record("assemble_study", subject=study, images=len(study.images))
     db.session.commit()
-    return job.id
+    return analysis.id
 
 
 def _set_aside(study: Study) -> None:

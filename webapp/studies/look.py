@@ -14,8 +14,8 @@ from sqlalchemy.orm import selectinload
 
 from webapp.database import db
 from webapp.models_admin.models import ModelVersion
-from webapp.studies.models import Image, InferenceJob, Prediction, Status, Study
-from webapp.studies.queries import newest_jobs
+from webapp.studies.models import Analysis, Image, Prediction, Status, Study
+from webapp.studies.queries import newest_analyses
 from webapp.studies.series import (
     Answer,
     ShownSeries,
@@ -51,7 +51,7 @@ class Look:
             ``LISTED_AT_MOST``.
         selected: the slice looked at.
         dissenting: slices that speak for another tumour than the study is said to have.
-        job: the newest one.
+        analysis: the newest one.
     """
 
     study: Study
@@ -60,7 +60,7 @@ class Look:
     selected: Image | None
     keys: list[KeySlice]
     dissenting: list[KeySlice]
-    job: InferenceJob | None
+    analysis: Analysis | None
 
     @property
     def total(self) -> int:
@@ -125,7 +125,7 @@ def look_at(study: Study, *, position: int | None = None) -> Look:
         selected=_image_at(study, wanted),
         keys=keys,
         dissenting=_dissenting(study),
-        job=newest_jobs([study.id]).get(study.id),
+        analysis=newest_analyses([study.id]).get(study.id),
     )
 
 

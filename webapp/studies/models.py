@@ -15,7 +15,7 @@ from webapp.tenancy import OrganisationOwned
 
 
 class Status(StrEnum):
-    """State of a study and of its job."""
+    """State of a study and of its analysis."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -98,8 +98,8 @@ class Study(Timestamped, OrganisationOwned, Base):
     images: Mapped[list["Image"]] = relationship(
         order_by="Image.position", back_populates="study", cascade="all, delete-orphan"
     )
-    jobs: Mapped[list["InferenceJob"]] = relationship(
-        order_by="InferenceJob.created_at", back_populates="study", cascade="all, delete-orphan"
+    analyses: Mapped[list["Analysis"]] = relationship(
+        order_by="Analysis.created_at", back_populates="study", cascade="all, delete-orphan"
     )
 
 
@@ -238,7 +238,7 @@ class Image(Timestamped, OrganisationOwned, Base):
         return self.predictions[-1] if self.predictions else None
 
 
-class InferenceJob(Timestamped, OrganisationOwned, Base):
+class Analysis(Timestamped, OrganisationOwned, Base):
     """One attempt after another to classify a study.
 
     ``attempt`` counts claims and fences them: a worker may write results only while the attempt
@@ -264,7 +264,7 @@ class InferenceJob(Timestamped, OrganisationOwned, Base):
     model_ms: Mapped[float | None]
     reason: Mapped[str | None] = mapped_column(String(64))
 
-    study: Mapped[Study] = relationship(back_populates="jobs")
+    study: Mapped[Study] = relationship(back_populates="analyses")
 
 
 class Prediction(Timestamped, OrganisationOwned, Base):

@@ -43,14 +43,14 @@ from webapp.studies.assembly import (
     arrange,
     attach,
     patient_with,
-    queue_job,
+    queue_analysis,
     sources_of,
     study_with_uid,
 )
 from webapp.studies.models import (
+    Analysis,
     IdempotencyKey,
     Image,
-    InferenceJob,
     Instance,
     Priority,
     Status,
@@ -111,7 +111,7 @@ def submit_study(
     idempotency: Idempotency | None = None,
     handling: Handling | None = None,
 ) -> Study:
-    """Check and keep the files, record study and job in one transaction, then ask the workers.
+    """Check and keep the files, record study and analysis in one transaction, then ask the workers.
 
     A DICOM study that the organisation has already gets the new slices and is analysed again;
     where nothing is new, it is returned as it is.
@@ -137,7 +137,7 @@ def submit_study(
     code = given or found
     dates = [arrival.dicom.acquired_on for arrival in delivered.arrivals if arrival.dicom]
 
-    def record() -> tuple[Study, InferenceJob | None]:
+    def record() -> tuple[Study, Analysis | None]:
         study = study_with_uid(uid) if uid else None
         if study is None:
             study = Study(
@@ -151,23 +151,23 @@ def submit_study(
             )
             db.session.add(study)
             db.session.flush()
-        job = _place(study, actor, delivered.arrivals)
+        analysis = _place(study, actor, delivered.arrivals)
         audit.record("submit_study", subject=study, actor_id=actor.id, images=len(study.images))
         if idempotency:
             _remember(idempotency, actor, fingerprint, study)
         db.session.commit()
-        return study, job
+        return study, analysis
 
     try:
-        study, job = record()
+        study, analysis = record()
     except IntegrityError:
         # A twin of this request was faster: with the same key, patient, or DICOM study.
         db.session.rollback()
         if idempotency and (earlier := _earlier_study(actor, idempotency, fingerprint)):
             return earlier
-        study, job = record()
-    if job is not None:
-        send_classification(job.id)
+        study, analysis = record()
+    if analysis is not None:
+        send_classification(analysis.id)
     return study
 
 
@@ -214,7 +214,7 @@ def retry_study(*, actor: User, study_id: uuid.UUID) -> Study:
         Conflict: it has not failed.
     """
     study = find_study(study_id)
-    # One UPDATE decides, so that a double click queues one job.
+    # One UPDATE decides, so that a double click queues one analysis.
     reopened = db.session.scalar(
         update(Study)
         .where(Study.id == study_id, Study.status == Status.FAILED)
@@ -224,11 +224,11 @@ def retry_study(*, actor: User, study_id: uuid.UUID) -> Study:
     if reopened is None:
         db.session.rollback()
         raise Conflict(_("Only a study whose analysis failed can be analysed again."))
-    job = InferenceJob(study_id=study_id, images_total=len(study.images))
-    db.session.add(job)
+    analysis = Analysis(study_id=study_id, images_total=len(study.images))
+    db.session.add(analysis)
     audit.record("retry_study", subject=study, actor_id=actor.id)
     db.session.commit()
-    send_classification(job.id)
+    send_classification(analysis.id)
     return study
 
 
@@ -370,7 +370,7 @@ def _shown(name: str) -> str:
     return printable[:80] or _("unnamed file")
 
 
-def _place(study: Study, actor: User, arrivals: Sequence[Arrival]) -> InferenceJob | None:
+def _place(study: Study, actor: User, arrivals: Sequence[Arrival]) -> Analysis | None:
     """Add what is new to the study; None where nothing is."""
     pictures = [Source(a.facts, a.blob_key) for a in arrivals if a.dicom is None]
     uids = [arrival.facts.sop_uid for arrival in arrivals if arrival.dicom]
@@ -397,7 +397,7 @@ def _place(study: Study, actor: User, arrivals: Sequence[Arrival]) -> InferenceJ
         new = sources_of(study.uid or "")
     attach(study, new)
     arrange(study, [*new, *pictures])
-    return queue_job(study)
+    return queue_analysis(study)
 
 
 def _instance(arrival: Arrival, actor: User, node: PacsNode | None) -> Instance:

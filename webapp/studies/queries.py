@@ -16,10 +16,10 @@ from webapp.accounts.models import User
 from webapp.database import db, now
 from webapp.models_admin.models import ModelVersion
 from webapp.review.models import Feedback, Verdict
-from webapp.studies.jobs import key_images
+from webapp.studies.analyses import key_images
 from webapp.studies.models import (
+    Analysis,
     Image,
-    InferenceJob,
     Patient,
     Prediction,
     Priority,
@@ -70,7 +70,7 @@ class StudyRow:
     """One line of a list.
 
     Attributes:
-        images_done: images that the newest job is through with.
+        images_done: images that the newest analysis is through with.
         feedback_count: current answers of all readers about all images.
         own_feedback: whether one of them is the reader's own.
         top_probability: of the study's label; None until there is one.
@@ -116,7 +116,7 @@ class StudyView:
 class JobsPage:
     """The newest jobs, how many there are in each state, and how long the oldest waits."""
 
-    jobs: Sequence[InferenceJob]
+    analyses: Sequence[Analysis]
     counts: dict[str, int]
     oldest_waiting_seconds: float | None
 
@@ -269,33 +269,31 @@ def newest_predictions(study: Study) -> dict[uuid.UUID, Row[*tuple[Any, ...]]]:
     return {row.image_id: row for row in found}
 
 
-def newest_jobs(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, InferenceJob]:
-    """The newest job of each study."""
+def newest_analyses(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Analysis]:
+    """The newest analysis of each study."""
     found = db.session.scalars(
-        select(InferenceJob)
-        .where(InferenceJob.study_id.in_(study_ids))
-        .order_by(InferenceJob.created_at)
+        select(Analysis).where(Analysis.study_id.in_(study_ids)).order_by(Analysis.created_at)
     )
-    return {job.study_id: job for job in found}
+    return {analysis.study_id: analysis for analysis in found}
 
 
 def jobs_page() -> JobsPage:
     """The newest jobs of the organisation acted for."""
     shown = db.session.scalars(
-        select(InferenceJob)
-        .order_by(InferenceJob.created_at.desc(), InferenceJob.id.desc())
+        select(Analysis)
+        .order_by(Analysis.created_at.desc(), Analysis.id.desc())
         .limit(_JOBS_SHOWN)
-        .options(joinedload(InferenceJob.study))
+        .options(joinedload(Analysis.study))
     ).all()
     found = db.session.execute(
-        select(InferenceJob.status, func.count(), func.min(InferenceJob.created_at)).group_by(
-            InferenceJob.status
+        select(Analysis.status, func.count(), func.min(Analysis.created_at)).group_by(
+            Analysis.status
         )
     )
     states = {status: (count, oldest) for status, count, oldest in found}
     _count, oldest = states.get(Status.QUEUED, (0, None))
     return JobsPage(
-        jobs=shown,
+        analyses=shown,
         counts={status.value: count for status, (count, _oldest) in states.items()},
         oldest_waiting_seconds=(now() - oldest).total_seconds() if oldest else None,
     )
@@ -367,7 +365,9 @@ def _page(
 
 
 def _images_done(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
-    return {study_id: job.images_done for study_id, job in newest_jobs(study_ids).items()}
+    return {
+        study_id: analysis.images_done for study_id, analysis in newest_analyses(study_ids).items()
+    }
 
 
 def _answer_counts(

@@ -180,7 +180,7 @@ def jobs() -> ResponseReturnValue:
     page = queries.jobs_page()
     return render_template(
         "studies/jobs.html",
-        jobs=page.jobs,
+        analyses=page.analyses,
         counts=page.counts,
         oldest_waiting_seconds=page.oldest_waiting_seconds,
     )
@@ -208,7 +208,7 @@ def _study(study_id: uuid.UUID) -> dict[str, Any]:
         "look": look,
         "images": look.images,
         "selected": look.selected,
-        "job": look.job,
+        "analysis": look.analysis,
         "prediction": look.prediction,
         "model": look.model,
     }

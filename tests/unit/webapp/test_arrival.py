@@ -23,7 +23,7 @@ from webapp.database import db
 from webapp.errors import InvalidInput, QuestionableUpload, RefusedUpload
 from webapp.storage import BlobStore
 from webapp.studies.assembly import assemble_quiet_studies
-from webapp.studies.models import Image, InferenceJob, Instance, Study
+from webapp.studies.models import Analysis, Image, Instance, Study
 from webapp.studies.operations import (
     BurnedIn,
     Handling,
@@ -77,7 +77,7 @@ class TestSeries:
             assert heights == sorted(heights)
             assert len(heights) == 7
             assert {(i.row_spacing, i.column_spacing) for i in series.images} == {(2.0, 1.0)}
-            assert study(study_id).jobs[0].images_total == 7
+            assert study(study_id).analyses[0].images_total == 7
 
     def test_several_series_are_kept_apart(self, app: Flask, make_user: MakeUser) -> None:
         from pydicom.uid import generate_uid
@@ -131,7 +131,7 @@ class TestSeries:
         first = submit(app, account, files)
         assert submit(app, account, files[::-1]) == first
         with app.app_context(), unscoped():
-            assert len(db.session.scalars(select(InferenceJob)).all()) == 1
+            assert len(db.session.scalars(select(Analysis)).all()) == 1
             assert len(db.session.scalars(select(Image)).all()) == 4
 
     def test_slices_that_come_later_join_their_study_in_order(
@@ -149,7 +149,7 @@ class TestSeries:
             assert len(heights) == 6
             assert before < {image.id for image in found.images}
             assert len(found.series) == 1
-            assert len(found.jobs) == 2
+            assert len(found.analyses) == 2
 
     def test_another_organisation_has_the_study_for_itself(
         self, app: Flask, make_user: MakeUser
@@ -299,10 +299,10 @@ class TestFromAnArchive:
         with app.app_context():
             assert assemble_quiet_studies() == []  # the last one came just now
             object.__setattr__(app.extensions["settings"], "quiet_seconds", 0)
-            (job_id,) = assemble_quiet_studies()
+            (analysis_id,) = assemble_quiet_studies()
             assert assemble_quiet_studies() == []
             with unscoped():
-                found = db.session.get_one(InferenceJob, job_id).study
+                found = db.session.get_one(Analysis, analysis_id).study
                 assert len(found.images) == 5
                 assert found.uploaded_by_id == account.id
                 assert all(instance.study_id for instance in db.session.scalars(select(Instance)))

@@ -20,7 +20,7 @@ from webapp.database import db
 from webapp.errors import InvalidInput
 from webapp.review.models import Verdict
 from webapp.review.operations import record_feedback
-from webapp.studies.models import Image, InferenceJob, Patient, Priority, Series, Status, Study
+from webapp.studies.models import Analysis, Image, Patient, Priority, Series, Status, Study
 from webapp.studies.paging import Cursor
 from webapp.studies.spreadsheet import safe_cell
 from webapp.tenancy import acting_for
@@ -42,7 +42,7 @@ def add_studies(app: Flask, account: Account, count: int, **values: object) -> l
                 images=[
                     Image(position=0, blob_key="0" * 64, source_format="png", width=64, height=64)
                 ],
-                jobs=[InferenceJob(images_total=1)],
+                analyses=[Analysis(images_total=1)],
                 **values,
             )
             for number in range(count)

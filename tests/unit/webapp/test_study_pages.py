@@ -19,8 +19,8 @@ from webapp.accounts.models import Role
 from webapp.database import db
 from webapp.models_admin.operations import register_model
 from webapp.storage import BlobStore
-from webapp.studies import jobs
-from webapp.studies.models import Image, InferenceJob, Priority, Study
+from webapp.studies import analyses
+from webapp.studies.models import Analysis, Image, Priority, Study
 from webapp.studies.pictures import eight_bit
 from webapp.tenancy import acting_for
 
@@ -47,13 +47,13 @@ def upload(browser: FlaskClient, *pictures: tuple[io.BytesIO, str]) -> uuid.UUID
 
 
 def finish(app: Flask, account: Account, study_id: uuid.UUID, tumour: list[float | None]) -> None:
-    """End the job of a study; None stands for an image that could not be classified."""
+    """End the analysis of a study; None stands for an image that could not be classified."""
     with app.app_context(), acting_for(account.organisation_id):
-        job = db.session.scalars(select(InferenceJob)).one()
-        claim = jobs.claim_job(job.id)
+        analysis = db.session.scalars(select(Analysis)).one()
+        claim = analyses.claim_analysis(analysis.id)
         assert claim is not None
         answers = [
-            jobs.Answer(
+            analyses.Answer(
                 image_id=image.id,
                 label="glioma" if p > 0.5 else "no_tumor",
                 probabilities={
@@ -72,14 +72,16 @@ def finish(app: Flask, account: Account, study_id: uuid.UUID, tumour: list[float
             image.id: "blank" for image, p in zip(claim.images, tumour, strict=True) if p is None
         }
         model = register_model(name="test", sha256="1" * 64, card={})
-        jobs.finish_job(claim, answers=answers, problems=problems, model=model, model_ms=1.0)
+        analyses.finish_analysis(
+            claim, answers=answers, problems=problems, model=model, model_ms=1.0
+        )
 
 
 def fail(app: Flask, account: Account) -> None:
     with app.app_context(), acting_for(account.organisation_id):
-        claim = jobs.claim_job(db.session.scalars(select(InferenceJob.id)).one())
+        claim = analyses.claim_analysis(db.session.scalars(select(Analysis.id)).one())
         assert claim is not None
-        jobs.fail_job(claim, reason="out_of_memory")
+        analyses.fail_analysis(claim, reason="out_of_memory")
 
 
 class TestUpload:
@@ -164,7 +166,7 @@ class TestStudy:
             answer = browser.post(f"/studies/{study_id}/retry")
             assert answer.location == f"/studies/{study_id}"
         with app.app_context(), acting_for(account.organisation_id):
-            assert len(db.session.scalars(select(InferenceJob)).all()) == 2
+            assert len(db.session.scalars(select(Analysis)).all()) == 2
 
     def test_is_not_there_for_another_organisation(
         self, app: Flask, make_user: MakeUser, sign_in: SignIn

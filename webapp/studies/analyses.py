@@ -1,6 +1,6 @@
-"""How a job moves from queued to its end. The worker and the sweeper call these, nobody else.
+"""How an analysis moves from queued to its end. The worker and the sweeper call these, nobody else.
 
-Every function that changes a job names the attempt it believes in (a fencing token). A worker
+Every function that changes an analysis names the attempt it believes in (a fencing token). A worker
 that lost its lease, because it hung or was taken for dead, can therefore neither report progress
 nor finish: its update finds no row.
 """
@@ -19,7 +19,7 @@ from webapp import audit
 from webapp.database import db, now
 from webapp.models_admin.models import ModelVersion
 from webapp.pacs.deliveries import queue_automatic_deliveries
-from webapp.studies.models import Image, InferenceJob, Prediction, Status, Study
+from webapp.studies.models import Analysis, Image, Prediction, Status, Study
 from webapp.tenancy import acting_for, unscoped
 
 LEASE = timedelta(seconds=20)
@@ -30,14 +30,14 @@ _NO_TUMOR = "no_tumor"
 
 
 class LeaseLost(Exception):
-    """Another worker has taken the job over; what this one found is dropped."""
+    """Another worker has taken the analysis over; what this one found is dropped."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A job that this worker may work on until the lease ends."""
+    """An analysis that this worker may work on until the lease ends."""
 
-    job_id: uuid.UUID
+    analysis_id: uuid.UUID
     study_id: uuid.UUID
     organisation_id: uuid.UUID
     attempt: int
@@ -93,8 +93,8 @@ class Answer:
     head_share: float = 1.0
 
 
-def claim_job(job_id: uuid.UUID) -> Claim | None:
-    """Take the job if it is free: queued, or running with a lease that is over.
+def claim_analysis(analysis_id: uuid.UUID) -> Claim | None:
+    """Take the analysis if it is free: queued, or running with a lease that is over.
 
     One UPDATE decides, so that of two workers exactly one gets it, on either database.
 
@@ -104,33 +104,33 @@ def claim_job(job_id: uuid.UUID) -> Claim | None:
     moment = now()
     with unscoped():
         attempt = db.session.scalar(
-            update(InferenceJob)
+            update(Analysis)
             .where(
-                InferenceJob.id == job_id,
+                Analysis.id == analysis_id,
                 _is_free(moment),
-                InferenceJob.attempt < MAX_ATTEMPTS,
+                Analysis.attempt < MAX_ATTEMPTS,
             )
             .values(
                 status=Status.RUNNING,
-                attempt=InferenceJob.attempt + 1,
+                attempt=Analysis.attempt + 1,
                 images_done=0,
                 started_at=moment,
                 lease_until=moment + LEASE,
             )
-            .returning(InferenceJob.attempt)
+            .returning(Analysis.attempt)
             .execution_options(synchronize_session=False)
         )
         if attempt is None:
             db.session.rollback()
             return None
-        job = db.session.get_one(InferenceJob, job_id, populate_existing=True)
-        job.study.status = Status.RUNNING
+        analysis = db.session.get_one(Analysis, analysis_id, populate_existing=True)
+        analysis.study.status = Status.RUNNING
         claim = Claim(
-            job_id=job.id,
-            study_id=job.study_id,
-            organisation_id=job.organisation_id,
+            analysis_id=analysis.id,
+            study_id=analysis.study_id,
+            organisation_id=analysis.organisation_id,
             attempt=attempt,
-            images=_claimed_images(job.study_id),
+            images=_claimed_images(analysis.study_id),
         )
         db.session.commit()
     return claim
@@ -140,14 +140,14 @@ def record_progress(claim: Claim, *, images_done: int, decoded: Sequence[Decoded
     """Count the images that are through, keep what was decoded, and renew the lease.
 
     Raises:
-        LeaseLost: the job is no longer this worker's; nothing was kept.
+        LeaseLost: the analysis is no longer this worker's; nothing was kept.
     """
     _update_own(claim, images_done=images_done, lease_until=now() + LEASE)
     _keep_decoded(claim, decoded)
     db.session.commit()
 
 
-def finish_job(
+def finish_analysis(
     claim: Claim,
     *,
     answers: Sequence[Answer],
@@ -156,14 +156,14 @@ def finish_job(
     model_ms: float,
     decoded: Sequence[Decoded] = (),
 ) -> None:
-    """Keep all answers and end the job as done, or as rejected where no image could be used.
+    """Keep all answers and end the analysis as done, or as rejected where no image could be used.
 
     Args:
         problems: image id -> code, for images that could not be classified.
         model_ms: time that the model itself took, in milliseconds.
 
     Raises:
-        LeaseLost: the job is no longer this worker's; nothing was kept.
+        LeaseLost: the analysis is no longer this worker's; nothing was kept.
     """
     status = Status.DONE if answers else Status.REJECTED
     reason = None if answers else _common_reason(problems)
@@ -188,11 +188,11 @@ def finish_job(
         db.session.commit()
 
 
-def fail_job(claim: Claim, *, reason: str) -> None:
-    """End the job as failed; the user may try again.
+def fail_analysis(claim: Claim, *, reason: str) -> None:
+    """End the analysis as failed; the user may try again.
 
     Raises:
-        LeaseLost: the job is no longer this worker's.
+        LeaseLost: the analysis is no longer this worker's.
     """
     with acting_for(claim.organisation_id):
         _update_own(claim, status=Status.FAILED, reason=reason, finished_at=now(), lease_until=None)
@@ -200,14 +200,14 @@ def fail_job(claim: Claim, *, reason: str) -> None:
         db.session.commit()
 
 
-def release_job(claim: Claim, *, wait: timedelta) -> None:
-    """Put the job back into the queue, for another attempt after a passing fault.
+def release_analysis(claim: Claim, *, wait: timedelta) -> None:
+    """Put the analysis back into the queue, for another attempt after a passing fault.
 
     Args:
         wait: how long the caller lets its next message wait; the sweeper waits as long.
 
     Raises:
-        LeaseLost: the job is no longer this worker's.
+        LeaseLost: the analysis is no longer this worker's.
     """
     with acting_for(claim.organisation_id):
         _update_own(claim, status=Status.QUEUED, lease_until=None, sent_at=now() + wait)
@@ -215,7 +215,7 @@ def release_job(claim: Claim, *, wait: timedelta) -> None:
         db.session.commit()
 
 
-def jobs_to_resend() -> list[uuid.UUID]:
+def analyses_to_resend() -> list[uuid.UUID]:
     """Find jobs that nobody works on, mark them as sent now, and return their ids.
 
     These are queued jobs whose message went long ago (the broker may have lost it) and running
@@ -226,13 +226,13 @@ def jobs_to_resend() -> list[uuid.UUID]:
         _give_up_exhausted(moment)
         ids = list(
             db.session.scalars(
-                update(InferenceJob)
+                update(Analysis)
                 .where(
-                    InferenceJob.sent_at < moment - RESEND_AFTER,
+                    Analysis.sent_at < moment - RESEND_AFTER,
                     _is_free(moment),
                 )
                 .values(sent_at=moment)
-                .returning(InferenceJob.id)
+                .returning(Analysis.id)
                 .execution_options(synchronize_session=False)
             )
         )
@@ -241,44 +241,44 @@ def jobs_to_resend() -> list[uuid.UUID]:
 
 
 def _is_free(moment: datetime) -> ColumnElement[bool]:
-    """Nobody works on the job: it is queued, or its lease is over."""
-    over = and_(InferenceJob.status == Status.RUNNING, InferenceJob.lease_until < moment)
-    return or_(InferenceJob.status == Status.QUEUED, over)
+    """Nobody works on the analysis: it is queued, or its lease is over."""
+    over = and_(Analysis.status == Status.RUNNING, Analysis.lease_until < moment)
+    return or_(Analysis.status == Status.QUEUED, over)
 
 
 def _give_up_exhausted(moment: datetime) -> None:
     exhausted = db.session.scalars(
-        select(InferenceJob)
+        select(Analysis)
         .where(
-            InferenceJob.attempt >= MAX_ATTEMPTS,
+            Analysis.attempt >= MAX_ATTEMPTS,
             _is_free(moment),
         )
         .with_for_update(skip_locked=True)
     )
-    for job in exhausted:
-        job.status, job.reason, job.finished_at = Status.FAILED, "gave_up", moment
-        job.lease_until = None
-        with acting_for(job.organisation_id):
-            _fail_study(job.study_id, "gave_up")
+    for analysis in exhausted:
+        analysis.status, analysis.reason, analysis.finished_at = Status.FAILED, "gave_up", moment
+        analysis.lease_until = None
+        with acting_for(analysis.organisation_id):
+            _fail_study(analysis.study_id, "gave_up")
             db.session.flush()
 
 
 def _update_own(claim: Claim, **values: object) -> None:
     with acting_for(claim.organisation_id):
         found = db.session.scalar(
-            update(InferenceJob)
+            update(Analysis)
             .where(
-                InferenceJob.id == claim.job_id,
-                InferenceJob.attempt == claim.attempt,
-                InferenceJob.status == Status.RUNNING,
+                Analysis.id == claim.analysis_id,
+                Analysis.attempt == claim.attempt,
+                Analysis.status == Status.RUNNING,
             )
             .values(**values)
-            .returning(InferenceJob.id)
+            .returning(Analysis.id)
             .execution_options(synchronize_session=False)
         )
     if found is None:
         db.session.rollback()
-        raise LeaseLost(str(claim.job_id))
+        raise LeaseLost(str(claim.analysis_id))
 
 
 def _claimed_images(study_id: uuid.UUID) -> tuple[ClaimedImage, ...]:

@@ -1,4 +1,4 @@
-"""A job is claimed by one worker at a time, and a worker that lost its lease changes nothing."""
+"""An analysis is claimed by one worker at a time; one that lost its lease changes nothing."""
 
 import uuid
 from collections.abc import Callable
@@ -15,27 +15,27 @@ from webapp.database import db, now
 from webapp.errors import Conflict
 from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
-from webapp.studies import jobs
-from webapp.studies.models import InferenceJob, Prediction, Status, Study
+from webapp.studies import analyses
+from webapp.studies.models import Analysis, Prediction, Status, Study
 from webapp.studies.operations import UploadedFile, retry_study, submit_study
 from webapp.tenancy import acting_for, unscoped
 
 
 @dataclass
 class Work:
-    """One queued study and what a worker does with its job."""
+    """One queued study and what a worker does with its analysis."""
 
     account: Account
     study_id: uuid.UUID
-    job_id: uuid.UUID
+    analysis_id: uuid.UUID
 
-    def claim(self) -> jobs.Claim:
-        claim = jobs.claim_job(self.job_id)
+    def claim(self) -> analyses.Claim:
+        claim = analyses.claim_analysis(self.analysis_id)
         assert claim is not None
         return claim
 
-    def finish(self, claim: jobs.Claim, *, tumor_by_places: float | None = None) -> None:
-        answer = jobs.Answer(
+    def finish(self, claim: analyses.Claim, *, tumor_by_places: float | None = None) -> None:
+        answer = analyses.Answer(
             image_id=claim.images[0].id,
             label="glioma",
             probabilities={"glioma": 0.7, "meningioma": 0.1, "no_tumor": 0.1, "pituitary": 0.1},
@@ -46,19 +46,19 @@ class Work:
             heatmap_key=None,
             tumor_by_places=tumor_by_places,
         )
-        jobs.finish_job(claim, answers=[answer], problems={}, model=model(), model_ms=5.0)
+        analyses.finish_analysis(claim, answers=[answer], problems={}, model=model(), model_ms=5.0)
 
     def set_job(self, **values: object) -> None:
         with unscoped():
             db.session.execute(
-                update(InferenceJob).where(InferenceJob.id == self.job_id).values(**values)
+                update(Analysis).where(Analysis.id == self.analysis_id).values(**values)
             )
             db.session.commit()
 
     @property
-    def job(self) -> InferenceJob:
+    def analysis(self) -> Analysis:
         with unscoped():
-            return db.session.get_one(InferenceJob, self.job_id, populate_existing=True)
+            return db.session.get_one(Analysis, self.analysis_id, populate_existing=True)
 
     @property
     def study(self) -> Study:
@@ -81,7 +81,7 @@ def work(app: Flask, make_user: Callable[..., Account]) -> object:
         with acting_for(account.organisation_id):
             files = [UploadedFile("slice.jpg", SAMPLE.read_bytes())]
             study = submit_study(actor=find_user_by_address(account.email), files=files)
-            made = Work(account, study.id, study.jobs[0].id)
+            made = Work(account, study.id, study.analyses[0].id)
         yield made
 
 
@@ -90,25 +90,25 @@ PAST = timedelta(minutes=5)
 
 def test_new_study_is_queued_with_its_job(work: Work) -> None:
     assert work.study.status is Status.QUEUED
-    assert work.job.status is Status.QUEUED
-    assert work.job.images_total == 1
+    assert work.analysis.status is Status.QUEUED
+    assert work.analysis.images_total == 1
 
 
 def test_second_worker_finds_nothing_to_do(work: Work) -> None:
     work.claim()
     assert work.study.status is Status.RUNNING
-    assert jobs.claim_job(work.job_id) is None
+    assert analyses.claim_analysis(work.analysis_id) is None
 
 
 def test_unknown_job_is_nothing_to_do(work: Work) -> None:
-    assert jobs.claim_job(uuid.uuid4()) is None
+    assert analyses.claim_analysis(uuid.uuid4()) is None
 
 
 def test_finished_job_is_not_done_again(work: Work) -> None:
     work.finish(work.claim())
     assert work.study.status is Status.DONE
     assert work.study.label == "glioma"
-    assert jobs.claim_job(work.job_id) is None
+    assert analyses.claim_analysis(work.analysis_id) is None
     assert len(work.predictions()) == 1
 
 
@@ -136,12 +136,12 @@ def test_worker_that_lost_its_lease_writes_nothing(work: Work) -> None:
     late = work.claim()
     work.set_job(lease_until=now() - PAST)
     current = work.claim()
-    with pytest.raises(jobs.LeaseLost):
-        jobs.record_progress(late, images_done=1)
-    with pytest.raises(jobs.LeaseLost):
+    with pytest.raises(analyses.LeaseLost):
+        analyses.record_progress(late, images_done=1)
+    with pytest.raises(analyses.LeaseLost):
         work.finish(late)
-    with pytest.raises(jobs.LeaseLost):
-        jobs.fail_job(late, reason="internal")
+    with pytest.raises(analyses.LeaseLost):
+        analyses.fail_analysis(late, reason="internal")
     assert not work.predictions()
     work.finish(current)
     assert len(work.predictions()) == 1
@@ -150,14 +150,14 @@ def test_worker_that_lost_its_lease_writes_nothing(work: Work) -> None:
 def test_progress_renews_the_lease(work: Work) -> None:
     claim = work.claim()
     work.set_job(lease_until=now() + timedelta(seconds=1))
-    jobs.record_progress(claim, images_done=1)
-    assert work.job.images_done == 1
-    assert work.job.lease_until is not None
-    assert work.job.lease_until > now() + jobs.LEASE / 2
+    analyses.record_progress(claim, images_done=1)
+    assert work.analysis.images_done == 1
+    assert work.analysis.lease_until is not None
+    assert work.analysis.lease_until > now() + analyses.LEASE / 2
 
 
 def test_failed_job_tells_why_and_can_be_tried_again(work: Work) -> None:
-    jobs.fail_job(work.claim(), reason="out_of_memory")
+    analyses.fail_analysis(work.claim(), reason="out_of_memory")
     assert work.study.status is Status.FAILED
     assert work.study.reason == "out_of_memory"
     with acting_for(work.account.organisation_id):
@@ -170,8 +170,8 @@ def test_failed_job_tells_why_and_can_be_tried_again(work: Work) -> None:
 
 
 def test_released_job_is_queued_again(work: Work) -> None:
-    jobs.release_job(work.claim(), wait=timedelta(seconds=4))
-    assert work.job.status is Status.QUEUED
+    analyses.release_analysis(work.claim(), wait=timedelta(seconds=4))
+    assert work.analysis.status is Status.QUEUED
     assert work.study.status is Status.QUEUED
     assert work.claim().attempt == 2
 
@@ -179,35 +179,35 @@ def test_released_job_is_queued_again(work: Work) -> None:
 def test_images_without_an_answer_reject_the_study(work: Work) -> None:
     claim = work.claim()
     problems = {claim.images[0].id: "blank"}
-    jobs.finish_job(claim, answers=[], problems=problems, model=model(), model_ms=1.0)
+    analyses.finish_analysis(claim, answers=[], problems=problems, model=model(), model_ms=1.0)
     assert work.study.status is Status.REJECTED
     assert work.study.reason == "blank"
 
 
 def test_fresh_jobs_are_left_to_the_broker(work: Work) -> None:
-    assert jobs.jobs_to_resend() == []
+    assert analyses.analyses_to_resend() == []
 
 
 def test_lost_message_is_sent_again_once_in_a_while(work: Work) -> None:
     work.set_job(sent_at=now() - PAST)
-    assert jobs.jobs_to_resend() == [work.job_id]
-    assert jobs.jobs_to_resend() == []
+    assert analyses.analyses_to_resend() == [work.analysis_id]
+    assert analyses.analyses_to_resend() == []
 
 
 def test_running_job_is_sent_again_only_when_its_lease_is_over(work: Work) -> None:
     work.claim()
     work.set_job(sent_at=now() - PAST)
-    assert jobs.jobs_to_resend() == []
+    assert analyses.analyses_to_resend() == []
     work.set_job(lease_until=now() - PAST)
-    assert jobs.jobs_to_resend() == [work.job_id]
+    assert analyses.analyses_to_resend() == [work.analysis_id]
 
 
 def test_job_that_kills_its_workers_is_given_up(work: Work) -> None:
-    for _ in range(jobs.MAX_ATTEMPTS):
+    for _ in range(analyses.MAX_ATTEMPTS):
         work.claim()
         work.set_job(lease_until=now() - PAST)
-    assert jobs.claim_job(work.job_id) is None
-    assert jobs.jobs_to_resend() == []
-    assert work.job.status is Status.FAILED
+    assert analyses.claim_analysis(work.analysis_id) is None
+    assert analyses.analyses_to_resend() == []
+    assert work.analysis.status is Status.FAILED
     assert work.study.status is Status.FAILED
     assert work.study.reason == "gave_up"
