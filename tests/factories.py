@@ -21,9 +21,10 @@ from webapp.database import db, now
 from webapp.models_admin.operations import register_model
 from webapp.storage import BlobStore
 from webapp.studies import analyses
+from webapp.studies.analyses import request_analysis
 from webapp.studies.models import (
-    Analysis,
     Image,
+    Mode,
     Patient,
     Prediction,
     Series,
@@ -177,16 +178,15 @@ def make_series_study(
         study = Study(
             patient=known or Patient(code=code),
             uploaded_by_id=account.id,
-            status=status,
             acquired_on=acquired_on,
             left_out={"unreadable": 2},
-            finished_at=now() if done else None,
         )
         series = Series(
             study=study,
             position=0,
             modality="MR",
             plane="axial",
+            is_stack=True,
             is_volume=True,
             slice_spacing=slice_spacing,
             row_direction=[1.0, 0.0, 0.0],
@@ -211,15 +211,10 @@ def make_series_study(
             )
             for number, plane in enumerate(planes)
         ]
-        study.analyses = [
-            Analysis(
-                status=status,
-                images_total=len(planes),
-                images_done=len(planes) if done else len(planes) // 3,
-            )
-        ]
         db.session.add(study)
-        db.session.flush()
+        analysis = request_analysis(study)
+        analysis.status = status
+        analysis.images_done = len(planes) if done else len(planes) // 3
         if done:
             _answer(app, study, list(series.images), planes)
         ids = SeriesStudyIds(study.id, series.id, [image.id for image in series.images])
@@ -236,10 +231,6 @@ def finish_series_study(app: Flask, account: Account, ids: SeriesStudyIds) -> No
         for image, plane in zip(study.images, planes, strict=True):
             image.blob_key = blobs.put(encode_png(plane))
         _answer(app, study, study.images, planes)
-        analysis = study.analyses[-1]
-        study.status = analysis.status = Status.DONE
-        analysis.images_done = analysis.images_total
-        study.finished_at = now()
         db.session.commit()
 
 
@@ -253,12 +244,16 @@ def _answer(
     tumor = [
         float(np.exp(-(((n - middle) / max(middle, 1) / 0.4) ** 2))) for n in range(len(images))
     ]
+    analysis = study.current_analysis
+    assert analysis is not None
+    predictions = []
     for number, image in enumerate(images):
         p = tumor[number] * 0.97
         rest = (1 - p) / 10
-        image.predictions = [
+        predictions.append(
             Prediction(
-                model_version_id=model.id,
+                analysis_id=analysis.id,
+                image_id=image.id,
                 label="glioma" if p > 0.5 else "no_tumor",
                 probabilities={
                     "glioma": p, "meningioma": rest, "no_tumor": 1 - p - 2 * rest, "pituitary": rest
@@ -269,13 +264,19 @@ def _answer(
                 quality=[],
                 heatmap_key=blobs.put(_heatmap(planes[number].shape, p)) if p > 0.05 else None,
             )
-        ]  # fmt: skip
+        )  # fmt: skip
     ranked = sorted(range(len(images)), key=lambda n: -tumor[n])[:3]
-    best = images[ranked[0]].predictions[0]
-    study.key_image_ids = [str(images[n].id) for n in ranked]
-    study.label, study.probabilities = best.label, best.probabilities
-    study.prediction_set, study.in_distribution = best.prediction_set, True
-    study.in_distribution_share = 1 - 2 / len(images)
+    db.session.add_all(predictions)
+    best = predictions[ranked[0]]
+    analysis.status, analysis.finished_at = Status.DONE, now()
+    analysis.images_done = analysis.images_total
+    analysis.mode, analysis.model_version_id = Mode.VOLUME, model.id
+    analysis.key_image_ids = [str(images[n].id) for n in ranked]
+    analysis.contradicting_images = {}
+    analysis.label, analysis.probabilities = best.label, best.probabilities
+    analysis.prediction_set, analysis.in_distribution = best.prediction_set, True
+    analysis.in_distribution_share = 1 - 2 / len(images)
+    db.session.flush()
 
 
 def _heatmap(shape: tuple[int, ...], strength: float) -> bytes:

@@ -45,6 +45,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON(),
         dict[str, float]: JSON(),
         dict[str, int]: JSON(),
+        dict[str, str]: JSON(),
         list[str]: JSON(),
         list[float]: JSON(),
     }

@@ -24,6 +24,8 @@ STATUSES: Mapping[str, LazyString] = {
     "failed": _l("Failed"),
     "rejected": _l("Rejected"),
 }
+# What an analysis can be besides; a study never is.
+ANALYSIS_STATUSES: Mapping[str, LazyString] = {**STATUSES, "superseded": _l("Superseded")}
 
 PRIORITIES: Mapping[str, LazyString] = {"routine": _l("Routine"), "urgent": _l("Urgent")}
 
@@ -107,6 +109,16 @@ def word(table: Mapping[str, LazyString], value: str | None) -> LazyString | str
     return table.get(value, value) if value else ""
 
 
+def scope_sentence() -> str:
+    """What the model can see at all; stands wherever an answer does."""
+    return str(
+        _(
+            "The model knows glioma, meningioma and pituitary tumour. It knows no other disease, "
+            "such as stroke, haemorrhage or metastasis."
+        )
+    )
+
+
 def doubt_sentence(
     called: str | None,
     prediction_set: Sequence[str],
@@ -153,7 +165,7 @@ def init_app(app: Flask) -> None:
     """Offer the words to templates as filters, such as ``{{ study.status|status_word }}``."""
     tables = {
         "label_word": LABELS,
-        "status_word": STATUSES,
+        "status_word": ANALYSIS_STATUSES,
         "priority_word": PRIORITIES,
         "role_word": ROLES,
         "verdict_word": VERDICTS,
@@ -171,4 +183,5 @@ def init_app(app: Flask) -> None:
         VERDICT_WORDS=VERDICTS,
         CONFIDENCE_WORDS=CONFIDENCES,
         doubt_sentence=doubt_sentence,
+        scope_sentence=scope_sentence,
     )

@@ -153,7 +153,7 @@ class _Run:
 
     def _consider_neighbours(self) -> None:
         """Let the slices of each volume be answered in the light of those around them."""
-        volumes = {image.id: image.series_id for image in self._claim.images if image.in_volume}
+        volumes = {image.id: image.series_id for image in self._claim.images if image.in_stack}
         answers = []
         for volume, group in groupby(self.answers, key=lambda one: volumes.get(one.image_id)):
             found = list(group)

@@ -8,11 +8,19 @@ from flask import url_for
 from flask_babel import gettext as _
 from sqlalchemy import Row
 
+from webapp.models_admin.models import ModelVersion
 from webapp.review.export import AnswerLine
 from webapp.review.models import Feedback
 from webapp.studies import queries
-from webapp.studies.models import Series, Study
+from webapp.studies.models import Analysis, Series, Study
 from webapp.studies.queries import StudyRow
+from webapp.studies.results import (
+    StudyResult,
+    earlier_analyses,
+    model_of,
+    result_of,
+    result_of_analysis,
+)
 from webapp.wording import REASONS, word
 
 Json = dict[str, Any]
@@ -32,26 +40,46 @@ def accepted(study: Study) -> Json:
 def summary(row: StudyRow) -> Json:
     """A study in a list."""
     progress = {"done": row.images_done, "total": row.image_count}
-    return _facts(row.study) | {"progress": progress, "result": _result(row.study)}
+    return _facts(row.study) | {"progress": progress, "result": _result(row.result)}
 
 
 def full(study: Study) -> Json:
     """A study with its images and results."""
-    analysis = queries.newest_analyses([study.id]).get(study.id)
-    images, predictions = queries.list_images(study), queries.newest_predictions(study)
+    images, predictions = queries.list_images(study), queries.current_predictions(study)
     links = _ImageLinks()
-    result = _result(study)
-    if result is not None:
-        keys = study.key_image_ids or [str(one.id) for one in queries.view_study(study).keys]
-        result["key_images"] = keys
-        result["contradicting_images"] = study.dissenting_image_ids or []
-        result["in_distribution_share"] = study.in_distribution_share
+    found = result_of(study)
+    model = model_of(study)
+    result = _result(found)
+    if found is not None and result is not None:
+        result["key_images"] = found.key_images
+        result["contradicting_images"] = list(found.contradicting)
+        result["in_distribution_share"] = found.in_distribution_share
+        result["mode"] = found.mode
+    analysis = study.current_analysis
     return _facts(study) | {
         "progress": {"done": analysis.images_done if analysis else 0, "total": len(images)},
         "series": [_series(series) for series in study.series],
-        "images": [_image(image, predictions.get(image.id), links) for image in images],
+        "images": [_image(image, predictions.get(image.id), model, links) for image in images],
         "result": result,
+        "analysis": _analysis(analysis) if analysis else None,
+        "earlier_analyses": [
+            _analysis(one) | {"result": _result(result_of_analysis(one))}
+            for one in earlier_analyses(study)
+        ],
         "notice": notice(),
+    }
+
+
+def _analysis(analysis: Analysis) -> Json:
+    model = analysis.model_version
+    return {
+        "id": analysis.id,
+        "number": analysis.number,
+        "status": analysis.status,
+        "images": analysis.images_total,
+        "created_at": analysis.created_at,
+        "finished_at": analysis.finished_at,
+        "model": {"name": model.name, "sha256": model.sha256} if model else None,
     }
 
 
@@ -89,14 +117,17 @@ def _facts(study: Study) -> Json:
     }
 
 
-def _result(study: Study) -> Json | None:
-    if study.label is None:
+def _result(result: StudyResult | None) -> Json | None:
+    if result is None:
         return None
     return {
-        "label": study.label,
-        "probabilities": study.probabilities,
-        "prediction_set": study.prediction_set,
-        "in_distribution": study.in_distribution,
+        "analysis_id": result.analysis_id,
+        "label": result.label,
+        "named": result.named,
+        "headline": result.headline,
+        "probabilities": result.probabilities,
+        "prediction_set": result.prediction_set,
+        "in_distribution": result.in_distribution,
     }
 
 
@@ -106,6 +137,7 @@ def _series(series: Series) -> Json:
         "position": series.position,
         "modality": series.modality,
         "plane": series.plane,
+        "is_stack": series.is_stack,
         "is_volume": series.is_volume,
         "slice_spacing": series.slice_spacing,
         "missing": series.missing,
@@ -113,7 +145,9 @@ def _series(series: Series) -> Json:
     }
 
 
-def _image(image: Columns, prediction: Columns | None, links: "_ImageLinks") -> Json:
+def _image(
+    image: Columns, prediction: Columns | None, model: ModelVersion | None, links: "_ImageLinks"
+) -> Json:
     """As :class:`webapp.api.schemas.ImageSchema` describes it."""
     heated = prediction is not None and prediction.heatmap_key is not None
     return {
@@ -123,12 +157,12 @@ def _image(image: Columns, prediction: Columns | None, links: "_ImageLinks") -> 
         "width": image.width,
         "height": image.height,
         "problem": _sentence(image.problem),
-        "prediction": _prediction(prediction) if prediction else None,
+        "prediction": _prediction(prediction, model) if prediction else None,
         "links": links.of(image.id, heated=heated),
     }
 
 
-def _prediction(prediction: Columns) -> Json:
+def _prediction(prediction: Columns, model: ModelVersion | None) -> Json:
     return {
         "label": prediction.label,
         "probabilities": prediction.probabilities,
@@ -136,7 +170,7 @@ def _prediction(prediction: Columns) -> Json:
         "in_distribution": prediction.in_distribution,
         "ood_score": prediction.ood_score,
         "quality": prediction.quality,
-        "model": {"name": prediction.name, "sha256": prediction.sha256},
+        "model": {"name": model.name, "sha256": model.sha256} if model else None,
     }
 
 

@@ -12,7 +12,7 @@ from werkzeug.datastructures import FileStorage
 from ml.labels import LABELS
 from webapp.reporting.operations import ReportFormat
 from webapp.review.models import Confidence, Verdict
-from webapp.studies.models import Priority, Status
+from webapp.studies.models import Mode, Priority, Status
 from webapp.studies.operations import MAX_FILES, PLANES, BurnedIn
 from webapp.wording import QUALITY
 
@@ -245,9 +245,28 @@ class PredictionSchema(FindingSchema):
     model = fields.Nested(ModelSchema)
 
 
-class ResultSchema(FindingSchema):
+class StudyFindingSchema(FindingSchema):
+    """What one analysis says about the whole study."""
+
+    analysis_id = fields.UUID()
+    named = fields.List(
+        fields.String(),
+        metadata={"description": "Every class that the headline names, the label first."},
+    )
+    headline = fields.String(metadata={"description": "The same in words, translated."})
+
+
+class ResultSchema(StudyFindingSchema):
     """What the model says about the whole study."""
 
+    mode = fields.String(
+        allow_none=True,
+        validate=validate.OneOf([mode.value for mode in Mode]),
+        metadata={
+            "description": "Whether slices were looked at together with adjacent ones (volume), "
+            "each by itself (slices), or some this way and some that way (mixed)."
+        },
+    )
     key_images = fields.List(
         fields.UUID(),
         metadata={"description": "Images that stand for the study, the most telling first."},
@@ -270,7 +289,12 @@ class SeriesSchema(ma.Schema):
     position = fields.Integer()
     modality = fields.String(allow_none=True)
     plane = fields.String(allow_none=True)
-    is_volume = fields.Boolean(metadata={"description": "Parallel and evenly spaced."})
+    is_stack = fields.Boolean(
+        metadata={"description": "Parallel and in order, so that adjacent slices are considered."}
+    )
+    is_volume = fields.Boolean(
+        metadata={"description": "A stack that is evenly spaced and complete."}
+    )
     slice_spacing = fields.Float(allow_none=True, metadata={"description": "Millimetres."})
     missing = fields.Integer(metadata={"description": "Slices that the spacing asks for."})
     duplicates = fields.Integer(metadata={"description": "Files that show a slice again."})
@@ -323,7 +347,25 @@ class StudySummarySchema(AcceptedSchema):
         metadata={"description": "Files that were passed over, counted by reason."},
     )
     progress = fields.Nested(ProgressSchema)
-    result = fields.Nested(FindingSchema, allow_none=True)
+    result = fields.Nested(StudyFindingSchema, allow_none=True)
+
+
+class AnalysisSchema(ma.Schema):
+    """One model version's pass over the images of a study."""
+
+    id = fields.UUID()
+    number = fields.Integer(metadata={"description": "From 1; the highest one is the current."})
+    status = fields.Enum(Status, by_value=True)
+    images = fields.Integer(metadata={"description": "Number of images that it is of."})
+    created_at = fields.AwareDateTime()
+    finished_at = fields.AwareDateTime(allow_none=True)
+    model = fields.Nested(ModelSchema, allow_none=True)
+
+
+class EarlierAnalysisSchema(AnalysisSchema):
+    """What was said before the study was analysed again."""
+
+    result = fields.Nested(StudyFindingSchema, allow_none=True)
 
 
 class StudySchema(StudySummarySchema):
@@ -332,6 +374,8 @@ class StudySchema(StudySummarySchema):
     series = fields.List(fields.Nested(SeriesSchema))
     images = Written(fields.Nested(ImageSchema))
     result = fields.Nested(ResultSchema, allow_none=True)
+    analysis = fields.Nested(AnalysisSchema, allow_none=True)
+    earlier_analyses = fields.List(fields.Nested(EarlierAnalysisSchema))
     notice = fields.String()
 
 

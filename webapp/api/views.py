@@ -12,7 +12,7 @@ from webapp.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.api import answers, schemas
 from webapp.api.description import PortalBlueprint
-from webapp.errors import InvalidInput
+from webapp.errors import Conflict, InvalidInput
 from webapp.reporting.operations import export_report, send_report
 from webapp.review.export import feedback_archive, send_archive
 from webapp.review.operations import record_feedback
@@ -28,6 +28,7 @@ from webapp.studies.operations import (
 )
 from webapp.studies.paging import Cursor
 from webapp.studies.queries import HistoryFilters
+from webapp.studies.results import result_of
 
 blueprint = PortalBlueprint(
     "api", __name__, url_prefix="/api/v1", description="Studies, results and readers' answers."
@@ -142,10 +143,14 @@ def get_heatmap(image_id: uuid.UUID) -> Response:
 
 def _answered_image(study_id: uuid.UUID, image_id: uuid.UUID | None) -> uuid.UUID:
     """The image meant: the one named, else the study's key image."""
-    view = queries.view_study(find_study(study_id))
-    if image_id is None and view.key is not None:
-        return view.key.id
-    if image_id not in {image.id for image in view.images}:
+    study = find_study(study_id)
+    if image_id is None:
+        result = result_of(study)
+        if result is None:
+            raise Conflict(_("There is no result for this study yet, so nothing to assess."))
+        return result.key_images[0]
+    known = {image.id for image in queries.list_images(study)}
+    if image_id not in known:
         message = _("There is no such image in this study.")
         raise InvalidInput(message, fields={"image_id": message})
     return image_id

@@ -15,7 +15,7 @@ from webapp.accounts.operations import create_user, set_password
 from webapp.accounts.queries import user_by_address
 from webapp.database import db
 from webapp.extensions import current_settings
-from webapp.studies.models import Priority, Status, Study
+from webapp.studies.models import Analysis, Priority, Status, Study
 from webapp.studies.operations import Idempotency, UploadedFile, submit_study
 from webapp.tenancy import acting_for
 
@@ -71,8 +71,10 @@ def wait_until_finished(user: User, *, seconds: float) -> int:
     """Wait until no study of the user's organisation is waiting; return how many still are."""
     deadline = time.monotonic() + seconds
     pause = threading.Event()
-    open_studies = select(func.count(Study.id)).where(
-        Study.status.in_([Status.QUEUED, Status.RUNNING])
+    open_studies = (
+        select(func.count(Study.id))
+        .join(Study.current_analysis)
+        .where(Analysis.status.in_([Status.QUEUED, Status.RUNNING]))
     )
     while True:
         with acting_for(user.organisation_id):

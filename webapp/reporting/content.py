@@ -3,7 +3,7 @@
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 
 from flask_babel import gettext as _
@@ -13,14 +13,15 @@ from sqlalchemy.orm import joinedload, lazyload
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.errors import Conflict
-from webapp.models_admin.models import ModelVersion
 from webapp.review.models import Feedback
-from webapp.studies.analyses import dissenting_images, key_images, tumor_probability
-from webapp.studies.models import Image, Instance, Prediction, Series, Status, Study
-from webapp.studies.queries import view_study
+from webapp.studies.models import Image, Instance, Prediction, Series, Study
+from webapp.studies.queries import images_of
+from webapp.studies.results import StudyResult, model_of, result_of
 
 NOTICE = "Research software. Not a certified medical device; not for diagnosis."
 """In the one language of DICOM and FHIR; pages and PDF say it in the reader's."""
+SCOPE = "The model knows glioma, meningioma and pituitary tumour, and no other disease."
+"""Likewise."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +124,9 @@ class ReportContent:
         is_dicom: whether it came as DICOM.
         patient_code: the pseudonym that the portal shows.
         dicom_patient_id: the pseudonym that the study's DICOM files carry.
-        answer: of the study, which is that of its first key slice; what cannot be ruled out is
-            what the study as a whole leaves open.
-        key_slices: the most telling first, and last the ``dissenting`` ones.
-        dissenting: those that speak for another tumour than the study is said to have.
-        in_distribution_share: part of the slices that look like what the model has learnt.
+        result: what is said about the study, as every page says it.
+        key_slices: the most telling first, and last the ``contradicting`` ones.
+        contradicting: those that speak for another tumour than the study is said to have.
         slices: all of them in order, one answer each.
     """
 
@@ -144,13 +143,27 @@ class ReportContent:
     organisation: str
     model_name: str
     model_sha256: str
-    answer: Answer
-    in_distribution_share: float | None
+    result: StudyResult
     key_slices: tuple[KeySlice, ...]
-    dissenting: tuple[KeySlice, ...]
+    contradicting: tuple[KeySlice, ...]
     slices: tuple[SliceAnswer, ...]
     series: tuple[SeriesFacts, ...]
     readings: tuple[Reading, ...]
+
+    @property
+    def answer(self) -> Answer:
+        """What is said about the study, in the form of a slice's answer."""
+        return Answer(
+            label=self.result.label,
+            probabilities=self.result.probabilities,
+            prediction_set=self.result.prediction_set,
+            in_distribution=self.result.in_distribution,
+        )
+
+    @property
+    def in_distribution_share(self) -> float | None:
+        """Part of the slices that look like what the model has learnt."""
+        return self.result.in_distribution_share
 
     @property
     def model_version(self) -> str:
@@ -160,7 +173,12 @@ class ReportContent:
     @property
     def answer_digest(self) -> str:
         """The same for the same answer, another one after the study was analysed anew."""
-        parts: list[object] = [self.study_id, self.model_sha256, len(self.slices)]
+        parts: list[object] = [
+            self.study_id,
+            self.model_sha256,
+            len(self.slices),
+            self.result.label,
+        ]
         for key in self.key_slices:
             parts += [key.id, sorted(key.answer.probabilities.items()), key.answer.prediction_set]
         parts.append(self.answer.prediction_set)
@@ -173,12 +191,14 @@ def gather(study: Study) -> ReportContent:
     Raises:
         Conflict: the study has no result.
     """
-    images = view_study(study).images
-    keys = _key_slices(key_images(study, images))
-    dissenting = _key_slices(dissenting_images(study, images))
-    model = _model(images)
-    if study.status is not Status.DONE or not (study.finished_at and keys and model):
+    result, model = result_of(study), model_of(study)
+    if result is None or model is None:
         raise Conflict(_("A report can be made once the study has been analysed."))
+    images = images_of(study)
+    keys = _key_slices(_chosen(result.key_images, images))
+    contradicting = _key_slices(_chosen(tuple(result.contradicting), images))
+    if not keys:
+        raise Conflict(_("The stored image can no longer be read."))
     return ReportContent(
         study_id=study.id,
         uid=study.uid or uid_of(study.id),
@@ -188,15 +208,14 @@ def gather(study: Study) -> ReportContent:
         description=study.description,
         acquired_on=study.acquired_on,
         created_at=study.created_at,
-        finished_at=study.finished_at,
+        finished_at=result.finished_at,
         uploaded_by=study.uploaded_by.name,
         organisation=study.uploaded_by.organisation.name,
         model_name=model.name,
         model_sha256=model.sha256,
-        answer=_study_answer(study, keys[0].answer),
-        in_distribution_share=study.in_distribution_share,
-        key_slices=keys + dissenting,
-        dissenting=dissenting,
+        result=result,
+        key_slices=keys + contradicting,
+        contradicting=contradicting,
         slices=tuple(_slice_answer(image) for image in images),
         series=_series(images),
         readings=_readings(study),
@@ -208,17 +227,10 @@ def uid_of(key: uuid.UUID) -> str:
     return f"2.25.{key.int}"
 
 
-def _study_answer(study: Study, key: Answer) -> Answer:
-    if study.prediction_set is None:
-        return key
-    return replace(key, prediction_set=tuple(study.prediction_set))
-
-
-def _model(images: Sequence[Image]) -> ModelVersion | None:
-    """Of the newest answer: all answers of one analysis come from one model."""
-    predictions = [image.prediction for image in images if image.prediction is not None]
-    newest = max(predictions, key=lambda found: found.created_at, default=None)
-    return newest.model_version if newest else None
+def _chosen(ids: Sequence[uuid.UUID], images: Sequence[Image]) -> list[Image]:
+    """In the order of ``ids``."""
+    known = {image.id: image for image in images}
+    return [known[one] for one in ids if one in known]
 
 
 def _key_slices(chosen: Sequence[Image]) -> tuple[KeySlice, ...]:
@@ -307,7 +319,8 @@ def _dicom_patient_id(study: Study, images: Sequence[Image]) -> str:
 
 def _slice_answer(image: Image) -> SliceAnswer:
     prediction = image.prediction
-    return SliceAnswer(image.position + 1, tumor_probability(prediction) if prediction else None)
+    tumor = 1.0 - prediction.probabilities["no_tumor"] if prediction else None
+    return SliceAnswer(image.position + 1, tumor)
 
 
 def _series(images: Sequence[Image]) -> tuple[SeriesFacts, ...]:

@@ -20,7 +20,7 @@ from webapp.reporting.codes import (
     SITES,
     Term,
 )
-from webapp.reporting.content import NOTICE, ReportContent
+from webapp.reporting.content import NOTICE, SCOPE, ReportContent
 
 Json = dict[str, Any]
 
@@ -116,16 +116,19 @@ def _report(content: ReportContent, observations: Sequence[Json], addresses: _Ad
 def _conclusion(content: ReportContent) -> str:
     """In English, as codes' displays are; holds nothing that a person has typed."""
     answer = content.answer
+    named = " or ".join(FINDINGS[label].meaning for label in content.result.named)
     possible = ", ".join(FINDINGS[label].meaning for label in answer.prediction_set)
     sentences = [
+        f"{named}.",
         f"{FINDINGS[answer.label].meaning}, probability "
         f"{answer.probabilities[answer.label]:.3f} in slice {content.key_slices[0].number}.",
         f"Cannot be ruled out: {possible}." if possible else "No class fits well.",
+        SCOPE,
     ]
     sentences += [
         f"Slice {key.number} speaks for another tumour: {FINDINGS[key.answer.label].meaning}, "
         f"probability {key.answer.probabilities[key.answer.label]:.3f}."
-        for key in content.dissenting
+        for key in content.contradicting
     ]
     if not answer.in_distribution:
         sentences.append("The slice does not look like what the model has learnt.")

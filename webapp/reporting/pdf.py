@@ -46,7 +46,7 @@ from webapp.reporting.drawing import (
 from webapp.reporting.pictures import render
 from webapp.reporting.words import label_word, number, percent, share
 from webapp.storage import BlobStore
-from webapp.wording import CONFIDENCES, VERDICTS, doubt_sentence, word
+from webapp.wording import CONFIDENCES, VERDICTS, doubt_sentence, scope_sentence, word
 
 _FONTS = Path(__file__).parent / "fonts"
 _MARGIN = 18 * mm
@@ -187,20 +187,16 @@ def _facts(content: ReportContent) -> list[Flowable]:
 
 
 def _finding(content: ReportContent) -> list[Flowable]:
-    answer = content.answer
-    against = [key.answer.label for key in content.dissenting]
-    doubt = doubt_sentence(
-        answer.label, answer.prediction_set, answer.probabilities, against=against
-    )
-    # Where images contradict one another, that of the first one is not the study's.
-    probability = "" if against else percent(answer.probabilities[answer.label])
+    answer, result = content.answer, content.result
+    probability = percent(result.probability) if result.probability is not None else ""
     lines: list[Flowable] = [
         Paragraph(
-            f"{_safe(label_word(answer.label))} "
+            f"{_safe(result.headline)} "
             f'<font color="{MUTED.hexval().replace("0x", "#")}">{_safe(probability)}</font>',
             _style("answer"),
         ),
-        Paragraph(_safe(doubt), _style("body")),
+        Paragraph(_safe(result.doubt), _style("body")),
+        Paragraph(_safe(scope_sentence()), _style("body")),
     ]
     if not answer.in_distribution:
         warning = _(
@@ -238,7 +234,7 @@ def _pictures(key: KeySlice, blobs: BlobStore) -> list[Flowable]:
 
 def _probabilities(content: ReportContent) -> list[Flowable]:
     answer, heading = content.answer, _("Probabilities")
-    if content.dissenting:
+    if content.contradicting:
         answer = content.key_slices[0].answer
         heading = _("Probabilities of image %(number)s", number=content.key_slices[0].number)
     ordered = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])

@@ -81,6 +81,7 @@ class AnswerLine:
     def of(cls, answer: Feedback) -> "AnswerLine":
         """Describe ``answer``, whose image, study, prediction and model are loaded."""
         study, prediction = answer.image.study, answer.prediction
+        model = prediction.analysis.model_version
         return cls(
             path=f"images/{answer.image_id}.png",
             label=answer.label,
@@ -94,8 +95,8 @@ class AnswerLine:
             region=answer.region["points"] if answer.region else None,
             predicted_label=prediction.label,
             predicted_probability=prediction.probabilities[prediction.label],
-            model=prediction.model_version.name,
-            model_sha256=prediction.model_version.sha256,
+            model=model.name if model else "",
+            model_sha256=model.sha256 if model else "",
             created_at=answer.created_at.isoformat(),
         )
 

@@ -10,7 +10,7 @@ from webapp.accounts.models import User
 from webapp.database import db
 from webapp.models_admin.models import ModelVersion
 from webapp.review.models import Feedback
-from webapp.studies.models import Image, Prediction
+from webapp.studies.models import Analysis, Image, Prediction
 from webapp.studies.paging import Cursor, cut
 
 
@@ -57,7 +57,8 @@ def current_answers() -> Select[Feedback]:
         .options(
             joinedload(Feedback.image).joinedload(Image.study),
             joinedload(Feedback.prediction)
-            .joinedload(Prediction.model_version)
+            .joinedload(Prediction.analysis)
+            .joinedload(Analysis.model_version)
             .load_only(ModelVersion.name, ModelVersion.sha256),
         )
     )

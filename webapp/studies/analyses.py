@@ -1,36 +1,53 @@
-"""How an analysis moves from queued to its end. The worker and the sweeper call these, nobody else.
+"""How an analysis moves from queued to its end.
 
-Every function that changes an analysis names the attempt it believes in (a fencing token). A worker
-that lost its lease, because it hung or was taken for dead, can therefore neither report progress
-nor finish: its update finds no row.
+Whoever changes a study's images asks for a new analysis; the worker and the sweeper call the
+rest. Every function that changes an analysis names the attempt it believes in (a fencing token),
+and an analysis for serving can only be changed while it is its study's current one. A worker that
+lost its lease, because it hung or was taken for dead, and one whose images are no longer all that
+the study has, can therefore neither report progress nor finish: their update finds no row.
 """
 
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
-from sqlalchemy.orm import joinedload
+import numpy as np
+from flask_babel import gettext as _
+from sqlalchemy import ColumnElement, and_, exists, or_, select, update
+from sqlalchemy.orm import aliased, joinedload, undefer
 
 from ml.volumes import SliceAnswer, answer_study
 from webapp import audit
 from webapp.database import db, now
+from webapp.errors import Conflict
 from webapp.models_admin.models import ModelVersion
 from webapp.pacs.deliveries import queue_automatic_deliveries
-from webapp.studies.models import Analysis, Image, Prediction, Status, Study
+from webapp.studies.models import (
+    Analysis,
+    Image,
+    Mode,
+    Prediction,
+    Purpose,
+    Series,
+    Status,
+    Study,
+)
 from webapp.tenancy import acting_for, unscoped
 
 LEASE = timedelta(seconds=20)
 MAX_ATTEMPTS = 4
 # A message that no worker picked up for this long is sent again; twice is harmless.
 RESEND_AFTER = timedelta(seconds=15)
-_NO_TUMOR = "no_tumor"
+_UNDER_WAY = (Status.QUEUED, Status.RUNNING)
+
+_log = logging.getLogger(__name__)
 
 
 class LeaseLost(Exception):
-    """Another worker has taken the analysis over; what this one found is dropped."""
+    """Another worker or a newer analysis has taken over; what this one found is dropped."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +59,22 @@ class Claim:
     organisation_id: uuid.UUID
     attempt: int
     images: tuple["ClaimedImage", ...]
-    """In the order of the study."""
+    """Those that the analysis is of, in the order of the study."""
 
 
 @dataclass(frozen=True)
 class ClaimedImage:
-    """What a worker has to know of an image; the fields are those of :class:`Image`."""
+    """What a worker has to know of an image; the fields are those of :class:`Image`.
+
+    Attributes:
+        in_stack: the slices before and behind it in its series are adjacent in the head.
+        place: millimetres along the normal of its stack.
+    """
 
     id: uuid.UUID
     series_id: uuid.UUID
-    in_volume: bool
+    in_stack: bool
+    place: float | None
     plane: str | None
     blob_key: str | None
     source_key: str | None
@@ -93,6 +116,72 @@ class Answer:
     head_share: float = 1.0
 
 
+def request_analysis(study: Study) -> Analysis:
+    """Ask for all images that the study has to be analysed; belongs into the caller's transaction.
+
+    Whatever was under way for the study is superseded: its worker finds out by its fence.
+
+    Args:
+        study: in the session, its images as they shall be from now on. Its ``current_analysis``
+            is the one that the caller has seen.
+
+    Raises:
+        IntegrityError: somebody else asked at the same moment; roll back and look again.
+        Conflict: a newer analysis than the caller has seen is there already.
+    """
+    db.session.flush()
+    seen = study.current_analysis
+    analysis = Analysis(
+        study_id=study.id,
+        number=seen.number + 1 if seen else 1,
+        image_ids=_image_ids(study.id),
+    )
+    analysis.images_total = len(analysis.image_ids)
+    if not analysis.image_ids:  # nothing of it can be read
+        analysis.status, analysis.reason = Status.REJECTED, "unreadable"
+        analysis.finished_at = now()
+    db.session.add(analysis)
+    db.session.flush()
+    db.session.execute(
+        update(Analysis)
+        .where(
+            Analysis.study_id == study.id,
+            Analysis.purpose == Purpose.SERVING,
+            Analysis.id != analysis.id,
+            Analysis.status.in_(_UNDER_WAY),
+        )
+        .values(status=Status.SUPERSEDED, lease_until=None, finished_at=now())
+        .execution_options(synchronize_session="fetch")
+    )
+    _take_over(analysis)
+    db.session.expire(study, ["current_analysis_id", "current_analysis", "analyses"])
+    return analysis
+
+
+def _take_over(analysis: Analysis) -> None:
+    """Make it the study's current one, in one statement that looks for a newer one as well."""
+    newer = aliased(Analysis)
+    is_newest = ~exists().where(
+        newer.study_id == analysis.study_id,
+        newer.purpose == Purpose.SERVING,
+        newer.number > analysis.number,
+    )
+    current = db.session.scalar(
+        update(Study)
+        .where(Study.id == analysis.study_id, is_newest)
+        .values(current_analysis_id=analysis.id)
+        .returning(Study.id)
+        .execution_options(synchronize_session=False)
+    )
+    if current is None:
+        raise Conflict(_("This study was changed at the same moment. Please try again."))
+
+
+def _image_ids(study_id: uuid.UUID) -> list[str]:
+    found = select(Image.id).where(Image.study_id == study_id).order_by(Image.position)
+    return [str(one) for one in db.session.scalars(found)]
+
+
 def claim_analysis(analysis_id: uuid.UUID) -> Claim | None:
     """Take the analysis if it is free: queued, or running with a lease that is over.
 
@@ -108,6 +197,7 @@ def claim_analysis(analysis_id: uuid.UUID) -> Claim | None:
             .where(
                 Analysis.id == analysis_id,
                 _is_free(moment),
+                _is_wanted(),
                 Analysis.attempt < MAX_ATTEMPTS,
             )
             .values(
@@ -123,14 +213,15 @@ def claim_analysis(analysis_id: uuid.UUID) -> Claim | None:
         if attempt is None:
             db.session.rollback()
             return None
-        analysis = db.session.get_one(Analysis, analysis_id, populate_existing=True)
-        analysis.study.status = Status.RUNNING
+        analysis = db.session.get_one(
+            Analysis, analysis_id, populate_existing=True, options=[undefer(Analysis.image_ids)]
+        )
         claim = Claim(
             analysis_id=analysis.id,
             study_id=analysis.study_id,
             organisation_id=analysis.organisation_id,
             attempt=attempt,
-            images=_claimed_images(analysis.study_id),
+            images=_claimed_images(analysis),
         )
         db.session.commit()
     return claim
@@ -173,16 +264,18 @@ def finish_analysis(
             claim,
             status=status,
             reason=reason,
+            model_version_id=model.id,
             images_done=len(claim.images),
             model_ms=model_ms,
             finished_at=now(),
             lease_until=None,
         )
-        study = db.session.get_one(Study, claim.study_id)
+        study = db.session.get_one(Study, claim.study_id, populate_existing=True)
         _keep_decoded(claim, decoded)
-        _keep_answers(answers, model)
+        _keep_predictions(claim, answers)
         _keep_problems(claim, problems)
-        _conclude(study, status, reason, claim, answers)
+        if answers:
+            _conclude(claim, answers)
         audit.record("classify_study", subject=study, status=status.value, model=model.sha256[:12])
         queue_automatic_deliveries(study)
         db.session.commit()
@@ -196,7 +289,7 @@ def fail_analysis(claim: Claim, *, reason: str) -> None:
     """
     with acting_for(claim.organisation_id):
         _update_own(claim, status=Status.FAILED, reason=reason, finished_at=now(), lease_until=None)
-        _fail_study(claim.study_id, reason)
+        _record_end(claim.study_id, reason)
         db.session.commit()
 
 
@@ -211,7 +304,6 @@ def release_analysis(claim: Claim, *, wait: timedelta) -> None:
     """
     with acting_for(claim.organisation_id):
         _update_own(claim, status=Status.QUEUED, lease_until=None, sent_at=now() + wait)
-        db.session.get_one(Study, claim.study_id).status = Status.QUEUED
         db.session.commit()
 
 
@@ -222,14 +314,15 @@ def analyses_to_resend() -> list[uuid.UUID]:
     ones whose lease is over (the worker died). Jobs that have used up their attempts are ended.
     """
     moment = now()
+    _give_up_exhausted(moment)
     with unscoped():
-        _give_up_exhausted(moment)
         ids = list(
             db.session.scalars(
                 update(Analysis)
                 .where(
                     Analysis.sent_at < moment - RESEND_AFTER,
                     _is_free(moment),
+                    _is_wanted(),
                 )
                 .values(sent_at=moment)
                 .returning(Analysis.id)
@@ -246,21 +339,42 @@ def _is_free(moment: datetime) -> ColumnElement[bool]:
     return or_(Analysis.status == Status.QUEUED, over)
 
 
-def _give_up_exhausted(moment: datetime) -> None:
-    exhausted = db.session.scalars(
-        select(Analysis)
-        .where(
-            Analysis.attempt >= MAX_ATTEMPTS,
-            _is_free(moment),
-        )
-        .with_for_update(skip_locked=True)
+def _is_wanted() -> ColumnElement[bool]:
+    """Nothing newer has taken over: it is its study's current analysis, or not for serving."""
+    is_current = exists().where(
+        Study.id == Analysis.study_id, Study.current_analysis_id == Analysis.id
     )
-    for analysis in exhausted:
-        analysis.status, analysis.reason, analysis.finished_at = Status.FAILED, "gave_up", moment
-        analysis.lease_until = None
-        with acting_for(analysis.organisation_id):
-            _fail_study(analysis.study_id, "gave_up")
-            db.session.flush()
+    return or_(Analysis.purpose != Purpose.SERVING, is_current)
+
+
+def _give_up_exhausted(moment: datetime) -> None:
+    """End what has used up its attempts, each by itself: none can keep the others from it."""
+    exhausted = and_(Analysis.attempt >= MAX_ATTEMPTS, _is_free(moment))
+    with unscoped():
+        found = db.session.execute(
+            select(Analysis.id, Analysis.study_id, Analysis.organisation_id).where(exhausted)
+        ).all()
+        db.session.rollback()
+    for analysis_id, study_id, organisation_id in found:
+        try:
+            with acting_for(organisation_id):
+                _give_up(analysis_id, study_id, exhausted)
+        except Exception:
+            db.session.rollback()
+            _log.exception("analysis %s could not be given up", analysis_id)
+
+
+def _give_up(analysis_id: uuid.UUID, study_id: uuid.UUID, exhausted: ColumnElement[bool]) -> None:
+    ended = db.session.scalar(
+        update(Analysis)
+        .where(Analysis.id == analysis_id, exhausted)
+        .values(status=Status.FAILED, reason="gave_up", finished_at=now(), lease_until=None)
+        .returning(Analysis.id)
+        .execution_options(synchronize_session=False)
+    )
+    if ended is not None:
+        _record_end(study_id, "gave_up")
+    db.session.commit()
 
 
 def _update_own(claim: Claim, **values: object) -> None:
@@ -271,6 +385,7 @@ def _update_own(claim: Claim, **values: object) -> None:
                 Analysis.id == claim.analysis_id,
                 Analysis.attempt == claim.attempt,
                 Analysis.status == Status.RUNNING,
+                _is_wanted(),
             )
             .values(**values)
             .returning(Analysis.id)
@@ -281,10 +396,11 @@ def _update_own(claim: Claim, **values: object) -> None:
         raise LeaseLost(str(claim.analysis_id))
 
 
-def _claimed_images(study_id: uuid.UUID) -> tuple[ClaimedImage, ...]:
+def _claimed_images(analysis: Analysis) -> tuple[ClaimedImage, ...]:
+    wanted = set(analysis.image_ids)
     found = db.session.scalars(
         select(Image)
-        .where(Image.study_id == study_id)
+        .where(Image.study_id == analysis.study_id)
         .order_by(Image.position)
         .options(joinedload(Image.series))
         .execution_options(populate_existing=True)
@@ -293,7 +409,8 @@ def _claimed_images(study_id: uuid.UUID) -> tuple[ClaimedImage, ...]:
         ClaimedImage(
             id=image.id,
             series_id=image.series_id,
-            in_volume=image.series.is_volume,
+            in_stack=image.series.is_stack,
+            place=_place(image),
             plane=image.series.plane,
             blob_key=image.blob_key,
             source_key=image.source_key,
@@ -303,7 +420,17 @@ def _claimed_images(study_id: uuid.UUID) -> tuple[ClaimedImage, ...]:
             else None,
         )
         for image in found
+        if str(image.id) in wanted
     )
+
+
+def _place(image: Image) -> float | None:
+    """Millimetres along the normal of its stack; None where the file does not tell."""
+    series: Series = image.series
+    if image.origin is None or not series.row_direction or not series.column_direction:
+        return None
+    normal = np.cross(series.row_direction, series.column_direction)
+    return float(np.dot(normal, image.origin))
 
 
 def _keep_decoded(claim: Claim, decoded: Sequence[Decoded]) -> None:
@@ -327,20 +454,11 @@ def _keep_problems(claim: Claim, problems: dict[uuid.UUID, str]) -> None:
         db.session.execute(update(Image).where(Image.id == image_id).values(problem=code))
 
 
-def _keep_answers(answers: Sequence[Answer], model: ModelVersion) -> None:
-    """Add predictions; the same model's earlier row for an image stays as it is."""
-    known = set(
-        db.session.scalars(
-            select(Prediction.image_id).where(
-                Prediction.model_version_id == model.id,
-                Prediction.image_id.in_([answer.image_id for answer in answers]),
-            )
-        )
-    )
+def _keep_predictions(claim: Claim, answers: Sequence[Answer]) -> None:
     db.session.add_all(
         Prediction(
+            analysis_id=claim.analysis_id,
             image_id=answer.image_id,
-            model_version_id=model.id,
             label=answer.label,
             probabilities=answer.probabilities,
             prediction_set=answer.prediction_set,
@@ -350,18 +468,11 @@ def _keep_answers(answers: Sequence[Answer], model: ModelVersion) -> None:
             heatmap_key=answer.heatmap_key,
         )
         for answer in answers
-        if answer.image_id not in known
     )
 
 
-def _conclude(
-    study: Study, status: Status, reason: str | None, claim: Claim, answers: Sequence[Answer]
-) -> None:
-    study.status = status
-    study.reason = reason
-    study.finished_at = now()
-    if not answers:
-        return
+def _conclude(claim: Claim, answers: Sequence[Answer]) -> None:
+    """Keep the answer about the study."""
     images = {image.id: image for image in claim.images}
     series = dict.fromkeys(image.series_id for image in claim.images)
     numbers = {series_id: number for number, series_id in enumerate(series)}
@@ -369,7 +480,7 @@ def _conclude(
         [
             SliceAnswer(
                 series=numbers[images[answer.image_id].series_id],
-                in_volume=images[answer.image_id].in_volume,
+                in_volume=images[answer.image_id].in_stack,
                 label=answer.label,
                 probabilities=answer.probabilities,
                 prediction_set=answer.prediction_set,
@@ -381,42 +492,40 @@ def _conclude(
         ]
     )
     key = answers[found.key[0]]
-    study.label = key.label
-    study.probabilities = key.probabilities
-    study.prediction_set = [label.value for label in found.prediction_set]
-    study.in_distribution = key.in_distribution
-    study.in_distribution_share = found.in_distribution_share
-    study.key_image_ids = [str(answers[index].image_id) for index in found.key]
-    study.dissenting_image_ids = [str(answers[index].image_id) for index in found.dissenting]
+    _update_answer(
+        claim,
+        mode=_mode(claim.images),
+        label=key.label,
+        probabilities=key.probabilities,
+        prediction_set=[label.value for label in found.prediction_set],
+        in_distribution=key.in_distribution,
+        in_distribution_share=found.in_distribution_share,
+        key_image_ids=[str(answers[index].image_id) for index in found.key],
+        contradicting_images={
+            str(answers[index].image_id): answers[index].label for index in found.dissenting
+        },
+    )
 
 
-def tumor_probability(answer: "Answer | Prediction") -> float:
-    """How likely the slice holds a tumour of any class; the key image has the highest."""
-    return 1.0 - answer.probabilities[_NO_TUMOR]
+def _update_answer(claim: Claim, **values: object) -> None:
+    db.session.execute(
+        update(Analysis)
+        .where(Analysis.id == claim.analysis_id)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+    analysis = db.session.get_one(Analysis, claim.analysis_id)
+    db.session.refresh(analysis)
 
 
-def key_images(study: Study, images: Sequence[Image]) -> list[Image]:
-    """The images that stand for the study, the most telling first; before the end the first.
-
-    Studies from before key images were kept are represented by their likeliest tumour.
-    """
-    if chosen := _chosen(study.key_image_ids, images):
-        return chosen
-    answered = [(found, image) for image in images if (found := image.prediction) is not None]
-    if answered:
-        return [max(answered, key=lambda pair: tumor_probability(pair[0]))[1]]
-    return list(images[:1])
-
-
-def dissenting_images(study: Study, images: Sequence[Image]) -> list[Image]:
-    """The images that speak for another tumour than the study is said to have."""
-    return _chosen(study.dissenting_image_ids, images)
-
-
-def _chosen(ids: Sequence[str] | None, images: Sequence[Image]) -> list[Image]:
-    """In the order of ``ids``; those of other images are passed over."""
-    known = {str(image.id): image for image in images}
-    return [known[key] for key in ids or [] if key in known]
+def _mode(images: Sequence[ClaimedImage]) -> Mode:
+    match {image.in_stack for image in images}:
+        case stacks if stacks == {True}:
+            return Mode.VOLUME
+        case stacks if stacks == {False}:
+            return Mode.SLICES
+        case _:
+            return Mode.MIXED
 
 
 def _common_reason(problems: dict[uuid.UUID, str]) -> str:
@@ -424,9 +533,6 @@ def _common_reason(problems: dict[uuid.UUID, str]) -> str:
     return codes.pop() if len(codes) == 1 else "no_usable_image"
 
 
-def _fail_study(study_id: uuid.UUID, reason: str) -> None:
+def _record_end(study_id: uuid.UUID, reason: str) -> None:
     study = db.session.get_one(Study, study_id)
-    study.status = Status.FAILED
-    study.reason = reason
-    study.finished_at = now()
     audit.record("give_up_study", subject=study, reason=reason)

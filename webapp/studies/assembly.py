@@ -1,5 +1,6 @@
 """From kept files to a study: series, slices in order, and the analysis for the worker."""
 
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,21 +13,19 @@ from ml.imaging import NO_LIMITS, FileFacts, inspect
 from ml.imaging.series import Placed, SeriesPlan, assemble
 from webapp import audit
 from webapp.database import db, now
+from webapp.errors import Conflict
 from webapp.extensions import current_blobs, current_settings
 from webapp.storage import MissingBlob
-from webapp.studies.models import (
-    Analysis,
-    Image,
-    Instance,
-    Patient,
-    Series,
-    Status,
-    Study,
-)
+from webapp.studies.analyses import request_analysis
+from webapp.studies.models import Image, Instance, Patient, Series, Study
 from webapp.tenancy import acting_for, unscoped
 
 # Positions are unique inside a study; while slices move they stand below zero.
 _ASIDE = 1_000_000
+# A slice that lies kilometres away asks for more missing ones than a database can count.
+_MOST_MISSING = 9_999
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,16 +66,11 @@ def arrange(study: Study, sources: Sequence[Source]) -> None:
     _number(study, ordered)
 
 
-def queue_analysis(study: Study) -> Analysis:
-    """Ask for the study to be analysed, for the first time or again."""
-    analysis = Analysis(images_total=len(study.images))
-    study.analyses.append(analysis)
-    study.status, study.reason, study.finished_at = Status.QUEUED, None, None
-    return analysis
-
-
 def sources_of(study_uid: str) -> list[Source]:
-    """All DICOM files kept for a study of the organisation acted for; damaged ones are skipped."""
+    """All DICOM files kept for a study of the organisation acted for.
+
+    One that can no longer be read is left out, and :attr:`Instance.problem` says why.
+    """
     found = []
     instances = db.session.scalars(
         select(Instance).where(Instance.study_uid == study_uid).order_by(Instance.created_at)
@@ -85,17 +79,38 @@ def sources_of(study_uid: str) -> list[Source]:
     for instance in instances:
         try:
             facts = inspect(blobs.get(instance.blob_key), NO_LIMITS)
-        except (UnreadableImage, MissingBlob):
-            continue
-        found.append(Source(facts, instance.blob_key, instance))
+        except MissingBlob:
+            instance.problem = "unreadable"
+        except UnreadableImage as error:
+            instance.problem = error.code
+        else:
+            instance.problem = None
+            found.append(Source(facts, instance.blob_key, instance))
     return found
 
 
 def attach(study: Study, sources: Sequence[Source]) -> None:
-    """Say of each instance that it belongs to the study."""
+    """Say of each instance that it belongs to the study.
+
+    Those that can no longer be read do as well: they are counted, and not looked at again.
+    """
     for source in sources:
         if source.instance is not None:
             source.instance.study = study
+    if study.uid is None:
+        return
+    db.session.flush()
+    unreadable = db.session.scalars(
+        select(Instance).where(
+            Instance.study_uid == study.uid,
+            Instance.problem.is_not(None),
+            Instance.study_id.is_(None),
+        )
+    ).all()
+    for instance in unreadable:
+        instance.study = study
+        code = instance.problem or "unreadable"
+        study.left_out = {**study.left_out, code: study.left_out.get(code, 0) + 1}
 
 
 def assemble_quiet_studies() -> list[uuid.UUID]:
@@ -119,9 +134,13 @@ def assemble_quiet_studies() -> list[uuid.UUID]:
         with acting_for(organisation_id):
             try:
                 analysis_ids.append(_assemble(study_uid))
-            except IntegrityError:
+            except (IntegrityError, Conflict):
                 # Another process was faster; what it left, the next sweep finds.
                 db.session.rollback()
+            except Exception:
+                # One study that cannot be put together must not keep the others waiting.
+                db.session.rollback()
+                _log.exception("a study could not be put together")
     return analysis_ids
 
 
@@ -156,7 +175,7 @@ def _assemble(study_uid: str) -> uuid.UUID:
         db.session.flush()
     attach(study, sources)
     arrange(study, sources)
-    analysis = queue_analysis(study)
+    analysis = request_analysis(study)
     audit.record("assemble_study", subject=study, images=len(study.images))
     db.session.commit()
     return analysis.id
@@ -174,11 +193,12 @@ def _described(series: Series, plan: SeriesPlan, sources: Sequence[Source]) -> S
     series.uid = plan.series_uid
     series.modality = plan.modality
     series.plane = plan.plane
+    series.is_stack = getattr(plan, "is_stack", plan.is_volume)
     series.is_volume = plan.is_volume
     series.slice_spacing = plan.slice_spacing
     series.row_direction = list(geometry.row_direction) if geometry else None
     series.column_direction = list(geometry.column_direction) if geometry else None
-    series.missing = plan.missing
+    series.missing = min(plan.missing, _MOST_MISSING)
     series.duplicates = len(plan.duplicates)
     return series
 

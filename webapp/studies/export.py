@@ -12,8 +12,9 @@ from webapp.database import db
 from webapp.models_admin.models import ModelVersion
 from webapp.review.models import Feedback, Verdict
 from webapp.review.operations import record_export
-from webapp.studies.models import Image, Prediction, Study
+from webapp.studies.models import Analysis, Image, Study
 from webapp.studies.queries import HistoryFilters, image_counts, in_chunks, matching_studies
+from webapp.studies.results import result_of
 from webapp.studies.spreadsheet import Cell, stream
 
 COLUMNS = (
@@ -57,8 +58,9 @@ def _lines(studies: Sequence[Study]) -> list[list[Cell]]:
 
 
 def _line(study: Study, *, images: int, model: str, verdicts: Counter[Verdict]) -> list[Cell]:
-    probabilities = study.probabilities or {}
-    in_distribution = {True: "yes", False: "no", None: ""}[study.in_distribution]
+    result = result_of(study)
+    probabilities = result.probabilities if result else {}
+    familiar = result.in_distribution if result else None
     return [
         str(study.id),
         study.created_at.isoformat(),
@@ -67,10 +69,10 @@ def _line(study: Study, *, images: int, model: str, verdicts: Counter[Verdict]) 
         study.priority.value,
         study.status.value,
         images,
-        study.label,
+        result.label if result else None,
         *(probabilities.get(label.value) for label in LABELS),
-        " ".join(study.prediction_set or []),
-        in_distribution,
+        " ".join(result.prediction_set) if result else "",
+        {True: "yes", False: "no", None: ""}[familiar],
         model,
         "; ".join(f"{verdicts[verdict]} {verdict}" for verdict in Verdict if verdicts[verdict]),
         study.uploaded_by.name,
@@ -78,14 +80,12 @@ def _line(study: Study, *, images: int, model: str, verdicts: Counter[Verdict]) 
 
 
 def _models(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
-    """Name and hash of the model that gave each study's newest prediction."""
+    """Name and hash of the model that gave each study's answer."""
     found = db.session.execute(
-        select(Image.study_id, ModelVersion.name, ModelVersion.sha256)
-        .join(Prediction, Prediction.image_id == Image.id)
-        .join(ModelVersion, ModelVersion.id == Prediction.model_version_id)
-        .where(Image.study_id.in_(study_ids))
-        .group_by(Image.study_id, ModelVersion.name, ModelVersion.sha256)
-        .order_by(func.max(Prediction.created_at))
+        select(Study.id, ModelVersion.name, ModelVersion.sha256)
+        .join(Study.current_analysis)
+        .join(Analysis.model_version)
+        .where(Study.id.in_(study_ids))
     )
     return {study_id: f"{name} {sha256[:12]}" for study_id, name, sha256 in found}
 

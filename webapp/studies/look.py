@@ -5,24 +5,26 @@ slice looked at and the key slices.
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from sqlalchemy import select
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import contains_eager, selectinload
 
 from webapp.database import db
 from webapp.models_admin.models import ModelVersion
 from webapp.studies.models import Analysis, Image, Prediction, Status, Study
-from webapp.studies.queries import newest_analyses
-from webapp.studies.series import (
-    Answer,
-    ShownSeries,
-    key_ids,
-    newest_answers,
-    shown_series,
+from webapp.studies.queries import images_of
+from webapp.studies.results import (
+    StudyResult,
+    earlier_analyses,
+    model_of,
+    result_of,
+    result_of_analysis,
+    short_headline,
 )
+from webapp.studies.series import ShownSeries, current_answers, shown_series
 
 LISTED_AT_MOST = 24
 """Up to here a study's images are shown one by one; above, the strip stands for them."""
@@ -31,7 +33,7 @@ _COMPARABLE_AT_MOST = 50
 
 @dataclass(frozen=True)
 class KeySlice:
-    """A slice that stands for the study.
+    """A slice that stands for the study, or against it.
 
     Attributes:
         tumor: probability that it holds a tumour of any class.
@@ -43,6 +45,14 @@ class KeySlice:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """What was said about the study before it was analysed again, and by which model."""
+
+    result: StudyResult
+    model: ModelVersion | None
+
+
+@dataclass(frozen=True)
 class Look:
     """A study with one of its slices looked at: all that the page and its result need.
 
@@ -50,8 +60,9 @@ class Look:
         images: all of them with their answers, or none where they are more than
             ``LISTED_AT_MOST``.
         selected: the slice looked at.
-        dissenting: slices that speak for another tumour than the study is said to have.
-        analysis: the newest one.
+        contradicting: slices that speak for another tumour than the study is said to have.
+        result: what is said about the study; None until there is an answer.
+        earlier: what earlier analyses said, the latest first.
     """
 
     study: Study
@@ -59,8 +70,14 @@ class Look:
     images: list[Image]
     selected: Image | None
     keys: list[KeySlice]
-    dissenting: list[KeySlice]
-    analysis: Analysis | None
+    contradicting: list[KeySlice]
+    result: StudyResult | None
+    earlier: list[Earlier]
+
+    @property
+    def analysis(self) -> Analysis | None:
+        """The current one."""
+        return self.study.current_analysis
 
     @property
     def total(self) -> int:
@@ -88,7 +105,7 @@ class Look:
     @property
     def model(self) -> ModelVersion | None:
         """The model that gave it."""
-        return self.prediction.model_version if self.prediction else None
+        return model_of(self.study) if self.prediction else None
 
 
 @dataclass(frozen=True)
@@ -97,12 +114,13 @@ class Comparable:
 
     Attributes:
         day: when it was acquired, else when it arrived.
+        headline: what it is called, in words; empty where it has no answer.
     """
 
     id: uuid.UUID
     day: date
     description: str
-    label: str | None
+    headline: str
     is_earlier: bool
 
 
@@ -110,10 +128,11 @@ def look_at(study: Study, *, position: int | None = None) -> Look:
     """Load what the page shows; without a ``position`` the study's key slice is looked at.
 
     The number of rows read does not depend on the number of slices, but for studies of up to
-    ``LISTED_AT_MOST`` and for those that were done before key slices were kept.
+    ``LISTED_AT_MOST``.
     """
     series = shown_series(study)
-    keys = _key_slices(study)
+    result = result_of(study)
+    keys = _slices(study, result.key_images) if result else []
     total = sum(one.count for one in series)
     wanted = position if position is not None and 0 <= position < total else None
     if wanted is None:
@@ -124,22 +143,9 @@ def look_at(study: Study, *, position: int | None = None) -> Look:
         images=images_of(study) if 1 < total <= LISTED_AT_MOST else [],
         selected=_image_at(study, wanted),
         keys=keys,
-        dissenting=_dissenting(study),
-        analysis=newest_analyses([study.id]).get(study.id),
-    )
-
-
-def images_of(study: Study) -> list[Image]:
-    """All images in order, with their answers; what the list of all images shows."""
-    return list(
-        db.session.scalars(
-            select(Image)
-            .where(Image.study_id == study.id)
-            .order_by(Image.position)
-            .options(selectinload(Image.predictions))
-            # The worker writes meanwhile; what the session remembers may be old.
-            .execution_options(populate_existing=True)
-        )
+        contradicting=_slices(study, tuple(result.contradicting)) if result else [],
+        result=result,
+        earlier=_earlier(study),
     )
 
 
@@ -147,10 +153,12 @@ def comparable_studies(study: Study) -> list[Comparable]:
     """The same patient's other studies that are done, the latest first."""
     others = db.session.scalars(
         select(Study)
+        .join(Study.current_analysis)
+        .options(contains_eager(Study.current_analysis))
         .where(
             Study.patient_id == study.patient_id,
             Study.id != study.id,
-            Study.status == Status.DONE,
+            Analysis.status == Status.DONE,
         )
         .order_by(Study.created_at.desc())
         .limit(_COMPARABLE_AT_MOST)
@@ -158,7 +166,7 @@ def comparable_studies(study: Study) -> list[Comparable]:
     own = _moment(study)
     ordered = sorted(others, key=_moment, reverse=True)
     return [
-        Comparable(one.id, _moment(one)[0], one.description, one.label, _moment(one) < own)
+        Comparable(one.id, _moment(one)[0], one.description, _named_in(one), _moment(one) < own)
         for one in ordered
     ]
 
@@ -168,38 +176,37 @@ def _moment(study: Study) -> tuple[date, float]:
     return study.acquired_on or arrived.date(), arrived.timestamp()
 
 
+def _named_in(study: Study) -> str:
+    result = result_of(study)
+    return short_headline(result.named) if result else ""
+
+
 def _image_at(study: Study, position: int) -> Image | None:
     return db.session.scalar(
         select(Image)
         .where(Image.study_id == study.id, Image.position == position)
         .options(
-            selectinload(Image.predictions)
-            .joinedload(Prediction.model_version)
-            .load_only(ModelVersion.name, ModelVersion.sha256)
+            selectinload(
+                Image.predictions.and_(Prediction.analysis_id == study.current_analysis_id)
+            )
         )
         .execution_options(populate_existing=True)
     )
 
 
-def _key_slices(study: Study) -> list[KeySlice]:
-    """The likeliest first, as the worker has put them."""
-    if study.status is not Status.DONE:
+def _earlier(study: Study) -> list[Earlier]:
+    return [
+        Earlier(result, one.model_version)
+        for one in earlier_analyses(study)
+        if (result := result_of_analysis(one)) is not None
+    ]
+
+
+def _slices(study: Study, ids: Sequence[uuid.UUID]) -> list[KeySlice]:
+    """In the order of ``ids``."""
+    if not ids:
         return []
-    answers = None if study.key_image_ids else newest_answers(study)
-    ids = key_ids(study, answers or {})
-    if answers is None:
-        answers = newest_answers(study, ids)
-    return _slices(ids, answers)
-
-
-def _dissenting(study: Study) -> list[KeySlice]:
-    if study.status is not Status.DONE or not study.dissenting_image_ids:
-        return []
-    ids = [uuid.UUID(one) for one in study.dissenting_image_ids]
-    return _slices(ids, newest_answers(study, ids))
-
-
-def _slices(ids: Sequence[uuid.UUID], answers: Mapping[uuid.UUID, Answer]) -> list[KeySlice]:
+    answers = current_answers(study, ids)
     found = db.session.execute(select(Image.id, Image.position).where(Image.id.in_(ids)))
     positions = dict(found.all())
     return [

@@ -1,4 +1,4 @@
-"""Patients, studies, images, inference jobs and predictions."""
+"""Patients, studies, images, analyses and predictions."""
 
 import uuid
 from datetime import date, datetime
@@ -15,18 +15,35 @@ from webapp.tenancy import OrganisationOwned
 
 
 class Status(StrEnum):
-    """State of a study and of its analysis."""
+    """State of an analysis; that of a study is that of its current analysis."""
 
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
     REJECTED = "rejected"
+    SUPERSEDED = "superseded"  # a newer one took over before it ended; never a study's state
 
     @property
     def is_final(self) -> bool:
         """Whether nothing more will happen by itself."""
-        return self in {Status.DONE, Status.FAILED, Status.REJECTED}
+        return self not in {Status.QUEUED, Status.RUNNING}
+
+
+class Purpose(StrEnum):
+    """What an analysis is made for."""
+
+    SERVING = "serving"  # its answer is the study's
+    SHADOW = "shadow"  # another model looks at the same images; nobody is shown its answer
+    RECALL = "recall"  # an earlier study is answered anew to see what would have changed
+
+
+class Mode(StrEnum):
+    """How the slices of an analysis were looked at."""
+
+    VOLUME = "volume"  # all of them in the light of adjacent ones
+    SLICES = "slices"  # each by itself
+    MIXED = "mixed"  # some series this way, some that way
 
 
 class Priority(StrEnum):
@@ -47,16 +64,17 @@ class Patient(Timestamped, OrganisationOwned, Base):
 
 
 class Study(Timestamped, OrganisationOwned, Base):
-    """What arrived together, and the answer for all of it.
-
-    ``label``, ``probabilities``, ``prediction_set`` and ``in_distribution`` are those of the
-    study's first key image, set when the status becomes ``done``; the set also holds ``no_tumor``
-    where that image's neighbours in a volume do not bear it out, and what cannot be ruled out in
-    the images that contradict it (``dissenting_image_ids``, the most telling one of each class).
+    """What arrived together. What is said about it, its current analysis owns.
 
     ``uid`` is the pseudonymous Study Instance UID where the study came as DICOM; an organisation
     holds each such study once. ``acquired_on`` is its date, shifted by the patient's offset.
     ``left_out`` counts files that were not taken in, by the code of their reason.
+
+    Attributes:
+        current_analysis_id: the newest analysis for serving. It is of all images that the study
+            has: whoever adds or takes away images asks for a new one in the same transaction
+            (:func:`webapp.studies.analyses.request_analysis`). None only inside of the
+            transaction that makes the study.
     """
 
     __tablename__ = "study"
@@ -72,22 +90,13 @@ class Study(Timestamped, OrganisationOwned, Base):
     priority: Mapped[Priority] = mapped_column(
         enum_column(Priority, "priority"), default=Priority.ROUTINE
     )
-    status: Mapped[Status] = mapped_column(
-        enum_column(Status, "status"), default=Status.QUEUED, index=True
-    )
-    reason: Mapped[str | None] = mapped_column(String(64))
     uid: Mapped[str | None] = mapped_column(String(64))
     acquired_on: Mapped[date | None]
     node_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("pacs_node.id"))
     left_out: Mapped[dict[str, int]] = mapped_column(default=dict)
-    finished_at: Mapped[datetime | None]
-    label: Mapped[str | None] = mapped_column(String(16), index=True)
-    probabilities: Mapped[dict[str, float] | None]
-    prediction_set: Mapped[list[str] | None]
-    in_distribution: Mapped[bool | None]
-    in_distribution_share: Mapped[float | None]
-    key_image_ids: Mapped[list[str] | None]
-    dissenting_image_ids: Mapped[list[str] | None]
+    current_analysis_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("analysis.id", use_alter=True), index=True
+    )
 
     node: Mapped[PacsNode | None] = relationship()
     patient: Mapped[Patient] = relationship(lazy="joined")
@@ -99,8 +108,29 @@ class Study(Timestamped, OrganisationOwned, Base):
         order_by="Image.position", back_populates="study", cascade="all, delete-orphan"
     )
     analyses: Mapped[list["Analysis"]] = relationship(
-        order_by="Analysis.created_at", back_populates="study", cascade="all, delete-orphan"
+        order_by="Analysis.number",
+        back_populates="study",
+        foreign_keys="Analysis.study_id",
+        cascade="all, delete-orphan",
     )
+    current_analysis: Mapped["Analysis | None"] = relationship(
+        foreign_keys=current_analysis_id, lazy="joined", post_update=True
+    )
+
+    @property
+    def status(self) -> Status:
+        """That of the current analysis."""
+        return self.current_analysis.status if self.current_analysis else Status.QUEUED
+
+    @property
+    def reason(self) -> str | None:
+        """Why the current analysis ended without an answer."""
+        return self.current_analysis.reason if self.current_analysis else None
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When the current analysis ended."""
+        return self.current_analysis.finished_at if self.current_analysis else None
 
 
 class Series(Timestamped, OrganisationOwned, Base):
@@ -110,7 +140,10 @@ class Series(Timestamped, OrganisationOwned, Base):
         position: number inside the study, from 0.
         uid: pseudonymous Series Instance UID where it came as DICOM.
         plane: ``axial``, ``coronal``, ``sagittal`` or ``oblique``; None where nothing tells.
-        is_volume: its slices are parallel and evenly spaced, so that other planes can be shown.
+        is_stack: its slices are parallel and in order by their place in the head, so that each is
+            answered in the light of the adjacent ones, whatever the distances.
+        is_volume: they are evenly spaced as well and none is missing, so that other planes can be
+            shown.
         slice_spacing: millimetres between neighbouring slices.
         row_direction: where the column index grows to, a unit vector of DICOM's patient system.
         column_direction: where the row index grows to.
@@ -127,6 +160,7 @@ class Series(Timestamped, OrganisationOwned, Base):
     uid: Mapped[str | None] = mapped_column(String(64))
     modality: Mapped[str | None] = mapped_column(String(16))
     plane: Mapped[str | None] = mapped_column(String(16))
+    is_stack: Mapped[bool] = mapped_column(default=False)
     is_volume: Mapped[bool] = mapped_column(default=False)
     slice_spacing: Mapped[float | None]
     row_direction: Mapped[list[float] | None]
@@ -148,7 +182,8 @@ class Instance(Timestamped, OrganisationOwned, Base):
 
     Attributes:
         study_id: None until the study has been put together.
-        burned_in: what the file says about identifiers in its pixels: yes, no or unknown.
+        problem: code of :class:`ml.errors.UnreadableImage` where the kept file can no longer be
+            read when its study is put together; it then has no slice in it.
     """
 
     __tablename__ = "instance"
@@ -175,6 +210,7 @@ class Instance(Timestamped, OrganisationOwned, Base):
     node_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("pacs_node.id"))
     received_by_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"))
     study_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
+    problem: Mapped[str | None] = mapped_column(String(32))
 
     study: Mapped[Study | None] = relationship()
 
@@ -234,23 +270,45 @@ class Image(Timestamped, OrganisationOwned, Base):
 
     @property
     def prediction(self) -> "Prediction | None":
-        """The newest answer, or None until there is one."""
-        return self.predictions[-1] if self.predictions else None
+        """The answer of the study's current analysis, or None until it has ended."""
+        analysis = self.study.current_analysis
+        if analysis is None or analysis.status is not Status.DONE:
+            return None
+        return next((one for one in self.predictions if one.analysis_id == analysis.id), None)
 
 
 class Analysis(Timestamped, OrganisationOwned, Base):
-    """One attempt after another to classify a study.
+    """One model version's pass over a fixed list of images, for one purpose.
 
+    It owns the lease of the worker, the progress, the predictions and the answer about the study.
     ``attempt`` counts claims and fences them: a worker may write results only while the attempt
     is still its own. ``lease_until`` is renewed while it works; once over, others may claim.
+    What an ended analysis says never changes.
+
+    Attributes:
+        number: from 1, inside the study and purpose; the highest one is the newest.
+        image_ids: the images that it is of, in the study's order.
+        model_version_id: the model that answered; None until the end.
+        label: what the study is called.
+        probabilities, in_distribution: those of the first key image.
+        prediction_set: what cannot be ruled out for the study (:mod:`ml.volumes`).
+        in_distribution_share: share of images that look like what the model has learnt.
+        key_image_ids: those that stand for the study, the most telling first.
+        contradicting_images: id -> label of images that speak for another tumour than the study
+            is said to have: the most telling one of each class.
+        mode: whether slices were looked at together with adjacent ones.
     """
 
-    __tablename__ = "inference_job"
+    __tablename__ = "analysis"
+    __table_args__ = (UniqueConstraint("study_id", "purpose", "number"),)
 
     id: Mapped[Identifier]
-    study_id: Mapped[uuid.UUID] = mapped_column(
-        ForeignKey("study.id", ondelete="CASCADE"), index=True
+    study_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
+    purpose: Mapped[Purpose] = mapped_column(
+        enum_column(Purpose, "purpose"), default=Purpose.SERVING
     )
+    number: Mapped[int] = mapped_column(default=1)
+    image_ids: Mapped[list[str]] = mapped_column(default=list, deferred=True)
     status: Mapped[Status] = mapped_column(
         enum_column(Status, "status"), default=Status.QUEUED, index=True
     )
@@ -263,19 +321,34 @@ class Analysis(Timestamped, OrganisationOwned, Base):
     finished_at: Mapped[datetime | None]
     model_ms: Mapped[float | None]
     reason: Mapped[str | None] = mapped_column(String(64))
+    model_version_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("model_version.id"))
+    mode: Mapped[Mode | None] = mapped_column(enum_column(Mode, "mode"))
+    label: Mapped[str | None] = mapped_column(String(16), index=True)
+    probabilities: Mapped[dict[str, float] | None]
+    prediction_set: Mapped[list[str] | None]
+    in_distribution: Mapped[bool | None]
+    in_distribution_share: Mapped[float | None]
+    key_image_ids: Mapped[list[str] | None]
+    contradicting_images: Mapped[dict[str, str] | None]
 
-    study: Mapped[Study] = relationship(back_populates="analyses")
+    study: Mapped[Study] = relationship(back_populates="analyses", foreign_keys=study_id)
+    model_version: Mapped[ModelVersion | None] = relationship()
+    predictions: Mapped[list["Prediction"]] = relationship(
+        back_populates="analysis", cascade="all, delete-orphan", passive_deletes=True
+    )
 
 
 class Prediction(Timestamped, OrganisationOwned, Base):
-    """What one model version says about one image: at most one row for each pair."""
+    """What one analysis says about one image."""
 
     __tablename__ = "prediction"
-    __table_args__ = (UniqueConstraint("image_id", "model_version_id"),)
+    __table_args__ = (UniqueConstraint("analysis_id", "image_id"),)
 
     id: Mapped[Identifier]
-    image_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("image.id", ondelete="CASCADE"))
-    model_version_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("model_version.id"))
+    analysis_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("analysis.id", ondelete="CASCADE"))
+    image_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("image.id", ondelete="CASCADE"), index=True
+    )
     label: Mapped[str] = mapped_column(String(16))
     probabilities: Mapped[dict[str, float]]
     prediction_set: Mapped[list[str]]
@@ -285,8 +358,8 @@ class Prediction(Timestamped, OrganisationOwned, Base):
     quality: Mapped[list[str]] = mapped_column(default=list)
     heatmap_key: Mapped[str | None] = mapped_column(String(64))
 
+    analysis: Mapped[Analysis] = relationship(back_populates="predictions")
     image: Mapped[Image] = relationship(back_populates="predictions")
-    model_version: Mapped[ModelVersion] = relationship()
 
 
 class IdempotencyKey(Timestamped, OrganisationOwned, Base):

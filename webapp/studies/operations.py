@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flask_babel import gettext as _
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from ml.errors import UnreadableImage
@@ -28,6 +28,7 @@ from webapp.extensions import current_blobs
 from webapp.pacs.models import PacsNode
 from webapp.queueing import send_classification
 from webapp.storage import Keeper
+from webapp.studies.analyses import request_analysis
 from webapp.studies.arrival import (
     Arrival,
     BurnedIn,
@@ -43,7 +44,6 @@ from webapp.studies.assembly import (
     arrange,
     attach,
     patient_with,
-    queue_analysis,
     sources_of,
     study_with_uid,
 )
@@ -214,20 +214,16 @@ def retry_study(*, actor: User, study_id: uuid.UUID) -> Study:
         Conflict: it has not failed.
     """
     study = find_study(study_id)
-    # One UPDATE decides, so that a double click queues one analysis.
-    reopened = db.session.scalar(
-        update(Study)
-        .where(Study.id == study_id, Study.status == Status.FAILED)
-        .values(status=Status.QUEUED, reason=None, finished_at=None)
-        .returning(Study.id)
-    )
-    if reopened is None:
+    refusal = Conflict(_("Only a study whose analysis failed can be analysed again."))
+    if study.status is not Status.FAILED:
+        raise refusal
+    try:
+        analysis = request_analysis(study)
+        audit.record("retry_study", subject=study, actor_id=actor.id)
+        db.session.commit()
+    except IntegrityError as error:  # a double click: its twin was faster
         db.session.rollback()
-        raise Conflict(_("Only a study whose analysis failed can be analysed again."))
-    analysis = Analysis(study_id=study_id, images_total=len(study.images))
-    db.session.add(analysis)
-    audit.record("retry_study", subject=study, actor_id=actor.id)
-    db.session.commit()
+        raise refusal from error
     send_classification(analysis.id)
     return study
 
@@ -397,7 +393,7 @@ def _place(study: Study, actor: User, arrivals: Sequence[Arrival]) -> Analysis |
         new = sources_of(study.uid or "")
     attach(study, new)
     arrange(study, [*new, *pictures])
-    return queue_analysis(study)
+    return request_analysis(study)
 
 
 def _instance(arrival: Arrival, actor: User, node: PacsNode | None) -> Instance:

@@ -37,7 +37,7 @@ def stored_slice(image: Image) -> Response:
 
 
 def heatmap(image: Image) -> Response:
-    """The heatmap of the newest prediction, a PNG with alpha; raises :class:`NotFound`."""
+    """The heatmap of the current analysis, a PNG with alpha; raises :class:`NotFound`."""
     prediction = image.prediction
     if prediction is None or prediction.heatmap_key is None:
         raise NotFound(_("There is no heatmap for this image."))

@@ -14,9 +14,7 @@ from sqlalchemy.orm import contains_eager, joinedload, lazyload, selectinload
 
 from webapp.accounts.models import User
 from webapp.database import db, now
-from webapp.models_admin.models import ModelVersion
 from webapp.review.models import Feedback, Verdict
-from webapp.studies.analyses import key_images
 from webapp.studies.models import (
     Analysis,
     Image,
@@ -27,6 +25,7 @@ from webapp.studies.models import (
     Study,
 )
 from webapp.studies.paging import Cursor, cut
+from webapp.studies.results import StudyResult, result_of
 
 PAGE_SIZE = 25
 _PINNED_AT_MOST = 10
@@ -70,11 +69,10 @@ class StudyRow:
     """One line of a list.
 
     Attributes:
-        images_done: images that the newest analysis is through with.
+        images_done: images that the current analysis is through with.
         feedback_count: current answers of all readers about all images.
         own_feedback: whether one of them is the reader's own.
-        top_probability: of the study's label; None until there is one.
-        uncertain: the prediction set does not hold exactly one class.
+        result: what is said about the study; None until there is an answer.
     """
 
     study: Study
@@ -82,8 +80,7 @@ class StudyRow:
     images_done: int
     feedback_count: int
     own_feedback: bool
-    top_probability: float | None
-    uncertain: bool
+    result: StudyResult | None
 
 
 @dataclass(frozen=True)
@@ -92,24 +89,6 @@ class StudyPage:
 
     items: list[StudyRow]
     next_cursor: str | None
-
-
-@dataclass(frozen=True)
-class StudyView:
-    """A study's images with what was said about them.
-
-    Attributes:
-        images: all of them in order, with predictions and their models loaded.
-        keys: the images that stand for the study, the most telling first.
-    """
-
-    images: list[Image]
-    keys: list[Image]
-
-    @property
-    def key(self) -> Image | None:
-        """The image that stands for the study."""
-        return self.keys[0] if self.keys else None
 
 
 @dataclass(frozen=True)
@@ -137,8 +116,8 @@ def worklist(filters: WorklistFilters, *, reader: User, after: Cursor | None) ->
 def worklist_counts(filters: WorklistFilters, *, reader: User) -> dict[str, int]:
     """Number of studies in each state, narrowed by all filters but the state itself."""
     everything = WorklistFilters(priority=filters.priority, mine=filters.mine)
-    matching = _narrowed(everything, reader).with_only_columns(Study.status, func.count())
-    found = db.session.execute(matching.group_by(Study.status))
+    matching = _narrowed(everything, reader).with_only_columns(Analysis.status, func.count())
+    found = db.session.execute(matching.group_by(Analysis.status))
     return {status.value: count for status, count in found}
 
 
@@ -162,9 +141,9 @@ def matching_studies(filters: HistoryFilters) -> Select[Study]:
     if filters.patient_code:
         found = found.where(Patient.code == filters.patient_code)
     if filters.label:
-        found = found.where(Study.label == filters.label)
+        found = found.where(Analysis.status == Status.DONE, Analysis.label == filters.label)
     if filters.status:
-        found = found.where(Study.status == filters.status)
+        found = found.where(Analysis.status == filters.status)
     if filters.uploader:
         found = found.where(Study.uploaded_by_id == filters.uploader)
     if filters.feedback:
@@ -185,20 +164,18 @@ def in_chunks(filters: HistoryFilters, *, size: int = 200) -> Iterator[Sequence[
 
 
 def study_rows(studies: Sequence[Study], *, reader: User) -> list[StudyRow]:
-    """Lines for these studies, with three statements for all of them together."""
+    """Lines for these studies, with two statements for all of them together."""
     ids = [study.id for study in studies]
     images = image_counts(ids)
-    done = _images_done(ids)
     answers = _answer_counts(ids, reader)
     return [
         StudyRow(
             study=study,
             image_count=images.get(study.id, 0),
-            images_done=done.get(study.id, 0),
+            images_done=study.current_analysis.images_done if study.current_analysis else 0,
             feedback_count=answers.get(study.id, (0, False))[0],
             own_feedback=answers.get(study.id, (0, False))[1],
-            top_probability=(study.probabilities or {}).get(study.label or ""),
-            uncertain=study.prediction_set is not None and len(study.prediction_set) != 1,
+            result=result_of(study),
         )
         for study in studies
     ]
@@ -214,23 +191,22 @@ def image_counts(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
     return dict(found.all())
 
 
-def view_study(study: Study) -> StudyView:
-    """Load the images of a study and what was said about them."""
-    images = list(
+def images_of(study: Study) -> list[Image]:
+    """All images in order, with what the current analysis says about them."""
+    return list(
         db.session.scalars(
             select(Image)
             .where(Image.study_id == study.id)
             .order_by(Image.position)
-            .options(
-                selectinload(Image.predictions)
-                .joinedload(Prediction.model_version)
-                .load_only(ModelVersion.name, ModelVersion.sha256)
-            )
+            .options(selectinload(Image.predictions.and_(_is_current(study))))
             # The worker writes meanwhile; what the session remembers may be old.
             .execution_options(populate_existing=True)
         )
     )
-    return StudyView(images, key_images(study, images))
+
+
+def _is_current(study: Study) -> ColumnElement[bool]:
+    return Prediction.analysis_id == study.current_analysis_id
 
 
 def list_images(study: Study) -> Sequence[Row[*tuple[Any, ...]]]:
@@ -246,8 +222,10 @@ def list_images(study: Study) -> Sequence[Row[*tuple[Any, ...]]]:
     ).all()
 
 
-def newest_predictions(study: Study) -> dict[uuid.UUID, Row[*tuple[Any, ...]]]:
-    """The newest answer about each image of a study that has one, as columns, with its model."""
+def current_predictions(study: Study) -> dict[uuid.UUID, Row[*tuple[Any, ...]]]:
+    """What the current analysis says about each image, as columns; nothing until it has ended."""
+    if study.status is not Status.DONE:
+        return {}
     found = db.session.execute(
         select(
             Prediction.image_id,
@@ -258,23 +236,9 @@ def newest_predictions(study: Study) -> dict[uuid.UUID, Row[*tuple[Any, ...]]]:
             Prediction.ood_score,
             Prediction.quality,
             Prediction.heatmap_key,
-            ModelVersion.name,
-            ModelVersion.sha256,
-        )
-        .join(Image, Prediction.image_id == Image.id)
-        .join(ModelVersion, Prediction.model_version_id == ModelVersion.id)
-        .where(Image.study_id == study.id)
-        .order_by(Prediction.created_at)
+        ).where(_is_current(study))
     )
     return {row.image_id: row for row in found}
-
-
-def newest_analyses(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Analysis]:
-    """The newest analysis of each study."""
-    found = db.session.scalars(
-        select(Analysis).where(Analysis.study_id.in_(study_ids)).order_by(Analysis.created_at)
-    )
-    return {analysis.study_id: analysis for analysis in found}
 
 
 def jobs_page() -> JobsPage:
@@ -303,8 +267,10 @@ def _studies() -> Select[Study]:
     return (
         select(Study)
         .join(Study.patient)
+        .join(Study.current_analysis)
         .options(
             contains_eager(Study.patient),
+            contains_eager(Study.current_analysis),
             joinedload(Study.uploaded_by).options(lazyload(User.organisation)),
         )
     )
@@ -313,7 +279,7 @@ def _studies() -> Select[Study]:
 def _narrowed(filters: WorklistFilters, reader: User) -> Select[Study]:
     found = _studies()
     if filters.status:
-        found = found.where(Study.status == filters.status)
+        found = found.where(Analysis.status == filters.status)
     if filters.priority:
         found = found.where(Study.priority == filters.priority)
     if filters.mine:
@@ -325,7 +291,7 @@ def _unanswered_urgent(matching: Select[Study]) -> list[Study]:
     found = matching.where(
         Study.priority == Priority.URGENT,
         # Without a result nobody can answer: these would stay on top for good.
-        Study.status.not_in([Status.FAILED, Status.REJECTED]),
+        Analysis.status.not_in([Status.FAILED, Status.REJECTED]),
         ~_answered(),
     )
     return list(db.session.scalars(_newest_first(found).limit(_PINNED_AT_MOST)))
@@ -362,12 +328,6 @@ def _page(
 ) -> tuple[list[Study], str | None]:
     found = matching.where(after.condition(Study.created_at, Study.id)) if after else matching
     return cut(db.session.scalars(_newest_first(found).limit(size + 1)).all(), size)
-
-
-def _images_done(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
-    return {
-        study_id: analysis.images_done for study_id, analysis in newest_analyses(study_ids).items()
-    }
 
 
 def _answer_counts(

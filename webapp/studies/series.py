@@ -1,4 +1,4 @@
-"""The series of a study as they are offered, and the newest answers about their slices."""
+"""The series of a study as they are offered, and the answers about their slices."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -38,6 +38,7 @@ class ShownSeries:
     first: int
     count: int
     problems: int
+    is_stack: bool
     is_volume: bool
     missing: int
     duplicates: int
@@ -47,6 +48,11 @@ class ShownSeries:
         """Plane and modality, as far as they are known."""
         parts = [str(word(PLANES, self.plane)), self.modality or ""]
         return " ".join(part for part in parts if part) or _("Images")
+
+    @property
+    def is_uneven(self) -> bool:
+        """Its slices are adjacent in the head but at uneven distances, so it cannot be resliced."""
+        return self.is_stack and not self.is_volume and not self.missing
 
     @property
     def middle(self) -> int:
@@ -60,7 +66,7 @@ class ShownSeries:
 
 @dataclass(frozen=True)
 class Answer:
-    """The newest answer about an image, as far as lists need it."""
+    """What is said about an image, as far as lists need it."""
 
     label: str
     tumor: float
@@ -86,8 +92,8 @@ def shown_series(study: Study) -> list[ShownSeries]:
     """As they are offered, in order."""
     found = db.session.execute(
         select(
-            Series.id, Series.plane, Series.modality, Series.is_volume, Series.missing,
-            Series.duplicates, func.min(Image.position).label("first"),
+            Series.id, Series.plane, Series.modality, Series.is_stack, Series.is_volume,
+            Series.missing, Series.duplicates, func.min(Image.position).label("first"),
             func.count(Image.id).label("images"), func.count(Image.problem).label("problems"),
         )
         .join(Image, Image.series_id == Series.id)
@@ -103,6 +109,7 @@ def shown_series(study: Study) -> list[ShownSeries]:
             first=row.first,
             count=row.images,
             problems=row.problems,
+            is_stack=row.is_stack,
             is_volume=row.is_volume,
             missing=row.missing,
             duplicates=row.duplicates,
@@ -112,21 +119,18 @@ def shown_series(study: Study) -> list[ShownSeries]:
     return [_joined(list(run)) for _key, run in groupby(every, key=_run_key)]
 
 
-def newest_answers(
+def current_answers(
     study: Study, only: Sequence[uuid.UUID] | None = None
 ) -> dict[uuid.UUID, Answer]:
-    """The newest answer about each image."""
-    wanted = (
-        select(
-            Prediction.image_id, Prediction.label, Prediction.probabilities,
-            Prediction.in_distribution, Prediction.heatmap_key,
-        )
-        .join(Image, Image.id == Prediction.image_id)
-        .where(Image.study_id == study.id)
-        .order_by(Prediction.created_at, Image.position)
-    )  # fmt: skip
+    """What the current analysis says about each image; nothing until it has ended."""
+    if study.status is not Status.DONE:
+        return {}
+    wanted = select(
+        Prediction.image_id, Prediction.label, Prediction.probabilities,
+        Prediction.in_distribution, Prediction.heatmap_key,
+    ).where(Prediction.analysis_id == study.current_analysis_id)  # fmt: skip
     if only is not None:
-        wanted = wanted.where(Image.id.in_(only))
+        wanted = wanted.where(Prediction.image_id.in_(only))
     return {
         row.image_id: Answer(
             label=row.label,
@@ -136,15 +140,6 @@ def newest_answers(
         )
         for row in db.session.execute(wanted)
     }
-
-
-def key_ids(study: Study, answers: Mapping[uuid.UUID, Answer]) -> list[uuid.UUID]:
-    """Those that the worker has chosen; for older studies the slice likeliest to hold a tumour."""
-    if study.key_image_ids:
-        return [uuid.UUID(one) for one in study.key_image_ids]
-    if study.status is not Status.DONE or not answers:
-        return []
-    return [max(answers, key=lambda one: answers[one].tumor)]
 
 
 def _run_key(series: ShownSeries) -> object:
@@ -162,6 +157,7 @@ def _joined(run: list[ShownSeries]) -> ShownSeries:
         first=run[0].first,
         count=sum(one.count for one in run),
         problems=sum(one.problems for one in run),
+        is_stack=False,
         is_volume=False,
         missing=sum(one.missing for one in run),
         duplicates=sum(one.duplicates for one in run),

@@ -9,11 +9,11 @@ from sqlalchemy import Row, select
 
 from webapp.database import db
 from webapp.studies.models import Image, Series, Study
+from webapp.studies.results import result_of
 from webapp.studies.series import (
     Answer,
     ShownSeries,
-    key_ids,
-    newest_answers,
+    current_answers,
     series_rows,
     shown_series,
 )
@@ -82,8 +82,9 @@ class Stack:
 
 def read_stack(study: Study) -> Stack:
     """All slices of a study, as the script of the viewer needs them."""
-    answers = newest_answers(study)
-    keys = set(key_ids(study, answers))
+    answers = current_answers(study)
+    result = result_of(study)
+    keys = set(result.key_images) if result else set()
     rows = db.session.execute(
         select(
             Image.id, Image.series_id, Image.position, Image.blob_key, Image.width, Image.height,

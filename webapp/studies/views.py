@@ -36,7 +36,7 @@ from webapp.studies.forms import (
     uploaded_files,
     worklist_filters,
 )
-from webapp.studies.look import comparable_studies, images_of, look_at
+from webapp.studies.look import comparable_studies, look_at
 from webapp.studies.models import Priority, Study
 from webapp.studies.operations import (
     find_image,
@@ -106,7 +106,7 @@ def images(study_id: uuid.UUID) -> ResponseReturnValue:
     study = find_study(study_id)
     part = bool(request.headers.get("HX-Request"))
     template = "studies/_images.html" if part else "studies/images.html"
-    return render_template(template, study=study, images=images_of(study))
+    return render_template(template, study=study, images=queries.images_of(study))
 
 
 @blueprint.post("/studies/<uuid:study_id>/retry")

@@ -18,6 +18,7 @@ from webapp.models_admin.operations import register_model
 from webapp.studies import analyses
 from webapp.studies.models import Analysis, Prediction, Status, Study
 from webapp.studies.operations import UploadedFile, retry_study, submit_study
+from webapp.studies.results import StudyResult, result_of
 from webapp.tenancy import acting_for, unscoped
 
 
@@ -65,6 +66,13 @@ class Work:
         with unscoped():
             return db.session.get_one(Study, self.study_id, populate_existing=True)
 
+    @property
+    def result(self) -> StudyResult:
+        with unscoped():
+            found = result_of(db.session.get_one(Study, self.study_id, populate_existing=True))
+            assert found is not None
+            return found
+
     def predictions(self) -> list[Prediction]:
         with unscoped():
             return list(db.session.scalars(select(Prediction)))
@@ -107,7 +115,7 @@ def test_unknown_job_is_nothing_to_do(work: Work) -> None:
 def test_finished_job_is_not_done_again(work: Work) -> None:
     work.finish(work.claim())
     assert work.study.status is Status.DONE
-    assert work.study.label == "glioma"
+    assert work.result.label == "glioma"
     assert analyses.claim_analysis(work.analysis_id) is None
     assert len(work.predictions()) == 1
 
@@ -119,10 +127,10 @@ def test_study_does_not_rule_out_no_tumour_where_a_volume_does_not_bear_the_slic
     work: Work, by_places: float, expected: list[str]
 ) -> None:
     claim = work.claim()
-    volume = replace(claim, images=tuple(replace(one, in_volume=True) for one in claim.images))
+    volume = replace(claim, images=tuple(replace(one, in_stack=True) for one in claim.images))
     work.finish(volume, tumor_by_places=by_places)
-    assert work.study.label == "glioma"
-    assert work.study.prediction_set == expected
+    assert work.result.label == "glioma"
+    assert list(work.result.prediction_set) == expected
     assert work.predictions()[0].prediction_set == ["glioma"]
 
 

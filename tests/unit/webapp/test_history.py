@@ -20,7 +20,8 @@ from webapp.database import db
 from webapp.errors import InvalidInput
 from webapp.review.models import Verdict
 from webapp.review.operations import record_feedback
-from webapp.studies.models import Analysis, Image, Patient, Priority, Series, Status, Study
+from webapp.studies.analyses import request_analysis
+from webapp.studies.models import Image, Patient, Priority, Series, Status, Study
 from webapp.studies.paging import Cursor
 from webapp.studies.spreadsheet import safe_cell
 from webapp.tenancy import acting_for
@@ -30,7 +31,9 @@ SignIn = Callable[[Account], FlaskClient]
 FIRST_DAY = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def add_studies(app: Flask, account: Account, count: int, **values: object) -> list[uuid.UUID]:
+def add_studies(
+    app: Flask, account: Account, count: int, *, status: Status = Status.QUEUED, **values: object
+) -> list[uuid.UUID]:
     """Studies of one image each, an hour apart, oldest first; without blobs, for lists only."""
     with app.app_context(), acting_for(account.organisation_id):
         known = db.session.scalars(select(Study.id)).all()
@@ -42,7 +45,6 @@ def add_studies(app: Flask, account: Account, count: int, **values: object) -> l
                 images=[
                     Image(position=0, blob_key="0" * 64, source_format="png", width=64, height=64)
                 ],
-                analyses=[Analysis(images_total=1)],
                 **values,
             )
             for number in range(count)
@@ -50,6 +52,8 @@ def add_studies(app: Flask, account: Account, count: int, **values: object) -> l
         for study in studies:
             study.series = [Series(position=0, images=list(study.images))]
         db.session.add_all(studies)
+        for study in studies:
+            request_analysis(study).status = status
         db.session.commit()
         return [study.id for study in studies]
 
@@ -65,7 +69,7 @@ def change(app: Flask, account: Account, study_id: uuid.UUID, **values: object) 
     with app.app_context(), acting_for(account.organisation_id):
         study = db.session.get_one(Study, study_id)
         for name, value in values.items():
-            setattr(study, name, value)
+            setattr(study.current_analysis if name == "status" else study, name, value)
         db.session.commit()
 
 

@@ -83,18 +83,6 @@ class TestLook:
             for wrong in (-1, 9):
                 assert look_at(study, position=wrong).selected == look.selected
 
-    def test_older_study_has_the_slice_likeliest_to_hold_a_tumour(
-        self, app: Flask, account: Account
-    ) -> None:
-        ids = make_series_study(app, account, slices=9)
-        with app.app_context(), acting_for(account.organisation_id):
-            study = find_study(ids.study_id)
-            study.key_image_ids = None
-            db.session.commit()
-            assert [key.position for key in look_at(study).keys] == [4]
-            marked = [one.position for one in read_stack(study).series[0].slices if one.is_key]
-            assert marked == [4]
-
     def test_single_pictures_in_a_row_are_one_stack(self, app: Flask, account: Account) -> None:
         ids = make_series_study(app, account, slices=3)
         with app.app_context(), acting_for(account.organisation_id):

@@ -1,7 +1,7 @@
 """A finished study's content with real pictures, as the database would give it."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from webapp.reporting.content import (
     uid_of,
 )
 from webapp.storage import BlobStore
+from webapp.studies.results import StudyResult, named_classes
 
 SAMPLES = Path(__file__).parents[4] / "ml" / "samples"
 FINISHED = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
@@ -101,15 +102,38 @@ class Results:
             organisation="Hospital A",
             model_name="vgg16-gap",
             model_sha256="ab12" * 16,
-            answer=slices[0].answer,
-            in_distribution_share=0.975,
+            result=study_result(slices[0].answer),
             key_slices=slices,
-            dissenting=(),
+            contradicting=(),
             slices=_curve(max(20, *(key.number for key in slices))),
             series=(SeriesFacts(dicom.series_uid if dicom else uid_of(STUDY_ID), "MR", 20),),
             readings=(),
         )
         return replace(content, **values)
+
+
+def study_result(
+    answer: Answer, contradicting: Mapping[uuid.UUID, str] | None = None
+) -> StudyResult:
+    """What an analysis says about a study whose first key slice has ``answer``."""
+    against = dict(contradicting or {})
+    named = named_classes(answer.label, (*answer.prediction_set, *against.values()))
+    return StudyResult(
+        analysis_id=uuid.UUID(int=7),
+        number=1,
+        images=20,
+        finished_at=FINISHED,
+        label=answer.label,
+        named=named,
+        probability=answer.probabilities[answer.label] if len(named) == 1 else None,
+        probabilities=answer.probabilities,
+        prediction_set=answer.prediction_set,
+        in_distribution=answer.in_distribution,
+        in_distribution_share=0.975,
+        key_images=(),
+        contradicting=against,
+        mode=None,
+    )
 
 
 def reading(comment: str, **values: Any) -> Reading:

@@ -116,7 +116,9 @@ def test_another_organisation_s_archive_is_not_found(
 @pytest.mark.usefixtures("inside")
 def test_study_without_result_is_not_sent(account: Account, study: StudyIds) -> None:
     node = make_node(account)
-    db.session.get_one(Study, study.study_id).status = Status.RUNNING
+    analysis = db.session.get_one(Study, study.study_id).current_analysis
+    assert analysis is not None
+    analysis.status = Status.RUNNING
     db.session.commit()
     with pytest.raises(Conflict):
         ask(account, study, node)

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage
 
-from tests.unit.webapp.reporting.results import Results
+from tests.unit.webapp.reporting.results import Results, study_result
 from webapp.reporting.content import NOTICE, ReportContent, uid_of
 from webapp.reporting.dicom import DicomResult, dicom_result
 from webapp.reporting.identity import as_file
@@ -84,7 +84,7 @@ def test_finding_site_probabilities_and_doubt_are_coded(results: Results) -> Non
 def test_each_class_has_its_code_and_site(
     results: Results, label: str, finding: hd.sr.CodedConcept, site: str
 ) -> None:
-    content = results.content(answer=results.answer(label))
+    content = results.content(result=study_result(results.answer(label)))
     group = read_back(built(results, content).report).content.get_image_measurement_groups()[0]
     assert group.finding_type == finding
     assert group.finding_sites[0].value.value == site

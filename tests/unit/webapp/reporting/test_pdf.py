@@ -12,7 +12,7 @@ from flask import Flask
 from flask_babel import Babel, force_locale
 from PIL import Image
 
-from tests.unit.webapp.reporting.results import Results, reading
+from tests.unit.webapp.reporting.results import Results, reading, study_result
 from webapp.reporting.content import NOTICE, ReportContent
 from webapp.reporting.pdf import pdf
 
@@ -73,7 +73,8 @@ def test_page_says_result_doubt_and_model(printer: Printer, results: Results) ->
 def test_images_of_another_tumour_are_said_and_shown(printer: Printer, results: Results) -> None:
     other = replace(results.picture_slice(3), answer=results.answer("pituitary", 0.97))
     keys = (results.picture_slice(1), results.picture_slice(2), other)
-    text = " ".join(printer.text(results.content(*keys, dissenting=(other,))))
+    said = study_result(keys[0].answer, {other.id: "pituitary"})
+    text = " ".join(printer.text(results.content(*keys, contradicting=(other,), result=said)))
     assert "The images speak for different tumours: Glioma, Pituitary tumour." in text
     assert "Image 3: Pituitary tumour, 97%" in text
     assert "Glioma 62% The images" not in text
@@ -137,7 +138,7 @@ def test_report_speaks_the_readers_language(printer: Printer, results: Results) 
 
 def test_unfamiliar_image_is_warned_about(printer: Printer, results: Results) -> None:
     answer = replace(results.answer(), in_distribution=False)
-    text = printer.text(results.content(answer=answer))[0]
+    text = printer.text(results.content(result=study_result(answer)))[0]
     assert "its answer means little" in text
 
 
