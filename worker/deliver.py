@@ -6,6 +6,7 @@ import uuid
 from sqlalchemy.exc import DBAPIError
 
 from webapp.database import db
+from webapp.errors import Conflict
 from webapp.extensions import current_blobs, current_settings
 from webapp.pacs import deliveries
 from webapp.pacs.models import Sending
@@ -63,7 +64,11 @@ def _deliver(claim: deliveries.Claim) -> None:
 def _objects(claim: deliveries.Claim) -> Objects:
     blobs = current_blobs()
     with acting_for(claim.organisation_id):
-        content = gather(find_study(claim.study_id))
+        try:
+            content = gather(find_study(claim.study_id))
+        except Conflict as error:
+            # New images came since: what the newer analysis says is the result to send.
+            raise NotDelivered("under_way", passing=True) from error
         # Nothing may stay open while the other side takes its time.
         db.session.rollback()
     return dicom_result(content, blobs).objects

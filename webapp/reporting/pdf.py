@@ -52,7 +52,7 @@ _FONTS = Path(__file__).parent / "fonts"
 _MARGIN = 18 * mm
 _HEAD = 33 * mm
 _FOOT = 16 * mm
-_HIGHEST_PICTURE = 60 * mm
+_HIGHEST_PICTURE = 53 * mm
 
 
 def pdf(content: ReportContent, blobs: BlobStore) -> bytes:

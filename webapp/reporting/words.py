@@ -26,6 +26,7 @@ DELIVERY_REASONS: Mapping[str, LazyString] = {
     "untrusted": _l("The archive's certificate is not one that this server trusts."),
     "not_accepted": _l("The archive did not accept all objects of the result."),
     "disabled": _l("The archive no longer takes results."),
+    "under_way": _l("The study is being analysed again. Its new result is sent afterwards."),
     "internal": _l("Sending failed for a reason that was recorded."),
 }
 
