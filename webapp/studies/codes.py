@@ -1,4 +1,4 @@
-"""Whether a patient code looks as if it named somebody. Pure rules, which question and never forbid.
+"""Whether a patient code looks as if it named somebody: rules that question and never forbid.
 
 A pseudonym such as ``P-7KQ2``, ``STUDY 12`` or ``MRN 0012345`` passes; names and dates of birth
 are what people type by habit, and they must not stay by accident.
@@ -13,10 +13,10 @@ from webapp.database import now
 _OLDEST = 1900
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 # Words that stand beside a number or for nobody in particular.
-_NOBODY = frozenset(
-    "anon anonym anonymous anonymised anonymized arm case cohort control demo group mrn no nr "
-    "number pat patient phantom pid scan site study sub subject test trial unknown visit "
-    "volunteer".split()
+_NOBODY = re.compile(
+    "anon|anonym|anonymous|anonymi[sz]ed|arm|case|cohort|control|demo|group|mrn|no|nr|number|pat|"
+    "patient|phantom|pid|scan|site|study|sub|subject|test|trial|unknown|visit|volunteer",
+    re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _PIECES = re.compile(r"[\s._+:/,;^=-]+")
@@ -45,9 +45,7 @@ def doubt_about(code: str) -> Doubt | None:
 def _looks_like_name(code: str) -> bool:
     pieces = [piece for piece in _PIECES.split(code.strip()) if piece]
     numbered = any(character.isdigit() for character in code)
-    words = [
-        piece for piece in pieces if _WORD.fullmatch(piece) and piece.casefold() not in _NOBODY
-    ]
+    words = [piece for piece in pieces if _WORD.fullmatch(piece) and not _NOBODY.fullmatch(piece)]
     if any(len(word) >= 2 and ord(word[0]) >= _FIRST_IDEOGRAPH for word in words):
         return True
     if numbered:  # "Jane Doe 2", but not "STUDY 12"
@@ -93,6 +91,6 @@ def _is_date(year: str, month: str, day: str) -> bool:
             born = date(candidate, int(month), int(day))
         except ValueError:
             continue
-        if _OLDEST <= born.year and born <= today:
+        if date(_OLDEST, 1, 1) <= born <= today:
             return True
     return False

@@ -15,11 +15,12 @@ _EXTENSION = re.compile(r"(?:\.(?:nii|gz|png|jpe?g|dcm|dicom|ima|zip))+$", re.IG
 _NUMBERED = re.compile(r"([^\W\d_]*)[ _-]?(\d+)(?=[ _.-]+\S)")
 _DIGITS = re.compile(r"\d+")
 # What cameras, scanners and archives call slices and series; their numbers are not patients'.
-_NOBODY = frozenset(
-    "im img image i slice slc sl se ser series seq scan sc frame fr dcm dicom file page mr mri mrt "
-    "t t1 t2 z ax axial tra sag sagittal cor coronal flair dwi adc swi pd st stu study exam screenshot "
-    "screen photo pxl dsc dscn wa part vol volume echo phase bild schnitt serie coupe corte imagen "
-    "disc disk cd dvd".split()
+_NOBODY = re.compile(
+    "im|img|image|i|slice|slc|sl|se|ser|series|seq|scan|sc|frame|fr|dcm|dicom|file|page|mr|mri|mrt|"
+    "t|z|ax|axial|tra|sag|sagittal|cor|coronal|flair|dwi|adc|swi|pd|st|stu|study|exam|screen|"
+    "screenshot|photo|pxl|dsc|dscn|wa|part|vol|volume|echo|phase|bild|schnitt|serie|coupe|corte|"
+    "imagen|disc|disk|cd|dvd",
+    re.IGNORECASE,
 )
 
 
@@ -58,7 +59,7 @@ def _groups(labels: Sequence[str]) -> list[NamedGroup]:
 def _numbered(name: str) -> str:
     """The patient's number at the start of a file's name, or an empty text."""
     match = _NUMBERED.match(_EXTENSION.sub("", name))
-    if match is None or match[1].casefold() in _NOBODY or _is_day(match[2]):
+    if match is None or _NOBODY.fullmatch(match[1]) or _is_day(match[2]):
         return ""
     return match[0]
 
@@ -80,7 +81,7 @@ def _levels(split: Sequence[Sequence[str]]) -> Iterator[list[str]]:
 def _names_patient(folder: str) -> bool:
     """``PAT00001``, ``P-12``, ``4711`` or ``Doe_Jane``; not ``SER1``, ``axial`` or ``glioma``."""
     words = [word for word in re.split(r"[\W\d_]+", _EXTENSION.sub("", folder)) if word]
-    if any(word.casefold() in _NOBODY for word in words):
+    if any(_NOBODY.fullmatch(word) for word in words):
         return False
     digits = _DIGITS.findall(folder)
     return len(words) == 2 if not digits else not _is_day("".join(digits))
