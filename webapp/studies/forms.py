@@ -16,8 +16,8 @@ from wtforms import BooleanField, MultipleFileField, SelectChoice, SelectField, 
 
 from ml.labels import INDEX
 from webapp.errors import InvalidInput, PortalError
-from webapp.studies.models import Priority, Status
 from webapp.studies.filenames import shown
+from webapp.studies.models import Priority, Status
 from webapp.studies.operations import BurnedIn, Choices, Handling, Known, Split
 from webapp.studies.paging import Cursor
 from webapp.studies.queries import FeedbackFilter, HistoryFilters, WorklistFilters

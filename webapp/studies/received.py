@@ -43,7 +43,7 @@ def omissions(submission: Submission) -> list[dict[str, str]]:
 
 
 def omission_count(submission: Submission) -> str:
-    """How many files were not kept. Their names may tell whose they are, and stay out of cookies."""
+    """How many files were not kept; their names may tell whose they are and stay out of cookies."""
     return str(
         ngettext(
             "%(num)d file was left out; the study says why.",
