@@ -147,13 +147,11 @@ class SubmissionSchema(ma.Schema):
             )
         },
     )
-    known = fields.Enum(
-        Known,
-        by_value=True,
-        load_default=Known.NEW,
-        validate=validate.NoneOf([Known.ASK]),
+    # A program is not asked: that is for people who can answer.
+    known = fields.String(
+        load_default=Known.NEW.value,
+        validate=validate.OneOf([Known.NEW.value, Known.REUSE.value, Known.ADD.value]),
         metadata={
-            "enum": [Known.NEW.value, Known.REUSE.value, Known.ADD.value],
             "description": (
                 "What to do with images that are here already, found by their pixels: `new` "
                 "analyses all of them as a new study, `reuse` gives the earlier study if it holds "

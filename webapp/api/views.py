@@ -23,6 +23,7 @@ from webapp.studies.operations import (
     Choices,
     Handling,
     Idempotency,
+    Known,
     Split,
     find_image,
     find_study,
@@ -64,7 +65,7 @@ def create_study(headers: dict[str, Any], values: dict[str, Any]) -> ResponseRet
         ),
         choices=Choices(
             split=Split.YES if values["split"] else Split.NO,
-            known=values["known"],
+            known=Known(values["known"]),
             code_confirmed=values["patient_code_confirmed"],
         ),
     )

@@ -6,6 +6,7 @@ const locale = document.documentElement.lang || "en";
 const megabytes = new Intl.NumberFormat(locale, { style: "unit", unit: "megabyte", maximumFractionDigits: 1 });
 const kilobytes = new Intl.NumberFormat(locale, { style: "unit", unit: "kilobyte", maximumFractionDigits: 0 });
 const plural = new Intl.PluralRules(locale);
+const byPath = new Intl.Collator(locale, { numeric: true });
 const days = new Intl.DateTimeFormat(locale, { dateStyle: "long" });
 const percent = new Intl.NumberFormat(locale, { style: "percent" });
 
@@ -132,7 +133,7 @@ function showCount() {
   const total = chosen.reduce((sum, { file }) => sum + file.size, 0);
   const all = chosen.length + omitted.length;
   count.textContent = all
-    ? [counted(all, "Chosen"), counted(chosen.length, "Ready"), size(total)].join(" · ")
+    ? [counted(all, "Chosen"), ...(omitted.length ? [counted(chosen.length, "Ready")] : []), size(total)].join(" · ")
     : "";
   showOmitted(omittedBox, omitted);
   const unseen = chosen.length - MOST_ITEMS;
@@ -169,7 +170,8 @@ function showOmitted(box, files) {
 
 function addFolder(files) {
   form.elements.namedItem("forgiving").checked = true;
-  add(files);
+  // Browsers list folders in any order; pictures are shown in the order in which they come.
+  add(files.sort((a, b) => byPath.compare(a.path, b.path)));
 }
 
 async function takeDrop(transfer) {
@@ -205,9 +207,10 @@ function openAsk(kind, { title, text, items = [], hide = [], fill = {} }) {
   for (const choice of box.querySelectorAll("[data-choice]")) {
     choice.hidden = hide.includes(choice.dataset.choice);
     choice.dataset.template ??= choice.textContent;
+    const template = fill.count === 1 && choice.dataset.one ? choice.dataset.one : choice.dataset.template;
     choice.textContent = Object.entries(fill).reduce(
       (words, [name, value]) => words.replace(`{${name}}`, value),
-      choice.dataset.template,
+      template,
     );
   }
   button.hidden = true;
