@@ -69,7 +69,7 @@ def test_folder_keeps_its_paths_and_every_omission_is_explained(
     visit.picture("upload-folder")
     press(page, "Upload and analyse")
     done = page.locator("[data-done]")
-    expect(done).to_contain_text("14 files chosen · 8 sent · 8 kept")
+    expect(done).to_contain_text("14 files chosen · 8 sent · 8 kept", timeout=30_000)
     expect(done).to_contain_text("DICOMDIR")
     visit.picture("upload-folder-done")
     page.get_by_role("button", name="Open the study").click()
@@ -121,7 +121,7 @@ def test_pictures_of_several_patients_are_offered_as_studies(
     visit.picture("upload-several")
     press(page, "Make 2 studies")
     done = page.locator("[data-done]")
-    expect(done.get_by_role("link")).to_have_count(2)
+    expect(done.locator("[data-done-studies] a")).to_have_count(2, timeout=30_000)
     expect(done).to_contain_text("pat02")
     visit.picture("upload-several-done")
     assert count(portal, Study) == 2
@@ -142,7 +142,7 @@ def test_dicom_of_two_patients_cannot_be_kept_together(
     expect(asked.get_by_role("button", name="Keep as one study")).to_be_hidden()
     visit.picture("upload-several-dicom")
     press(page, "Make 2 studies")
-    expect(page.locator("[data-done]").get_by_role("link")).to_have_count(2)
+    expect(page.locator("[data-done-studies] a")).to_have_count(2, timeout=30_000)
     assert count(portal, Study) == 2
 
 

@@ -6,7 +6,7 @@ import re
 import secrets
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from flask_babel import gettext as _
@@ -123,6 +123,7 @@ class Submission:
         notes: sentences about what was not done as it was asked for.
         received: number of files.
         job_ids: what the workers are to be asked for.
+        new_ids: those of ``studies`` that were made.
     """
 
     studies: list[Study] = field(default_factory=list)
@@ -132,6 +133,7 @@ class Submission:
     notes: list[str] = field(default_factory=list)
     received: int = 0
     job_ids: list[uuid.UUID] = field(default_factory=list)
+    new_ids: set[uuid.UUID] = field(default_factory=set)
 
     @property
     def study(self) -> Study:
@@ -521,18 +523,21 @@ def _instances(uids: Sequence[str | None]) -> list[Instance]:
     return list(db.session.scalars(select(Instance).where(Instance.uid.in_(uids))))
 
 
-def _destination(parcel: Parcel, given: str, known: Known) -> _Destination:
+def _destination(
+    parcel: Parcel, given: str, known: Known, siblings: Collection[uuid.UUID] = ()
+) -> _Destination:
     """Where the files of a parcel go.
 
     Args:
         given: the patient code that was asked for; empty where none was.
+        siblings: studies that this upload has made; what they hold is no earlier content.
 
     Raises:
         OtherPatient, CodeConflict, KnownContent: as :func:`submit_files` says.
     """
     if parcel.uid and parcel.patient:
         demand_same_patient(parcel.uid, parcel.patient)
-    found = known_content(parcel.arrivals)
+    found = [one for one in known_content(parcel.arrivals) if one.study.id not in siblings]
     study = study_with_uid(parcel.uid) if parcel.uid else None
     if study is not None:
         held = next((one.members for one in found if one.study.id == study.id), frozenset())
@@ -609,7 +614,8 @@ def _demand_same_code(study: Study, given: str) -> None:
 
 def _record(parcel: Parcel, code: str, wish: _Wish, submission: Submission) -> None:
     """Write down one parcel, and what came of it."""
-    destination = _destination(parcel, code if wish.code else "", wish.choices.known)
+    given = code if wish.code else ""
+    destination = _destination(parcel, given, wish.choices.known, submission.new_ids)
     study = destination.study
     if study is None:
         dates = [arrival.dicom.acquired_on for arrival in parcel.arrivals if arrival.dicom]
@@ -626,6 +632,7 @@ def _record(parcel: Parcel, code: str, wish: _Wish, submission: Submission) -> N
         )
         db.session.add(study)
         db.session.flush()
+        submission.new_ids.add(study.id)
     else:
         submission.notes += _notes_about_resend(destination, parcel)
         submission.notes += _take_over(study, wish)

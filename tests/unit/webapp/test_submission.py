@@ -192,6 +192,13 @@ class TestSeveralPatients:
         assert sent["images"] == [2, 3]
         assert len(set(sent["codes"])) == 2
 
+    def test_same_picture_in_two_studies_of_one_upload_is_no_earlier_content(
+        self, uploads: Uploads
+    ) -> None:
+        files = [*axial_series(2), *axial_series(2, patient=OTHER)]  # the pixels are the same
+        sent = uploads.send(files, choices=Choices(split=Split.YES, known=Known.ASK))
+        assert (sent["images"], sent["known"]) == ([2, 2], [])
+
     def test_two_studies_of_a_patient_stay_one_patient_s(self, uploads: Uploads) -> None:
         files = [*axial_series(1), *axial_series(2)]
         sent = uploads.send(files, patient_code="K-9", choices=Choices(split=Split.YES))
