@@ -7,7 +7,7 @@ const megabytes = new Intl.NumberFormat(locale, { style: "unit", unit: "megabyte
 const kilobytes = new Intl.NumberFormat(locale, { style: "unit", unit: "kilobyte", maximumFractionDigits: 0 });
 const plural = new Intl.PluralRules(locale);
 const byPath = new Intl.Collator(locale, { numeric: true });
-const days = new Intl.DateTimeFormat(locale, { dateStyle: "long" });
+const days = new Intl.DateTimeFormat(locale === "en" ? "en-GB" : locale, { dateStyle: "long" });
 const percent = new Intl.NumberFormat(locale, { style: "percent" });
 
 const form = document.querySelector("[data-upload]");
@@ -201,7 +201,7 @@ function closeAsks() {
 function openAsk(kind, { title, text, items = [], hide = [], fill = {} }) {
   closeAsks();
   const box = asks.find((one) => one.dataset.ask === kind);
-  if (title) box.querySelector("[data-ask-title]").textContent = title;
+  if (title) box.querySelector("[data-ask-title]").textContent = title.replace(/\.$/, "");
   box.querySelector("[data-ask-text]").textContent = text;
   box.querySelector("[data-ask-list]")?.replaceChildren(...items);
   for (const choice of box.querySelectorAll("[data-choice]")) {
