@@ -47,6 +47,21 @@ class BurnedIn(StrEnum):
     KEEP = "keep"  # somebody has looked and says that they name nobody
 
 
+@dataclass(frozen=True)
+class Handling:
+    """How the files of an upload are to be treated.
+
+    Attributes:
+        burned_in: what to do with letters in the pixels.
+        plane: in which NIfTI volumes are cut: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
+        forgiving: pass over files that are no MR images, as on a disc from a hospital.
+    """
+
+    burned_in: BurnedIn = BurnedIn.ASK
+    plane: str = "auto"
+    forgiving: bool = False
+
+
 class ReceivedFile(Protocol):
     """A file as it arrived. ``name`` serves in messages alone and is never kept."""
 

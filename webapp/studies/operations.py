@@ -15,7 +15,8 @@ from webapp.extensions import current_blobs
 from webapp.pacs.models import PacsNode
 from webapp.queueing import send_classification
 from webapp.storage import Keeper
-from webapp.studies.arrival import Arrival, BurnedIn, UploadedFile, take_in, upload_limits
+from webapp.studies.arrival import Arrival, BurnedIn, Handling, UploadedFile, take_in, upload_limits
+from webapp.studies.destinations import demand_same_patient
 from webapp.studies.known import Known, shows_the_same
 from webapp.studies.models import Image, InferenceJob, Instance, Status, Study
 from webapp.studies.parcels import Split
@@ -23,10 +24,8 @@ from webapp.studies.submission import (
     MAX_FILES,
     PLANES,
     Choices,
-    Handling,
     Idempotency,
     Submission,
-    demand_same_patient,
     instance_of,
     submit_files,
     submit_study,

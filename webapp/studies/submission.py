@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import re
-import secrets
 import uuid
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from flask_babel import gettext as _
@@ -18,29 +16,19 @@ from ml.errors import UnreadableImage
 from webapp import audit
 from webapp.accounts.models import User
 from webapp.database import db
-from webapp.deidentification import pseudonymiser_for
 from webapp.errors import (
-    CodeConflict,
     Conflict,
     InvalidInput,
-    KnownContent,
     NotFound,
-    OtherPatient,
-    QuestionableCode,
-    QuestionableUpload,
-    RefusedUpload,
     TooLarge,
 )
 from webapp.extensions import current_blobs
 from webapp.pacs.models import PacsNode
 from webapp.queueing import send_classification
-from webapp.storage import Keeper
 from webapp.studies.arrival import (
     Arrival,
-    BurnedIn,
-    Delivered,
+    Handling,
     ReceivedFile,
-    take_in_file,
     upload_limits,
 )
 from webapp.studies.assembly import (
@@ -50,28 +38,21 @@ from webapp.studies.assembly import (
     patient_with,
     queue_job,
     sources_of,
-    study_with_uid,
 )
-from webapp.studies.codes import Doubt, doubt_about
+from webapp.studies.delivery import instances_with, take_in_all
+from webapp.studies.destinations import Destination, destination_of
 from webapp.studies.filenames import NamedFile, named
 from webapp.studies.grouping import patients_by_name
 from webapp.studies.known import (
     Known,
     KnownStudy,
-    known_content,
-    same_picture,
-    shows_the_same,
 )
 from webapp.studies.models import IdempotencyKey, Instance, Priority, Study
 from webapp.studies.parcels import Parcel, Split, parcels_of, patients_in
-from webapp.studies.refusals import refusal
+from webapp.studies.patient_codes import checked_code, codes_for
 
 MAX_FILES = 2000
 PLANES = ("auto", "axial", "coronal", "sagittal")
-_LONGEST_CODE = 64
-_CODE = re.compile(r"[\w][\w .:/+-]{0,63}")
-# Without letters and digits that are taken for one another when read aloud.
-_CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
@@ -79,21 +60,6 @@ class Idempotency:
     """The key that an API caller chose, so that a repeated request makes no second study."""
 
     key: str
-
-
-@dataclass(frozen=True)
-class Handling:
-    """How the files of an upload are to be treated.
-
-    Attributes:
-        burned_in: what to do with letters in the pixels.
-        plane: in which plane NIfTI volumes are cut, one of ``PLANES``.
-        forgiving: pass over files that are no MR images, as on a disc from a hospital.
-    """
-
-    burned_in: BurnedIn = BurnedIn.ASK
-    plane: str = "auto"
-    forgiving: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,21 +116,6 @@ class _Wish:
     description: str
     priority: Priority
     choices: Choices
-
-
-@dataclass(frozen=True)
-class _Destination:
-    """Where the files of a parcel go.
-
-    Attributes:
-        study: the earlier study that they belong to; None for a new one.
-        fresh: what is to be added to it.
-        known: earlier studies that hold some of the content.
-    """
-
-    study: Study | None
-    fresh: Sequence[Arrival]
-    known: Sequence[KnownStudy]
 
 
 def submit_study(
@@ -236,12 +187,12 @@ def submit_files(
         return earlier
     # Blobs first: a crash from here on leaves at most content that no row names.
     with current_blobs().batch() as blobs:
-        delivered = _take_in_all(actor, received, handling, blobs)
+        delivered = take_in_all(actor, received, handling, blobs)
         parcels = parcels_of(delivered.arrivals, choices.split)
         _check_sizes(parcels)
-        codes = _codes(parcels, wish.code)
+        codes = codes_for(parcels, wish.code)
         for parcel, code in zip(parcels, codes, strict=True):
-            _destination(parcel, code if wish.code else "", choices.known)
+            destination_of(parcel, code if wish.code else "", choices.known)
 
     def record() -> Submission:
         submission = Submission(left_out=delivered.left_out, received=len(files))
@@ -264,60 +215,6 @@ def submit_files(
     for job_id in submission.job_ids:
         send_classification(job_id)
     return submission
-
-
-def checked_code(patient_code: str, *, confirmed: bool) -> str:
-    """The patient code in its usual form.
-
-    Raises:
-        InvalidInput: it has signs that no code may have.
-        QuestionableCode: it looks like a name or a date of birth, and is not ``confirmed``.
-    """
-    code = " ".join(patient_code.split())
-    doubt = doubt_about(code)
-    if code and not _CODE.fullmatch(code):
-        message = _(
-            "The patient code may have up to 64 letters, digits, spaces and the signs . : / + - _"
-        )
-        if doubt is not None:
-            message = f"{code_question(doubt)} {message}"
-        raise InvalidInput(message, fields={"patient_code": message})
-    if doubt is not None and not confirmed:
-        message = code_question(doubt)
-        raise QuestionableCode(message, fields={"patient_code": message})
-    return code
-
-
-def code_question(doubt: Doubt) -> str:
-    """What is wrong with a patient code, as a sentence."""
-    if doubt is Doubt.DATE:
-        return str(
-            _(
-                "This patient code seems to hold a date of birth. Use a pseudonym that does not "
-                "tell who the patient is."
-            )
-        )
-    return str(
-        _(
-            "This patient code looks like a name. Use a pseudonym that does not tell who the "
-            "patient is."
-        )
-    )
-
-
-def demand_same_patient(uid: str, patient: str) -> None:
-    """Check that no other patient's instances are kept under a study's UID, waiting ones included.
-
-    Raises:
-        OtherPatient: there are some.
-    """
-    other = select(Instance.id).where(Instance.study_uid == uid, Instance.patient_code != patient)
-    if db.session.scalar(other.limit(1)) is not None:
-        message = _(
-            "This study is here already, but of another patient: the patient in these files is a "
-            "different one. Nothing was kept; check the files where they come from."
-        )
-        raise OtherPatient(message, fields={"files": message})
 
 
 def instance_of(arrival: Arrival, received_by: User, node: PacsNode | None) -> Instance:
@@ -367,27 +264,6 @@ def _checked_description(description: str) -> str:
         message = _("The description may have at most 200 characters.")
         raise InvalidInput(message, fields={"description": message})
     return text
-
-
-def _codes(parcels: Sequence[Parcel], given: str) -> list[str]:
-    """A patient code for each parcel: the one given, numbered where there are several patients.
-
-    Without one it is the pseudonym that the files carry, or made up for files that name nobody.
-    """
-    whose = list(dict.fromkeys(parcel.whose for parcel in parcels))
-    if given and len(whose) == 1:
-        return [given] * len(parcels)
-    if given:
-        suffixes = {one: f"-{number}" for number, one in enumerate(whose, start=1)}
-        return [
-            given[: _LONGEST_CODE - len(suffixes[parcel.whose])] + suffixes[parcel.whose]
-            for parcel in parcels
-        ]
-    return [parcel.patient or _made_up() for parcel in parcels]
-
-
-def _made_up() -> str:
-    return "P-" + "".join(secrets.choice(_CODE_ALPHABET) for _n in range(8))
 
 
 def _fingerprint(files: Sequence[NamedFile], wish: _Wish, handling: Handling) -> str:
@@ -447,175 +323,10 @@ def _remember(
     )
 
 
-def _take_in_all(
-    actor: User, files: Sequence[NamedFile], handling: Handling, blobs: Keeper
-) -> Delivered:
-    """Take in every file before anything is recorded: one bad file leaves no half a study."""
-    delivered = Delivered()
-    pseudonymiser = pseudonymiser_for(actor.organisation_id)
-    for file in files:
-        take_in_file(
-            file,
-            delivered,
-            blobs=blobs,
-            pseudonymiser=pseudonymiser,
-            burned_in=handling.burned_in,
-            plane=handling.plane,
-            forgiving=handling.forgiving,
-        )
-    _sort_out_repeated(delivered, blobs, forgiving=handling.forgiving)
-    limits = upload_limits()
-    refused = {name: refusal(code, limits) for name, code in delivered.refused.items()}
-    if not refused and not delivered.questions and not delivered.arrivals:
-        counts = Counter(code for _name, code in delivered.left_out)
-        code = next((code for code, _n in counts.most_common(1)), "empty")
-        refused = {files[0].name: refusal(code, limits)}
-    if refused:
-        name, sentence = next(iter(refused.items()))
-        raise RefusedUpload(f"{name}: {sentence}", fields=refused)
-    if delivered.questions:
-        raise QuestionableUpload(
-            _(
-                "There is text in the pixels of at least one image, and it may name the patient. "
-                "Say whether it is to be blacked out or whether it names nobody."
-            ),
-            regions=dict(delivered.questions),
-        )
-    return delivered
-
-
-def _sort_out_repeated(delivered: Delivered, blobs: Keeper, *, forgiving: bool) -> None:
-    """DICOM instances that came twice are left out; other pixels under one UID are refused."""
-    uids = [arrival.facts.sop_uid for arrival in delivered.arrivals if arrival.dicom]
-    kept = {instance.uid: instance for instance in _instances(uids)}
-    first: dict[str, Arrival] = {}
-    stay = []
-    for arrival in delivered.arrivals:
-        uid = arrival.facts.sop_uid or ""
-        if arrival.dicom is None:
-            stay.append(arrival)
-        elif uid in kept and not shows_the_same(kept[uid], arrival, blobs):
-            _refuse_other_content(arrival, delivered, forgiving=forgiving)
-        elif uid not in first:
-            first[uid] = arrival
-            stay.append(arrival)
-        elif _repeats(first[uid], arrival, blobs):
-            delivered.left_out.append((arrival.name, "duplicate"))
-        else:
-            _refuse_other_content(arrival, delivered, forgiving=forgiving)
-    delivered.arrivals[:] = stay
-
-
-def _repeats(one: Arrival, other: Arrival, blobs: Keeper) -> bool:
-    if one.dicom and other.dicom and one.dicom.pixels_key == other.dicom.pixels_key:
-        return True
-    return same_picture(one.blob_key, other.blob_key, blobs)
-
-
-def _refuse_other_content(arrival: Arrival, delivered: Delivered, *, forgiving: bool) -> None:
-    if forgiving:
-        delivered.left_out.append((arrival.name, "other_content"))
-    else:
-        delivered.refused[arrival.name] = "other_content"
-
-
-def _instances(uids: Sequence[str | None]) -> list[Instance]:
-    return list(db.session.scalars(select(Instance).where(Instance.uid.in_(uids))))
-
-
-def _destination(
-    parcel: Parcel, given: str, known: Known, siblings: Collection[uuid.UUID] = ()
-) -> _Destination:
-    """Where the files of a parcel go.
-
-    Args:
-        given: the patient code that was asked for; empty where none was.
-        siblings: studies that this upload has made; what they hold is no earlier content.
-
-    Raises:
-        OtherPatient, CodeConflict, KnownContent: as :func:`submit_files` says.
-    """
-    if parcel.uid and parcel.patient:
-        demand_same_patient(parcel.uid, parcel.patient)
-    found = [one for one in known_content(parcel.arrivals) if one.study.id not in siblings]
-    study = study_with_uid(parcel.uid) if parcel.uid else None
-    if study is not None:
-        held = next((one.members for one in found if one.study.id == study.id), frozenset())
-        fresh = [
-            arrival
-            for number, arrival in enumerate(parcel.arrivals)
-            if arrival.dicom is not None or number not in held
-        ]
-        destination = _Destination(study, fresh, found)
-    elif not found:
-        return _Destination(None, parcel.arrivals, [])
-    else:
-        destination = _among_known(parcel, found, known)
-    if destination.study is not None:
-        _demand_same_code(destination.study, given)
-    return destination
-
-
-def _among_known(parcel: Parcel, found: Sequence[KnownStudy], known: Known) -> _Destination:
-    """Where content goes that other studies hold, wholly or partly."""
-    best = found[0]
-    whole = len(best.members) == len(parcel.arrivals)
-    may_add = parcel.uid is None and not whole
-    if known is Known.ASK:
-        raise _known_error(parcel, found, may_add=may_add)
-    if whole and known in {Known.REUSE, Known.ADD}:
-        return _Destination(best.study, [], found)
-    if known is Known.ADD and may_add:
-        fresh = [one for n, one in enumerate(parcel.arrivals) if n not in best.members]
-        return _Destination(best.study, fresh, found)
-    return _Destination(None, parcel.arrivals, found)
-
-
-def _known_error(parcel: Parcel, found: Sequence[KnownStudy], *, may_add: bool) -> KnownContent:
-    total, here = len(parcel.arrivals), len(frozenset().union(*(one.members for one in found)))
-    if here == total:
-        message = ngettext(
-            "This image is here already.", "All %(num)d images are here already.", total
-        )
-    else:
-        message = _("%(n)d of %(total)d images are here already.", n=here, total=total)
-    extra = {
-        "known": [
-            {
-                "study_id": str(one.study.id),
-                "patient_code": one.study.patient.code,
-                "created_at": one.study.created_at.isoformat(),
-                "matching": len(one.members),
-            }
-            for one in found
-        ],
-        "files": total,
-        "fresh": total - len(found[0].members),
-        "may_add": may_add,
-    }
-    return KnownContent(message, extra=extra)
-
-
-def _demand_same_code(study: Study, given: str) -> None:
-    earlier = study.patient.code
-    if given and given != earlier:
-        message = _(
-            "This study is here already under the patient code %(earlier)s, not %(given)s. Send it "
-            "with that code or without any; nothing was changed.",
-            earlier=earlier,
-            given=given,
-        )
-        raise CodeConflict(
-            message,
-            fields={"patient_code": message},
-            extra={"earlier_code": earlier, "given_code": given, "study_id": str(study.id)},
-        )
-
-
 def _record(parcel: Parcel, code: str, wish: _Wish, submission: Submission) -> None:
     """Write down one parcel, and what came of it."""
     given = code if wish.code else ""
-    destination = _destination(parcel, given, wish.choices.known, submission.new_ids)
+    destination = destination_of(parcel, given, wish.choices.known, submission.new_ids)
     study = destination.study
     if study is None:
         dates = [arrival.dicom.acquired_on for arrival in parcel.arrivals if arrival.dicom]
@@ -668,7 +379,7 @@ def _take_over(study: Study, wish: _Wish) -> list[str]:
     return notes
 
 
-def _notes_about_resend(destination: _Destination, parcel: Parcel) -> list[str]:
+def _notes_about_resend(destination: Destination, parcel: Parcel) -> list[str]:
     study = destination.study
     held = next((one for one in destination.known if study and one.study.id == study.id), None)
     here, total = len(held.members) if held else 0, len(parcel.arrivals)
@@ -709,7 +420,7 @@ def _place(study: Study, actor: User, arrivals: Sequence[Arrival]) -> bool:
     """Add what is new to the study; False where nothing is."""
     pictures = [Source(a.facts, a.blob_key) for a in arrivals if a.dicom is None]
     uids = [arrival.facts.sop_uid for arrival in arrivals if arrival.dicom]
-    known = {instance.uid: instance for instance in _instances(uids)}
+    known = {instance.uid: instance for instance in instances_with(uids)}
     new: list[Source] = []
     waiting = False
     for arrival in arrivals:

@@ -57,9 +57,9 @@ from webapp.studies.operations import (
     submit_files,
 )
 from webapp.studies.parcels import guessed_patients
+from webapp.studies.patient_codes import checked_code
 from webapp.studies.received import answered, omission_count, page_of
 from webapp.studies.series import find_series
-from webapp.studies.submission import checked_code
 
 blueprint = Blueprint("studies", __name__)
 
