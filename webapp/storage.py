@@ -24,6 +24,9 @@ class Keeper(Protocol):
     def put(self, content: bytes) -> str:
         """Keep ``content`` and return its key."""
 
+    def get(self, key: str) -> bytes:
+        """Return the content; raises :class:`MissingBlob`."""
+
 
 class BlobStore:
     """Write once, read many. The same content has the same key and is kept once."""
@@ -82,6 +85,17 @@ class Batch:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         return key
+
+    def get(self, key: str) -> bytes:
+        """Return the content, which may have no name yet.
+
+        Raises:
+            MissingBlob: nothing was kept under ``key``.
+        """
+        try:
+            return self._partial.get(key, self._path_of(key)).read_bytes()
+        except FileNotFoundError as error:
+            raise MissingBlob(key) from error
 
     def finish(self) -> None:
         """Wait for the disk, then give everything its name."""

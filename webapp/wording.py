@@ -83,6 +83,11 @@ FILE_PROBLEMS: Mapping[str, LazyString] = {
     "archive_too_deep": _l("Archives inside of archives are not opened any deeper."),
     "archive_empty": _l("There is no file in the archive that could be an image."),
     "burned_in": _l("Its pixels may name the patient."),
+    "junk": _l("Operating systems and discs add such files; they hold no images."),
+    "duplicate": _l("It holds the same as another file of this upload."),
+    "other_content": _l(
+        "Another image with the same DICOM identifier is here already, and its pixels differ."
+    ),
     "burned_in_unseen": _l(
         "It says that its pixels name the patient, but no text was found to black out."
     ),

@@ -63,10 +63,13 @@ class Visit:
         self.page.get_by_role("button", name="Create the account").click()
         expect(self.page.get_by_role("heading", name="Worklist")).to_be_visible()
 
-    def upload(self, *paths: Path, code: str) -> None:
+    def upload_fields(self, *paths: Path, code: str) -> None:
         self.open("/studies/new")
         self.page.locator("#files").set_input_files(paths)
         self.page.get_by_label("Patient code").fill(code)
+
+    def upload(self, *paths: Path, code: str) -> None:
+        self.upload_fields(*paths, code=code)
         self.picture("upload")
         self.page.get_by_role("button", name="Upload and analyse").click()
         self.page.wait_for_url(re.compile(r"/studies/[0-9a-f-]{36}"))

@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from pydicom.uid import generate_uid
 from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
 from ml.imaging.pictures import encode_png
+from tests.dicoms import Patient, axial_series
 from tests.factories import SAMPLE, Account, make_api_token, make_study
 from webapp.accounts.models import Role
 from webapp.api.schemas import ImageSchema, PredictionSchema
 from webapp.database import db
+from webapp.pacs.receiving import OTHER_PATIENT
 from webapp.studies import analyses
 from webapp.studies.models import Analysis, Study
 from webapp.tenancy import acting_for, unscoped
@@ -174,6 +177,107 @@ class TestSubmission:
         assert problem(text_as_file, 422)["errors"].keys() == {"files.0"}
         problem(caller.submit(files=[(io.BytesIO(), "")]), 422)
         assert studies_kept(app) == 0
+
+
+class TestQuestionsBeforeKeeping:
+    def test_code_that_names_somebody_has_to_be_confirmed(
+        self, app: Flask, make_user: MakeUser, call_as: CallAs
+    ) -> None:
+        caller = call_as(make_user())
+        found = problem(caller.submit(patient_code="Jane Doe"), 422)
+        assert found["code"] == "patient-code-questioned"
+        assert found["errors"].keys() == {"patient_code"}
+        assert studies_kept(app) == 0
+        sent = caller.submit(patient_code="Jane Doe", patient_code_confirmed="true")
+        assert sent.status_code == 202
+
+    def test_dicom_of_several_patients_is_refused_or_split(
+        self, app: Flask, make_user: MakeUser, call_as: CallAs
+    ) -> None:
+        caller = call_as(make_user())
+        contents = [*axial_series(2), *axial_series(1, patient=Patient("Other", "X-2"))]
+
+        def files() -> list[tuple[io.BytesIO, str]]:
+            return [(io.BytesIO(content), f"A/IM{n}") for n, content in enumerate(contents)]
+
+        found = problem(caller.submit(files=files()), 422)
+        assert found["code"] == "several-studies"
+        assert [group["files"] for group in found["groups"]] == [2, 1]
+        assert found["groups"][0]["examples"] == ["A/IM0", "A/IM1"]
+        sent = caller.submit(files=files(), split="true")
+        assert sent.status_code == 202
+        answer = sent.get_json()
+        assert answer["studies"][0]["id"] == answer["id"]
+        assert len({study["patient_code"] for study in answer["studies"]}) == 2
+        assert all(caller.get(s["links"]["self"]).status_code == 200 for s in answer["studies"])
+
+    def test_known_content_is_named_and_can_be_reused(
+        self, app: Flask, make_user: MakeUser, call_as: CallAs
+    ) -> None:
+        caller = call_as(make_user())
+        first = caller.submit().get_json()
+        assert (first["already_known"], first["left_out"], first["notes"]) == ([], [], [])
+        again = caller.submit().get_json()
+        assert again["id"] != first["id"]
+        (known,) = again["already_known"]
+        assert known == {"study_id": first["id"], "matching": 1, "links": first["links"]}
+        reused = caller.submit(known="reuse").get_json()
+        assert reused["id"] in {first["id"], again["id"]}
+        assert studies_kept(app) == 2
+        problem(caller.submit(known="ask"), 422)
+
+    def test_resend_under_another_code_names_both(
+        self, make_user: MakeUser, call_as: CallAs
+    ) -> None:
+        caller = call_as(make_user())
+        (content,) = axial_series(1)
+
+        def send(**fields: str) -> TestResponse:
+            return caller.submit(files=[(io.BytesIO(content), "IM1")], **fields)
+
+        first = send(patient_code="K-1", description="T1").get_json()
+        found = problem(send(patient_code="K-2"), 422)
+        assert (found["earlier_code"], found["given_code"]) == ("K-1", "K-2")
+        assert found["study_id"] == first["id"]
+        sent = send(patient_code="K-1", description="FLAIR", priority="urgent").get_json()
+        assert sent["id"] == first["id"]
+        assert len(sent["notes"]) == 3
+        assert caller.get(first["links"]["self"]).get_json()["priority"] == "urgent"
+
+    def test_second_patient_under_a_study_uid_fails_in_stow(
+        self, make_user: MakeUser, call_as: CallAs
+    ) -> None:
+        caller = call_as(make_user())
+        uid = generate_uid()
+        one = axial_series(1, study_uid=uid)[0]
+        other = axial_series(1, study_uid=uid, patient=Patient("Other", "X-2"))[0]
+        boundary = b"--part"
+        body = b"".join(
+            boundary + b"\r\nContent-Type: application/dicom\r\n\r\n" + content + b"\r\n"
+            for content in (one, other)
+        )
+        answer = caller.post(
+            "/dicomweb/studies",
+            data=body + boundary + b"--\r\n",
+            headers={
+                "Content-Type": 'multipart/related; type="application/dicom"; boundary=part',
+                "Accept": "application/dicom+json",
+            },
+        )
+        assert answer.status_code == 202
+        (failed,) = answer.get_json(force=True)["00081198"]["Value"]
+        assert failed["00081197"]["Value"] == [OTHER_PATIENT]
+        assert len(answer.get_json(force=True)["00081199"]["Value"]) == 1
+
+    def test_description_names_the_new_options(self, client: FlaskClient) -> None:
+        description = client.get("/api/v1/openapi.json").get_json()
+        schemas = description["components"]["schemas"]
+        fields = schemas["Submission"]["properties"]
+        assert {"split", "known", "patient_code_confirmed"} <= set(fields)
+        assert fields["known"]["enum"] == ["new", "reuse", "add"]
+        assert {"studies", "already_known", "left_out", "notes"} <= set(
+            schemas["Submitted"]["properties"]
+        )
 
 
 class TestStudies:

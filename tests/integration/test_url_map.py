@@ -115,6 +115,7 @@ TABLE: dict[tuple[str, str], Line] = {
     ("GET", "/worklist/rows"): who_signed_in(200),
     ("GET", "/studies/new"): who_signed_in(200),
     ("POST", "/studies/new"): who_signed_in(302, data={"priority": "routine"}, sends_image=True),
+    ("POST", "/studies/new/check"): who_signed_in(200),
     ("GET", "/studies/<uuid:study_id>"): the_organisation(200),
     ("GET", "/studies/<uuid:study_id>/result"): the_organisation(200),
     ("GET", "/studies/<uuid:study_id>/stack"): the_organisation(200),

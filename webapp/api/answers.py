@@ -21,7 +21,8 @@ from webapp.studies.results import (
     result_of,
     result_of_analysis,
 )
-from webapp.wording import REASONS, word
+from webapp.studies.submission import Submission
+from webapp.wording import FILE_PROBLEMS, REASONS, word
 
 Json = dict[str, Any]
 Columns = Row[*tuple[Any, ...]]
@@ -35,6 +36,29 @@ def notice() -> str:
 def accepted(study: Study) -> Json:
     """A study that was taken in."""
     return {"id": study.id, "status": study.status, "links": _links(study)}
+
+
+def submitted(submission: Submission) -> Json:
+    """What came of an upload."""
+    return accepted(submission.study) | {
+        "studies": [
+            accepted(study) | {"patient_code": study.patient.code, "label": label}
+            for study, label in zip(submission.studies, submission.labels, strict=True)
+        ],
+        "already_known": [
+            {
+                "study_id": known.study.id,
+                "matching": len(known.members),
+                "links": _links(known.study),
+            }
+            for known in submission.already_known
+        ],
+        "left_out": [
+            {"name": name, "code": code, "reason": str(word(FILE_PROBLEMS, code))}
+            for name, code in submission.left_out
+        ],
+        "notes": submission.notes,
+    }
 
 
 def summary(row: StudyRow) -> Json:

@@ -13,7 +13,7 @@ from ml.labels import LABELS
 from webapp.reporting.operations import ReportFormat
 from webapp.review.models import Confidence, Verdict
 from webapp.studies.models import Mode, Priority, Status
-from webapp.studies.operations import MAX_FILES, PLANES, BurnedIn
+from webapp.studies.operations import MAX_FILES, PLANES, BurnedIn, Known
 from webapp.wording import QUALITY
 
 MOST_ROWS = 100
@@ -42,6 +42,14 @@ class Written(fields.List[Any]):
         return value
 
 
+class GroupSchema(ma.Schema):
+    """Files that belong to one patient and study."""
+
+    label = fields.String()
+    files = fields.Integer()
+    examples = fields.List(fields.String(), metadata={"description": "Names of some files."})
+
+
 class ProblemSchema(ma.Schema):
     """A problem document, RFC 9457."""
 
@@ -64,6 +72,19 @@ class ProblemSchema(ma.Schema):
                 "fractions of width and height."
             )
         },
+    )
+    groups = fields.List(
+        fields.Nested(GroupSchema),
+        metadata={"description": "With code `several-studies`: what would become a study each."},
+    )
+    earlier_code = fields.String(
+        metadata={"description": "With code `patient-code-conflict`: the code of the study here."}
+    )
+    given_code = fields.String(
+        metadata={"description": "With code `patient-code-conflict`: the code that was sent."}
+    )
+    study_id = fields.UUID(
+        metadata={"description": "With code `patient-code-conflict`: the study here."}
     )
 
 
@@ -105,6 +126,40 @@ class SubmissionSchema(ma.Schema):
     forgiving = fields.Boolean(
         load_default=False,
         metadata={"description": "Pass over files that are no MR images instead of refusing."},
+    )
+    patient_code_confirmed = fields.Boolean(
+        load_default=False,
+        metadata={
+            "description": (
+                "A code that looks like a name or a date of birth is refused with code "
+                "`patient-code-questioned` unless this says that it names nobody."
+            )
+        },
+    )
+    split = fields.Boolean(
+        load_default=False,
+        metadata={
+            "description": (
+                "Make a study of each patient and DICOM study in the upload. Without it DICOM of "
+                "several is refused with code `several-studies` and the `groups`; pictures become "
+                "one study, and `notes` says where their names look like several patients. With a "
+                "`patient_code`, the patients are numbered: CODE-1, CODE-2."
+            )
+        },
+    )
+    # A program is not asked: that is for people who can answer.
+    known = fields.String(
+        load_default=Known.NEW.value,
+        validate=validate.OneOf([Known.NEW.value, Known.REUSE.value, Known.ADD.value]),
+        metadata={
+            "description": (
+                "What to do with images that are here already, found by their pixels: `new` "
+                "analyses all of them as a new study, `reuse` gives the earlier study if it holds "
+                "all of them, `add` gives the earlier study those that it does not hold. "
+                "`already_known` names the earlier studies in any case. A DICOM study that is "
+                "here stays one study."
+            ),
+        },
     )
 
 
@@ -328,6 +383,48 @@ class AcceptedSchema(ma.Schema):
     id = fields.UUID()
     status = fields.Enum(Status, by_value=True)
     links = fields.Nested(LinksSchema)
+
+
+class MadeStudySchema(AcceptedSchema):
+    """One of the studies that came of an upload."""
+
+    patient_code = fields.String()
+    label = fields.String(
+        metadata={"description": "What its files' names have in common; mostly empty."}
+    )
+
+
+class KnownStudySchema(ma.Schema):
+    """An earlier study that holds some of the content."""
+
+    study_id = fields.UUID()
+    matching = fields.Integer(metadata={"description": "How many of the files it holds."})
+    links = fields.Nested(LinksSchema)
+
+
+class OmissionSchema(ma.Schema):
+    """A file that was not kept."""
+
+    name = fields.String()
+    code = fields.String(metadata={"description": "A stable word for a program."})
+    reason = fields.String(metadata={"description": "One sentence for a person."})
+
+
+class SubmittedSchema(AcceptedSchema):
+    """What came of an upload; `id`, `status` and `links` are those of the first study."""
+
+    studies = fields.List(fields.Nested(MadeStudySchema))
+    already_known = fields.List(fields.Nested(KnownStudySchema))
+    left_out = fields.List(fields.Nested(OmissionSchema))
+    notes = fields.List(
+        fields.String(),
+        metadata={
+            "description": (
+                "Sentences about what was not done as asked for, as when a study that is here "
+                "already keeps its description."
+            )
+        },
+    )
 
 
 class StudySummarySchema(AcceptedSchema):

@@ -20,11 +20,14 @@ from webapp.review.queries import current_answers_page
 from webapp.studies import pictures, queries
 from webapp.studies.forms import uploaded_files
 from webapp.studies.operations import (
+    Choices,
     Handling,
     Idempotency,
+    Known,
+    Split,
     find_image,
     find_study,
-    submit_study,
+    submit_files,
 )
 from webapp.studies.paging import Cursor
 from webapp.studies.queries import HistoryFilters
@@ -43,7 +46,7 @@ _REPORTS = {
 @blueprint.post("/studies")
 @blueprint.arguments(schemas.IdempotencySchema, location="headers")
 @blueprint.arguments(schemas.SubmissionSchema, location="form", content_type="multipart/form-data")
-@blueprint.response(202, schemas.AcceptedSchema)
+@blueprint.response(202, schemas.SubmittedSchema)
 @blueprint.alt_response(409, "CONFLICT")
 @blueprint.alt_response(413, HTTPStatus(413).name)
 def create_study(headers: dict[str, Any], values: dict[str, Any]) -> ResponseReturnValue:
@@ -51,7 +54,7 @@ def create_study(headers: dict[str, Any], values: dict[str, Any]) -> ResponseRet
 
     The answer comes before the analysis: ask `links.self` until `status` is final.
     """
-    study = submit_study(
+    submission = submit_files(
         actor=actor(),
         files=uploaded_files(values["files"]),
         patient_code=values["patient_code"],
@@ -61,8 +64,14 @@ def create_study(headers: dict[str, Any], values: dict[str, Any]) -> ResponseRet
         handling=Handling(
             burned_in=values["burned_in"], plane=values["plane"], forgiving=values["forgiving"]
         ),
+        choices=Choices(
+            split=Split.YES if values["split"] else Split.NO,
+            known=Known(values["known"]),
+            code_confirmed=values["patient_code_confirmed"],
+        ),
     )
-    return answers.accepted(study), {"Location": url_for("api.get_study", study_id=study.id)}
+    location = url_for("api.get_study", study_id=submission.study.id)
+    return answers.submitted(submission), {"Location": location}
 
 
 @blueprint.get("/studies")

@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from ml.errors import UnreadableImage
 from webapp.accounts.models import User
 from webapp.database import db
+from webapp.errors import OtherContent, OtherPatient
 from webapp.pacs.models import PacsNode
 from webapp.studies.models import Instance
 from webapp.studies.operations import receive_instance
@@ -18,9 +19,11 @@ _log = logging.getLogger(__name__)
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
 NOT_AUTHORISED = 0x0124
+DUPLICATE_WITH_OTHER_PIXELS = 0x0111  # PS3.7 annex C: duplicate SOP instance
 OUT_OF_RESOURCES = 0xA700
 NOT_OF_THIS_KIND = 0xA900
 CANNOT_UNDERSTAND = 0xC000
+OTHER_PATIENT = 0xC010  # of the numbers that PS3.4 leaves to whoever receives
 
 # Whole files of a kind that the portal does not take; everything else is wrong with this one file.
 _KINDS = {"not_mr", "colour_capture", "no_pixels", "unsupported"}
@@ -43,7 +46,7 @@ class Receipt:
 
 
 def receive(content: bytes, *, received_by: User, node: PacsNode | None = None) -> Receipt:
-    """Take an instance in; a duplicate is a success. Whatever goes wrong becomes a status."""
+    """Take an instance in; a true duplicate is a success. What goes wrong becomes a status."""
     try:
         instance = receive_instance(content=content, received_by=received_by, node=node)
     except UnreadableImage as error:
@@ -51,6 +54,16 @@ def receive(content: bytes, *, received_by: User, node: PacsNode | None = None) 
         _log.info("an instance was refused: %s", error.code)
         status = NOT_OF_THIS_KIND if error.code in _KINDS else CANNOT_UNDERSTAND
         return Receipt(status, str(error)[:_LONGEST_COMMENT])
+    except OtherContent:
+        db.session.rollback()
+        _log.warning("an instance was refused: other pixels are kept under its SOP Instance UID")
+        return Receipt(
+            DUPLICATE_WITH_OTHER_PIXELS, "Other pixels are kept under this SOP Instance UID."
+        )
+    except OtherPatient:
+        db.session.rollback()
+        _log.warning("an instance was refused: its study is kept of another patient")
+        return Receipt(OTHER_PATIENT, "This study is here already, of another patient.")
     except (DBAPIError, OSError, MemoryError) as error:
         db.session.rollback()
         _log.error("an instance could not be kept: %s", type(error).__name__)

@@ -5,11 +5,12 @@ worker. A NIfTI file loses all of its header that is not geometry. A picture is 
 and kept as a PNG of its pixels.
 """
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
+from hashlib import sha256
+from pathlib import PurePosixPath
 from typing import Protocol
 
 import pydicom
@@ -29,6 +30,7 @@ from ml.imaging import (
     sniff,
     strip_nifti,
 )
+from ml.imaging.archives import is_junk
 from ml.imaging.burned_in import TextBox, find_text, mask_text
 from ml.imaging.discretion import discreet
 from ml.imaging.pictures import encode_png
@@ -43,6 +45,21 @@ class BurnedIn(StrEnum):
     ASK = "ask"  # refuse until somebody has looked
     MASK = "mask"  # black them out
     KEEP = "keep"  # somebody has looked and says that they name nobody
+
+
+@dataclass(frozen=True)
+class Handling:
+    """How the files of an upload are to be treated.
+
+    Attributes:
+        burned_in: what to do with letters in the pixels.
+        plane: in which NIfTI volumes are cut: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
+        forgiving: pass over files that are no MR images, as on a disc from a hospital.
+    """
+
+    burned_in: BurnedIn = BurnedIn.ASK
+    plane: str = "auto"
+    forgiving: bool = False
 
 
 class ReceivedFile(Protocol):
@@ -77,10 +94,14 @@ class TextInPixels(UnreadableImage):
 
 @dataclass(frozen=True)
 class DicomFacts:
-    """What the row of a DICOM instance says beyond :class:`ml.imaging.FileFacts`; pseudonymous."""
+    """What the row of a DICOM instance says beyond :class:`ml.imaging.FileFacts`; pseudonymous.
+
+    ``pixels_key`` is the SHA-256 of size and stored pixels.
+    """
 
     patient_code: str
     acquired_on: date | None
+    pixels_key: str
 
 
 @dataclass(frozen=True)
@@ -91,11 +112,13 @@ class Arrival:
         facts: what its header says; every identifier in it is a pseudonym.
         blob_key: the de-identified file, or, for a picture, the PNG.
         dicom: None for other formats.
+        name: what messages call it; never kept.
     """
 
     facts: FileFacts
     blob_key: str
     dicom: DicomFacts | None = None
+    name: str = ""
 
     @property
     def is_picture(self) -> bool:
@@ -109,13 +132,13 @@ class Delivered:
 
     Attributes:
         arrivals: the files taken in.
-        left_out: files passed over, counted by the code of their reason.
+        left_out: (name, code of the reason) of files passed over.
         refused: name of a file -> code, for files that have to be acceptable.
         questions: name of a file -> regions with letters that somebody has to look at.
     """
 
     arrivals: list[Arrival] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     questions: dict[str, tuple[tuple[float, float, float, float], ...]] = field(
         default_factory=dict
@@ -142,27 +165,29 @@ def take_in_file(
 
     Args:
         forgiving: pass over what is no MR image, as in a folder or on a disc from a hospital,
-            instead of refusing it. What is in an archive is treated so in any case.
+            instead of refusing it. What is in an archive is treated so in any case, and so is
+            what operating systems and discs add.
     """
     limits = upload_limits()
     try:
         for name, content, packed in _unpacked(file, limits):
             try:
-                into.arrivals.append(
-                    take_in(
-                        content,
-                        blobs=blobs,
-                        pseudonymiser=pseudonymiser,
-                        limits=limits,
-                        burned_in=burned_in,
-                        plane=plane,
-                    )
+                arrival = take_in(
+                    content,
+                    blobs=blobs,
+                    pseudonymiser=pseudonymiser,
+                    limits=limits,
+                    burned_in=burned_in,
+                    plane=plane,
                 )
+                into.arrivals.append(replace(arrival, name=name))
             except TextInPixels as question:
                 into.questions[name] = question.regions
             except UnreadableImage as error:
-                if packed or forgiving:
-                    into.left_out[error.code] += 1
+                if is_junk(PurePosixPath(name)):
+                    into.left_out.append((name, "junk"))
+                elif packed or forgiving:
+                    into.left_out.append((name, error.code))
                 else:
                     into.refused[name] = error.code
     except UnreadableImage as error:  # the archive itself
@@ -235,7 +260,17 @@ def _checked_dicom(
     if _may_show_names(done.burned_in, facts) and burned_in is not BurnedIn.KEEP:
         kept = _without_letters(done.content, done.dataset, done.burned_in, limits, burned_in)
     code = done.patient_code or pseudonymiser.patient(facts.study_uid or "")
-    return kept, facts, DicomFacts(code, _date(done.dataset))
+    return kept, facts, DicomFacts(code, _date(done.dataset), pixels_key(done.dataset))
+
+
+def pixels_key(dataset: pydicom.Dataset) -> str:
+    """SHA-256 of a DICOM file's size and stored pixels, whatever its identifiers are."""
+    with discreet("truncated", "The pixels are damaged."):
+        shape = [dataset.get(name) for name in ("Rows", "Columns", "NumberOfFrames")]
+        digest = sha256("x".join(str(number or 1) for number in shape).encode())
+        for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
+            digest.update(dataset.get(name) or b"")
+    return digest.hexdigest()
 
 
 def _may_show_names(declared: str, facts: FileFacts) -> bool:

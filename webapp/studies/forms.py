@@ -1,5 +1,6 @@
 """What the pages about studies take from a request."""
 
+import json
 import re
 import uuid
 from collections.abc import Iterable, Mapping
@@ -15,8 +16,9 @@ from wtforms import BooleanField, MultipleFileField, SelectChoice, SelectField, 
 
 from ml.labels import INDEX
 from webapp.errors import InvalidInput, PortalError
+from webapp.studies.filenames import shown
 from webapp.studies.models import Priority, Status
-from webapp.studies.operations import BurnedIn, Handling
+from webapp.studies.operations import BurnedIn, Choices, Handling, Known, Split
 from webapp.studies.paging import Cursor
 from webapp.studies.queries import FeedbackFilter, HistoryFilters, WorklistFilters
 from webapp.wording import PRIORITIES
@@ -53,12 +55,33 @@ class UploadForm(FlaskForm):
         default=BurnedIn.ASK.value,
     )
     forgiving = BooleanField(_l("Pass over files that are no MR images"))
+    code_confirmed = BooleanField(_l("The patient code is a pseudonym and names nobody"))
+    # A program that posts without them gets what it always got; the page asks.
+    split = SelectField(
+        _l("Files of several patients"),
+        choices=[
+            SelectChoice(Split.ASK.value, _l("Ask me")),
+            SelectChoice(Split.YES.value, _l("Make a study of each")),
+            SelectChoice(Split.NO.value, _l("Keep pictures together as one study")),
+        ],
+        default=Split.NO.value,
+    )
+    known = SelectField(
+        _l("Images that are here already"),
+        choices=[
+            SelectChoice(Known.ASK.value, _l("Ask me")),
+            SelectChoice(Known.NEW.value, _l("Analyse them again as a new study")),
+            SelectChoice(Known.ADD.value, _l("Add only the new ones to the earlier study")),
+            SelectChoice(Known.REUSE.value, _l("Open the earlier study if it holds all of them")),
+        ],
+        default=Known.NEW.value,
+    )
 
     def show(self, error: PortalError) -> None:
         """Put each sentence of ``error`` beside the field that it is about."""
         about_files = []
         for name, sentence in error.fields.items():
-            if name in {"patient_code", "description", "priority", "plane", "burned_in"}:
+            if name in self and name != "files":
                 self[name].errors = [sentence]
             elif name != "files":
                 about_files.append(f"{name}: {sentence}")
@@ -104,14 +127,19 @@ def history_query(filters: HistoryFilters) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class FormFile:
-    """A file of a request. It stays where the request keeps it and is read when it is its turn."""
+    """A file of a request. It stays where the request keeps it and is read when it is its turn.
+
+    Attributes:
+        path: inside of the folder that was chosen, where the page says so.
+    """
 
     storage: FileStorage
+    path: str = ""
 
     @property
     def name(self) -> str:
         """As the browser sent it."""
-        return self.storage.filename or ""
+        return self.path or self.storage.filename or ""
 
     @property
     def content(self) -> bytes:
@@ -120,9 +148,29 @@ class FormFile:
         return self.storage.stream.read()
 
 
-def uploaded_files(received: Iterable[FileStorage]) -> list[FormFile]:
-    """The files of a request; a file input that was left empty counts for nothing."""
-    return [FormFile(file) for file in received if file.filename]
+def uploaded_files(received: Iterable[FileStorage], paths: str | None = None) -> list[FormFile]:
+    """The files of a request; a file input that was left empty counts for nothing.
+
+    Args:
+        paths: a JSON list with the path of each file, since not every browser sends folders in
+            the name of a part; what is no such list is passed over.
+    """
+    files = [file for file in received if file.filename]
+    named = file_paths(paths)
+    if len(named) != len(files):
+        named = [""] * len(files)
+    return [FormFile(file, path) for file, path in zip(files, named, strict=True)]
+
+
+def file_paths(text: str | None) -> list[str]:
+    """Paths of files as a page sends them, a JSON list; empty where it is none."""
+    try:
+        found = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        return []
+    if not isinstance(found, list) or not all(isinstance(path, str) for path in found):
+        return []
+    return [shown(path) if path else "" for path in found]
 
 
 def handling(form: UploadForm) -> Handling:
@@ -131,6 +179,15 @@ def handling(form: UploadForm) -> Handling:
         burned_in=BurnedIn(form.burned_in.data),
         plane=form.plane.data,
         forgiving=bool(form.forgiving.data),
+    )
+
+
+def choices(form: UploadForm) -> Choices:
+    """What a checked form says about the upload as a whole."""
+    return Choices(
+        split=Split(form.split.data),
+        known=Known(form.known.data),
+        code_confirmed=bool(form.code_confirmed.data),
     )
 
 

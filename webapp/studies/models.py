@@ -184,6 +184,8 @@ class Instance(Timestamped, OrganisationOwned, Base):
         study_id: None until the study has been put together.
         problem: code of :class:`ml.errors.UnreadableImage` where the kept file can no longer be
             read when its study is put together; it then has no slice in it.
+        pixels_key: SHA-256 of size and stored pixels, by which the same picture is found again
+            under other identifiers; None in rows from before.
     """
 
     __tablename__ = "instance"
@@ -191,6 +193,7 @@ class Instance(Timestamped, OrganisationOwned, Base):
         UniqueConstraint("organisation_id", "uid"),
         Index("ix_instance_arrival", "study_id", "created_at"),
         Index("ix_instance_series", "organisation_id", "study_uid", "series_uid"),
+        Index("ix_instance_pixels", "organisation_id", "pixels_key"),
     )
 
     id: Mapped[Identifier]
@@ -207,6 +210,7 @@ class Instance(Timestamped, OrganisationOwned, Base):
     patient_code: Mapped[str] = mapped_column(String(64))
     acquired_on: Mapped[date | None]
     blob_key: Mapped[str] = mapped_column(String(64))
+    pixels_key: Mapped[str | None] = mapped_column(String(64))
     node_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("pacs_node.id"))
     received_by_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"))
     study_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
@@ -235,7 +239,11 @@ class Image(Timestamped, OrganisationOwned, Base):
     """
 
     __tablename__ = "image"
-    __table_args__ = (UniqueConstraint("study_id", "position"),)
+    __table_args__ = (
+        UniqueConstraint("study_id", "position"),
+        Index("ix_image_blob_key", "organisation_id", "blob_key"),
+        Index("ix_image_source_key", "organisation_id", "source_key"),
+    )
 
     id: Mapped[Identifier]
     study_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
@@ -363,7 +371,10 @@ class Prediction(Timestamped, OrganisationOwned, Base):
 
 
 class IdempotencyKey(Timestamped, OrganisationOwned, Base):
-    """A key that an API caller chose for one upload, and the study that came of it."""
+    """A key that an API caller chose for one upload, and the study that came of it.
+
+    ``further_study_ids`` names the others where the upload was split into several.
+    """
 
     __tablename__ = "idempotency_key"
     __table_args__ = (UniqueConstraint("user_id", "key"),)
@@ -373,3 +384,4 @@ class IdempotencyKey(Timestamped, OrganisationOwned, Base):
     key: Mapped[str] = mapped_column(String(200))
     fingerprint: Mapped[str] = mapped_column(String(64))
     study_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
+    further_study_ids: Mapped[list[str] | None]

@@ -22,13 +22,22 @@ from webapp.accounts.models import Role
 from webapp.accounts.queries import list_users
 from webapp.database import db
 from webapp.errorpages import wants_json
-from webapp.errors import Conflict, InvalidInput, PortalError, QuestionableUpload
+from webapp.errors import (
+    CodeConflict,
+    Conflict,
+    InvalidInput,
+    KnownContent,
+    PortalError,
+    QuestionableCode,
+)
 from webapp.extensions import current_settings
 from webapp.review.views import panel_context
 from webapp.studies import pictures, queries, stack, volumes
 from webapp.studies.export import export_history
 from webapp.studies.forms import (
     UploadForm,
+    choices,
+    file_paths,
     handling,
     history_filters,
     history_query,
@@ -37,13 +46,19 @@ from webapp.studies.forms import (
     worklist_filters,
 )
 from webapp.studies.look import comparable_studies, look_at
-from webapp.studies.models import Priority, Study
+from webapp.studies.models import Priority
 from webapp.studies.operations import (
+    Known,
+    Split,
+    Submission,
     find_image,
     find_study,
     retry_study,
-    submit_study,
+    submit_files,
 )
+from webapp.studies.parcels import guessed_patients
+from webapp.studies.patient_codes import checked_code
+from webapp.studies.received import answered, omission_count, page_of
 from webapp.studies.series import find_series
 
 blueprint = Blueprint("studies", __name__)
@@ -66,18 +81,40 @@ def upload() -> ResponseReturnValue:
     """Take a study in; a script gets JSON, a browser without script a page."""
     form = UploadForm()
     if request.method == "GET":
+        form.split.data, form.known.data = Split.ASK.value, Known.ASK.value
         return _upload_page(form)
     try:
-        study = _submitted(form)
+        submission = _submitted(form)
     except PortalError as error:
+        if isinstance(error, KnownContent | CodeConflict):
+            _link(error)
         if wants_json():
             raise  # becomes a problem document
         db.session.rollback()
         form.show(error)
-        question = isinstance(error, QuestionableUpload)
-        return _upload_page(form, message=error.message, question=question), error.status
-    location = url_for("studies.show", study_id=study.id)
-    return ({"location": location}, 201) if wants_json() else redirect(location)
+        return _upload_page(form, error), error.status
+    for note in submission.notes:
+        flash(note, "info")
+    if wants_json():
+        return answered(submission), 201
+    if submission.left_out:
+        flash(omission_count(submission), "info")
+    several = len(submission.studies) > 1
+    return redirect(url_for("studies.worklist") if several else page_of(submission.study.id))
+
+
+@blueprint.post("/studies/new/check")
+def check_upload() -> ResponseReturnValue:
+    """What there is to ask about an upload before its files are sent, for the page's script."""
+    question = None
+    try:
+        checked_code(request.form.get("patient_code", ""), confirmed=False)
+    except QuestionableCode as doubt:
+        question = doubt.message
+    except InvalidInput:
+        pass  # the upload itself will say so
+    patients = guessed_patients(file_paths(request.form.get("paths")))
+    return jsonify(code_question=question, patients=patients)
 
 
 @blueprint.get("/studies/<uuid:study_id>")
@@ -217,20 +254,28 @@ def _study(study_id: uuid.UUID) -> dict[str, Any]:
     return context
 
 
-def _submitted(form: UploadForm) -> Study:
+def _submitted(form: UploadForm) -> Submission:
     if not form.validate():
         raise InvalidInput.of_form(form.errors)
-    return submit_study(
+    return submit_files(
         actor=actor(),
-        files=uploaded_files(request.files.getlist("files")),
+        files=uploaded_files(request.files.getlist("files"), request.form.get("paths")),
         patient_code=form.patient_code.data or "",
         description=form.description.data or "",
         priority=Priority(form.priority.data),
         handling=handling(form),
+        choices=choices(form),
     )
 
 
-def _upload_page(form: UploadForm, *, message: str | None = None, question: bool = False) -> str:
+def _link(error: PortalError) -> None:
+    """Say where the studies are that an error names."""
+    known = error.extra.get("known")
+    for one in known if isinstance(known, list) else [error.extra]:
+        one["page"] = url_for("studies.show", study_id=one["study_id"])
+
+
+def _upload_page(form: UploadForm, error: PortalError | None = None) -> str:
     settings = current_settings()
     limits = {
         "max_upload_mb": settings.max_upload_bytes // 2**20,
@@ -238,5 +283,10 @@ def _upload_page(form: UploadForm, *, message: str | None = None, question: bool
         "formats": list(ACCEPTED_FORMATS),
     }
     return render_template(
-        "studies/upload.html", form=form, limits=limits, message=message, question=question
+        "studies/upload.html",
+        form=form,
+        limits=limits,
+        message=error.message if error else None,
+        asked=error.code if error else None,
+        extra=error.extra if error else {},
     )
