@@ -31,11 +31,13 @@ class _Predicted(NamedTuple):
     """What is printed about one slice, and what its volume's answers need beside it.
 
     Attributes:
-        volume: number of the volume that the slice belongs to, if to any.
+        volume: number of the stack that the slice belongs to, if to any.
+        place: millimetres along the normal of that stack.
         result: :class:`ml.predictor.Result`, or why there is none.
     """
 
     volume: int | None
+    place: float | None
     line: dict[str, Any]
     result: Any
 
@@ -165,7 +167,9 @@ def _in_volumes(predictor: Any, predicted: Iterable[_Predicted]) -> Iterator[dic
         found = list(group)
         answered = [one for one in found if "error" not in one.line]
         if volume is not None and answered:
-            opinions = predictor.in_volume([one.result for one in answered])
+            opinions = predictor.in_volume(
+                [one.result for one in answered], [one.place for one in answered]
+            )
             for one, opinion in zip(answered, opinions, strict=True):
                 one.line["probabilities_alone"] = one.line["probabilities"]
                 one.line.update(opinion.plain())
@@ -187,11 +191,11 @@ def _predicted(predictor: Any, found: Iterator[Any]) -> Iterator[_Predicted]:
         for one in batch:
             if isinstance(one.slice, UnreadableImage):
                 line = {"path": one.path, "error": str(one.slice)}
-                yield _Predicted(one.volume, line, one.slice)
+                yield _Predicted(one.volume, one.place, line, one.slice)
             else:
                 result = next(results)
                 line = _line(predictor.name, one.path, one.slice.index, result)
-                yield _Predicted(one.volume, line, result)
+                yield _Predicted(one.volume, one.place, line, result)
 
 
 def _line(model: str, path: str, index: int, result: Any) -> dict[str, Any]:

@@ -387,7 +387,7 @@ def _conclude(
     study.in_distribution = key.in_distribution
     study.in_distribution_share = found.in_distribution_share
     study.key_image_ids = [str(answers[index].image_id) for index in found.key]
-    study.dissenting_image_ids = [str(answers[index].image_id) for index in found.dissenting]
+    study.dissenting_image_ids = [str(answers[index].image_id) for index in found.contradicting]
 
 
 def tumor_probability(answer: "Answer | Prediction") -> float:
