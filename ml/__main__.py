@@ -101,6 +101,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE.nii.gz",
         help="volumes of whole heads without a tumour, cut in all three planes",
     )
+    volumes.add_argument(
+        "--thinned",
+        type=int,
+        default=0,
+        metavar="TIMES",
+        help="leave slices out of each volume so often, in each of several ways, and compare how "
+        "neighbours are weighed where the steps are uneven",
+    )
     volumes.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
     add_card_option(volumes)
     _add_model(volumes)
@@ -237,21 +245,34 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _volumes(options: argparse.Namespace) -> int:
-    from ml.registry import enter_figures
-    from ml.volume_evaluation import measure_heads, measure_volumes, table
+    from ml.volume_evaluation import measure_volumes, table
 
-    predictor = _load_predictor(options)
-    figures = measure_volumes(predictor, glioma=options.glioma, healthy=options.healthy)
-    if options.heads:
-        figures["heads"] = measure_heads(predictor, options.heads)
+    figures = measure_volumes(
+        _load_predictor(options),
+        glioma=options.glioma,
+        healthy=options.healthy,
+        heads=options.heads,
+        thinned=options.thinned,
+    )
     if options.card is not None:
-        shares = {name: value for name, value in figures.items() if name != "volumes"}
-        command = command_line(options, "volumes", ("glioma", "healthy", "heads"))
-        enter_figures(options.card, "volumes", shares, command=command)
+        _enter_volumes(options, figures)
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(table(figures))
     return 0
+
+
+def _enter_volumes(options: argparse.Namespace, figures: dict[str, Any]) -> None:
+    from ml.registry import enter_figures
+
+    command = command_line(options, "volumes", ("glioma", "healthy", "heads"))
+    apart = ("volumes", "thinned")
+    shares = {name: value for name, value in figures.items() if name not in apart}
+    enter_figures(options.card, "volumes", shares, command=command)
+    if options.thinned:
+        thinned = {"model": figures["model"], "ways": figures["thinned"]}
+        command += f" --thinned {options.thinned}"
+        enter_figures(options.card, "thinned", thinned, command=command)
 
 
 def _explain(options: argparse.Namespace) -> int:
