@@ -31,11 +31,13 @@ class _Predicted(NamedTuple):
     """What is printed about one slice, and what its volume's answers need beside it.
 
     Attributes:
-        volume: number of the volume that the slice belongs to, if to any.
+        volume: number of the stack that the slice belongs to, if to any.
+        place: millimetres along the normal of that stack.
         result: :class:`ml.predictor.Result`, or why there is none.
     """
 
     volume: int | None
+    place: float | None
     line: dict[str, Any]
     result: Any
 
@@ -98,6 +100,14 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FILE.nii.gz",
         help="volumes of whole heads without a tumour, cut in all three planes",
+    )
+    volumes.add_argument(
+        "--thinned",
+        type=int,
+        default=0,
+        metavar="TIMES",
+        help="leave slices out of each volume so often, in each of several ways, and compare how "
+        "neighbours are weighed where the steps are uneven",
     )
     volumes.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
     add_card_option(volumes)
@@ -165,7 +175,9 @@ def _in_volumes(predictor: Any, predicted: Iterable[_Predicted]) -> Iterator[dic
         found = list(group)
         answered = [one for one in found if "error" not in one.line]
         if volume is not None and answered:
-            opinions = predictor.in_volume([one.result for one in answered])
+            opinions = predictor.in_volume(
+                [one.result for one in answered], [one.place for one in answered]
+            )
             for one, opinion in zip(answered, opinions, strict=True):
                 one.line["probabilities_alone"] = one.line["probabilities"]
                 one.line.update(opinion.plain())
@@ -187,11 +199,11 @@ def _predicted(predictor: Any, found: Iterator[Any]) -> Iterator[_Predicted]:
         for one in batch:
             if isinstance(one.slice, UnreadableImage):
                 line = {"path": one.path, "error": str(one.slice)}
-                yield _Predicted(one.volume, line, one.slice)
+                yield _Predicted(one.volume, one.place, line, one.slice)
             else:
                 result = next(results)
                 line = _line(predictor.name, one.path, one.slice.index, result)
-                yield _Predicted(one.volume, line, result)
+                yield _Predicted(one.volume, one.place, line, result)
 
 
 def _line(model: str, path: str, index: int, result: Any) -> dict[str, Any]:
@@ -233,21 +245,34 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _volumes(options: argparse.Namespace) -> int:
-    from ml.registry import enter_figures
-    from ml.volume_evaluation import measure_heads, measure_volumes, table
+    from ml.volume_evaluation import measure_volumes, table
 
-    predictor = _load_predictor(options)
-    figures = measure_volumes(predictor, glioma=options.glioma, healthy=options.healthy)
-    if options.heads:
-        figures["heads"] = measure_heads(predictor, options.heads)
+    figures = measure_volumes(
+        _load_predictor(options),
+        glioma=options.glioma,
+        healthy=options.healthy,
+        heads=options.heads,
+        thinned=options.thinned,
+    )
     if options.card is not None:
-        shares = {name: value for name, value in figures.items() if name != "volumes"}
-        command = command_line(options, "volumes", ("glioma", "healthy", "heads"))
-        enter_figures(options.card, "volumes", shares, command=command)
+        _enter_volumes(options, figures)
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(table(figures))
     return 0
+
+
+def _enter_volumes(options: argparse.Namespace, figures: dict[str, Any]) -> None:
+    from ml.registry import enter_figures
+
+    command = command_line(options, "volumes", ("glioma", "healthy", "heads"))
+    apart = ("volumes", "thinned")
+    shares = {name: value for name, value in figures.items() if name not in apart}
+    enter_figures(options.card, "volumes", shares, command=command)
+    if options.thinned:
+        thinned = {"model": figures["model"], "ways": figures["thinned"]}
+        command += f" --thinned {options.thinned}"
+        enter_figures(options.card, "thinned", thinned, command=command)
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -6,6 +6,17 @@ from typing import Any
 # Words with a heading, and the head and rows of a table.
 _Described = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 
+THINNED = {
+    "tumor_slices_found": "slices with a tumour, called tumour",
+    "false_alarms": "slices without a tumour, called tumour",
+    "key_slices_on_tumor": "key slices that show the tumour",
+    "called_tumor": "studies of a glioma, called a tumour",
+    "class_right": "called a glioma",
+    "class_in_set": "the set holds it",
+    "healthy_false_alarms": "slices of healthy heads, called tumour",
+    "healthy_called_tumor": "studies of healthy heads, called a tumour",
+}
+
 VOLUMES = {
     "tumor_slices_found": "slices with a tumour, called tumour",
     "tumor_slices_found_alone": "  each by itself",
@@ -15,13 +26,20 @@ VOLUMES = {
     "healthy_false_alarms": "slices of the healthy study, called tumour",
     "healthy_false_alarms_alone": "  each by itself",
     "key_slices_on_tumor": "key slices that show the tumour",
+    "class_right": "studies of a glioma, called one",
+    "class_in_set": "  the set holds it",
     "in_distribution": "slices that look familiar",
 }
 
 
 def measured_sections(card: Mapping[str, Any]) -> list[str]:
     """Those that the card has figures for, each with its heading and the command that measured."""
-    shown = {"volumes": _volumes, "familiarity": _familiarity, "explanations": _explanations}
+    shown = {
+        "volumes": _volumes,
+        "thinned": _thinned,
+        "familiarity": _familiarity,
+        "explanations": _explanations,
+    }
     return [
         _section(card[name], *described(card[name]))
         for name, described in shown.items()
@@ -43,12 +61,41 @@ def _volumes(figures: Mapping[str, Any]) -> _Described:
 
 def volume_rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What was counted of :func:`ml.volume_evaluation.measure_volumes`, in words."""
-    rows = [(words, _of(figures[key])) for key, words in VOLUMES.items()]
+    rows = [(words, _of(figures[key])) for key, words in VOLUMES.items() if key in figures]
     for name, head in figures.get("heads", {}).items():
         rows.append((f"{name}, called tumour", _of(head["alarms"])))
         rows.append(("  each by itself", _of(head["alarms_alone"])))
         rows.append(("  the study as a whole", head["study"]))
     return rows
+
+
+def _per_cent(share: Mapping[str, int]) -> str:
+    return f"{100 * share['n'] / share['of']:.1f} %"
+
+
+def _thinned(figures: Mapping[str, Any]) -> _Described:
+    """Of :func:`ml.thinned_volumes.measure_thinned`."""
+    words = (
+        "## Uneven stacks\n\nThe same volumes and whole heads, from which slices are "
+        "left out at random: each slice by itself, with neighbours weighed by their number as if "
+        "the steps were even, and by their distance, as is served (docs/decisions/0027)."
+    )
+    return words, ("", "by itself", "by number", "by distance"), thinned_rows(figures["ways"])
+
+
+def thinned_rows(figures: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """What was counted of :func:`ml.thinned_volumes.measure_thinned`, for each way to thin.
+
+    Returns:
+        What was counted, then per cent for each way to weigh neighbours, in the order of the
+        figures: by itself, by number, by distance.
+    """
+    return [
+        (f"{way}: {words}", *(_per_cent(one[key]) for one in found.values()))
+        for way, found in figures.items()
+        for key, words in THINNED.items()
+        if all(one[key]["of"] for one in found.values())
+    ]
 
 
 def _of(share: Mapping[str, int]) -> str:

@@ -21,7 +21,7 @@ from ml.preprocess import LEAST_HEAD, PIPELINES, FloatImage, Prepared
 from ml.quality import QualityFlag, quality_flags
 from ml.registry import SERVING, Model, load_model
 from ml.uncertainty import familiarity_score
-from ml.volumes import borne_out, emptiness, with_neighbours, with_no_tumor
+from ml.volumes import borne_out, emptiness, uneven, with_neighbours, with_no_tumor
 
 Spacing = tuple[float, float]
 
@@ -169,8 +169,10 @@ class Predictor:
         answers = iter(self._answer(usable))
         return [item if isinstance(item, UnreadableImage) else next(answers) for item in prepared]
 
-    def in_volume(self, volume: Sequence[Answered]) -> list[Opinion]:
-        """The answers about a volume's slices, each in the light of its neighbours.
+    def in_volume(
+        self, volume: Sequence[Answered], places: Sequence[float | None] | None = None
+    ) -> list[Opinion]:
+        """The answers about a stack's slices, each in the light of its neighbours.
 
         A tumour that the places do not bear out (:func:`ml.volumes.borne_out`) does not rule out
         that there is none. A slice is called what is likelier, a tumour or none: the share of
@@ -179,16 +181,21 @@ class Predictor:
 
         Args:
             volume: what :meth:`predict` said about neighbouring slices in order; at least one.
+            places: of each, millimetres along the stack's normal; where one is unknown, the steps
+                between the slices count as even.
         """
+        apart = uneven(places)
         alone = np.array([[one.probabilities[label.value] for label in LABELS] for one in volume])
         empty = emptiness([one.head_share for one in volume])
         brain = np.array(empty) <= 1
         together = with_neighbours(
-            alone, tumor_share=self._doubt.calibration.tumor_share, brain=brain
+            alone, tumor_share=self._doubt.calibration.tumor_share, brain=brain, places=apart
         )
         by_places = [one.tumor_by_places for one in compress(volume, brain)]
         certain = np.zeros(len(volume), bool)
-        together[brain], certain[brain] = borne_out(together[brain], by_places)
+        together[brain], certain[brain] = borne_out(
+            together[brain], by_places, places=None if apart is None else apart[brain]
+        )
         return [
             self._opinion(row, called(row), max(one.ood_score, score), certain=bool(sure))
             for row, one, score, sure in zip(together, volume, empty, certain, strict=True)

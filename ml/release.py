@@ -49,6 +49,7 @@ _MADE_ANEW = (
     "metrics",
     "explanations",
     "volumes",
+    "thinned",
     "familiarity",
 )
 

@@ -19,11 +19,9 @@ class _Judged:
 
     Attributes:
         shown: what its slices show.
-        label: what the study is said to have.
     """
 
     shown: set[Label]
-    label: Label
     answer: StudyAnswer
 
     @property
@@ -32,7 +30,7 @@ class _Judged:
 
     @property
     def is_right(self) -> bool:
-        return self.label in self.shown
+        return self.answer.label in self.shown
 
     @property
     def holds_all(self) -> bool:
@@ -70,7 +68,7 @@ def study_figures(observed: Sequence[Observed]) -> dict[str, Any]:
             "mean_set_size": _mean_set_size(alone),
             "certain": sum(one.is_certain for one in alone),
             "certain_and_right": sum(one.is_certain and one.is_right for one in alone),
-            "contradicted": sum(bool(one.answer.dissenting) for one in alone),
+            "contradicted": sum(bool(one.answer.contradicting) for one in alone),
         },
         "mixed": {
             "n": len(mixed),
@@ -95,7 +93,7 @@ def _judge(slices: Sequence[Observed]) -> _Judged:
         ]
     )
     shown = _tumors(slices) or {Label.NO_TUMOR}
-    return _Judged(shown, slices[answer.key[0]].result.label, answer)
+    return _Judged(shown, answer)
 
 
 def _tumors(slices: Sequence[Observed]) -> set[Label]:

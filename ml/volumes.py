@@ -1,5 +1,6 @@
 """From the answers about slices to the answer about the study. Never imports torch."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,10 +10,15 @@ import numpy.typing as npt
 from ml.labels import INDEX, RATHER, Label
 
 MOST_KEY_SLICES = 3
-# From where on a slice is no neighbour: in slices at least (before, itself, behind: 1, 2, 1), and
-# as a part of the slices that show brain, of which a tumour mostly reaches through more.
+# From where on a slice is no neighbour: in usual steps at least (before, itself, behind: 1, 2, 1),
+# and as a part of the stretch that shows brain, of which a tumour mostly reaches through more.
 _LEAST_REACH = 2.0
 _REACH = 1 / 16
+# The next slice to each side counts half as much as a slice itself, however large the step to it,
+# as long as it is within reach; farther away less, as the distance grows (docs/decisions/0027).
+_NEXT = 0.5
+# Steps that differ from the usual one by no more are called even, as in ml.imaging.series.
+_EVEN = 0.1
 # Of a volume's slices, how many show a tumour, before anything is known about it. It decides
 # between missed tumours and false alarms (docs/decisions/0019).
 _TUMOR_SHARE = 0.26
@@ -22,6 +28,8 @@ _BRAIN_FROM = 1 / 3
 _USUAL_HEAD = 75  # percentile of the volume's slices
 # No slice speaks louder than 1000 to 1, however sure it is.
 _SUREST = 0.999
+# So many confident slices name a class for the study wherever they lie.
+_SEVERAL = 2
 
 Values = npt.NDArray[np.float64]  # (N,)
 Rows = npt.NDArray[np.float64]  # (N, 4), in the order of LABELS
@@ -40,6 +48,8 @@ class SliceAnswer:
         tumor_by_places: probability of a tumour by the places of the slice alone, where the
             network judges them.
         head_share: of the slice's area, the head.
+        place: millimetres along the normal of its stack, where known; where that of one slice is
+            not, the steps of its series count as even.
     """
 
     series: int
@@ -50,6 +60,7 @@ class SliceAnswer:
     in_distribution: bool
     tumor_by_places: float | None = None
     head_share: float = 1.0
+    place: float | None = None
 
     @property
     def tumor(self) -> float:
@@ -63,18 +74,22 @@ class StudyAnswer:
 
     Attributes:
         key: positions of the key slices in what was given, the most telling first; never empty.
-        dissenting: positions of slices that rule out what the study is said to have: the most
+            They show ``label``.
+        contradicting: positions of slices that rule out what the study is said to have: the most
             telling one of each other tumour.
+        label: what the study is said to have.
         prediction_set: the classes that cannot be ruled out for the study, in the order of the
-            first key slice's probabilities: those of that slice and of the dissenting ones.
-            Where the first key slice, with its neighbours in a volume, does not rather speak for
-            a tumour, it is only the least clean of all, and "no tumour" is among them, whatever
-            the slice alone says.
+            first key slice's probabilities: those of that slice and of the contradicting ones, and
+            every class that confident slices name (docs/decisions/0026). It holds ``label``. Where
+            the first key slice, with its neighbours in a stack, does not rather speak for a
+            tumour, it is only the least clean of all, and "no tumour" is in the set, whatever the
+            slice alone says.
         in_distribution_share: share of slices that look like the brain MRI the model has learnt.
     """
 
     key: tuple[int, ...]
-    dissenting: tuple[int, ...]
+    contradicting: tuple[int, ...]
+    label: Label
     prediction_set: tuple[Label, ...]
     in_distribution_share: float
 
@@ -100,10 +115,33 @@ def emptiness(head_shares: Sequence[float]) -> list[float]:
     return [float(one) for one in _BRAIN_FROM / np.maximum(shares / usual, 0.01)]
 
 
+def uneven(places: Sequence[float | None] | Values | None) -> Values | None:
+    """The places of a stack's slices where they say more than their order.
+
+    Args:
+        places: of each slice in order, millimetres along the normal.
+
+    Returns:
+        (N,) the same; None where the steps are even or a place is unknown, so that the slices'
+        numbers stand for their places.
+    """
+    if places is None or any(place is None for place in places):
+        return None
+    known = np.asarray(places, np.float64)
+    steps = np.diff(known)
+    if not len(steps) or (usual := float(np.median(steps))) == 0:
+        return None
+    return None if np.all(np.abs(steps / usual - 1) <= _EVEN) else known
+
+
 def with_neighbours(
-    alone: Rows, *, tumor_share: float, brain: npt.NDArray[np.bool_] | None = None
+    alone: Rows,
+    *,
+    tumor_share: float,
+    brain: npt.NDArray[np.bool_] | None = None,
+    places: Sequence[float | None] | Values | None = None,
 ) -> Rows:
-    """The probabilities of a volume's slices, each in the light of the ones before and behind it.
+    """The probabilities of a stack's slices, each in the light of the ones before and behind it.
 
     A volume differs from the single pictures that the probabilities were calibrated on. Its slices
     were not picked to show something: one in four is taken to show a tumour, where the
@@ -122,14 +160,17 @@ def with_neighbours(
         alone: (N, 4), in the order of ``LABELS``, of neighbouring slices in order.
         tumor_share: in 0..1, of the slices that the probabilities were calibrated on.
         brain: (N,) which of them show brain; all without it.
+        places: of each, millimetres along the stack's normal; even without them (:func:`uneven`).
 
     Returns:
         (N, 4) likewise; each row sums to 1.
     """
     shown = np.ones(len(alone), bool) if brain is None else brain
+    apart = uneven(places)
+    near = _neighbours(int(shown.sum()), None if apart is None else apart[shown])
     together = np.empty_like(alone)
     together[shown] = _expected(
-        alone[shown], _neighbourhood_mean, _moved(tumor_share, _TUMOR_SHARE)
+        alone[shown], lambda values: _mean(near, values), _moved(tumor_share, _TUMOR_SHARE)
     )
     together[~shown] = _expected(
         alone[~shown], lambda values: values, _moved(tumor_share, _TUMOR_SHARE_WITHOUT_BRAIN)
@@ -154,7 +195,12 @@ def _moved(before: float, after: float) -> float:
     return float(_log_odds(np.array(after)) - _log_odds(np.array(before)))
 
 
-def borne_out(together: Rows, tumor_by_places: Sequence[float | None]) -> tuple[Rows, list[bool]]:
+def borne_out(
+    together: Rows,
+    tumor_by_places: Sequence[float | None],
+    *,
+    places: Sequence[float | None] | Values | None = None,
+) -> tuple[Rows, list[bool]]:
     """What is left of a volume's tumours where the places have a say.
 
     The slice as a whole is swayed by its level in the head: necks, of which the collection holds
@@ -166,6 +212,7 @@ def borne_out(together: Rows, tumor_by_places: Sequence[float | None]) -> tuple[
         together: (N, 4) of :func:`with_neighbours`, for the slices that show brain.
         tumor_by_places: of the same slices; None where the network does not judge places, which
             then have nothing to say against a tumour.
+        places: of the same slices, as for :func:`with_neighbours`.
 
     Returns:
         (N, 4) likewise, and for each slice whether its neighbourhood's places rather say tumour.
@@ -173,7 +220,7 @@ def borne_out(together: Rows, tumor_by_places: Sequence[float | None]) -> tuple[
     known = [one for one in tumor_by_places if one is not None]
     if len(known) < len(tumor_by_places):
         return together, [True] * len(together)
-    by_places = _neighbourhood_mean(np.array(known))
+    by_places = _mean(_neighbours(len(known), uneven(places)), np.array(known))
     suspicious = by_places >= RATHER
     if suspicious.any():
         return together, suspicious.tolist()
@@ -191,54 +238,90 @@ def with_no_tumor(
 
 
 def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
-    """Choose the key slices: the one that speaks most for a tumour, and others of its class.
+    """Find the finding of a study: its slices, its class, and the classes not ruled out.
 
-    A tumour reaches through several neighbouring slices of a volume and a false alarm often
-    through one alone, so in volumes the tumour probability is the mean of a slice's neighbourhood,
+    A tumour reaches through several neighbouring slices of a stack and a false alarm often
+    through one alone, so in stacks the tumour probability is the mean of a slice's neighbourhood,
     of what shows brain; what shows none (:func:`emptiness`) speaks for nothing. It is that of the
     places, where the network judges them: the slice as a whole is swayed by its level in the head,
     which for each class is its own in the training data. Pictures that came one by one have no
     neighbours and speak for themselves, as wholes. Slices that do not look like brain MRI come
-    last.
+    last (docs/decisions/0011).
 
-    The study is said to have what its first key slice shows (docs/decisions/0011), so the others
-    show the same class, and in its volume the same finding: between them and the first every slice
-    speaks for a tumour.
+    The finding lies around the slice that speaks most for a tumour and is called one; in its stack
+    it ends where a slice does not rather speak for a tumour. Of the classes that its slices are
+    called, the study is said to have the likeliest on the average over them, and the key slices
+    are those so called that speak most for a tumour.
+
+    A slice is confident of a tumour that it is called with a probability of one half or more.
+    Every class that a confident slice of the finding names cannot be ruled out, nor can one that
+    several confident slices name anywhere, nor what a slice leaves open that contradicts the study
+    (docs/decisions/0024, 0026).
 
     Args:
         slices: at least one, those of a series together and in order.
     """
-    strength = np.concatenate(
-        [_strength([slices[i] for i in indices]) for indices in _by_series(slices)]
-    )
+    series = [[slices[i] for i in indices] for indices in _by_series(slices)]
+    strength = np.concatenate([_strength(one) for one in series])
+    brain = np.concatenate([_shows_brain(one) for one in series])
     familiar = np.array([item.in_distribution for item in slices])
     order = np.lexsort((np.arange(len(slices)), -strength, ~familiar))
-    first = int(order[0])
-    suspicious = [int(i) for i in order[1:] if familiar[i] and strength[i] >= RATHER]
+    suspicious = [int(i) for i in order if familiar[i] and strength[i] >= RATHER]
+    first = next((i for i in suspicious if _is_called_tumor(slices[i])), int(order[0]))
     elsewhere = _apart_from(first, slices, strength >= RATHER)
-    others = [
-        i for i in suspicious if slices[i].label == slices[first].label and i not in elsewhere
-    ]
-    dissenting = _dissenting(slices[first].label, suspicious, slices)
-    possible = {*slices[first].prediction_set}
-    possible.update(*(slices[i].prediction_set for i in dissenting))
-    if strength[first] < RATHER:
+    finding = [i for i in suspicious if i not in elsewhere] or [first]
+    label = _class_of([slices[i] for i in finding]) or Label(slices[first].label)
+    key = [i for i in finding if slices[i].label == label][:MOST_KEY_SLICES]
+    contradicting = _contradicting(label, suspicious, slices)
+    possible = {label, *slices[key[0]].prediction_set}
+    possible.update(*(slices[i].prediction_set for i in contradicting))
+    possible.update(_named([slices[i] for i in finding if familiar[i]], by=1))
+    possible.update(
+        _named([slices[i] for i in np.flatnonzero(familiar & brain).tolist()], by=_SEVERAL)
+    )
+    if strength[key[0]] < RATHER:
         possible.add(Label.NO_TUMOR)
     return StudyAnswer(
-        key=(first, *others[: MOST_KEY_SLICES - 1]),
-        dissenting=tuple(dissenting),
-        prediction_set=_likeliest_first(possible, slices[first].probabilities),
+        key=tuple(key),
+        contradicting=tuple(contradicting),
+        label=label,
+        prediction_set=_likeliest_first(possible, slices[key[0]].probabilities),
         in_distribution_share=float(familiar.mean()),
     )
 
 
-def _dissenting(label: str, suspicious: Sequence[int], slices: Sequence[SliceAnswer]) -> list[int]:
+def _is_called_tumor(one: SliceAnswer) -> bool:
+    return one.label != Label.NO_TUMOR
+
+
+def _class_of(finding: Sequence[SliceAnswer]) -> Label | None:
+    """Of the tumours that the slices are called, the likeliest on the average; None without any."""
+    return max(
+        dict.fromkeys(Label(one.label) for one in finding if _is_called_tumor(one)),
+        key=lambda label: sum(one.probabilities[label.value] for one in finding),
+        default=None,
+    )
+
+
+def _contradicting(
+    label: str, suspicious: Sequence[int], slices: Sequence[SliceAnswer]
+) -> list[int]:
     """Of ``suspicious``, the first of each other class that rule out ``label`` and no tumour."""
     found: dict[str, int] = {}
     for i in suspicious:
         if {label, Label.NO_TUMOR}.isdisjoint(slices[i].prediction_set):
             found.setdefault(slices[i].label, i)
     return list(found.values())
+
+
+def _named(slices: Sequence[SliceAnswer], *, by: int) -> set[str]:
+    """The tumours that so many of the slices are confidently called."""
+    confident = Counter(
+        one.label
+        for one in slices
+        if _is_called_tumor(one) and one.probabilities[one.label] >= RATHER
+    )
+    return {label for label, count in confident.items() if count >= by}
 
 
 def _likeliest_first(
@@ -272,15 +355,23 @@ def _by_series(slices: Sequence[SliceAnswer]) -> list[list[int]]:
     return groups
 
 
+def _shows_brain(series: Sequence[SliceAnswer]) -> npt.NDArray[np.bool_]:
+    if not series[0].in_volume:
+        return np.ones(len(series), bool)
+    return np.array(emptiness([item.head_share for item in series])) <= 1
+
+
 def _strength(series: Sequence[SliceAnswer]) -> npt.NDArray[np.float64]:
     if not series[0].in_volume:
         return np.array([item.tumor for item in series])
     tumor = np.array(
         [item.tumor if item.tumor_by_places is None else item.tumor_by_places for item in series]
     )
-    brain = np.array(emptiness([item.head_share for item in series])) <= 1
+    brain = _shows_brain(series)
+    apart = uneven([item.place for item in series])
     strength = np.zeros(len(series))
-    strength[brain] = _neighbourhood_mean(tumor[brain])
+    near = _neighbours(int(brain.sum()), None if apart is None else apart[brain])
+    strength[brain] = _mean(near, tumor[brain])
     return strength
 
 
@@ -288,19 +379,32 @@ def _log_odds(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(np.log(share / (1 - share)))
 
 
-def _neighbourhood_mean(values: Values) -> Values:
-    """The mean around each slice, of weights that fall off evenly to both sides.
+def _neighbours(count: int, places: Values | None) -> Rows:
+    """(N, N) how much each other slice counts in the mean of one, a row.
 
-    The neighbourhood is a part of the head and not a number of slices: in a volume of one slice a
-    millimetre the next one is nearly the same picture, and says nothing new. What the files tell of
-    distances is not asked, because converters drop it; the slices that show brain are counted.
+    Weights fall off evenly to both sides. The neighbourhood is a part of the head and not a number
+    of slices: in a volume of one slice a millimetre the next one is nearly the same picture, and
+    says nothing new. Distances count in usual steps, and not in the file's millimetres, which
+    converters drop or make up.
+
+    Args:
+        count: of slices that show brain, N.
+        places: (N,) of them, along the normal; their numbers where None.
     """
-    reach = max(_LEAST_REACH, len(values) * _REACH)
-    around = np.arange(1 - np.ceil(reach), np.ceil(reach))
-    weights = 1 - np.abs(around) / reach
-    # At the ends the mean is over fewer slices, not over zeros.
-    return _smoothed(values, weights) / _smoothed(np.ones_like(values), weights)
+    steps = np.arange(count, dtype=np.float64)
+    if places is not None and count > 1 and (usual := float(np.median(np.diff(places)))) != 0:
+        steps = (places - places[0]) / usual
+    reach = max(_LEAST_REACH, (float(np.ptp(steps)) + 1) * _REACH)
+    apart = np.abs(steps[:, None] - steps)
+    weights = np.maximum(0.0, 1 - apart / reach)
+    number = np.arange(count)
+    beside = np.abs(number[:, None] - number) == 1
+    weights[beside] = np.maximum(
+        weights[beside], _NEXT * np.minimum(1.0, reach / np.maximum(apart[beside], 1e-9))
+    )
+    return np.asarray(weights)
 
 
-def _smoothed(values: Values, weights: Values) -> Values:
-    return np.convolve(values, weights, "full")[len(weights) // 2 :][: len(values)]
+def _mean(weights: Rows, values: Values) -> Values:
+    # At the ends it is over fewer slices, not over zeros.
+    return np.asarray(weights @ values / weights.sum(1))

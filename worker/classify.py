@@ -149,16 +149,17 @@ class _Run:
                 if number + 1 < len(batches):
                     self._report(images_done=(number + 1) * BATCH)
             self._collect(written)
-        self._consider_neighbours()
+        self._consider_adjacent_slices()
 
-    def _consider_neighbours(self) -> None:
-        """Let the slices of each volume be answered in the light of those around them."""
-        volumes = {image.id: image.series_id for image in self._claim.images if image.in_stack}
+    def _consider_adjacent_slices(self) -> None:
+        """Let the slices of each stack be answered in the light of those around them."""
+        stacks = {image.id: image for image in self._claim.images if image.in_stack}
         answers = []
-        for volume, group in groupby(self.answers, key=lambda one: volumes.get(one.image_id)):
+        for stack, group in groupby(self.answers, key=lambda one: _stack_of(one, stacks)):
             found = list(group)
-            if volume is not None:
-                opinions = predictor().in_volume(found)
+            if stack is not None:
+                places = [stacks[one.image_id].place for one in found]
+                opinions = predictor().in_volume(found, places)
                 found = [
                     replace(one, **opinion.plain())
                     for one, opinion in zip(found, opinions, strict=True)
@@ -220,6 +221,13 @@ class _Run:
     def _report(self, *, images_done: int) -> None:
         analyses.record_progress(self._claim, images_done=images_done, decoded=self.decoded)
         self.decoded = []
+
+
+def _stack_of(
+    answer: analyses.Answer, stacks: dict[uuid.UUID, analyses.ClaimedImage]
+) -> uuid.UUID | None:
+    image = stacks.get(answer.image_id)
+    return image.series_id if image else None
 
 
 def _overlay(result: Result, shape: tuple[int, int]) -> bytes:

@@ -35,7 +35,9 @@ class SeriesPlan:
 
     Attributes:
         plane: ``axial``, ``coronal``, ``sagittal`` or ``oblique``; None without geometry.
-        is_volume: at least three parallel slices in one stack, evenly spaced, none missing.
+        is_stack: at least three parallel slices behind one another, in order by their place in the
+            head, however far apart. The slices before and behind each are its neighbours there.
+        is_volume: a stack whose slices are evenly spaced, none missing: it may be resliced.
         slice_spacing: millimetres between neighbours; the usual distance where one is missing.
         missing: slices that the usual distance asks for and that are not there.
         duplicates: numbers of files left out, since they show the same slice again.
@@ -43,6 +45,7 @@ class SeriesPlan:
 
     slices: tuple[Placed, ...]
     plane: str | None
+    is_stack: bool
     is_volume: bool
     slice_spacing: float | None
     missing: int
@@ -212,7 +215,8 @@ def _plan_by_place(members: list[_Member]) -> SeriesPlan:
     kept = [one for place in places for one in place if one is place[0] or _aside(place[0], one)]
     positions = _positions(kept)
     spacing, missing, even = _spacing(positions)
-    whole = even and missing == 0 and len(kept) >= 3 and _straight(_points(kept), spacing)
+    shares = np.linspace(0.0, 1.0, len(kept))
+    whole = even and missing == 0 and len(kept) >= 3 and _straight(_points(kept), shares, spacing)
     first = members[0]
     return SeriesPlan(
         slices=tuple(
@@ -220,6 +224,7 @@ def _plan_by_place(members: list[_Member]) -> SeriesPlan:
             for one, position in zip(kept, positions, strict=True)
         ),
         plane=first.file.plane or _plane(_geometry(first)),
+        is_stack=whole or _is_stack(positions, _points(kept), spacing),
         is_volume=whole,
         slice_spacing=spacing,
         missing=missing,
@@ -240,6 +245,7 @@ def _plan_by_number(members: list[_Member]) -> SeriesPlan:
     return SeriesPlan(
         slices=tuple(Placed(one.number, one.frame.index, None) for one in members),
         plane=None,
+        is_stack=False,
         is_volume=False,
         slice_spacing=None,
         missing=0,
@@ -263,9 +269,25 @@ def _spacing(positions: npt.NDArray[np.float64]) -> tuple[float | None, int, boo
     return usual, missing, even
 
 
-def _straight(points: npt.NDArray[np.float64], spacing: float | None) -> bool:
-    """Whether the slices stand behind one another, and are not shifted sideways one by one."""
-    line = np.linspace(points[0], points[-1], len(points))
+def _is_stack(
+    positions: npt.NDArray[np.float64], points: npt.NDArray[np.float64], spacing: float | None
+) -> bool:
+    """Whether each slice has a level of its own and stands behind the one before."""
+    if len(positions) < 3 or float(np.diff(positions).min()) < _SAME_PLACE:
+        return False
+    shares = (positions - positions[0]) / (positions[-1] - positions[0])
+    return _straight(points, shares, spacing)
+
+
+def _straight(
+    points: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], spacing: float | None
+) -> bool:
+    """Whether the slices stand behind one another, and are not shifted sideways one by one.
+
+    Args:
+        shares: (n,) of the way from the first point to the last, where each is expected.
+    """
+    line = points[0] + shares[:, None] * (points[-1] - points[0])
     farthest = float(np.linalg.norm(points - line, axis=1).max())
     return farthest <= max(1.0, spacing or 0.0)
 

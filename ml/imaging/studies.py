@@ -18,13 +18,15 @@ class Found:
     """A slice and the file that it came from, or why there is none.
 
     Attributes:
-        volume: number of the volume in which the slices found before and after are its neighbours;
+        volume: number of the stack in which the slices found before and after are its neighbours;
             None where nothing tells that they are.
+        place: millimetres along the normal of that stack.
     """
 
     path: str
     slice: Slice | UnreadableImage
     volume: int | None = None
+    place: float | None = None
 
 
 def read_study(path: Path, limits: Limits | None = None) -> Iterator[Found]:
@@ -51,7 +53,7 @@ def read_study(path: Path, limits: Limits | None = None) -> Iterator[Found]:
     if empty:
         yield Found(str(path), UnreadableImage("archive_empty", "There is no file in it."))
     for number, plan in enumerate(assemble(facts)):
-        yield from _decoded(plan, files, limits, number if plan.is_volume else None)
+        yield from _decoded(plan, files, limits, number if plan.is_stack else None)
 
 
 def study_files(
@@ -92,7 +94,7 @@ def _decoded(
             opened = placed.file, _slices(content, limits)
         slices = opened[1]
         found = slices if isinstance(slices, UnreadableImage) else slices[placed.frame]
-        yield Found(name, found, volume)
+        yield Found(name, found, volume, placed.position)
 
 
 def _slices(content: bytes | Path, limits: Limits) -> list[Slice] | UnreadableImage:

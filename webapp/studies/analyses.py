@@ -487,6 +487,7 @@ def _conclude(claim: Claim, answers: Sequence[Answer]) -> None:
                 in_distribution=answer.in_distribution,
                 tumor_by_places=answer.tumor_by_places,
                 head_share=answer.head_share,
+                place=images[answer.image_id].place,
             )
             for answer in answers
         ]
@@ -495,14 +496,14 @@ def _conclude(claim: Claim, answers: Sequence[Answer]) -> None:
     _update_answer(
         claim,
         mode=_mode(claim.images),
-        label=key.label,
+        label=found.label.value,
         probabilities=key.probabilities,
         prediction_set=[label.value for label in found.prediction_set],
         in_distribution=key.in_distribution,
         in_distribution_share=found.in_distribution_share,
         key_image_ids=[str(answers[index].image_id) for index in found.key],
         contradicting_images={
-            str(answers[index].image_id): answers[index].label for index in found.dissenting
+            str(answers[index].image_id): answers[index].label for index in found.contradicting
         },
     )
 

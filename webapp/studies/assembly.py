@@ -193,7 +193,7 @@ def _described(series: Series, plan: SeriesPlan, sources: Sequence[Source]) -> S
     series.uid = plan.series_uid
     series.modality = plan.modality
     series.plane = plan.plane
-    series.is_stack = getattr(plan, "is_stack", plan.is_volume)
+    series.is_stack = plan.is_stack
     series.is_volume = plan.is_volume
     series.slice_spacing = plan.slice_spacing
     series.row_direction = list(geometry.row_direction) if geometry else None

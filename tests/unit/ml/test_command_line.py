@@ -73,6 +73,17 @@ def test_predict_takes_archives_and_volumes_with_numbered_slices(tmp_path: Path)
         assert line["probabilities"] != line["probabilities_alone"]
 
 
+def test_predict_takes_neighbours_into_account_where_slices_are_missing(tmp_path: Path) -> None:
+    for number, content in enumerate(axial_series(6)):
+        if number != 2:
+            (tmp_path / f"{number}.dcm").write_bytes(content)
+    done = ml("predict", "--json", tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) == 5
+    assert all("probabilities_alone" in line for line in lines)
+
+
 def test_predict_says_so_where_there_is_nothing(tmp_path: Path) -> None:
     done = ml("predict", "--json", tmp_path)
     assert done.returncode == 1

@@ -11,7 +11,7 @@ from ml.errors import InvalidModel
 from ml.evaluation import Observed
 from ml.imaging import read_bytes, read_path
 from ml.labels import LABELS, Label
-from ml.measured_sections import VOLUMES
+from ml.measured_sections import THINNED, VOLUMES
 from ml.model_card import failure_gallery, write_page
 from ml.predictor import Result
 from ml.registry import SERVING, enter_figures, write_card
@@ -91,8 +91,11 @@ def test_page_tells_cross_validations_of_other_networks(tmp_path: Path) -> None:
 def test_page_tells_what_was_measured_beside_the_metrics(tmp_path: Path) -> None:
     path, page = tmp_path / "card.json", tmp_path / "model.md"
     card = json.loads(SERVING.read_text(encoding="utf-8"))
-    sections = ("Volumes of other hospitals", "Is it a brain MRI at all?", "Heatmaps compared")
-    for name in ("volumes", "familiarity", "explanations"):
+    sections = (
+        "Volumes of other hospitals", "Uneven stacks", "Is it a brain MRI at all?",
+        "Heatmaps compared",
+    )  # fmt: skip
+    for name in ("volumes", "thinned", "familiarity", "explanations"):
         card.pop(name, None)
     write_page(card, page, gallery=None, command="python -m ml card …")
     assert not any(section in page.read_text(encoding="utf-8") for section in sections)
@@ -100,6 +103,13 @@ def test_page_tells_what_was_measured_beside_the_metrics(tmp_path: Path) -> None
     shares = {name: {"n": 3, "of": 40} for name in VOLUMES}
     enter_figures(path, "volumes", {"model": "earlier"}, command="python -m ml earlier")
     enter_figures(path, "volumes", shares, command="python -m ml volumes …")
+    few = {name: {"n": 1, "of": 8} for name in THINNED}
+    none = {name: {"n": 0, "of": 0} for name in THINNED}
+    ways = {
+        "half left out": {"alone": few, "by_number": few, "by_distance": few},
+        "nothing left": {"alone": none, "by_number": none, "by_distance": none},
+    }
+    enter_figures(path, "thinned", {"ways": ways}, command="python -m ml volumes … --thinned 9")
     odd = {"n": 9, "flagged": 8, "by_group": {"held out": {"n": 5, "flagged": 4}}}
     brain = {"n": 90, "flagged": 1, "by_group": {}}
     enter_figures(path, "familiarity", {"odd": odd, "brain": brain}, command="python -m ml odd …")
@@ -118,11 +128,14 @@ def test_page_tells_what_was_measured_beside_the_metrics(tmp_path: Path) -> None
         "| brain MRI, all | 1 of 90 |",
         "| LayerCAM | 0.250 | 0.125 | 0.50 |",
         "python -m ml volumes …",
+        "| half left out: called a glioma | 12.5 % | 12.5 % | 12.5 % |",
+        "python -m ml volumes … --thinned 9",
         "python -m ml odd …",
         "python -m ml heatmaps …",
     ):
         assert line in text
     assert "earlier" not in text
+    assert "nothing left" not in text
     with pytest.raises(InvalidModel, match="cannot be read"):
         enter_figures(tmp_path / "none.json", "volumes", shares, command="")
 

@@ -147,6 +147,17 @@ def test_volume_in_which_the_places_see_nothing_has_no_tumour(predictor: Predict
         assert one.prediction_set == (Label.NO_TUMOR, Label.GLIOMA)
 
 
+def test_neighbours_of_an_uneven_stack_count_by_their_distance(predictor: Predictor) -> None:
+    stack = [Sure(0.1), Sure(0.1), Sure(0.9), Sure(0.55), Sure(0.1), Sure(0.1)]
+    by_number = predictor.in_volume(stack)
+    assert predictor.in_volume(stack, [3.3 * n for n in range(6)]) == by_number
+    assert predictor.in_volume(stack, [*range(5), None]) == by_number
+    assert by_number[3].prediction_set == (Label.GLIOMA,)
+    gap = predictor.in_volume(stack, [0.0, 1.0, 2.0, 12.0, 13.0, 14.0])
+    assert gap[2].prediction_set == (Label.GLIOMA,)
+    assert gap[3].prediction_set == (Label.GLIOMA, Label.NO_TUMOR)
+
+
 def test_slice_of_a_volume_that_shows_no_brain_raises_no_alarm(predictor: Predictor) -> None:
     cap = Sure(0.9, head_share=0.04)
     first, *inside, last = predictor.in_volume([cap, Sure(0.9), Sure(0.9), Sure(0.9), cap])

@@ -38,6 +38,10 @@ def stack(count: int, step: float = 3.0, **values: object) -> list[FileFacts]:
     return [a_slice((0.0, 0.0, n * step), number=n + 1, **values) for n in range(count)]
 
 
+def axial_facts(count: int) -> list[FileFacts]:
+    return [inspect(content) for content in axial_series(count)]
+
+
 def order(plan: SeriesPlan) -> list[int]:
     return [placed.file for placed in plan.slices]
 
@@ -159,6 +163,32 @@ class TestGapsAndCopies:
     def test_uneven_distances_make_no_volume_and_name_nothing_missing(self) -> None:
         (plan,) = assemble([a_slice((0, 0, z)) for z in (0.0, 3.0, 7.3, 9.0, 13.1)])
         assert (plan.missing, plan.is_volume) == (0, False)
+
+    def test_parallel_slices_stay_a_stack_with_gaps_and_at_uneven_steps(self) -> None:
+        gaps = stack(10)
+        del gaps[3:5], gaps[5]
+        steps = [a_slice((0, 0, z)) for z in (0.0, 3.0, 7.3, 9.0, 13.1)]
+        tilted = [a_slice((0, 0.4 * z, z)) for z in (0.0, 3.0, 7.3, 9.0, 31.0)]
+        for files in (gaps, steps, tilted):
+            (plan,) = assemble(files[::-1])
+            assert (plan.is_stack, plan.is_volume) == (True, False)
+            places = [placed.position for placed in plan.slices if placed.position is not None]
+            assert places == sorted(places)
+            assert len(places) == len(files)
+
+    def test_every_volume_is_a_stack(self) -> None:
+        for files in (stack(3), stack(9, step=1.0), axial_facts(7)):
+            (plan,) = assemble(files)
+            assert (plan.is_stack, plan.is_volume) == (True, True)
+
+    def test_slices_that_do_not_stand_behind_one_another_are_no_stack(self) -> None:
+        aside = [*stack(6), a_slice((90.0, 0.0, 6.0))]
+        shifted = [a_slice((40.0 * (n % 2), 0, n * n * 3.0)) for n in range(6)]
+        unplaced = [a_slice(None, number=n) for n in range(6)]
+        pictures = [FileFacts("PNG", (FrameFacts(0, 64, 64),)) for _ in range(6)]
+        for files in (aside, shifted, unplaced, pictures, stack(2)):
+            (plan,) = assemble(files)
+            assert (plan.is_stack, plan.is_volume) == (False, False)
 
     def test_the_same_object_twice_is_taken_once(self) -> None:
         files = [

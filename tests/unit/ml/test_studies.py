@@ -47,6 +47,15 @@ def test_missing_slice_is_counted() -> None:
     assert (plan.missing, plan.slice_spacing, plan.is_volume) == (1, 3.0, False)
 
 
+def test_slices_around_a_missing_one_are_found_with_their_places(tmp_path: Path) -> None:
+    for number, content in enumerate(axial_series(6)):
+        if number != 2:
+            (tmp_path / f"{number}.dcm").write_bytes(content)
+    found = list(read_study(tmp_path))
+    assert {one.volume for one in found} == {0}
+    assert [one.place for one in found] == pytest.approx([0, 3, 9, 12, 15])
+
+
 def test_nifti_loses_its_texts_and_keeps_its_slices() -> None:
     values = np.random.default_rng(1).integers(0, 900, (40, 50, 60)).astype(np.int16)
     image = nib.Nifti1Image(values, np.diag([1.0, 1.0, 2.0, 1.0]))

@@ -11,8 +11,9 @@ import pytest
 from ml.__main__ import main
 from ml.errors import InvalidManifest
 from ml.labels import LABELS
+from ml.measured_sections import THINNED
 from ml.predictor import Predictor
-from ml.volume_evaluation import measure_heads, measure_volumes, table
+from ml.volume_evaluation import measure_volumes, table
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_slices_are_counted_by_their_masks(predictor: Predictor, tmp_path: Path)
     assert figures["healthy_false_alarms"]["of"] == 4
     pixels = [one["tumor_pixels"] for one in figures["volumes"]["glioma/Pre_Scan_T1.nii.gz"]]
     assert sorted(pixels) == [0, 0, 25, 400]
-    assert len(table(figures).splitlines()) == 9
+    assert len(table(figures).splitlines()) == 11
     card = tmp_path / "card.json"
     card.write_text("{}")
     folders = ["--glioma", str(tmp_path), "--healthy", str(tmp_path / "healthy.nii.gz")]
@@ -67,7 +68,8 @@ def test_whole_heads_are_measured_in_every_plane(predictor: Predictor, tmp_path:
     save(tmp_path / "glioma" / "Pre_Scan_T1.nii.gz", head())
     save(tmp_path / "glioma" / "Pre_Mask.nii.gz", head() * 0)
     save(tmp_path / "one.nii.gz", head(slices=36, size=36))
-    figures = measure_heads(predictor, [tmp_path / "one.nii.gz"])
+    one = tmp_path / "one.nii.gz"
+    figures = measure_volumes(predictor, glioma=tmp_path, healthy=one, heads=[one])["heads"]
     assert list(figures) == ["one, sagittal", "one, coronal", "one, axial"]
     for found in figures.values():
         assert 0 <= found["alarms"]["n"] <= found["alarms"]["of"] <= 36
@@ -77,6 +79,39 @@ def test_whole_heads_are_measured_in_every_plane(predictor: Predictor, tmp_path:
     heads = ["--heads", str(tmp_path / "one.nii.gz")]
     assert main(["volumes", *folders, *heads, "--device", "cpu", "--json", str(page)]) == 0
     assert json.loads(page.read_text())["heads"] == figures
+
+
+def test_thinned_volumes_are_answered_in_three_ways(predictor: Predictor, tmp_path: Path) -> None:
+    volume = head(slices=9)
+    mask = np.zeros_like(volume)
+    mask[20:40, 20:40, 3:6] = 1
+    save(tmp_path / "glioma" / "Pre_Scan_T1.nii.gz", volume)
+    save(tmp_path / "glioma" / "Pre_Mask.nii.gz", mask)
+    save(tmp_path / "healthy.nii.gz", volume)
+    page, card = tmp_path / "figures.json", tmp_path / "card.json"
+    card.write_text("{}")
+    folders = ["--glioma", str(tmp_path), "--healthy", str(tmp_path / "healthy.nii.gz")]
+    out = ["--json", str(page), "--card", str(card), "--device", "cpu", "--thinned", "3"]
+    assert main(["volumes", *folders, *out]) == 0
+    ways = json.loads(page.read_text())["thinned"]
+    assert list(ways) == [
+        "a third left out", "half left out", "a block missing", "steps of one to three"
+    ]  # fmt: skip
+    for way, found in ways.items():
+        assert list(found) == ["alone", "by_number", "by_distance"]
+        for figures in found.values():
+            assert set(figures) == set(THINNED)
+            assert figures["class_right"]["of"] == figures["healthy_called_tumor"]["of"] == 3
+            assert figures["class_right"]["n"] <= figures["called_tumor"]["n"] <= 3
+        # Eight slices show something; how many are left depends on the way alone.
+        left = {one["healthy_false_alarms"]["of"] for one in found.values()}
+        assert len(left) == 1
+        expected = {"a third left out": {3 * 5}, "half left out": {3 * 4}, "a block missing": {18}}
+        assert left == expected.get(way, left)
+    entered = json.loads(card.read_text())
+    assert entered["thinned"]["ways"] == ways
+    assert entered["thinned"]["command"].endswith("--thinned 3")
+    assert "thinned" not in entered["volumes"]
 
 
 def test_folder_without_masks_is_named(predictor: Predictor, tmp_path: Path) -> None:

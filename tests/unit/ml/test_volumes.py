@@ -1,17 +1,21 @@
 """From answers about slices to the study's: which slices a reader is shown first."""
 
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ml.labels import LABELS, Label
+from ml.labels import LABELS, Label, called
 from ml.volumes import (
     SliceAnswer,
     answer_study,
     borne_out,
     emptiness,
+    uneven,
     with_neighbours,
     with_no_tumor,
 )
@@ -41,10 +45,12 @@ def together(volume: list[SliceAnswer], *, tumor_share: float) -> list[dict[str,
     return [dict(zip(names, row.tolist(), strict=True)) for row in rows]
 
 
-def in_context(tumors: list[float], *, tumor_share: float = 0.26) -> list[float]:
+def in_context(
+    tumors: list[float], *, tumor_share: float = 0.26, places: list[float] | None = None
+) -> list[float]:
     """Probability of a tumour of each slice of a volume, in the light of its neighbours."""
-    found = together([said(one) for one in tumors], tumor_share=tumor_share)
-    return [1 - one[Label.NO_TUMOR.value] for one in found]
+    found = with_neighbours(rows(tumors), tumor_share=tumor_share, places=places)
+    return [1 - one for one in found[:, LABELS.index(Label.NO_TUMOR)].tolist()]
 
 
 def test_slice_is_doubted_where_its_neighbours_say_otherwise() -> None:
@@ -143,6 +149,80 @@ def test_thin_slices_are_answered_as_thick_ones() -> None:
     assert max(in_context(lonely)) < 0.5
 
 
+def test_even_steps_say_nothing_that_the_order_does_not_say() -> None:
+    tumors = [0.1, 0.2, 0.9, 0.8, 0.1, 0.3, 0.05, 0.6]
+    by_number = in_context(tumors)
+    for step in (0.5, 5.0, -3.0):
+        places = [20 + step * n for n in range(len(tumors))]
+        assert uneven(places) is None
+        assert in_context(tumors, places=places) == by_number
+    jitter = [n + (0.04 if n % 2 else 0.0) for n in range(len(tumors))]
+    assert in_context(tumors, places=jitter) == by_number
+
+
+def test_unknown_places_leave_the_order() -> None:
+    assert uneven(None) is None
+    assert uneven([0.0, None, 7.0]) is None
+    assert uneven([4.0, 4.0, 4.0, 9.0]) is None
+    assert uneven([3.0]) is None
+
+
+def test_near_slices_count_more_than_far_ones_where_steps_are_uneven() -> None:
+    # Of the two neighbours of the slice in the middle one shows a tumour.
+    tumors = [0.1] * 3 + [0.9, 0.5, 0.1] + [0.1] * 3
+    even = in_context(tumors)[4]
+    near = [*range(3), 6.0, 7.0, 12.0, 13.0, 14.0, 15.0]
+    far = [*range(3), 6.0, 11.0, 12.0, 13.0, 14.0, 15.0]
+    assert in_context(tumors, places=near)[4] > even > in_context(tumors, places=far)[4]
+
+
+def test_slice_behind_a_gap_says_less_than_the_next_one_and_still_something() -> None:
+    tumors = [0.1, 0.1, 0.1, 0.1, 0.9, 0.9, 0.9, 0.9]
+    gap = [0.0, 1.0, 2.0, 3.0, 13.0, 14.0, 15.0, 16.0]
+    alone = in_context([0.1] * 4)[3]
+    assert alone < in_context(tumors, places=gap)[3] < in_context(tumors)[3]
+
+
+def test_slices_crowded_together_are_not_as_many_witnesses_as_they_are() -> None:
+    crowd = [0.999] * 3
+    tumors = [0.02] * 10 + crowd + [0.02] * 10
+    even = max(in_context(tumors))
+    # Ten slices for a centimetre each, three within two millimetres, and again ten.
+    crowded = [*np.arange(0, 100, 10.0), 105.0, 106.0, 107.0, *np.arange(112, 212, 10.0)]
+    assert max(in_context(tumors, places=crowded)) < even
+
+
+def test_distances_count_in_steps_and_not_in_the_millimetres_of_the_file() -> None:
+    tumors = [0.1, 0.2, 0.9, 0.8, 0.1, 0.3]
+    places = [0.0, 1.0, 4.0, 5.0, 6.5, 7.5]
+    expected = in_context(tumors, places=places)
+    assert in_context(tumors, places=[7 * one - 90 for one in places]) == pytest.approx(expected)
+    backwards = in_context(tumors[::-1], places=[-one for one in places[::-1]])
+    assert backwards[::-1] == pytest.approx(expected)
+
+
+def test_places_of_an_uneven_stack_bear_out_what_is_near_to_them() -> None:
+    by_places = [0.1, 0.1, 0.9, 0.6, 0.1, 0.1]
+    certain = borne_out(rows([0.8] * 6), by_places)[1]
+    assert certain == [False, False, True, True, False, False]
+    gap = [0.0, 1.0, 2.0, 11.0, 12.0, 13.0]
+    assert borne_out(rows([0.8] * 6), by_places, places=gap)[1] == [
+        False, False, True, False, False, False
+    ]  # fmt: skip
+
+
+def test_finding_of_an_uneven_stack_lies_where_slices_near_to_one_another_show_it() -> None:
+    tumors = [0.0, 0.9, 0.9, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    volume = [said(one) for one in tumors]
+    assert answer_study(volume).key == (1, 2)
+    places = [0.0, 9.0, 19.0, 29.0, 39.0, 40.0, 49.0, 50.0, 51.0]
+    placed = [replace(one, place=place) for one, place in zip(volume, places, strict=True)]
+    found = answer_study(placed)
+    assert set(found.key) == {1, 2}
+    assert found.label is Label.GLIOMA
+    assert answer_study([replace(one, place=None) for one in placed]) == answer_study(volume)
+
+
 def test_no_tumour_is_added_to_a_set_by_its_likelihood_and_once() -> None:
     chances = {"glioma": 0.2, "meningioma": 0.5, "no_tumor": 0.3, "pituitary": 0.0}
     added = ("meningioma", "no_tumor", "glioma")
@@ -188,6 +268,114 @@ def test_alarm_that_its_neighbours_do_not_bear_out_does_not_rule_out_no_tumour()
     assert answer_study(by_places).prediction_set == doubted
 
 
+def unsure(tumor: float, label: Label, other: Label, share: float, **about: object) -> SliceAnswer:
+    """A slice that is called ``label`` and leaves ``share`` of its tumour's chance to another."""
+    probabilities = {one.value: 0.0 for one in LABELS}
+    probabilities[label.value] = tumor * (1 - share)
+    probabilities[other.value] = tumor * share
+    probabilities[Label.NO_TUMOR.value] = 1 - tumor
+    return replace(
+        said(tumor, label=label), probabilities=probabilities, label=label.value,
+        prediction_set=(label, other), **about,
+    )  # fmt: skip
+
+
+def test_study_has_what_its_finding_shows_and_not_what_its_loudest_slice_alone_does() -> None:
+    loudest = unsure(0.95, Label.MENINGIOMA, Label.GLIOMA, 0.4, tumor_by_places=1.0)
+    glioma = [
+        unsure(0.9, Label.GLIOMA, Label.MENINGIOMA, 0.1, tumor_by_places=places)
+        for places in (0.9, 0.9, 0.8)
+    ]
+    none = said(0.0, places=0.0)
+    volume = [none, loudest, *glioma, none]
+    found = answer_study(volume)
+    assert found.label is Label.GLIOMA
+    assert set(found.key) == {2, 3, 4}
+    assert set(found.prediction_set) == {Label.GLIOMA, Label.MENINGIOMA}
+    pictures = answer_study([replace(one, in_volume=False) for one in volume])
+    assert (pictures.label, pictures.key) == (Label.GLIOMA, (2, 3, 4))
+
+
+def test_class_that_a_confident_slice_of_the_finding_shows_is_in_the_set() -> None:
+    glioma = [replace(said(0.99, places=0.9), prediction_set=(Label.GLIOMA,)) for _ in range(3)]
+    other = unsure(0.9, Label.PITUITARY, Label.GLIOMA, 0.3, tumor_by_places=0.9)
+    assert Label.PITUITARY in answer_study([*glioma, other]).prediction_set
+    # Not where it is likelier that it shows something else.
+    guess = unsure(0.9, Label.PITUITARY, Label.GLIOMA, 0.48, tumor_by_places=0.9)
+    assert answer_study([*glioma, guess]).prediction_set == (Label.GLIOMA,)
+    # One that lies apart from the finding and does not rule it out names nothing; several do.
+    apart = [*glioma, *[said(0.0, places=0.0)] * 4]
+    assert answer_study([*apart, other]).prediction_set == (Label.GLIOMA,)
+    assert Label.PITUITARY in answer_study([*apart, other, other]).prediction_set
+    unfamiliar = replace(other, in_distribution=False)
+    assert answer_study([*apart, unfamiliar, unfamiliar]).prediction_set == (Label.GLIOMA,)
+
+
+def test_slice_that_is_called_no_tumour_does_not_stand_for_a_finding_beside_it() -> None:
+    # By its places it speaks most for a tumour; as a whole it is called none.
+    quiet = said(0.4, places=0.95)
+    volume = [said(0.9, places=0.8), quiet, said(0.9, places=0.8), said(0.0, places=0.0)]
+    found = answer_study(volume)
+    assert found.label is Label.GLIOMA
+    assert found.key == (0, 2)
+    nothing = answer_study([replace(quiet, tumor_by_places=0.95)] * 3)
+    assert nothing.label is Label.NO_TUMOR
+    assert nothing.prediction_set == (Label.NO_TUMOR,)
+
+
+def test_study_without_a_finding_keeps_open_what_several_slices_are_called() -> None:
+    volume = [said(0.9, places=0.2), said(0.9, places=0.2), said(0.1, places=0.3)]
+    found = answer_study([replace(one, prediction_set=(one.label,)) for one in volume])
+    assert {Label.NO_TUMOR, Label.GLIOMA} <= set(found.prediction_set)
+
+
+def answered(chances: list[float], places: float, familiar: bool) -> SliceAnswer:
+    shares = [one / sum(chances) for one in chances]
+    possible = tuple(one for one, share in zip(LABELS, shares, strict=True) if share > 0.3)
+    label = called(shares)
+    return SliceAnswer(
+        series=0,
+        in_volume=True,
+        label=label,
+        probabilities=dict(zip(LABELS, shares, strict=True)),
+        prediction_set=tuple({label, *possible}),
+        in_distribution=familiar,
+        tumor_by_places=places,
+    )
+
+
+_SLICES = st.builds(
+    answered,
+    st.lists(st.floats(0.01, 1), min_size=4, max_size=4),
+    st.floats(0, 1),
+    st.booleans(),
+)
+
+
+@given(st.lists(_SLICES, min_size=1, max_size=12), st.booleans(), st.randoms())
+def test_headline_holds_its_class_and_every_class_that_confident_slices_name(
+    slices: list[SliceAnswer], in_volume: bool, random: Random
+) -> None:
+    steps = [random.choice((1.0, 1.0, 2.0, 7.5)) for _ in slices]
+    study = [
+        replace(one, in_volume=in_volume, place=sum(steps[: number + 1]))
+        for number, one in enumerate(slices)
+    ]
+    found = answer_study(study)
+    assert found.label in found.prediction_set
+    assert {study[i].label for i in found.key} == {found.label}
+    assert not {*found.key} & {*found.contradicting}
+    named = [
+        one.label
+        for one in study
+        if one.in_distribution
+        and one.label is not Label.NO_TUMOR
+        and one.probabilities[one.label] >= 0.5
+    ]
+    fewest = 2 if in_volume else 1
+    assert {one for one in named if named.count(one) >= fewest} <= {*found.prediction_set}
+
+
 def test_study_cannot_rule_out_what_other_slices_are_certain_of() -> None:
     slices = [
         said(0.9, label=Label.PITUITARY),
@@ -198,7 +386,7 @@ def test_study_cannot_rule_out_what_other_slices_are_certain_of() -> None:
     ]
     pictures = [replace(one, in_volume=False) for one in slices]
     found = answer_study(pictures)
-    assert (found.key, found.dissenting) == ((1, 4), (2,))
+    assert (found.key, found.contradicting) == ((1, 4), (2,))
     assert found.prediction_set == (Label.MENINGIOMA, Label.PITUITARY)
     series = [replace(one, in_volume=False, series=n) for n, one in enumerate(slices)]
     assert answer_study(series) == found
@@ -209,15 +397,17 @@ def test_slice_that_is_itself_in_doubt_or_unfamiliar_contradicts_nothing() -> No
         said(one, label=label, in_volume=False)
         for one, label in ((0.99, Label.GLIOMA), (0.9, Label.PITUITARY))
     )
-    assert answer_study([first, other]).dissenting == (1,)
+    assert answer_study([first, other]).contradicting == (1,)
     harmless = [
         replace(other, prediction_set=(Label.PITUITARY, Label.GLIOMA)),
         replace(other, prediction_set=(Label.PITUITARY, Label.NO_TUMOR)),
         replace(other, in_distribution=False),
     ]
-    found = answer_study([first, *harmless])
-    assert found.dissenting == ()
-    assert found.prediction_set == (Label.GLIOMA,)
+    for one in harmless:
+        assert answer_study([first, one]).contradicting == ()
+    # Whatever else they leave open, what they are confidently called cannot be ruled out.
+    assert answer_study([first, harmless[0]]).prediction_set == (Label.GLIOMA, Label.PITUITARY)
+    assert answer_study([first, harmless[2]]).prediction_set == (Label.GLIOMA,)
 
 
 def test_all_that_a_contradicting_slice_leaves_open_is_open_for_the_study() -> None:
