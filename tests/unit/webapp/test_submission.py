@@ -83,7 +83,7 @@ class Uploads:
                 "known": [known.study.id for known in submission.already_known],
                 "left_out": dict(submission.left_out),
                 "notes": " ".join(submission.notes),
-                "jobs": len(submission.job_ids),
+                "jobs": len(submission.analysis_ids),
             }
 
     def study(self, study_id: uuid.UUID) -> Study:
