@@ -138,7 +138,7 @@ def _studies(metrics: dict[str, Any]) -> str:
     return (
         "## Studies\n\nEach group of slices as one study of single pictures, answered as the "
         "portal answers an upload; and every two groups with different tumours, as if two "
-        "patients had been mixed up in one (docs/decisions/0024).\n\n"
+        "patients had been mixed up in one (docs/decisions/0024, 0026).\n\n"
         "| figure | value |\n|---|---|\n"
         f"| class of the study right | {own['right']} of {own['n']} |\n"
         f"| class in the study's prediction set | {own['covered']} of {own['n']} |\n"

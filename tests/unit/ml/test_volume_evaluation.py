@@ -67,16 +67,17 @@ def test_slices_are_counted_by_their_masks(predictor: Predictor, tmp_path: Path)
 def test_whole_heads_are_measured_in_every_plane(predictor: Predictor, tmp_path: Path) -> None:
     save(tmp_path / "glioma" / "Pre_Scan_T1.nii.gz", head())
     save(tmp_path / "glioma" / "Pre_Mask.nii.gz", head() * 0)
-    save(tmp_path / "one.nii.gz", head(slices=36, size=36))
-    one = tmp_path / "one.nii.gz"
-    figures = measure_volumes(predictor, glioma=tmp_path, healthy=one, heads=[one])["heads"]
+    healthy, one = tmp_path / "healthy.nii.gz", tmp_path / "one.nii.gz"
+    save(healthy, head())
+    save(one, head(slices=36, size=36))
+    figures = measure_volumes(predictor, glioma=tmp_path, healthy=healthy, heads=[one])["heads"]
     assert list(figures) == ["one, sagittal", "one, coronal", "one, axial"]
     for found in figures.values():
         assert 0 <= found["alarms"]["n"] <= found["alarms"]["of"] <= 36
         assert found["study"] in LABELS
     page = tmp_path / "figures.json"
-    folders = ["--glioma", str(tmp_path), "--healthy", str(tmp_path / "one.nii.gz")]
-    heads = ["--heads", str(tmp_path / "one.nii.gz")]
+    folders = ["--glioma", str(tmp_path), "--healthy", str(healthy)]
+    heads = ["--heads", str(one)]
     assert main(["volumes", *folders, *heads, "--device", "cpu", "--json", str(page)]) == 0
     assert json.loads(page.read_text())["heads"] == figures
 
