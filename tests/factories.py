@@ -34,6 +34,12 @@ from webapp.studies.models import (
 from webapp.studies.operations import UploadedFile, submit_study
 from webapp.tenancy import acting_for
 
+_DIRECTIONS = {
+    "axial": ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0]),
+    "coronal": ([1.0, 0.0, 0.0], [0.0, 0.0, -1.0]),
+    "sagittal": ([0.0, 1.0, 0.0], [0.0, 0.0, -1.0]),
+}
+"""Of rows and columns in DICOM's patient system."""
 SAMPLE = Path(__file__).parents[1] / "ml" / "samples" / "glioma-1.jpg"
 
 
@@ -163,14 +169,18 @@ def make_series_study(
     decoded: bool = True,
     code: str = "S-1",
     acquired_on: date | None = None,
+    plane: str = "axial",
 ) -> SeriesStudyIds:
-    """A study of one axial series, a volume, as the worker leaves it; the middle holds a tumour.
+    """A study of one series, a volume, as the worker leaves it; the middle holds a tumour.
 
     Args:
         pixels: its slices; the phantom's without them.
         spacing: millimetres down and across.
+        plane: ``axial``, ``coronal`` or ``sagittal``, as scanners lay them.
     """
+    row_direction, column_direction = _DIRECTIONS[plane]
     planes = list(pixels) if pixels is not None else phantom(slices)
+    normal = np.cross(row_direction, column_direction)
     done = status is Status.DONE
     with app.app_context(), acting_for(account.organisation_id):
         blobs: BlobStore = app.extensions["blobs"]
@@ -185,12 +195,12 @@ def make_series_study(
             study=study,
             position=0,
             modality="MR",
-            plane="axial",
+            plane=plane,
             is_stack=True,
             is_volume=True,
             slice_spacing=slice_spacing,
-            row_direction=[1.0, 0.0, 0.0],
-            column_direction=[0.0, 1.0, 0.0],
+            row_direction=row_direction,
+            column_direction=column_direction,
         )
         series.images = [
             Image(
@@ -203,7 +213,7 @@ def make_series_study(
                 height=plane.shape[0],
                 row_spacing=spacing[0],
                 column_spacing=spacing[1],
-                origin=[-64.0, -48.0, number * slice_spacing],
+                origin=list(np.array([-64.0, -48.0, 0.0]) + normal * number * slice_spacing),
                 value_scale=2.0,
                 value_offset=-10.0,
                 window_centre=window[0] if window else None,

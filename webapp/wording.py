@@ -1,14 +1,18 @@
 """Words for the values that the database keeps: classes, states, reasons. All translated."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
+from babel import Locale
+from babel.lists import format_list
 from flask import Flask
-from flask_babel import LazyString
+from flask_babel import LazyString, get_locale
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 
 # Probability from which the likeliest class stands out, even where others cannot be ruled out.
 _STANDS_OUT = 0.8
+NO_TUMOR = "no_tumor"
 
 LABELS: Mapping[str, LazyString] = {
     "glioma": _l("Glioma"),
@@ -139,31 +143,53 @@ def doubt_sentence(
         probabilities: class -> calibrated probability.
         against: other classes, which images of the same study speak for.
     """
-    if others := [str(word(LABELS, label)) for label in against]:
-        labels = ", ".join([str(word(LABELS, called)), *others])
-        return str(_("The images speak for different tumours: %(labels)s.", labels=labels))
-    words = [str(word(LABELS, label)) for label in prediction_set]
-    if not words:
-        return str(_("No class fits well; the model does not commit itself."))
-    likeliest, *others = words
-    if not others:
-        return str(_("The model is fairly certain: %(label)s.", label=likeliest))
-    if called != prediction_set[0]:
+    if others := [label for label in against if label != called]:
+        labels = both([str(called), *others])
+        return str(_("Different slices suggest different tumours: %(labels)s.", labels=labels))
+    if not prediction_set:
+        return str(_("None of the classes fits well; the model makes no suggestion."))
+    likeliest, *rest = prediction_set
+    if not rest:
+        if likeliest == NO_TUMOR:
+            return str(
+                _("The model is fairly certain that none of the three tumours it knows is visible.")
+            )
+        return str(_("The model is fairly certain: %(label)s.", label=word(LABELS, likeliest)))
+    if called != likeliest:
         return str(
             _(
-                "A tumour cannot be ruled out; most likely it would be: %(label)s.",
+                "A tumour is not ruled out; the most likely one would be: %(label)s.",
                 label=word(LABELS, called),
             )
         )
-    if probabilities[prediction_set[0]] >= _STANDS_OUT:
+    if probabilities[likeliest] >= _STANDS_OUT:
         return str(
             _(
-                "Most likely: %(label)s. The model cannot rule out: %(others)s.",
-                label=likeliest,
-                others=", ".join(others),
+                "Most likely: %(label)s. Not ruled out: %(others)s.",
+                label=word(LABELS, likeliest),
+                others=both(rest),
             )
         )
-    return str(_("The model cannot tell apart: %(labels)s.", labels=", ".join(words)))
+    return str(_("The model cannot distinguish between: %(labels)s.", labels=both(prediction_set)))
+
+
+def both(labels: Sequence[str]) -> str:
+    """The classes joined by "and", in the reader's language."""
+    return joined([str(word(LABELS, one)) for one in labels], "standard")
+
+
+def either(labels: Sequence[str]) -> str:
+    """The classes joined by "or", in the reader's language."""
+    return joined([str(word(LABELS, one)) for one in labels], "or")
+
+
+def joined(words: Sequence[str], style: Literal["standard", "or"]) -> str:
+    """A list as the reader's language writes it; in lower case but for the first word."""
+    locale = get_locale() or Locale("en")
+    rest = list(words[1:])
+    if locale.language != "de":  # German writes nouns with a capital letter
+        rest = [one[:1].lower() + one[1:] for one in rest]
+    return format_list([*words[:1], *rest], style=style, locale=locale)
 
 
 def init_app(app: Flask) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import PIL.Image
 import pydicom
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Request, expect
+from playwright.sync_api import Browser, FloatRect, Locator, Page, Request, expect
 
 from tests.browser.test_journey import SIZES, Visit
 from tests.factories import (
@@ -62,6 +62,11 @@ def open_study(visit: Visit, ids: SeriesStudyIds, query: str = "") -> Page:
     visit.open(f"/studies/{ids.study_id}{query}")
     expect(visit.page.locator("[data-viewer][data-ready]")).to_be_visible()
     return visit.page
+
+
+def more_controls(page: Page) -> None:
+    """What is needed rarely is folded away."""
+    page.get_by_text("More controls").click()
 
 
 def place(page: Page, pane: int = 0) -> str:
@@ -206,17 +211,17 @@ def test_grey_values_are_windowed_in_the_browser(
     page = open_study(visit, ids)
     canvas = page.locator("[data-greys]").first
     corner = page.locator("[data-corner-window]").first
-    expect(corner).to_have_text("L 800  W 1,600")
+    expect(corner).to_have_text("Level 800 Width 1,600")
     expect(canvas).to_be_hidden()
     page.locator("[data-set=preset]").select_option("full")
     expect(canvas).to_be_visible()
-    expect(corner).not_to_have_text("L 800  W 1,600")
+    expect(corner).not_to_have_text("Level 800 Width 1,600")
     full = corner.inner_text()
     page.locator("[data-set=preset]").select_option("narrow")
     expect(corner).not_to_have_text(full)
     page.locator("[data-stage]").first.focus()
     page.keyboard.press("1")
-    expect(corner).to_have_text("L 800  W 1,600")
+    expect(corner).to_have_text("Level 800 Width 1,600")
 
     page.get_by_role("button", name="Grey values by dragging").click()
     box = page.locator("[data-stage]").first.bounding_box()
@@ -226,13 +231,14 @@ def test_grey_values_are_windowed_in_the_browser(
     for step in range(5):  # the drag begins when the values have come
         page.mouse.move(box["x"] + 110 + 10 * step, box["y"] + 100)
         page.wait_for_function("true")
-    expect(corner).not_to_have_text("L 800  W 1,600")
+    expect(corner).not_to_have_text("Level 800 Width 1,600")
     page.mouse.up()
+    more_controls(page)
     page.get_by_role("slider", name="Level").focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator("[data-set=preset]")).to_have_value("own")
     page.get_by_role("button", name="Reset everything").click()
-    expect(corner).to_have_text("L 800  W 1,600")
+    expect(corner).to_have_text("Level 800 Width 1,600")
 
 
 def test_lengths_are_measured_in_millimetres_with_mouse_and_keys(
@@ -273,6 +279,8 @@ def test_heatmap_and_zoom(portal: Portal, visit: Visit, reader: Account) -> None
     page = open_study(visit, make_series_study(portal.app, reader, slices=12))
     heat = page.locator("img.heat").first
     expect(heat).to_be_visible()
+    zoom = page.locator("[data-zoom]")
+    fitted = zoom.inner_text()
     page.locator("[data-stage]").first.focus()
     page.keyboard.press("h")
     expect(heat).to_be_hidden()
@@ -280,10 +288,10 @@ def test_heatmap_and_zoom(portal: Portal, visit: Visit, reader: Account) -> None
     page.keyboard.down("Control")
     wheel(page, -3)
     page.keyboard.up("Control")
-    expect(page.locator("[data-zoom]")).not_to_have_text("100%")
+    expect(zoom).not_to_have_text(fitted)
     expect_slice(page, "6 / 12")
     page.keyboard.press("0")
-    expect(page.locator("[data-zoom]")).to_have_text("100%")
+    expect(zoom).to_have_text(fitted)
 
 
 def test_volume_opens_in_three_planes(portal: Portal, visit: Visit, reader: Account) -> None:
@@ -297,6 +305,7 @@ def test_volume_opens_in_three_planes(portal: Portal, visit: Visit, reader: Acco
     page.keyboard.press("PageUp")
     page.keyboard.press("PageUp")
     expect(page.locator("#result-head")).to_have_text("Image 14 of 24")
+    more_controls(page)
     page.get_by_label("Planes").select_option("coronal")
     page.get_by_role("button", name="Measure a length").click()
     box = canvas.bounding_box()
@@ -344,6 +353,7 @@ def test_earlier_study_is_shown_beside(portal: Portal, visit: Visit, reader: Acc
         portal.app, reader, slices=24, slice_spacing=2.5, code="C-7", acquired_on=date(2025, 3, 1)
     )
     page = open_study(visit, later, "?image=11")
+    more_controls(page)
     page.locator("[data-set=compare]").select_option(index=1)
     expect(page.locator("[data-pane-title]")).to_contain_text("2024")
     expect(page.locator("[data-corner-slice]")).to_have_text(["12 / 24", "6 / 12"])
@@ -400,3 +410,306 @@ def test_real_series_looks_right(
     page.get_by_role("button", name="Switch to the light theme").click()
     visit.picture("viewer-series-light")
     assert place(page) == "15 / 30"
+
+
+def edges(page: Page, pane: int = 0) -> dict[str, str]:
+    """The letters at the edges of the stage, each where it is said to be."""
+    stage = page.locator("[data-stage]").nth(pane)
+    outer = box_of(stage)
+    middle = outer["x"] + outer["width"] / 2, outer["y"] + outer["height"] / 2
+    found = {}
+    for letters in stage.locator("[data-edge]").all():
+        side, text = letters.get_attribute("data-edge") or "", letters.inner_text()
+        found[side] = text
+        if not text:
+            continue
+        box = box_of(letters)
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        where = {
+            "left": x < outer["x"] + 40 and abs(y - middle[1]) < 3,
+            "right": x > outer["x"] + outer["width"] - 40 and abs(y - middle[1]) < 3,
+            "top": y < outer["y"] + 40 and abs(x - middle[0]) < 3,
+            "bottom": y > outer["y"] + outer["height"] - 40 and abs(x - middle[0]) < 3,
+        }
+        assert where[side], f"{text} is not at the {side}"
+    return found
+
+
+def box_of(element: Locator) -> FloatRect:
+    box = element.bounding_box()
+    assert box is not None
+    return box
+
+
+def is_inside(inner: FloatRect, outer: FloatRect) -> bool:
+    """But for half a pixel."""
+    return (
+        inner["x"] >= outer["x"] - 0.5
+        and inner["y"] >= outer["y"] - 0.5
+        and inner["x"] + inner["width"] <= outer["x"] + outer["width"] + 0.5
+        and inner["y"] + inner["height"] <= outer["y"] + outer["height"] + 0.5
+    )
+
+
+def is_seen(page: Page, element: Locator) -> bool:
+    """Whether nothing of it lies above or below the window."""
+    box = box_of(element)
+    return box["y"] >= 0 and box["y"] + box["height"] <= page.evaluate("window.innerHeight")
+
+
+class TestOrientation:
+    @pytest.mark.parametrize(
+        ("plane", "expected", "spoken"),
+        [
+            ("axial", "R L A P", "Left of the picture: patient’s right. Right: patient’s left."),
+            ("coronal", "R L H F", "Top: patient’s head. Bottom: patient’s feet."),
+            ("sagittal", "A P H F", "Left of the picture: patient’s front."),
+        ],
+    )
+    def test_letters_are_at_the_edges_and_stay_there(
+        self, portal: Portal, visit: Visit, reader: Account, plane: str, expected: str, spoken: str
+    ) -> None:
+        ids = make_series_study(portal.app, reader, slices=12, plane=plane)
+        page = open_study(visit, ids)
+        letters = dict(zip(("left", "right", "top", "bottom"), expected.split(), strict=True))
+        assert edges(page) == letters
+        stage = page.locator("[data-stage]").first
+        expect(stage).to_have_accessible_description(re.compile(re.escape(spoken)))
+        expect(page.get_by_text("Orientation unknown")).to_be_hidden()
+        stage.focus()
+        for key in ("+", "+", "ArrowLeft", "i"):
+            page.keyboard.press(key)
+        assert edges(page) == letters
+
+    def test_picture_without_says_so(self, portal: Portal, visit: Visit, reader: Account) -> None:
+        visit.open(f"/studies/{make_study(portal.app, reader).study_id}")
+        page = visit.page
+        expect(page.locator("[data-viewer][data-ready]")).to_be_visible()
+        expect(page.locator("[data-unknown]").first).to_have_text("Orientation unknown")
+        assert set(edges(page).values()) == {""}
+        stage = page.locator("[data-stage]").first
+        expect(stage).to_have_accessible_description(re.compile("^Orientation unknown"))
+        # Nor is a length known.
+        expect(page.locator("[data-scale]").first).to_be_hidden()
+
+    def test_is_there_before_any_script(
+        self, portal: Portal, visit: Visit, reader: Account
+    ) -> None:
+        ids = make_series_study(portal.app, reader, slices=12, plane="coronal")
+        visit.page.route("**/viewer.js", lambda route: route.abort())
+        visit.open(f"/studies/{ids.study_id}")
+        assert edges(visit.page) == {"left": "R", "right": "L", "top": "H", "bottom": "F"}
+        visit.troubles.clear()  # the script that did not come
+
+    def test_each_pane_has_its_own(self, portal: Portal, visit: Visit, reader: Account) -> None:
+        make_series_study(
+            portal.app, reader, code="C", plane="sagittal", acquired_on=date(2024, 3, 1)
+        )
+        ids = make_series_study(portal.app, reader, code="C", acquired_on=date(2025, 3, 1))
+        page = open_study(visit, ids)
+        more_controls(page)
+        page.locator("[data-set=compare]").select_option(index=1)
+        expect(page.locator("[data-stage]")).to_have_count(2)
+        expect(page.locator("[data-edge=top]").nth(1)).to_have_text("H")
+        assert edges(page)["left"] == "R"
+        assert edges(page, 1) == {"left": "A", "right": "P", "top": "H", "bottom": "F"}
+        assert [bar.is_visible() for bar in page.locator("[data-scale]").all()] == [True, True]
+
+
+def test_scale_bar_is_as_long_as_it_says(portal: Portal, visit: Visit, reader: Account) -> None:
+    ids = make_series_study(portal.app, reader, slices=12, spacing=(2.0, 1.5))
+    page = open_study(visit, ids)
+    page.locator("[data-stage]").first.focus()
+    bar = page.locator("[data-bar]").first
+    seen = []
+    for _step in range(4):
+        millimetres = float(bar.get_attribute("data-bar") or 0)
+        across = 128 * 1.5
+        expected = box_of(page.locator("[data-frame]").first)["width"] * millimetres / across
+        length = bar.evaluate("(path) => path.getBBox().width")
+        assert length == pytest.approx(expected, abs=0.5)
+        expect(page.locator("[data-scale] text").first).to_have_text(f"{millimetres:.0f} mm")
+        seen.append(millimetres)
+        for _notch in range(4):
+            page.keyboard.press("+")
+    assert len(set(seen)) > 1
+    assert seen == sorted(seen, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "spacing"),
+    [(64, 512, (1.0, 1.0)), (512, 64, (1.0, 1.0)), (128, 128, (4.0, 0.5)), (128, 128, (0.5, 4.0))],
+)
+def test_fit_shows_the_whole_slice(
+    portal: Portal,
+    visit: Visit,
+    reader: Account,
+    rows: int,
+    columns: int,
+    spacing: tuple[float, float],
+) -> None:
+    plane = np.full((rows, columns), 500, dtype=np.uint16)
+    ids = make_series_study(portal.app, reader, pixels=[plane] * 3, spacing=spacing)
+    page = open_study(visit, ids)
+    stage, frame = page.locator("[data-stage]").first, page.locator("[data-frame]").first
+    zoom = page.locator("[data-zoom]")
+
+    def expect_whole() -> None:
+        shown, room = box_of(frame), box_of(stage)
+        assert is_inside(shown, room)
+        fills = max(shown["width"] / room["width"], shown["height"] / room["height"])
+        assert fills == pytest.approx(1, abs=0.01)
+        ratio = columns * spacing[1] / (rows * spacing[0])
+        assert shown["width"] / shown["height"] == pytest.approx(ratio, rel=0.02)
+        percent = int(zoom.inner_text().replace(",", "").rstrip("%"))
+        assert percent == pytest.approx(100 * shown["width"] / columns, abs=0.6)
+
+    expect_whole()
+    for _step in range(3):
+        page.get_by_role("button", name="Zoom in").click()
+    assert not is_inside(box_of(frame), box_of(stage))
+    page.get_by_role("button", name="Fit").click()
+    expect_whole()
+    page.set_viewport_size({"width": SIZES[visit.size]["width"], "height": 620})
+    page.wait_for_function("new Promise((done) => setTimeout(() => done(true), 100))")
+    expect_whole()
+
+
+class TestFullScreen:
+    def test_key_button_and_escape(self, portal: Portal, visit: Visit, reader: Account) -> None:
+        page = open_study(visit, make_series_study(portal.app, reader, slices=12))
+        viewer, button = page.locator("[data-viewer]"), full_screen_button(page)
+        before = box_of(page.locator("[data-stage]").first)["height"]
+        page.locator("[data-stage]").first.focus()
+        page.keyboard.press("f")
+        expect(button).to_have_attribute("aria-pressed", "true")
+        page.wait_for_function("document.fullscreenElement?.matches('[data-viewer]')")
+        window = page.evaluate("({x: 0, y: 0, width: innerWidth, height: innerHeight})")
+        assert box_of(viewer) == pytest.approx(window, abs=1)
+        assert box_of(page.locator("[data-stage]").first)["height"] > before
+        for part in ("[data-bars]", "[data-zoom]", "[data-set=heat]", "[data-set=preset]"):
+            assert is_inside(box_of(page.locator(part).first), window), part
+        page.keyboard.press("PageDown")
+        expect_slice(page, "7 / 12")
+        visit.picture("viewer-full-screen")
+        page.keyboard.press("f")
+        expect(button).to_have_attribute("aria-pressed", "false")
+        page.wait_for_function("!document.fullscreenElement")
+        button.click()
+        expect(button).to_have_attribute("aria-pressed", "true")
+        page.keyboard.press("f")  # from the button, too
+        expect(button).to_have_attribute("aria-pressed", "false")
+
+    def test_covers_the_window_where_the_browser_cannot(
+        self, portal: Portal, visit: Visit, reader: Account
+    ) -> None:
+        visit.page.add_init_script("delete Element.prototype.requestFullscreen;")
+        page = open_study(visit, make_series_study(portal.app, reader, slices=12))
+        button = full_screen_button(page)
+        button.click()
+        expect(button).to_have_attribute("aria-pressed", "true")
+        window = page.evaluate("({x: 0, y: 0, width: innerWidth, height: innerHeight})")
+        assert box_of(page.locator("[data-viewer]")) == pytest.approx(window, abs=1)
+        visit.picture("viewer-covers")
+        # What lies below is out of reach.
+        for _step in range(30):
+            page.keyboard.press("Tab")
+            inside = "document.activeElement.closest('[data-viewer]') !== null"
+            assert page.evaluate(f"{inside} || document.activeElement === document.body")
+        page.keyboard.press("Escape")
+        expect(button).to_have_attribute("aria-pressed", "false")
+        expect(page.get_by_role("link", name="Worklist").first).to_be_enabled()
+        assert not page.evaluate("document.querySelectorAll('[inert]').length")
+
+
+def full_screen_button(page: Page) -> Locator:
+    return page.get_by_role("button", name="Full screen")
+
+
+class TestLayout:
+    def test_desk_shows_slice_headline_and_assessment_at_once(
+        self, portal: Portal, visit: Visit, reader: Account
+    ) -> None:
+        if visit.size != "desk":
+            pytest.skip("of a wide screen")
+        page = open_study(visit, make_series_study(portal.app, reader, slices=30))
+        assessment = page.locator("#feedback")
+        for part in (
+            page.locator("[data-stage]").first,
+            page.locator("[data-bars]").first,
+            page.locator(".study-answer .answer"),
+            page.locator(".study-answer .doubt"),
+            page.locator(".slice-answer .answer"),
+            page.locator(".slice-answer .doubt"),
+            assessment.get_by_role("heading").first,
+            assessment.locator(".segments-row").first,
+        ):
+            assert is_seen(page, part), part
+        assert page.evaluate("scrollY") == 0
+        # The result scrolls, the viewer stays.
+        page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+        assert page.evaluate("scrollY") > 100
+        assert is_seen(page, page.locator("[data-viewer]"))
+        assert is_seen(page, page.locator("#report"))
+
+    @pytest.mark.parametrize("height", [620, 768, 1200])
+    def test_stage_shrinks_and_grows_with_the_window(
+        self, portal: Portal, visit: Visit, reader: Account, height: int
+    ) -> None:
+        if visit.size != "desk":
+            pytest.skip("of a wide screen")
+        visit.page.set_viewport_size({"width": 1440, "height": height})
+        page = open_study(visit, make_series_study(portal.app, reader, slices=30))
+        assert is_seen(page, page.locator("[data-viewer]"))
+        assert box_of(page.locator("[data-stage]").first)["height"] > 0.35 * height
+
+    def test_phone_has_result_and_assessment_one_tap_away(
+        self, portal: Portal, visit: Visit, reader: Account
+    ) -> None:
+        if visit.size != "phone":
+            pytest.skip("of a phone")
+        page = open_study(visit, make_series_study(portal.app, reader, slices=30))
+        jump = page.get_by_role("navigation", name="On this page")
+        expect(jump).to_contain_text("Glioma tumour 97%")
+        slice_heading = page.locator("[data-stage]").first
+        nav = box_of(page.get_by_role("navigation", name="Main"))
+        assert box_of(slice_heading)["y"] + box_of(slice_heading)["height"] <= nav["y"]
+        for name, there in (
+            ("Assessment", page.locator("#feedback").get_by_role("heading").first),
+            ("Slice", slice_heading),
+            ("Result", page.locator(".study-answer .answer")),
+            ("Slice", slice_heading),
+        ):
+            jump.get_by_role("link", name=name).tap()
+            page.wait_for_function("new Promise((done) => setTimeout(() => done(true), 100))")
+            top = box_of(jump)["y"] + box_of(jump)["height"]
+            assert box_of(jump)["y"] >= 0
+            box = box_of(there)
+            assert box["y"] >= top - 1
+            assert box["y"] + box["height"] <= nav["y"]
+        page.keyboard.press("Home")
+        swipe(page, -120)  # the bar follows the slice
+        expect(jump).not_to_contain_text("tumour 97%")
+        visit.picture("viewer-jump")
+
+    def test_rare_controls_stay_unfolded(
+        self, portal: Portal, visit: Visit, reader: Account
+    ) -> None:
+        ids = make_series_study(portal.app, reader, slices=12)
+        page = open_study(visit, ids)
+        opacity = page.get_by_role("slider", name="Opacity")
+        expect(opacity).to_be_hidden()
+        for part in ("heat", "preset"):
+            expect(page.locator(f"[data-set={part}]")).to_be_visible()
+        page.get_by_text("More controls").focus()
+        page.keyboard.press("Enter")
+        expect(opacity).to_be_visible()
+        page.get_by_text("Probabilities and model").click()
+        wheel(page, 2)  # another result is put in its place
+        expect(page.locator("#result-head")).to_have_text("Image 8 of 12")
+        expect(page.locator(".slice-answer .bars")).to_be_visible()
+        open_study(visit, ids)
+        expect(opacity).to_be_visible()
+        more_controls(page)
+        open_study(visit, ids)
+        expect(opacity).to_be_hidden()

@@ -15,6 +15,7 @@ from webapp.database import db
 from webapp.errors import Conflict
 from webapp.review.models import Feedback
 from webapp.studies.models import Image, Instance, Prediction, Series, Study
+from webapp.studies.orientation import patient_orientation
 from webapp.studies.queries import images_of
 from webapp.studies.results import StudyResult, model_of, result_of
 
@@ -257,7 +258,7 @@ def _key_slice(image: Image, series: Series, instance: Instance | None) -> KeySl
         height=image.height,
         row_spacing=image.row_spacing,
         column_spacing=image.column_spacing,
-        orientation=_orientation(series),
+        orientation=patient_orientation(series),
         source=_source(instance, image) if instance else None,
     )
 
@@ -279,19 +280,6 @@ def _source(instance: Instance, image: Image) -> Source:
         blob_key=instance.blob_key,
         frame=image.frame + 1 if instance.frames > 1 else None,
     )
-
-
-def _orientation(series: Series) -> tuple[str, str] | None:
-    if not series.row_direction or not series.column_direction:
-        return None
-    return _letters(series.row_direction), _letters(series.column_direction)
-
-
-def _letters(direction: Sequence[float]) -> str:
-    """Anatomical directions of a vector in DICOM's patient system, the strongest first."""
-    names = (("L", "R"), ("P", "A"), ("H", "F"))
-    parts = sorted(zip(direction, names, strict=True), key=lambda part: -abs(part[0]))
-    return "".join(pair[0 if value > 0 else 1] for value, pair in parts if abs(value) > 0.1)[:3]
 
 
 def _instances(images: Sequence[Image]) -> dict[uuid.UUID | None, Instance]:

@@ -80,6 +80,11 @@ class Look:
         return self.study.current_analysis
 
     @property
+    def is_of_slices(self) -> bool:
+        """Whether its images are slices of a series, and not single pictures."""
+        return any(series.plane is not None or series.is_stack for series in self.series)
+
+    @property
     def total(self) -> int:
         """Number of images of the study."""
         return sum(series.count for series in self.series)

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from babel.lists import format_list
-from flask_babel import get_locale
 from flask_babel import gettext as _
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
@@ -18,9 +16,7 @@ from sqlalchemy.orm import joinedload
 from webapp.database import db
 from webapp.models_admin.models import ModelVersion
 from webapp.studies.models import Analysis, Mode, Purpose, Status, Study
-from webapp.wording import LABELS, doubt_sentence, word
-
-NO_TUMOR = "no_tumor"
+from webapp.wording import NO_TUMOR, doubt_sentence, either
 
 
 @dataclass(frozen=True)
@@ -150,23 +146,14 @@ def headline(named: Sequence[str]) -> str:
     """Classes in words. "No tumour" is worded as what was looked for: the model knows no more."""
     if tuple(named) == (NO_TUMOR,):
         return str(_("No glioma, meningioma or pituitary tumour found"))
-    return either([str(word(LABELS, one)) for one in named])
+    return either(named)
 
 
 def short_headline(named: Sequence[str]) -> str:
     """The same where there is little room, as in a line of a list."""
     if tuple(named) == (NO_TUMOR,):
         return str(_("None of the three tumours found"))
-    return either([str(word(LABELS, one)) for one in named])
-
-
-def either(words: Sequence[str]) -> str:
-    """The words joined by "or", in the reader's language; all but the first in lower case."""
-    locale = get_locale()
-    rest = words[1:]
-    if locale is None or locale.language != "de":  # German writes nouns with a capital
-        rest = [one[:1].lower() + one[1:] for one in rest]
-    return format_list([*words[:1], *rest], style="or", locale=locale or "en")
+    return either(named)
 
 
 def named_classes(label: str, possible: Sequence[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from sqlalchemy import Row, select
 
 from webapp.database import db
 from webapp.studies.models import Image, Series, Study
+from webapp.studies.orientation import Edges, edges_of
 from webapp.studies.results import result_of
 from webapp.studies.series import (
     Answer,
@@ -62,6 +63,7 @@ class StackSeries:
         origin: centre of its first slice's first pixel, DICOM's patient system, millimetres.
         normal: where the slices go on to, a unit vector of that system.
         spacing: millimetres between neighbouring slices.
+        edges: what lies left, right, above and below in the patient; None where nothing tells.
     """
 
     id: uuid.UUID
@@ -69,6 +71,7 @@ class StackSeries:
     origin: list[float] | None
     normal: list[float] | None
     spacing: float | None
+    edges: Edges | None
     slices: list[StackSlice]
 
 
@@ -137,5 +140,6 @@ def _stack_series(
         origin=origin,
         normal=normal,
         spacing=series.slice_spacing,
+        edges=edges_of(series),
         slices=slices,
     )

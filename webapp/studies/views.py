@@ -56,6 +56,7 @@ from webapp.studies.operations import (
     retry_study,
     submit_files,
 )
+from webapp.studies.orientation import edges_of
 from webapp.studies.parcels import guessed_patients
 from webapp.studies.patient_codes import checked_code
 from webapp.studies.received import answered, omission_count, page_of
@@ -122,7 +123,9 @@ def show(study_id: uuid.UUID) -> ResponseReturnValue:
     """One study: images, result and the reader's answer."""
     context = _study(study_id)
     others = comparable_studies(context["study"])
-    return render_template("studies/study.html", comparable=others, **context)
+    selected = context["selected"]
+    edges = edges_of(selected.series) if selected else None
+    return render_template("studies/study.html", comparable=others, edges=edges, **context)
 
 
 @blueprint.get("/studies/<uuid:study_id>/result")

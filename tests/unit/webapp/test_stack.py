@@ -104,6 +104,8 @@ class TestLook:
             told = read_stack(study).series
             assert [len(one.slices) for one in told] == [3, 2]
             assert not told[1].is_volume
+            assert told[0].edges is not None
+            assert told[1].edges is None
 
 
 class TestSpeed:
@@ -197,6 +199,7 @@ class TestStack:
         assert told["status"] == "done"
         (series,) = told["series"]
         assert (series["is_volume"], series["normal"], series["spacing"]) == (True, [0, 0, 1], 5)
+        assert series["edges"] == {"left": "R", "right": "L", "top": "A", "bottom": "P"}
         assert [one["id"] for one in series["slices"]] == [str(one) for one in ids.image_ids]
         key = series["slices"][4]
         assert key["label"] == "Glioma"

@@ -26,31 +26,37 @@ def english() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("called", "labels", "chances", "expected"),
     [
-        ("no_tumor", (), CHANCES, "No class fits well; the model does not commit itself."),
-        ("no_tumor", ("no_tumor",), CHANCES, "The model is fairly certain: No tumour."),
+        ("no_tumor", (), CHANCES, "None of the classes fits well; the model makes no suggestion."),
+        (
+            "no_tumor",
+            ("no_tumor",),
+            CHANCES,
+            "The model is fairly certain that none of the three tumours it knows is visible.",
+        ),
+        ("glioma", ("glioma",), CHANCES, "The model is fairly certain: Glioma."),
         (
             "no_tumor",
             ("no_tumor", "meningioma", "glioma"),
             CHANCES,
-            "Most likely: No tumour. The model cannot rule out: Meningioma, Glioma.",
+            "Most likely: No tumour. Not ruled out: Meningioma and glioma.",
         ),
         (
             "no_tumor",
             ("no_tumor", "meningioma"),
             CLOSE,
-            "The model cannot tell apart: No tumour, Meningioma.",
+            "The model cannot distinguish between: No tumour and meningioma.",
         ),
         (
             "meningioma",
             ("no_tumor", "meningioma"),
             CLOSE,
-            "A tumour cannot be ruled out; most likely it would be: Meningioma.",
+            "A tumour is not ruled out; the most likely one would be: Meningioma.",
         ),
         (
             "meningioma",
             ("no_tumor", "meningioma", "glioma"),
             UNDECIDED,
-            "A tumour cannot be ruled out; most likely it would be: Meningioma.",
+            "A tumour is not ruled out; the most likely one would be: Meningioma.",
         ),
     ],
 )
@@ -62,5 +68,7 @@ def test_sentence_fits_the_set(
 
 def test_images_that_contradict_one_another_are_said_whatever_the_set() -> None:
     sentence = doubt_sentence("meningioma", ("meningioma",), CLOSE, against=["glioma", "pituitary"])
-    expected = "The images speak for different tumours: Meningioma, Glioma, Pituitary tumour."
+    expected = (
+        "Different slices suggest different tumours: Meningioma, glioma, and pituitary tumour."
+    )
     assert sentence == expected

@@ -1,7 +1,9 @@
 // The viewer of a study: a stack of slices, its tools and controls, the volume, the comparison,
 // and the result beside it, which follows the slice.
+import { keepFolds } from "./folds.js";
 import { alignment, matchingIndex } from "./viewer/geometry.js";
 import { fileWindow, presets } from "./viewer/greys.js";
+import { FullScreen } from "./viewer/fullscreen.js";
 import { Pane } from "./viewer/pane.js";
 import { VolumeView, volumesCanBeShown } from "./viewer/volume.js";
 
@@ -15,12 +17,15 @@ const language = document.documentElement.lang || "en";
 const viewer = document.querySelector("[data-viewer]");
 const control = (name) => viewer.querySelector(`[data-set="${name}"]`);
 const button = (name) => viewer.querySelector(`[data-do="${name}"]`);
+const words = viewer && JSON.parse(viewer.dataset.words);
 const percent = new Intl.NumberFormat(language, { style: "percent" });
+const decimal = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
 
 let stack = null; // what the server says about all slices
 let main = null; // the pane of this study
 let second = null; // the pane of the study to compare with
 let active = null; // the pane that was touched last
+let screen = null; // the viewer alone on the screen
 let volume = null; // the volume view, once it was wanted
 let tool = "move";
 let inverted = false;
@@ -90,9 +95,25 @@ function onSlice(pane) {
     setCurrent(each, Number(each.dataset.go) === main.slice.position);
   }
   showChosenThumbnail();
-  viewer.querySelector("[data-heat-controls]").disabled = !main.slices.some((slice) => slice.heat);
+  offerHeat();
+  showJump();
   clearTimeout(onSlice.timer);
   onSlice.timer = setTimeout(follow, REST);
+}
+
+// The bar that leads a phone's reader from the slice to its result and back.
+const jump = document.querySelector("[data-jump]");
+
+function showJump() {
+  const { slice } = main;
+  if (!slice.label) return; // until there is an answer, the study's state stands there
+  jump.querySelector("[data-jump-label]").textContent = slice.label;
+  jump.querySelector("[data-jump-chance]").textContent = main.chance(slice);
+}
+
+function showJumpLinks() {
+  const assessment = jump.querySelector("[data-jump-assessment]");
+  assessment.hidden = !document.querySelector(assessment.hash);
 }
 
 function link(from, to) {
@@ -149,6 +170,7 @@ function watchResult() {
   });
   body.addEventListener("htmx:afterSwap", (event) => {
     if (["result", "feedback"].includes(event.detail.target.id)) typed = false;
+    showJumpLinks();
     const polling = result().hasAttribute("data-poll");
     if (wasPolling && !polling) finished();
     wasPolling = polling;
@@ -228,13 +250,19 @@ function warm() {
   const choice = { on, opacity: Number(control("opacity").value) / 100 };
   for (const pane of panes()) pane.setHeat(choice);
   volume?.setHeat(choice);
-  control("opacity").disabled = !on;
+  offerHeat();
   try {
     localStorage.setItem(KEPT, JSON.stringify({ on, opacity: control("opacity").value }));
   } catch {
     // Storage is switched off: the choice lasts as long as the page.
   }
   return choice;
+}
+
+function offerHeat() {
+  const there = Boolean(main.series?.slices.some((slice) => slice.heat));
+  viewer.querySelector("[data-heat-controls]").disabled = !there;
+  control("opacity").disabled = !there || !control("heat").checked;
 }
 
 function recall() {
@@ -300,11 +328,16 @@ function slideWindow() {
 }
 
 function onZoom(pane) {
-  if (pane === active && !volumeIsOpen()) showZoom(pane.view.zoom);
+  if (pane === active && !volumeIsOpen()) showZoom(percent.format(pane.magnification));
 }
 
-function showZoom(zoom) {
-  viewer.querySelector("[data-zoom]").textContent = percent.format(zoom);
+// NiiVue's planes have no one size of a pixel: there it is times the whole.
+function showVolumeZoom() {
+  showZoom(`×\u00a0${decimal.format(volume?.zoomed || 1)}`);
+}
+
+function showZoom(text) {
+  viewer.querySelector("[data-zoom]").textContent = text;
 }
 
 function setInverted(on) {
@@ -341,11 +374,12 @@ const actions = {
     if (volumeIsOpen()) volume.reset();
     prepareGreys();
   },
+  full: () => screen.toggle(),
   volume: () => (volumeIsOpen() ? closeVolume() : openVolume()),
 };
 const keys = {
   "+": "in", "=": "in", "-": "out", "−": "out", 0: "fit", i: "invert", h: "heat", r: "reset",
-  v: "move", w: "window", m: "measure",
+  f: "full", v: "move", w: "window", m: "measure",
 }; // prettier-ignore
 
 function onOtherKey(event) {
@@ -355,6 +389,15 @@ function onOtherKey(event) {
   else if (preset) choosePreset(preset);
   else return;
   event.preventDefault();
+}
+
+// Wherever the keys are in the viewer, not only in the image: who pressed the button leaves by key.
+function onKeyAnywhere(event) {
+  const typing = event.target.matches("select, input:not([type='range'], [type='checkbox'])");
+  if (event.defaultPrevented || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key.toLowerCase() !== "f") return;
+  event.preventDefault();
+  screen.toggle();
 }
 
 function onKey(event, pane) {
@@ -402,7 +445,7 @@ function startVolume() {
       if (volumeIsOpen()) main.go(index);
     },
   });
-  started.onZoom = () => showZoom(started.zoomed);
+  started.onZoom = showVolumeZoom;
   started.onWindow = (window) => {
     showWindow(window);
     control("preset").value = "own";
@@ -425,7 +468,8 @@ function setVolumeOpen(open) {
   main.stage.classList.toggle("covered", open);
   viewer.querySelector("[data-volume-wait]").hidden = !open;
   viewer.querySelector("[data-volume-controls]").hidden = !open;
-  showZoom(open ? 1 : main.view.zoom);
+  if (open) showVolumeZoom();
+  else onZoom(active);
 }
 
 // ---- Another study of the same patient --------------------------------------------------------
@@ -475,7 +519,6 @@ function likeliestMatch(all) {
 
 function newPane(element) {
   const urls = { pixels: viewer.dataset.pixelsUrl, values: viewer.dataset.valuesUrl, heatmap: viewer.dataset.heatmapUrl };
-  const words = JSON.parse(viewer.dataset.words);
   const pane = new Pane(element, { urls, words, language, tool: () => tool, onSlice, onWindow, onZoom });
   for (const name of ["pointerdown", "focusin", "wheel"]) {
     element.addEventListener(name, () => setActive(pane), { passive: true });
@@ -494,6 +537,7 @@ function setActive(pane) {
 
 function listen() {
   for (const name of Object.keys(actions)) button(name)?.addEventListener("click", actions[name]);
+  viewer.addEventListener("keydown", onKeyAnywhere);
   for (const name of ["level", "width"]) control(name).addEventListener("input", slideWindow);
   control("heat").addEventListener("change", warm);
   control("opacity").addEventListener("input", warm);
@@ -516,6 +560,10 @@ function listen() {
 async function start() {
   main = newPane(viewer.querySelector("[data-pane]"));
   active = main;
+  screen = new FullScreen(viewer, {
+    onChange: (on) => button("full").setAttribute("aria-pressed", String(on)),
+  });
+  keepFolds();
   recall();
   while (!stack) {
     try {

@@ -63,7 +63,7 @@ def test_page_says_result_doubt_and_model(printer: Printer, results: Results) ->
     (page,) = printer.text(results.content())
     assert "P-ABC123" in page
     assert "Glioma 62%" in page
-    assert "The model cannot tell apart: Glioma, No tumour." in page
+    assert "The model cannot distinguish between: Glioma and no tumour." in page
     assert "98% of the images look like what the model has learnt." in page
     assert "vgg16-gap" in page
     assert "ab12" * 16 in page
@@ -75,7 +75,7 @@ def test_images_of_another_tumour_are_said_and_shown(printer: Printer, results: 
     keys = (results.picture_slice(1), results.picture_slice(2), other)
     said = study_result(keys[0].answer, {other.id: "pituitary"})
     text = " ".join(printer.text(results.content(*keys, contradicting=(other,), result=said)))
-    assert "The images speak for different tumours: Glioma, Pituitary tumour." in text
+    assert "Different slices suggest different tumours: Glioma and pituitary tumour." in text
     assert "Image 3: Pituitary tumour, 97%" in text
     assert "Glioma 62% The images" not in text
     assert "Probabilities of image 1" in text

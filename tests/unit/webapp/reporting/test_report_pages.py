@@ -140,7 +140,7 @@ def test_study_whose_images_contradict_one_another_is_certain_nowhere(
     study = make_study(app, account, label="meningioma", further=["no_tumor", "pituitary"])
     page = browser.get(f"/studies/{study.study_id}").text
     whole = page[page.index("study-answer") : page.index("slice-answer")]
-    assert "The images speak for different tumours: Meningioma, Pituitary tumour." in whole
+    assert "Different slices suggest different tumours: Meningioma and pituitary tumour." in whole
     assert whole.count('>Image 3</a> <span class="key-label">Pituitary tumour') == 1
     assert "bars" not in whole
     assert "fairly certain" not in whole

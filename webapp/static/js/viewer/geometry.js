@@ -18,6 +18,18 @@ export function fittedBox(slice, width, height) {
     : { width, height: width / ratio };
 }
 
+// Pixels of the screen for one millimetre, from left to right; null where the file does not tell.
+export function screenScale(slice, box, zoom) {
+  return slice.spacing && (box.width * zoom) / (slice.width * slice.spacing[1]);
+}
+
+const BARS = [100, 50, 20, 10, 5, 2, 1]; // millimetres that a scale bar may stand for
+
+// The longest of them that has room; null where even the shortest has none.
+export function barLength(pixelsPerMillimetre, room) {
+  return BARS.find((length) => length * pixelsPerMillimetre <= room) || null;
+}
+
 // Between two points in pixels of the slice; millimetres, or pixels where the file does not tell.
 export function lengthOf(slice, from, to) {
   const [down, across] = spacing(slice);

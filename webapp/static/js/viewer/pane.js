@@ -1,7 +1,8 @@
 // One stack of slices on the page: what is seen, where, and what pointers, wheel and keys do to it.
-import { clamp, fittedBox } from "./geometry.js";
+import { clamp, fittedBox, screenScale } from "./geometry.js";
 import { automatic, fileWindow, fullRange, loadGreys, paint } from "./greys.js";
 import { Measures } from "./measure.js";
+import { ScaleBar } from "./scale.js";
 import { Strip } from "./strip.js";
 
 const MAX_ZOOM = 16;
@@ -27,6 +28,10 @@ export class Pane {
     this.heat = part("heat");
     this.notes = { error: part("stage-error"), wait: part("stage-wait"), problem: part("stage-problem") };
     this.corners = { slice: part("corner-slice"), answer: part("corner-answer"), window: part("corner-window") };
+    this.edges = element.querySelectorAll("[data-edge]");
+    this.unknown = part("unknown");
+    this.orientation = part("orientation");
+    this.scaleBar = new ScaleBar(part("scale"), language);
     this.view = { zoom: 1, x: 0, y: 0 };
     this.window = null; // null: as the server shows each slice
     this.warm = { on: true, opacity: 0.6 };
@@ -58,6 +63,7 @@ export class Pane {
     this.index = clamp(index, 0, series.slices.length - 1);
     if (!same) this.window = null;
     this.strip.show(series.slices);
+    this.showEdges();
     this.render();
     this.onSlice(this);
   }
@@ -118,6 +124,22 @@ export class Pane {
     this.place();
     this.measures.show(slice);
     this.fetchNeighbours();
+  }
+
+  // Letters for the eye, a sentence for the ear. They are the stage's: zooming leaves them there.
+  showEdges() {
+    const { edges } = this.series;
+    for (const letters of this.edges) letters.textContent = edges ? edges[letters.dataset.edge] : "";
+    this.unknown.hidden = Boolean(edges);
+    const spoken = edges ? this.sayEdges(edges) : this.words.unknown;
+    // Only news is worth telling: the sentence is announced when it changes.
+    if (this.orientation.textContent !== spoken) this.orientation.textContent = spoken;
+  }
+
+  sayEdges(edges) {
+    const inWords = (letters) => [...letters].map((letter) => this.words[letter]).join(", ");
+    const sides = Object.entries(edges).map(([side, letters]) => [side, inWords(letters)]);
+    return fill(this.words.oriented, Object.fromEntries(sides));
   }
 
   draw() {
@@ -248,9 +270,10 @@ export class Pane {
     view.y = clamp(view.y, -free(this.box.height, height), free(this.box.height, height));
     this.layers.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.zoom})`;
     stage.classList.toggle("zoomed", view.zoom > 1);
-    const enlarged = (this.box.width * view.zoom) / slice.width;
-    for (const layer of [this.picture, this.canvas]) layer.classList.toggle("pixelated", enlarged >= 6);
+    const enlarged = this.magnification >= 6;
+    for (const layer of [this.picture, this.canvas]) layer.classList.toggle("pixelated", enlarged);
     this.allowTouch();
+    this.scaleBar.show(screenScale(slice, this.box, view.zoom), width);
     this.measures.draw();
     this.onZoom(this);
   }
@@ -297,6 +320,11 @@ export class Pane {
     this.view.x += x;
     this.view.y += y;
     this.place();
+  }
+
+  // How large a pixel of the slice is on the screen; 1 is a pixel for a pixel.
+  get magnification() {
+    return (this.box.width * this.view.zoom) / this.slice.width;
   }
 
   fit() {

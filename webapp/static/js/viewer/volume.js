@@ -40,7 +40,10 @@ export class VolumeView {
       crosshairWidthUnit: "mm",
       crosshairGap: 8,
       dragAndDropEnabled: false,
-      fontMinPx: 16,
+      fontColor: [1, 0.91, 0.69, 1],
+      fontMinPx: 18,
+      sagittalNoseLeft: true, // as scanners store sagittal slices, and as the stack shows them
+      showAllOrientationMarkers: true,
       isColorbar: false,
       isRadiologicalConvention: true,
       loadingText: "",
@@ -58,6 +61,7 @@ export class VolumeView {
     };
     this.viewer.onIntensityChange = () => this.onWindow?.(this.window);
     this.leaveOutWithoutRoom();
+    this.writeLettersOfDicom();
     await this.viewer.attachToCanvas(this.canvas);
     this.listen();
     this.setTool("move");
@@ -70,6 +74,15 @@ export class VolumeView {
     this.viewer.drawScene = () => {
       if (this.canvas.width > 0 && this.canvas.height > 0) return draw();
     };
+  }
+
+  // Up and down are S and I to NiiVue, but H and F to DICOM and to our stack.
+  writeLettersOfDicom() {
+    const letters = { S: "H", I: "F" };
+    for (const name of ["drawTextBelow", "drawTextAbove"]) {
+      const write = this.viewer[name].bind(this.viewer);
+      this.viewer[name] = (place, text, ...rest) => write(place, letters[text] || text, ...rest);
+    }
   }
 
   // The canvas of NiiVue has keys and a wheel of its own; ours come first.
@@ -91,8 +104,9 @@ export class VolumeView {
   onKey(event) {
     if (event.key === "Tab" || event.ctrlKey || event.metaKey || event.altKey) return;
     const far = event.shiftKey ? 10 : 1;
+    // In voxels of NiiVue, which count to the patient's right: to the left of the screen.
     const moves = {
-      ArrowLeft: [-1, 0, 0], ArrowRight: [1, 0, 0], ArrowUp: [0, 1, 0], ArrowDown: [0, -1, 0],
+      ArrowLeft: [1, 0, 0], ArrowRight: [-1, 0, 0], ArrowUp: [0, 1, 0], ArrowDown: [0, -1, 0],
       PageUp: [0, 0, 1], PageDown: [0, 0, -1],
     }; // prettier-ignore
     const move = moves[event.key];
