@@ -260,7 +260,7 @@ def _move_study(connection, found, jobs):
             "image_ids": image_ids,
         }
         if answered and one is answered[0] and found.label is not None:
-            values |= _answer(found, said)
+            values |= _answer(found, said, image_ids)
         connection.execute(sa.insert(analysis).values(**values))
     for one, model in zip(answered, models, strict=False):
         connection.execute(
@@ -289,14 +289,14 @@ def _current(found, ordered, answered):
     return chosen
 
 
-def _answer(found, said):
+def _answer(found, said, image_ids):
     labels = {str(one.image_id): one.label for one in said}
     values = {name: getattr(found, name) for name in _ANSWER}
     if not values["key_image_ids"] and said:
         # From before key images were kept: the likeliest tumour stands for the study.
-        newest = {one.image_id: one for one in said}.values()
-        key = max(newest, key=lambda one: 1 - _json(one.probabilities)["no_tumor"])
-        values["key_image_ids"] = [str(key.image_id)]
+        newest = {str(one.image_id): _json(one.probabilities)["no_tumor"] for one in said}
+        known = [one for one in image_ids if one in newest]
+        values["key_image_ids"] = [min(known, key=lambda one: newest[one])]
     against = _json(found.dissenting_image_ids) or []
     values["contradicting_images"] = {one: labels[one] for one in against if one in labels}
     return values

@@ -1,13 +1,20 @@
 """Migrations lead to what the models are, on both databases, and back."""
 
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
 import flask_migrate
 from flask import Flask
-from sqlalchemy import inspect
+from sqlalchemy import DateTime, MetaData, Table, Uuid, func, inspect, select
 
 from tests.factories import make_account, make_study
 from webapp.accounts.models import Role
 from webapp.database import db
-from webapp.studies.models import Image, Study
+from webapp.studies.models import Image, Status, Study
+from webapp.studies.results import model_of, result_of
 from webapp.tenancy import unscoped
 
 
@@ -41,3 +48,138 @@ def test_earlier_studies_keep_their_images_and_answers_as_one_series(app: Flask)
             assert len(image.predictions) == 1
             assert image.series.study_id == ids.study_id
             assert db.session.get_one(Study, ids.study_id).left_out == {}
+
+
+@dataclass
+class OldStudy:
+    """A study as it was before analyses, written row by row."""
+
+    organisation_id: uuid.UUID
+    user_id: uuid.UUID
+    status: str = "done"
+    label: str | None = "glioma"
+    images: int = 3
+    jobs: Sequence[str] = ("done",)
+    models: Sequence[str] = ("a",)
+    id: uuid.UUID = field(default_factory=uuid.uuid4)
+    image_ids: list[uuid.UUID] = field(default_factory=list)
+
+    def write(self) -> None:
+        """Insert it and all that belongs to it."""
+        day = datetime(2026, 3, 1, tzinfo=UTC)
+        patient = uuid.uuid4()
+        chances = {"glioma": 0.9, "meningioma": 0.05, "no_tumor": 0.03, "pituitary": 0.02}
+        self._insert("patient", id=patient, code=self.id.hex[:8], created_at=day)
+        self.image_ids = [uuid.uuid4() for _n in range(self.images)]
+        self._insert(
+            "study", id=self.id, patient_id=patient, uploaded_by_id=self.user_id, description="",
+            priority="routine", status=self.status, created_at=day, left_out={},
+            label=self.label, probabilities=chances if self.label else None,
+            prediction_set=[self.label] if self.label else None,
+            in_distribution=True if self.label else None,
+            finished_at=day + timedelta(hours=1) if self.status == "done" else None,
+            dissenting_image_ids=[str(self.image_ids[1])] if self.label else None,
+        )  # fmt: skip
+        self._insert(
+            "series", id=self.id, study_id=self.id, position=0, is_volume=self.images > 2,
+            missing=0, duplicates=0, created_at=day,
+        )  # fmt: skip
+        for number, key in enumerate(self.image_ids):
+            self._insert(
+                "image", id=key, study_id=self.id, series_id=self.id, position=number,
+                blob_key="0" * 64, source_format="PNG", frame=0, width=64, height=64,
+                value_scale=1.0, value_offset=0.0, created_at=day,
+            )  # fmt: skip
+        for number, status in enumerate(self.jobs):
+            self._insert(
+                "inference_job", id=uuid.uuid4(), study_id=self.id, status=status, attempt=1,
+                images_total=self.images, images_done=self.images, sent_at=day,
+                created_at=day + timedelta(minutes=number),
+                finished_at=day + timedelta(hours=1) if status == "done" else None,
+            )  # fmt: skip
+        for number, name in enumerate(self.models):
+            model = uuid.uuid5(uuid.NAMESPACE_URL, name)
+            known = select(func.count()).where(table("model_version").c.id == model)
+            if not db.session.scalar(known):
+                self._insert(
+                    "model_version", id=model, name=name, sha256=name * 64, card={}, created_at=day
+                )
+            for key in self.image_ids:
+                said = uuid.uuid4()
+                self._insert(
+                    "prediction", id=said, image_id=key, model_version_id=model, label="glioma",
+                    probabilities=chances, prediction_set=["glioma"], in_distribution=True,
+                    ood_score=0.1, quality=[], created_at=day + timedelta(minutes=number),
+                )  # fmt: skip
+                self._insert(
+                    "feedback", id=uuid.uuid4(), image_id=key, prediction_id=said,
+                    reader_id=self.user_id, verdict="agree", label="glioma", comment="",
+                    created_at=day,
+                    superseded_at=None if name == self.models[-1] else day,
+                )  # fmt: skip
+
+    def _insert(self, into: str, /, **values: object) -> None:
+        rows = table(into)
+        if "organisation_id" in rows.c:
+            values["organisation_id"] = self.organisation_id
+        db.session.execute(rows.insert().values(**values))
+
+
+def table(name: str) -> Table:
+    """A table as it is in the database now, whatever the models say."""
+    reflected = Table(name, MetaData(), autoload_with=db.session.connection())
+    for column in reflected.columns:  # SQLite knows neither of these
+        if column.name == "id" or column.name.endswith("_id"):
+            column.type = Uuid()
+        elif column.name.endswith("_at"):
+            column.type = DateTime(timezone=True)
+    return reflected
+
+
+def count(name: str) -> int:
+    return db.session.scalar(select(func.count()).select_from(table(name))) or 0
+
+
+def test_answers_and_predictions_from_before_analyses_are_all_kept(app: Flask) -> None:
+    account = make_account(app, Role.CLINICIAN)
+    with app.app_context():
+        db.session.remove()
+        flask_migrate.downgrade(revision="0004")
+        make = partial(OldStudy, account.organisation_id, account.id)
+        done = make()
+        again = make(jobs=("done", "done"), models=("a", "b"))
+        moved_on = make(jobs=("done",), models=("a", "b", "c"))
+        overtaken = make(status="queued", label=None, jobs=("running", "queued"), models=())
+        failed = make(status="failed", label=None, jobs=("failed",), models=())
+        every = (done, again, moved_on, overtaken, failed)
+        with unscoped():
+            for one in every:
+                one.write()
+            db.session.commit()
+            kept = {name: count(name) for name in ("study", "image", "prediction")}
+            assessed = count("feedback")
+            db.session.rollback()
+        db.session.remove()
+        flask_migrate.upgrade()
+        with unscoped():
+            assert {name: count(name) for name in kept} == kept
+            assert count("assessment" if "assessment" in tables() else "feedback") == assessed
+            found = {one.id: db.session.get_one(Study, one.id) for one in every}
+            for one in (done, again, moved_on):
+                result = result_of(found[one.id])
+                assert result is not None
+                assert (result.label, result.key_images) == ("glioma", (one.image_ids[0],))
+                assert result.contradicting == {one.image_ids[1]: "glioma"}
+                model = model_of(found[one.id])
+                assert model is not None
+                assert model.name == one.models[-1]
+                assert all(image.prediction for image in found[one.id].images)
+                assert found[one.id].series[0].is_stack
+            named = [
+                one.model_version and one.model_version.name for one in found[moved_on.id].analyses
+            ]
+            assert named == ["a", "b", "c"]
+            states = [one.status.value for one in found[overtaken.id].analyses]
+            assert states == ["superseded", "queued"]
+            assert found[overtaken.id].status is Status.QUEUED
+            assert found[failed.id].status is Status.FAILED

@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from webapp.database import db
 from webapp.errors import NotFound
 from webapp.studies.models import Image, Prediction, Series, Status, Study
+from webapp.studies.results import named_classes
 from webapp.wording import word
 
 PLANES: Mapping[str, LazyString] = {
@@ -66,9 +67,14 @@ class ShownSeries:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said about an image, as far as lists need it."""
+    """What is said about an image, as far as lists need it.
+
+    Attributes:
+        named: the classes that its headline names.
+    """
 
     label: str
+    named: tuple[str, ...]
     tumor: float
     in_distribution: bool
     heat: bool
@@ -126,7 +132,7 @@ def current_answers(
     if study.status is not Status.DONE:
         return {}
     wanted = select(
-        Prediction.image_id, Prediction.label, Prediction.probabilities,
+        Prediction.image_id, Prediction.label, Prediction.probabilities, Prediction.prediction_set,
         Prediction.in_distribution, Prediction.heatmap_key,
     ).where(Prediction.analysis_id == study.current_analysis_id)  # fmt: skip
     if only is not None:
@@ -134,6 +140,7 @@ def current_answers(
     return {
         row.image_id: Answer(
             label=row.label,
+            named=named_classes(row.label, row.prediction_set),
             tumor=round(1.0 - row.probabilities["no_tumor"], 4),
             in_distribution=row.in_distribution,
             heat=row.heatmap_key is not None,

@@ -10,7 +10,7 @@ from sqlalchemy import Row, select
 from webapp.database import db
 from webapp.studies.models import Image, Series, Study
 from webapp.studies.orientation import Edges, edges_of
-from webapp.studies.results import result_of
+from webapp.studies.results import result_of, short_headline
 from webapp.studies.series import (
     Answer,
     ShownSeries,
@@ -18,7 +18,7 @@ from webapp.studies.series import (
     series_rows,
     shown_series,
 )
-from webapp.wording import LABELS, REASONS, word
+from webapp.wording import REASONS, word
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class StackSlice:
         spacing: millimetres between pixel centres, down and across.
         window: centre and width that the file suggests, in the scanner's values.
         scale, offset: scanner's value = pixel * scale + offset.
-        label: the answer, as a word.
+        label: what it is called, in words: every class that is not ruled out.
         tumor: probability that it holds a tumour of any class.
         strange: it does not look like the brain MRI that the model has learnt.
         problem: why it could not be used, as a sentence.
@@ -119,7 +119,7 @@ def _stack_slice(row: Row[*tuple[Any, ...]], answer: Answer | None, is_key: bool
         window=(row.window_centre, row.window_width) if windowed else None,
         scale=row.value_scale,
         offset=row.value_offset,
-        label=str(word(LABELS, answer.label)) if answer else None,
+        label=short_headline(answer.named) if answer else None,
         tumor=answer.tumor if answer else None,
         strange=answer is not None and not answer.in_distribution,
         problem=str(word(REASONS, row.problem)) if row.problem else None,
