@@ -22,6 +22,7 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
 from webapp.errors import InvalidInput, QuestionableUpload, RefusedUpload
 from webapp.storage import BlobStore
+from webapp.studies import analyses
 from webapp.studies.assembly import assemble_quiet_studies
 from webapp.studies.models import Analysis, Image, Instance, Study
 from webapp.studies.operations import (
@@ -286,6 +287,31 @@ class TestTextInPixels:
         assert np.array_equal(kept.pixel_array[60:], pixels[60:])
 
 
+def receive(app: Flask, account: Account, files: Sequence[bytes]) -> None:
+    """Take files as an archive sends them, one by one."""
+    with app.app_context(), acting_for(account.organisation_id):
+        user = find_user_by_address(account.email)
+        for content in files:
+            receive_instance(content=content, received_by=user)
+
+
+def assembled(app: Flask) -> list[uuid.UUID]:
+    """Studies that a sweep makes or extends of what has come."""
+    object.__setattr__(app.extensions["settings"], "quiet_seconds", 0)
+    with app.app_context():
+        made = assemble_quiet_studies()
+        with unscoped():
+            return [db.session.get_one(Analysis, one).study_id for one in made]
+
+
+def lose_blobs(app: Flask, count: int) -> None:
+    """As where a disk was restored from an older copy."""
+    settings = app.extensions["settings"]
+    kept = [path for path in settings.storage_dir.rglob("*") if path.is_file()]
+    for path in kept[:count]:
+        path.unlink()
+
+
 class TestFromAnArchive:
     def test_quiet_study_is_put_together_once(
         self, app: Flask, make_user: MakeUser, monkeypatch: pytest.MonkeyPatch
@@ -306,6 +332,72 @@ class TestFromAnArchive:
                 assert len(found.images) == 5
                 assert found.uploaded_by_id == account.id
                 assert all(instance.study_id for instance in db.session.scalars(select(Instance)))
+
+    def test_file_that_can_no_longer_be_read_is_counted_once_and_named(
+        self, app: Flask, make_user: MakeUser, sign_in: Callable[[Account], FlaskClient]
+    ) -> None:
+        account = make_user()
+        receive(app, account, axial_series(5))
+        lose_blobs(app, 2)
+        (study_id,) = assembled(app)
+        assert assembled(app) == []  # the sweeper does not come back to it for ever
+        with app.app_context(), unscoped():
+            assert len(study(study_id).images) == 3
+            assert study(study_id).left_out == {"unreadable": 2}
+        page = sign_in(account).get(f"/studies/{study_id}").text
+        assert "2 files were left out:" in page
+
+    def test_study_of_which_nothing_can_be_read_is_rejected_with_the_reason(
+        self, app: Flask, make_user: MakeUser, sign_in: Callable[[Account], FlaskClient]
+    ) -> None:
+        account = make_user()
+        receive(app, account, axial_series(2))
+        lose_blobs(app, 2)
+        (study_id,) = assembled(app)
+        assert assembled(app) == []
+        page = sign_in(account).get(f"/studies/{study_id}").text
+        assert "can no longer be read" in page
+        assert sign_in(account).get("/").status_code == 200
+
+    def test_slice_that_lies_beyond_all_measure_keeps_no_other_study_waiting(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        account = make_user()
+        far = [
+            as_bytes(
+                mr_slice(head(n, 4, 128), position=(0, 0, where), study_uid="1.2.3", number=n + 1)
+            )
+            for n, where in enumerate((0.0, 3.0, 6.0, 1e20))
+        ]
+        receive(app, account, far)
+        receive(app, account, axial_series(3))
+        assembled(app)
+        with app.app_context(), unscoped():
+            counts = [len(one.images) for one in db.session.scalars(select(Study))]
+            assert 3 in counts
+            assert assemble_quiet_studies() == []
+
+    def test_slices_that_come_while_a_worker_is_busy_get_an_analysis_of_all(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        account, files = make_user(), axial_series(6)
+        receive(app, account, files[:4])
+        (study_id,) = assembled(app)
+        with app.app_context():
+            with unscoped():
+                first = study(study_id).current_analysis_id
+            assert first is not None
+            claim = analyses.claim_analysis(first)
+        receive(app, account, files[4:])
+        assert assembled(app) == [study_id]
+        with app.app_context(), unscoped():
+            current = study(study_id).current_analysis
+            assert current is not None
+            assert (current.number, current.images_total) == (2, 6)
+            assert [one.status for one in study(study_id).analyses] == ["superseded", "queued"]
+            assert claim is not None
+            with pytest.raises(analyses.LeaseLost):
+                analyses.record_progress(claim, images_done=1)
 
     def test_nothing_that_names_the_patient_is_in_the_database_or_the_files(
         self, app: Flask, make_user: MakeUser, caplog: pytest.LogCaptureFixture
