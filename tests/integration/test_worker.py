@@ -14,6 +14,7 @@ from tests.portal import SAMPLES, Portal, command_line_answers
 from tests.waiting import wait_until
 from webapp.models_admin.models import ModelVersion
 from webapp.studies.models import Status
+from webapp.studies.results import result_of
 
 pytestmark = pytest.mark.integration
 ALL_SAMPLES = sorted(SAMPLES.glob("*.jpg"))
@@ -25,7 +26,9 @@ def test_study_is_classified_and_explained(portal: Portal) -> None:
     assert portal.wait_for_end(study_id) is Status.DONE
     study, analysis = portal.study(study_id), portal.analysis(study_id)
     (prediction,) = portal.predictions(study_id)
-    assert study.label == prediction.label
+    result = result_of(study)
+    assert result is not None
+    assert result.label == prediction.label
     assert set(prediction.probabilities) == {label.value for label in LABELS}
     assert prediction.label in prediction.prediction_set
     assert prediction.heatmap_key
