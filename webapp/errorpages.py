@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from webapp.access import API_PREFIX
 from webapp.database import db
-from webapp.errors import PortalError, QuestionableUpload
+from webapp.errors import PortalError
 from webapp.extensions import current_settings
 from webapp.languages import browser_locale
 
@@ -28,8 +28,9 @@ def init_app(app: Flask) -> None:
 
 def _portal_error(error: PortalError) -> Response:
     db.session.rollback()
-    extra = {"regions": error.regions} if isinstance(error, QuestionableUpload) else {}
-    return _answer(error.status, error.message, code=error.code, fields=error.fields, **extra)
+    return _answer(
+        error.status, error.message, code=error.code, fields=error.fields, extra=error.extra
+    )
 
 
 def _csrf_error(_error: CSRFError) -> Response:
@@ -84,7 +85,7 @@ def _answer(
     *,
     code: str | None = None,
     fields: dict[str, str] | None = None,
-    **extra: object,
+    extra: dict[str, object] | None = None,
 ) -> Response:
     title = HTTPStatus(status).phrase
     if request.path.startswith(API_PREFIX) or wants_json():
@@ -97,7 +98,7 @@ def _answer(
         }
         if fields:
             problem["errors"] = fields
-        problem |= extra
+        problem |= extra or {}
         return Response(json.dumps(problem), status=status, content_type="application/problem+json")
     page = render_template("errors/error.html", status=status, message=message)
     return Response(page, status=status, content_type="text/html; charset=utf-8")

@@ -8,16 +8,23 @@ class PortalError(Exception):
     """Base of every error that an operation raises on purpose.
 
     ``status`` is the HTTP status; ``code`` a stable word for the API; the text is one translated
-    sentence for the person at the screen.
+    sentence for the person at the screen. ``extra`` holds further members of the problem document.
     """
 
     status = 400
     code = "bad-request"
 
-    def __init__(self, message: str, *, fields: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        fields: Mapping[str, str] | None = None,
+        extra: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.fields = dict(fields or {})
+        self.extra = dict(extra or {})
 
 
 class InvalidInput(PortalError):
@@ -55,8 +62,28 @@ class QuestionableUpload(PortalError):
         *,
         regions: Mapping[str, Sequence[tuple[float, float, float, float]]],
     ) -> None:
-        super().__init__(message, fields=dict.fromkeys(regions, message))
         self.regions = {name: [list(region) for region in found] for name, found in regions.items()}
+        super().__init__(
+            message, fields=dict.fromkeys(regions, message), extra={"regions": self.regions}
+        )
+
+
+class QuestionableCode(InvalidInput):
+    """The patient code looks like a name or a date of birth, and nobody said that it is none."""
+
+    code = "patient-code-questioned"
+
+
+class CodeConflict(InvalidInput):
+    """The study is here already under another patient code; ``extra`` names both."""
+
+    code = "patient-code-conflict"
+
+
+class SeveralStudies(InvalidInput):
+    """The files belong to several patients or studies; ``extra`` holds the groups."""
+
+    code = "several-studies"
 
 
 class TooLarge(PortalError):
@@ -85,3 +112,21 @@ class Conflict(PortalError):
 
     status = 409
     code = "conflict"
+
+
+class KnownContent(Conflict):
+    """The images are here already; the uploader has to choose. ``extra`` names the studies."""
+
+    code = "known-content"
+
+
+class OtherPatient(InvalidInput):
+    """A file names a study that the organisation holds of another patient."""
+
+    code = "other-patient"
+
+
+class OtherContent(Conflict):
+    """Another image is kept under the identifier of this one."""
+
+    code = "other-content"
