@@ -12,6 +12,7 @@ from werkzeug.datastructures import FileStorage
 from ml.labels import LABELS
 from webapp.reporting.operations import ReportFormat
 from webapp.review.models import Confidence, Verdict
+from webapp.studies.corrections import DeletionReason
 from webapp.studies.models import Mode, Priority, Status
 from webapp.studies.operations import MAX_FILES, PLANES, BurnedIn
 from webapp.wording import QUALITY
@@ -105,6 +106,45 @@ class SubmissionSchema(ma.Schema):
     forgiving = fields.Boolean(
         load_default=False,
         metadata={"description": "Pass over files that are no MR images instead of refusing."},
+    )
+
+
+class CorrectionSchema(ma.Schema):
+    """What is to be corrected; what is left out stays as it is."""
+
+    patient_code = fields.String(metadata={"description": "A pseudonym."})
+    description = fields.String(metadata={"description": "No personal data."})
+    priority = fields.Enum(Priority, by_value=True)
+    patient_code_confirmed = fields.Boolean(
+        metadata={
+            "description": (
+                "A code that looks like a name or a date of birth is refused with code "
+                "`patient-code-questioned` unless this says that it names nobody."
+            )
+        },
+    )
+    version = fields.String(
+        metadata={
+            "description": (
+                "`version` of the study that the values are for: refused with 409 where somebody "
+                "else has corrected it since."
+            )
+        }
+    )
+
+
+class DeletionSchema(ma.Schema):
+    """Why a study is to be deleted."""
+
+    reason = fields.Enum(DeletionReason, by_value=True, required=True)
+    note = fields.String(
+        load_default="",
+        metadata={
+            "description": (
+                "For `other`: why, in a few words that stay in the audit trail. Nothing about the "
+                "patient."
+            )
+        },
     )
 
 
@@ -341,6 +381,9 @@ class StudySummarySchema(AcceptedSchema):
     patient_code = fields.String()
     description = fields.String()
     priority = fields.Enum(Priority, by_value=True)
+    version = fields.String(
+        metadata={"description": "Changes whenever code, description or priority is corrected."}
+    )
     left_out = fields.Dict(
         keys=fields.String(),
         values=fields.Integer(),

@@ -45,6 +45,7 @@ from webapp.studies.assembly import (
     attach,
     patient_with,
     sources_of,
+    study_holding,
     study_with_uid,
 )
 from webapp.studies.models import (
@@ -135,10 +136,13 @@ def submit_study(
         uid = _only_study_uid(delivered.arrivals)
         found = _patient_code_of(delivered.arrivals)
     code = given or found
+    sop_uids = [a.facts.sop_uid for a in delivered.arrivals if a.dicom and a.facts.sop_uid]
     dates = [arrival.dicom.acquired_on for arrival in delivered.arrivals if arrival.dicom]
 
     def record() -> tuple[Study, Analysis | None]:
         study = study_with_uid(uid) if uid else None
+        if study is None and uid and len(sop_uids) == len(delivered.arrivals):
+            study = study_holding(sop_uids)  # they were moved out of a study that is gone
         if study is None:
             study = Study(
                 patient=patient_with(code),
