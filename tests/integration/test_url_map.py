@@ -214,6 +214,13 @@ class World:
         for leftover in ("-wal", "-shm"):
             Path(f"{database}{leftover}").unlink(missing_ok=True)
         shutil.copyfile(self.kept, database)
+        shutil.copytree(self.kept.parent / "blobs", self.blobs, dirs_exist_ok=True)
+
+    @property
+    def blobs(self) -> Path:
+        """Where slices and heatmaps are; the one request that deletes a study removes them."""
+        folder: Path = self.app.extensions["settings"].storage_dir
+        return folder
 
     def ask(self, persona: str, method: str, rule: str, line: Line) -> TestResponse:
         client = self.app.test_client()
@@ -270,6 +277,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> It
         db.session.remove()
         db.engine.dispose()
     shutil.copyfile(settings.home / "sulcus.sqlite3", world.kept)
+    shutil.copytree(world.blobs, folder / "blobs")
     yield world
     world.reset()
 
