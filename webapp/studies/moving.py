@@ -9,6 +9,7 @@ import math
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from flask_babel import gettext as _
@@ -102,6 +103,7 @@ class _Rewritten:
     blob_key: str
     series_uid: str
     patient_code: str
+    acquired_on: date | None
 
 
 def move_images(
@@ -267,6 +269,7 @@ def _rewrite(
                 blob_key=batch.put(file.content),
                 series_uid=file.series_uid,
                 patient_code=code or one.patient_code,
+                acquired_on=there.acquired_on if there else one.acquired_on,
             )
         )
     return found
@@ -306,7 +309,7 @@ def _give_instances(target: Study, rewritten: Sequence[_Rewritten]) -> dict[uuid
             "study_uid": target.uid,
             "series_uid": one.series_uid,
             "patient_code": one.patient_code,
-            "acquired_on": target.acquired_on,
+            "acquired_on": one.acquired_on,
             "study_id": target.id,
         }
         for one in rewritten

@@ -417,6 +417,24 @@ class TestMoving:
         assert len(values_of(rows, "00100020")) == len(values_of(rows, "00080020")) == 1
         assert len(values_of(rows, "0020000E")) == 2
 
+    def test_instances_that_join_pictures_keep_their_date_in_every_answer(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        account = make_user()
+        ask = dicomweb(app, account)
+        pictures = make_study(app, account)
+        with acting(app, account) as actor:
+            study = dicom_study(actor, axial_series(3))
+            ids = [image.id for image in study.images]
+            move_images(actor=actor, study_id=study.id, image_ids=ids, target=pictures.study_id)
+            target = find_study(pictures.study_id)
+            assert len(target.images) == 4
+            uid = target.uid
+        told = ask(f"/studies/{uid}/instances")
+        header = ask(f"/studies/{uid}/metadata")
+        assert values_of(told, "00080020") == values_of(header, "00080020")
+        assert values_of(told, "00100020") == values_of(header, "00100020")
+
     def test_a_moved_instance_that_is_sent_again_stays_where_it_is(
         self, app: Flask, make_user: MakeUser
     ) -> None:
