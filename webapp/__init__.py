@@ -7,7 +7,16 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import REPOSITORY, Settings
-from webapp import access, errorpages, languages, monitoring, queueing, security, wording
+from webapp import (
+    access,
+    errorpages,
+    languages,
+    monitoring,
+    queueing,
+    security,
+    storage,
+    wording,
+)
 from webapp.database import db
 from webapp.extensions import csrf, limiter, migrate
 from webapp.storage import BlobStore
@@ -43,6 +52,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     errorpages.init_app(app)
     access.init_app(app)
     monitoring.init_app(app)
+    storage.init_app(app)
     _register_features(app)
     return app
 

@@ -13,7 +13,9 @@ from config import Settings
 CLASSIFY = "sulcus.classify_study"
 DELIVER = "sulcus.deliver_results"
 RESEND = "sulcus.resend_lost_jobs"
+SWEEP = "sulcus.sweep_blobs"
 RESEND_EVERY = 5.0  # seconds
+SWEEP_EVERY = 24 * 3600.0  # seconds
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +70,12 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
                 "schedule": RESEND_EVERY,
                 # With nobody to work, one waiting message of this kind is enough.
                 "options": {"expires": RESEND_EVERY},
-            }
+            },
+            "sweep-blobs": {
+                "task": SWEEP,
+                "schedule": SWEEP_EVERY,
+                "options": {"expires": SWEEP_EVERY},
+            },
         },
     )
     return celery

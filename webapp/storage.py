@@ -1,17 +1,32 @@
-"""Content-addressed blobs in a folder: slices and heatmaps, named by their SHA-256."""
+"""Content-addressed blobs in a folder: slices and heatmaps, named by their SHA-256.
 
+Between the moment when content is kept and the commit of the row that names it, the blob looks as
+if nobody wanted it. Whoever keeps content therefore holds a shared lock on the folder until that
+commit (:func:`release_kept` in the web process), and whoever removes blobs holds it alone.
+"""
+
+import fcntl
 import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from flask import Flask, g, has_app_context
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
 _KEY = re.compile(r"[0-9a-f]{64}")
+_PREFIX = re.compile(r"[0-9a-f]{2}")
+_PARTIAL = ".partial-"
 _FLUSHES = 8  # at once: a file system writes down together what waits for it together
+_WAIT = 0.5  # seconds that a removal waits for those who keep content just now
 
 
 class MissingBlob(Exception):
@@ -42,12 +57,13 @@ class BlobStore:
     @contextmanager
     def batch(self) -> Iterator["Batch"]:
         """Keep many blobs: they are there once the block has ended, and none where it fails."""
-        batch = Batch(self._path)
-        try:
-            yield batch
-            batch.finish()
-        finally:
-            batch.discard()
+        with self._until_named():
+            batch = Batch(self._folder, self._path)
+            try:
+                yield batch
+                batch.finish()
+            finally:
+                batch.discard()
 
     def get(self, key: str) -> bytes:
         """Return the content.
@@ -60,6 +76,95 @@ class BlobStore:
         except FileNotFoundError as error:
             raise MissingBlob(key) from error
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Let nobody remove a blob inside the block: rows will name what is kept or found here."""
+        descriptor = self._locked()
+        try:
+            yield
+        finally:
+            _unlock(descriptor)
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether nobody keeps content now; until the end of the block nobody then begins to."""
+        descriptor = self._locked_alone()
+        try:
+            yield descriptor is not None
+        finally:
+            _unlock(descriptor)
+
+    def remove(self, keys: Iterable[str]) -> int:
+        """Remove blobs that no row names; return how many there were. Call it :meth:`alone`."""
+        removed = 0
+        for key in keys:
+            try:
+                self._path(key).unlink()
+            except FileNotFoundError:
+                continue
+            removed += 1
+        return removed
+
+    def folders(self) -> list[str]:
+        """The first two letters of all keys that there are."""
+        if not self._folder.is_dir():
+            return []
+        return sorted(one.name for one in self._folder.iterdir() if _PREFIX.fullmatch(one.name))
+
+    def older_than(self, moment: datetime, folder: str) -> list[str]:
+        """Keys in one of :meth:`folders` that were kept before ``moment``."""
+        return [
+            folder + path.name
+            for path in (self._folder / folder).iterdir()
+            if _KEY.fullmatch(folder + path.name) and _is_older(path, moment)
+        ]
+
+    def remove_partial(self, moment: datetime, folder: str) -> int:
+        """Remove what killed processes began to write before ``moment``; return how many."""
+        left = [
+            path for path in (self._folder / folder).glob(f"{_PARTIAL}*") if _is_older(path, moment)
+        ]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
+
+    @contextmanager
+    def _until_named(self) -> Iterator[None]:
+        """As :meth:`in_use`, in an application's context until its next commit or its end."""
+        if not has_app_context():
+            with self.in_use():
+                yield
+            return
+        g.setdefault("blob_locks", []).append(self._locked())
+        yield
+
+    def _locked(self) -> int | None:
+        descriptor = self._open()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        except OSError:  # a network file system that cannot lock folders: `alone` fails as well
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def _locked_alone(self) -> int | None:
+        descriptor = self._open()
+        deadline = time.monotonic() + _WAIT
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() >= deadline:
+                    os.close(descriptor)
+                    return None
+                time.sleep(0.02)
+            else:
+                return descriptor
+
+    def _open(self) -> int:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+
     def _path(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
             raise MissingBlob(key)
@@ -69,18 +174,22 @@ class BlobStore:
 class Batch:
     """Blobs that get their names together, after all of them have reached the disk."""
 
-    def __init__(self, path_of: Callable[[str], Path]) -> None:
+    def __init__(self, folder: Path, path_of: Callable[[str], Path]) -> None:
+        self._folder = folder
         self._path_of = path_of
         self._partial: dict[str, Path] = {}
+        self._named_in: set[Path] = set()
 
     def put(self, content: bytes) -> str:
         """Write ``content`` and return the key under which it will be found."""
         key = hashlib.sha256(content).hexdigest()
         path = self._path_of(key)
+        # Of what is there already a twin may not have flushed the name yet.
+        self._named_in.add(path.parent)
         if key in self._partial or path.exists():
             return key
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=_PARTIAL)
         self._partial[key] = Path(partial)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -98,12 +207,15 @@ class Batch:
             raise MissingBlob(key) from error
 
     def finish(self) -> None:
-        """Wait for the disk, then give everything its name."""
+        """Wait for the disk, give everything its name, and wait until the names are there, too."""
         with ThreadPoolExecutor(_FLUSHES) as pool:
             list(pool.map(_flush, self._partial.values()))
-        for key, partial in list(self._partial.items()):
-            partial.replace(self._path_of(key))
-            del self._partial[key]
+            for key, partial in list(self._partial.items()):
+                partial.replace(self._path_of(key))
+                del self._partial[key]
+            list(pool.map(_flush_folder, self._named_in))
+        if self._named_in:
+            _flush_folder(self._folder)
 
     def discard(self) -> None:
         """Remove what has no name yet."""
@@ -117,3 +229,41 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flush_folder(path: Path) -> None:
+    """A name is an entry of its folder: after a power cut it is there only if that was flushed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_older(path: Path, moment: datetime) -> bool:
+    try:
+        return path.stat().st_mtime < moment.timestamp()
+    except FileNotFoundError:
+        return False
+
+
+def _unlock(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def init_app(app: Flask) -> None:
+    """Let go of what a request or task kept at the latest when it ends."""
+    app.teardown_appcontext(lambda _error: release_kept())
+
+
+def release_kept() -> None:
+    """Rows name what was kept so far, or never will: others may remove blobs again."""
+    for descriptor in g.pop("blob_locks", []):
+        _unlock(descriptor)
+
+
+@event.listens_for(Session, "after_commit")
+def _after_commit(_session: Session) -> None:
+    if has_app_context():
+        release_kept()

@@ -51,6 +51,15 @@ CONFIDENCES: Mapping[str, LazyString] = {
     "high": _l("High"),
 }
 
+# Why a study is deleted (webapp.studies.corrections.DeletionReason).
+DELETION_REASONS: Mapping[str, LazyString] = {
+    "wrong_patient": _l("Wrong patient"),
+    "uploaded_twice": _l("Uploaded twice"),
+    "patient_request": _l("The patient asked for it"),
+    "test": _l("It was a test"),
+    "other": _l("Something else"),
+}
+
 # What is wrong with a picture (Prediction.quality; ml.quality.QualityFlag).
 QUALITY: Mapping[str, LazyString] = {
     "too_small": _l("The head is shown too small: details are missing."),
@@ -102,6 +111,7 @@ REASONS: Mapping[str, LazyString] = {
     "blank": _l("The image is blank: all its pixels have the same value. Upload another slice."),
     "no_usable_image": _l("None of the images could be analysed. Upload other slices."),
     "unreadable": _l("The stored image can no longer be read. Please upload it again."),
+    "moved_away": _l("All images of this study were moved to another study."),
     "model_unavailable": _l(
         "The model is not available on this server. An administrator has to look at it."
     ),

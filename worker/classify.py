@@ -94,15 +94,17 @@ def _reason(fault: InvalidModel | MissingBlob | MemoryError) -> str:
 def _classify(claim: analyses.Claim) -> None:
     run = _Run(claim)
     model = _model_version()
-    run.through_all_batches()
-    analyses.finish_analysis(
-        claim,
-        answers=run.answers,
-        problems=run.problems,
-        model=model,
-        model_ms=run.model_seconds * 1000,
-        decoded=run.decoded,
-    )
+    # Slices and heatmaps are kept before rows name them.
+    with current_blobs().in_use():
+        run.through_all_batches()
+        analyses.finish_analysis(
+            claim,
+            answers=run.answers,
+            problems=run.problems,
+            model=model,
+            model_ms=run.model_seconds * 1000,
+            decoded=run.decoded,
+        )
     _log.info(
         "analysis %s: %d images, %.0f ms in the model",
         claim.analysis_id,

@@ -9,6 +9,7 @@ from ml.imaging import NO_LIMITS, Limits, Slice, read_bytes
 from ml.imaging.pictures import encode_png
 from webapp.storage import BlobStore, Keeper
 from webapp.studies.analyses import ClaimedImage, Decoded
+from webapp.studies.windowing import suggestion_in
 
 # What one file may take once it is decoded; the worker itself needs about a gigabyte beside it.
 SOURCE_LIMITS = Limits(max_bytes=2**30, max_total_bytes=2**30)
@@ -91,7 +92,7 @@ class Decoder:
 
 def _keep(image: ClaimedImage, found: Slice, kept: Keeper) -> Decoded:
     height, width = found.pixels.shape[:2]
-    centre, window = found.window or (None, None)
+    window = suggestion_in(found)
     return Decoded(
         image_id=image.id,
         blob_key=kept.put(encode_png(found.pixels)),
@@ -99,8 +100,9 @@ def _keep(image: ClaimedImage, found: Slice, kept: Keeper) -> Decoded:
         height=height,
         value_scale=found.scale,
         value_offset=found.offset,
-        window_centre=centre,
-        window_width=window,
+        # What shows nothing is not offered either.
+        window_centre=window.centre if window else None,
+        window_width=window.width if window else None,
     )
 
 

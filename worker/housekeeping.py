@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 
 from webapp.database import db
 from webapp.pacs import deliveries
-from webapp.queueing import RESEND, send_classification, send_delivery
+from webapp.queueing import RESEND, SWEEP, send_classification, send_delivery
 from webapp.studies import analyses
 from webapp.studies.assembly import assemble_quiet_studies
+from webapp.studies.removal import sweep_blobs
 from worker.app import app
 
 _log = logging.getLogger(__name__)
@@ -20,12 +21,12 @@ def resend_lost_jobs() -> None:
 
     Each part by itself: what goes wrong in one must not keep the others from their work.
     """
-    _sweep("study", assemble_quiet_studies, send_classification)
-    _sweep("analysis", analyses.analyses_to_resend, send_classification)
-    _sweep("delivery", deliveries.deliveries_to_resend, send_delivery)
+    _each("study", assemble_quiet_studies, send_classification)
+    _each("analysis", analyses.analyses_to_resend, send_classification)
+    _each("delivery", deliveries.deliveries_to_resend, send_delivery)
 
 
-def _sweep(
+def _each(
     kind: str, find: Callable[[], Iterable[uuid.UUID]], send: Callable[[uuid.UUID], bool]
 ) -> None:
     try:
@@ -35,3 +36,11 @@ def _sweep(
     except Exception:
         db.session.rollback()
         _log.exception("the sweep for what waits of kind %s failed", kind)
+
+
+@app.task(name=SWEEP)
+def sweep() -> None:
+    """Remove blobs that no row names and that are older than any upload or analysis takes."""
+    removed = sweep_blobs()
+    if removed:
+        _log.info("%d files that nothing names were removed", removed)

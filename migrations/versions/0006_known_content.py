@@ -17,9 +17,6 @@ def upgrade() -> None:
     with op.batch_alter_table("instance", schema=None) as batch_op:
         batch_op.add_column(sa.Column("pixels_key", sa.String(length=64), nullable=True))
         batch_op.create_index("ix_instance_pixels", ["organisation_id", "pixels_key"])
-    with op.batch_alter_table("image", schema=None) as batch_op:
-        batch_op.create_index("ix_image_blob_key", ["organisation_id", "blob_key"])
-        batch_op.create_index("ix_image_source_key", ["organisation_id", "source_key"])
     with op.batch_alter_table("idempotency_key", schema=None) as batch_op:
         batch_op.add_column(sa.Column("further_study_ids", sa.JSON(), nullable=True))
 
@@ -27,9 +24,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     with op.batch_alter_table("idempotency_key", schema=None) as batch_op:
         batch_op.drop_column("further_study_ids")
-    with op.batch_alter_table("image", schema=None) as batch_op:
-        batch_op.drop_index("ix_image_source_key")
-        batch_op.drop_index("ix_image_blob_key")
     with op.batch_alter_table("instance", schema=None) as batch_op:
         batch_op.drop_index("ix_instance_pixels")
         batch_op.drop_column("pixels_key")

@@ -121,6 +121,16 @@ TABLE: dict[tuple[str, str], Line] = {
     ("GET", "/studies/<uuid:study_id>/stack"): the_organisation(200),
     ("GET", "/studies/<uuid:study_id>/images"): the_organisation(200),
     ("POST", "/studies/<uuid:study_id>/retry"): the_organisation(302),
+    ("GET", "/studies/<uuid:study_id>/correct"): the_organisation(200),
+    ("POST", "/studies/<uuid:study_id>/correct"): the_organisation(
+        302, data={"patient_code": "K-1", "priority": "urgent"}
+    ),
+    ("GET", "/studies/<uuid:study_id>/move"): the_organisation(200),
+    ("POST", "/studies/<uuid:study_id>/move"): the_organisation(422),  # no slices
+    ("GET", "/studies/<uuid:study_id>/delete"): Line((SIGN_IN, 404, 200, 200, 200)),
+    ("POST", "/studies/<uuid:study_id>/delete"): Line(
+        (SIGN_IN, 404, 302, 302, 302), data={"reason": "test", "sure": "y"}
+    ),
     ("GET", "/studies/<uuid:study_id>/report.pdf"): the_organisation(200),
     ("GET", "/studies/<uuid:study_id>/report.dcm"): the_organisation(200),
     ("GET", "/studies/<uuid:study_id>/report.fhir.json"): the_organisation(200),
@@ -142,6 +152,13 @@ TABLE: dict[tuple[str, str], Line] = {
     ("GET", "/api/v1/studies"): Line((401, 200, 200, 200, 200)),
     ("POST", "/api/v1/studies"): Line((401, 202, 202, 202, 202), sends_image=True),
     ("GET", "/api/v1/studies/<uuid:study_id>"): Line((401, 404, 200, 200, 200)),
+    ("PATCH", "/api/v1/studies/<uuid:study_id>"): Line(
+        (401, 404, 200, 200, 200), json={"priority": "urgent"}
+    ),
+    # The clinician's own; of others' see test_corrections.
+    ("DELETE", "/api/v1/studies/<uuid:study_id>"): Line(
+        (401, 404, 204, 204, 204), json={"reason": "test"}
+    ),
     ("GET", "/api/v1/studies/<uuid:study_id>/report"): Line((401, 404, 200, 200, 200)),
     ("POST", "/api/v1/studies/<uuid:study_id>/feedback"): Line(
         (401, 404, 201, 201, 201), json={"verdict": "agree"}
@@ -198,6 +215,13 @@ class World:
         for leftover in ("-wal", "-shm"):
             Path(f"{database}{leftover}").unlink(missing_ok=True)
         shutil.copyfile(self.kept, database)
+        shutil.copytree(self.kept.parent / "blobs", self.blobs, dirs_exist_ok=True)
+
+    @property
+    def blobs(self) -> Path:
+        """Where slices and heatmaps are; the one request that deletes a study removes them."""
+        folder: Path = self.app.extensions["settings"].storage_dir
+        return folder
 
     def ask(self, persona: str, method: str, rule: str, line: Line) -> TestResponse:
         client = self.app.test_client()
@@ -254,6 +278,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> It
         db.session.remove()
         db.engine.dispose()
     shutil.copyfile(settings.home / "sulcus.sqlite3", world.kept)
+    shutil.copytree(world.blobs, folder / "blobs")
     yield world
     world.reset()
 

@@ -12,6 +12,7 @@ from webapp.models_admin.models import ModelVersion
 from webapp.review.export import AnswerLine
 from webapp.review.models import Feedback
 from webapp.studies import queries
+from webapp.studies.corrections import version_of
 from webapp.studies.models import Analysis, Series, Study
 from webapp.studies.queries import StudyRow
 from webapp.studies.results import (
@@ -137,6 +138,7 @@ def _facts(study: Study) -> Json:
         "patient_code": study.patient.code,
         "description": study.description,
         "priority": study.priority,
+        "version": version_of(study),
         "left_out": study.left_out,
     }
 

@@ -12,6 +12,7 @@ from werkzeug.datastructures import FileStorage
 from ml.labels import LABELS
 from webapp.reporting.operations import ReportFormat
 from webapp.review.models import Confidence, Verdict
+from webapp.studies.corrections import DeletionReason
 from webapp.studies.models import Mode, Priority, Status
 from webapp.studies.operations import MAX_FILES, PLANES, BurnedIn, Known
 from webapp.wording import QUALITY
@@ -159,6 +160,45 @@ class SubmissionSchema(ma.Schema):
                 "`already_known` names the earlier studies in any case. A DICOM study that is "
                 "here stays one study."
             ),
+        },
+    )
+
+
+class CorrectionSchema(ma.Schema):
+    """What is to be corrected; what is left out stays as it is."""
+
+    patient_code = fields.String(metadata={"description": "A pseudonym."})
+    description = fields.String(metadata={"description": "No personal data."})
+    priority = fields.Enum(Priority, by_value=True)
+    patient_code_confirmed = fields.Boolean(
+        metadata={
+            "description": (
+                "A code that looks like a name or a date of birth is refused with code "
+                "`patient-code-questioned` unless this says that it names nobody."
+            )
+        },
+    )
+    version = fields.String(
+        metadata={
+            "description": (
+                "`version` of the study that the values are for: refused with 409 where somebody "
+                "else has corrected it since."
+            )
+        }
+    )
+
+
+class DeletionSchema(ma.Schema):
+    """Why a study is to be deleted."""
+
+    reason = fields.Enum(DeletionReason, by_value=True, required=True)
+    note = fields.String(
+        load_default="",
+        metadata={
+            "description": (
+                "For `other`: why, in a few words that stay in the audit trail. Nothing about the "
+                "patient."
+            )
         },
     )
 
@@ -438,6 +478,9 @@ class StudySummarySchema(AcceptedSchema):
     patient_code = fields.String()
     description = fields.String()
     priority = fields.Enum(Priority, by_value=True)
+    version = fields.String(
+        metadata={"description": "Changes whenever code, description or priority is corrected."}
+    )
     left_out = fields.Dict(
         keys=fields.String(),
         values=fields.Integer(),

@@ -17,7 +17,8 @@ from webapp.reporting.operations import export_report, send_report
 from webapp.review.export import feedback_archive, send_archive
 from webapp.review.operations import record_feedback
 from webapp.review.queries import current_answers_page
-from webapp.studies import pictures, queries
+from webapp.studies import corrections, pictures, queries
+from webapp.studies.corrections import Correction, Deletion
 from webapp.studies.forms import uploaded_files
 from webapp.studies.operations import (
     Choices,
@@ -95,6 +96,33 @@ def list_studies(query: dict[str, Any]) -> dict[str, Any]:
 def get_study(study_id: uuid.UUID) -> dict[str, Any]:
     """One study: how far it is, and its result."""
     return answers.full(find_study(study_id))
+
+
+@blueprint.patch("/studies/<uuid:study_id>")
+@blueprint.arguments(schemas.CorrectionSchema)
+@blueprint.response(200, schemas.StudySchema)
+@blueprint.alt_response(404, "NOT_FOUND")
+@blueprint.alt_response(409, "CONFLICT")
+def correct_study(values: dict[str, Any], study_id: uuid.UUID) -> dict[str, Any]:
+    """Correct patient code, description and priority."""
+    seen = values.pop("version", None)
+    confirmed = values.pop("patient_code_confirmed", False)
+    correction = Correction(**values, code_confirmed=confirmed)
+    return answers.full(
+        corrections.correct_study(
+            actor=actor(), study_id=study_id, correction=correction, seen=seen
+        )
+    )
+
+
+@blueprint.delete("/studies/<uuid:study_id>")
+@blueprint.arguments(schemas.DeletionSchema)
+@blueprint.response(204)
+@blueprint.alt_response(403, "FORBIDDEN")
+@blueprint.alt_response(404, "NOT_FOUND")
+def delete_study(values: dict[str, Any], study_id: uuid.UUID) -> None:
+    """Delete a study with all that is kept of it, for good; its uploader, reviewers and above."""
+    corrections.delete_study(actor=actor(), study_id=study_id, deletion=Deletion(**values))
 
 
 @blueprint.get("/studies/<uuid:study_id>/report")

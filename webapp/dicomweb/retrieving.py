@@ -16,16 +16,16 @@ from sqlalchemy import select
 from werkzeug.exceptions import BadRequest, NotAcceptable
 
 from ml.errors import UnreadableImage
-from ml.imaging import NO_LIMITS, Slice, parse_dicom, read_bytes
+from ml.imaging import NO_LIMITS, parse_dicom, read_bytes
 from ml.imaging.discretion import discreet
 from webapp.database import db
 from webapp.dicomweb.media import AS_STORED
 from webapp.errors import NotFound
 from webapp.storage import BlobStore, MissingBlob
 from webapp.studies.models import Instance
+from webapp.studies.windowing import Suggestion, shown_in_grey, suggestion_in
 
 _log = logging.getLogger(__name__)
-_SHOWN_PERCENTILES = (0.5, 99.5)
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def rendered(
     Args:
         number: of the frame, from 1.
         media_type: ``image/png`` or ``image/jpeg``.
-        window: ``centre,width[,function]`` (PS3.18 8.3.5.1.4); by default the file's own, else
-            the 0.5th to the 99.5th percentile.
+        window: ``centre,width[,function]`` (PS3.18 8.3.5.1.4); by default the one that pages
+            show the slice with.
         quality: of a JPEG, 1 to 100.
 
     Raises:
@@ -118,7 +118,12 @@ def rendered(
     _check_frames([number], len(slices))
     chosen = slices[number - 1]
     ending = ".png" if media_type == "image/png" else ".jpg"
-    ok, encoded = cv2.imencode(ending, _eight_bit(chosen, wanted or chosen.window), options)
+    picture = shown_in_grey(
+        chosen.pixels,
+        suggestion_in(chosen),
+        wanted=Suggestion(*wanted, chosen.scale, chosen.offset) if wanted else None,
+    )
+    ok, encoded = cv2.imencode(ending, picture, options)
     if not ok:
         raise UnreadableImage("unsupported", "The picture cannot be written.")
     return encoded.tobytes()
@@ -183,16 +188,3 @@ def _encoder_options(media_type: str, quality: str | None) -> list[int]:
     if not known or not 1 <= wanted <= 100:
         raise BadRequest(_("The quality is a number from 1 to 100."))
     return [cv2.IMWRITE_JPEG_QUALITY, wanted] if media_type == "image/jpeg" else []
-
-
-def _eight_bit(one: Slice, window: tuple[float, float] | None) -> npt.NDArray[np.uint8]:
-    """The linear window of PS3.3 C.11.2.1.2, on values of the scanner."""
-    pixels = one.pixels.astype(np.float32)
-    if window is None or not one.scale:
-        low, high = np.percentile(pixels, _SHOWN_PERCENTILES)
-    else:
-        centre, width = window
-        ends = (centre - 0.5 + sign * (width - 1) / 2 for sign in (-1, 1))
-        low, high = sorted((end - one.offset) / one.scale for end in ends)
-    spread = (pixels - low) * (255.0 / max(high - low, 1e-6))
-    return np.asarray(np.clip(np.rint(spread), 0, 255), dtype=np.uint8)

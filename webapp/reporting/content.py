@@ -18,6 +18,7 @@ from webapp.studies.models import Image, Instance, Prediction, Series, Study
 from webapp.studies.orientation import patient_orientation
 from webapp.studies.queries import images_of
 from webapp.studies.results import StudyResult, model_of, result_of
+from webapp.studies.windowing import Suggestion, suggestion_of
 
 NOTICE = "Research software. Not a certified medical device; not for diagnosis."
 """In the one language of DICOM and FHIR; pages and PDF say it in the reader's."""
@@ -71,6 +72,7 @@ class KeySlice:
         row_spacing, column_spacing: millimetres between rows and between columns.
         orientation: letters of DICOM's Patient Orientation (PS3.3 C.7.6.1.1.1), such as
             ``("L", "P")``, where the file told how the slice lies.
+        window: the grey values that the file suggests to show.
     """
 
     id: uuid.UUID
@@ -84,6 +86,7 @@ class KeySlice:
     column_spacing: float | None
     orientation: tuple[str, str] | None
     source: Source | None
+    window: Suggestion | None = None
 
 
 @dataclass(frozen=True)
@@ -260,6 +263,7 @@ def _key_slice(image: Image, series: Series, instance: Instance | None) -> KeySl
         column_spacing=image.column_spacing,
         orientation=patient_orientation(series),
         source=_source(instance, image) if instance else None,
+        window=suggestion_of(image),
     )
 
 

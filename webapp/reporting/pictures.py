@@ -40,7 +40,8 @@ def grey_slice(key: KeySlice, blobs: BlobStore) -> Grey:
     Raises:
         MissingBlob: the slice is gone.
     """
-    pixels = read_bytes(eight_bit(blobs.get(key.blob_key)), NO_LIMITS)[0].pixels
+    shown = eight_bit(blobs.get(key.blob_key), window=key.window)
+    pixels = read_bytes(shown, NO_LIMITS)[0].pixels
     if pixels.ndim == 3:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     return np.asarray(pixels, dtype=np.uint8)

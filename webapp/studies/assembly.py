@@ -155,6 +155,14 @@ def study_with_uid(uid: str) -> Study | None:
     return db.session.scalar(select(Study).where(Study.uid == uid))
 
 
+def study_holding(instance_uids: Sequence[str]) -> Study | None:
+    """The study that DICOM instances were moved to; None unless all of them are in one."""
+    found = db.session.scalars(select(Instance).where(Instance.uid.in_(instance_uids))).all()
+    if len(found) < len(set(instance_uids)) or any(one.study_id is None for one in found):
+        return None
+    return found[0].study if found else None
+
+
 def _assemble(study_uid: str) -> uuid.UUID:
     sources = sources_of(study_uid)
     study = study_with_uid(study_uid)

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from webapp.database import db
 from webapp.errors import CodeConflict, KnownContent, OtherPatient
 from webapp.studies.arrival import Arrival
-from webapp.studies.assembly import study_with_uid
+from webapp.studies.assembly import study_holding, study_with_uid
 from webapp.studies.known import Known, KnownStudy, known_content
 from webapp.studies.models import Instance, Study
 from webapp.studies.parcels import Parcel
@@ -48,6 +48,10 @@ def destination_of(
         demand_same_patient(parcel.uid, parcel.patient)
     found = [one for one in known_content(parcel.arrivals) if one.study.id not in siblings]
     study = study_with_uid(parcel.uid) if parcel.uid else None
+    if study is None and parcel.uid:
+        uids = [one.facts.sop_uid for one in parcel.arrivals if one.facts.sop_uid]
+        if len(uids) == len(parcel.arrivals):
+            study = study_holding(uids)  # moved out of a study that is gone
     if study is not None:
         held = next((one.members for one in found if one.study.id == study.id), frozenset())
         fresh = [

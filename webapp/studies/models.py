@@ -194,6 +194,7 @@ class Instance(Timestamped, OrganisationOwned, Base):
         Index("ix_instance_arrival", "study_id", "created_at"),
         Index("ix_instance_series", "organisation_id", "study_uid", "series_uid"),
         Index("ix_instance_pixels", "organisation_id", "pixels_key"),
+        Index("ix_instance_blob", "blob_key"),
     )
 
     id: Mapped[Identifier]
@@ -241,8 +242,8 @@ class Image(Timestamped, OrganisationOwned, Base):
     __tablename__ = "image"
     __table_args__ = (
         UniqueConstraint("study_id", "position"),
-        Index("ix_image_blob_key", "organisation_id", "blob_key"),
-        Index("ix_image_source_key", "organisation_id", "source_key"),
+        Index("ix_image_blob", "blob_key"),
+        Index("ix_image_source", "source_key"),
     )
 
     id: Mapped[Identifier]
@@ -350,7 +351,10 @@ class Prediction(Timestamped, OrganisationOwned, Base):
     """What one analysis says about one image."""
 
     __tablename__ = "prediction"
-    __table_args__ = (UniqueConstraint("analysis_id", "image_id"),)
+    __table_args__ = (
+        UniqueConstraint("analysis_id", "image_id"),
+        Index("ix_prediction_heatmap", "heatmap_key"),
+    )
 
     id: Mapped[Identifier]
     analysis_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("analysis.id", ondelete="CASCADE"))

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable
 
-import numpy as np
 from flask import Response, request
 from flask_babel import gettext as _
 
 from ml.imaging import NO_LIMITS, read_bytes
-from ml.imaging.pictures import Pixels, encode_png, is_16_bit_png
+from ml.imaging.pictures import encode_png, is_16_bit_png
 from webapp.errors import NotFound
 from webapp.extensions import current_blobs
 from webapp.storage import MissingBlob
 from webapp.studies.models import Image
-
-_SHOWN_PERCENTILES = (0.5, 99.5)
+from webapp.studies.windowing import Suggestion, shown_in_grey, suggestion_of
 
 
 def slice_for_display(image: Image) -> Response:
@@ -22,11 +20,11 @@ def slice_for_display(image: Image) -> Response:
     Raises:
         NotFound: it has not been decoded yet, or can no longer be read.
     """
-    window = _window_in_pixels(image)
+    window = suggestion_of(image)
     return _answer(
         _decoded(image),
         f"slice-{image.position + 1}.png",
-        variant="" if window is None else f"{window[0]:g} {window[1]:g}",
+        variant="" if window is None else "{:g} {:g}".format(*window.ends),
         change=lambda content: eight_bit(content, window=window),
     )
 
@@ -49,37 +47,21 @@ def heatmap(image: Image) -> Response:
     return response
 
 
-def eight_bit(content: bytes, *, window: tuple[float, float] | None = None) -> bytes:
+def eight_bit(content: bytes, *, window: Suggestion | None = None) -> bytes:
     """A PNG with 8 bits a channel; one that has them already is returned as it is.
 
-    16-bit grey values between the two of ``window``, by default the 0.5th and the 99.5th
-    percentile, are spread over 0..255.
+    16-bit grey values are windowed as :mod:`webapp.studies.windowing` decides.
     """
     if not is_16_bit_png(content):
         return content
     pixels = read_bytes(content, NO_LIMITS)[0].pixels
-    return encode_png(_windowed(pixels, window))
+    return encode_png(shown_in_grey(pixels, window))
 
 
 def _decoded(image: Image) -> str:
     if image.blob_key is None:
         raise NotFound(_("This slice has not been decoded yet."))
     return image.blob_key
-
-
-def _window_in_pixels(image: Image) -> tuple[float, float] | None:
-    """The lowest and highest pixel of the window that the file suggests."""
-    if image.window_centre is None or image.window_width is None or not image.value_scale:
-        return None
-    ends = (image.window_centre + sign * image.window_width / 2 for sign in (-1, 1))
-    low, high = sorted((end - image.value_offset) / image.value_scale for end in ends)
-    return low, high
-
-
-def _windowed(pixels: Pixels, window: tuple[float, float] | None) -> Pixels:
-    low, high = window or np.percentile(pixels, _SHOWN_PERCENTILES)
-    spread = (pixels.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
-    return np.asarray(np.clip(np.rint(spread), 0, 255), dtype=np.uint8)
 
 
 def _answer(

@@ -18,6 +18,7 @@ from webapp.studies.series import (
     series_rows,
     shown_series,
 )
+from webapp.studies.windowing import suggestion_of
 from webapp.wording import REASONS, word
 
 
@@ -108,7 +109,7 @@ def read_stack(study: Study) -> Stack:
 
 def _stack_slice(row: Row[*tuple[Any, ...]], answer: Answer | None, is_key: bool) -> StackSlice:
     measured = row.row_spacing is not None and row.column_spacing is not None
-    windowed = row.window_centre is not None and row.window_width is not None
+    window = suggestion_of(row)
     return StackSlice(
         id=row.id,
         position=row.position,
@@ -116,7 +117,7 @@ def _stack_slice(row: Row[*tuple[Any, ...]], answer: Answer | None, is_key: bool
         width=row.width,
         height=row.height,
         spacing=(row.row_spacing, row.column_spacing) if measured else None,
-        window=(row.window_centre, row.window_width) if windowed else None,
+        window=(window.centre, window.width) if window else None,
         scale=row.value_scale,
         offset=row.value_offset,
         label=short_headline(answer.named) if answer else None,

@@ -177,7 +177,7 @@ def submit_files(
     wish = _Wish(
         actor,
         checked_code(patient_code, confirmed=choices.code_confirmed),
-        _checked_description(description),
+        checked_description(description),
         priority,
         choices,
     )
@@ -258,7 +258,8 @@ def _check_sizes(parcels: Sequence[Parcel]) -> None:
             raise TooLarge(_("A study may have at most %(limit)d slices.", limit=limit))
 
 
-def _checked_description(description: str) -> str:
+def checked_description(description: str) -> str:
+    """The description on one line; raises :class:`InvalidInput` where it is too long."""
     text = " ".join(description.replace("\0", "").split())
     if len(text) > 200:
         message = _("The description may have at most 200 characters.")

@@ -1,5 +1,6 @@
 // Grey values of slices: fetched with all their bits, windowed in the browser.
-// A window is {centre, width} in the scanner's values: pixel * scale + offset.
+// A window is {centre, width} in the scanner's values: pixel * scale + offset. Its width is the
+// distance between black and white; in files that is one less (DICOM PS3.3 C.11.2.1.2).
 const KEPT_AT_MOST = 48;
 const kept = new Map(); // address -> promise of {pixels, bits}, the latest used last
 
@@ -47,7 +48,7 @@ function between(slice, low, high) {
 }
 
 export function fileWindow(slice) {
-  return slice.window && { centre: slice.window[0], width: Math.max(slice.window[1], 1e-6) };
+  return slice.window && { centre: slice.window[0], width: slice.window[1], ofFile: true };
 }
 
 export function fullRange(greys, slice) {
@@ -83,9 +84,10 @@ export const presets = {
 
 export function paint(canvas, greys, slice, window) {
   const scale = slice.scale || 1;
-  const low = (window.centre - window.width / 2 - slice.offset) / scale;
-  const high = (window.centre + window.width / 2 - slice.offset) / scale;
-  const spread = 255 / (high - low || 1);
+  const start = window.centre - window.width / 2;
+  const low = (start - slice.offset) / scale;
+  const high = (start + window.width - (window.ofFile ? 1 : 0) - slice.offset) / scale;
+  const spread = 255 / Math.max(high - low, 1e-6);
   const shades = new Uint32Array(65536);
   for (let value = 0; value < 65536; value += 1) {
     const grey = Math.min(255, Math.max(0, Math.round((value - low) * spread)));

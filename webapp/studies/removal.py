@@ -1,0 +1,72 @@
+"""Blobs that no row names any more: taken away after a deletion, and by a daily sweep."""
+
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from datetime import timedelta
+from itertools import islice
+
+from sqlalchemy import select
+
+from webapp.database import db, now
+from webapp.extensions import current_blobs
+from webapp.studies.models import Image, Instance, Prediction
+from webapp.tenancy import unscoped
+
+# Every column that names a blob; a blob stays as long as one of them does, of any organisation.
+NAMES = (Image.blob_key, Image.source_key, Instance.blob_key, Prediction.heatmap_key)
+# What is being taken in has no row yet; no upload and no analysis takes as long as this.
+YOUNGEST = timedelta(days=1)
+_AT_ONCE = 500  # parameters of one statement
+
+_log = logging.getLogger(__name__)
+
+
+def remove_unnamed(keys: Collection[str]) -> int:
+    """Remove those of ``keys`` that no row names; call it after the commit that forgot them.
+
+    Where content is being kept at this moment, which may be the same, all stay: the sweep
+    finds them.
+
+    Returns:
+        The number of blobs removed.
+    """
+    blobs = current_blobs()
+    removed = 0
+    for some in _chunks(keys):
+        with blobs.alone() as alone:
+            if not alone:
+                _log.info("blobs are left to the sweep: content is being kept")
+                return removed
+            removed += blobs.remove(set(some) - _named(some))
+    return removed
+
+
+def sweep_blobs(*, youngest: timedelta = YOUNGEST) -> int:
+    """Remove what crashes left: blobs without a row, and files that were never finished.
+
+    Args:
+        youngest: what was written within this time stays.
+    """
+    blobs = current_blobs()
+    moment = now() - youngest
+    removed = 0
+    for folder in blobs.folders():
+        removed += blobs.remove_partial(moment, folder)
+        removed += remove_unnamed(blobs.older_than(moment, folder))
+    return removed
+
+
+def _named(keys: Collection[str]) -> set[str]:
+    with unscoped():
+        return {
+            key
+            for column in NAMES
+            for key in db.session.scalars(select(column).where(column.in_(keys)).distinct())
+            if key is not None
+        }
+
+
+def _chunks(keys: Iterable[str]) -> Iterator[list[str]]:
+    iterator = iter(keys)
+    while some := list(islice(iterator, _AT_ONCE)):
+        yield some
