@@ -30,6 +30,7 @@ from webapp.errors import Conflict, InvalidInput, NotAllowed
 from webapp.pacs.models import Delivery, DeliveryStatus
 from webapp.review.models import Feedback
 from webapp.studies.assembly import patient_with
+from webapp.studies.codes import Doubt, doubt_about
 from webapp.studies.models import (
     Analysis,
     Image,
