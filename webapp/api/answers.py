@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from webapp.models_admin.models import ModelVersion
 from webapp.review.export import AnswerLine
-from webapp.review.models import Feedback
+from webapp.review.models import Assessment
 from webapp.studies import queries
 from webapp.studies.models import Analysis, Series, Study
 from webapp.studies.queries import StudyRow
@@ -83,7 +83,7 @@ def _analysis(analysis: Analysis) -> Json:
     }
 
 
-def answer(feedback: Feedback) -> Json:
+def answer(feedback: Assessment) -> Json:
     """One answer of a reader."""
     return asdict(AnswerLine.of(feedback)) | {
         "id": feedback.id,

@@ -170,7 +170,7 @@ class AnswerSchema(ma.Schema):
         load_default=None,
         allow_none=True,
         validate=_LABEL,
-        metadata={"description": "The right class; needed to disagree."},
+        metadata={"description": "The correct diagnosis; needed to disagree."},
     )
     region = fields.List(
         fields.List(fields.Float(), validate=validate.Length(equal=2)),

@@ -15,8 +15,8 @@ from webapp.api.description import PortalBlueprint
 from webapp.errors import Conflict, InvalidInput
 from webapp.reporting.operations import export_report, send_report
 from webapp.review.export import feedback_archive, send_archive
-from webapp.review.operations import record_feedback
-from webapp.review.queries import current_answers_page
+from webapp.review.operations import record_assessment
+from webapp.review.queries import current_assessments_page
 from webapp.studies import pictures, queries
 from webapp.studies.forms import uploaded_files
 from webapp.studies.operations import (
@@ -108,7 +108,7 @@ def get_report(query: dict[str, Any], study_id: uuid.UUID) -> Response:
 def create_feedback(values: dict[str, Any], study_id: uuid.UUID) -> dict[str, Any]:
     """Answer about an image; this takes the place of your earlier answer."""
     values["image_id"] = _answered_image(study_id, values["image_id"])
-    return answers.answer(record_feedback(actor=actor(), **values))
+    return answers.answer(record_assessment(actor=actor(), **values))
 
 
 @blueprint.get("/feedback")
@@ -120,7 +120,9 @@ def list_feedback(query: dict[str, Any]) -> dict[str, Any] | Response:
     """List the current answers of all readers, newest first; reviewers and above."""
     if query["format"] == "zip":
         return send_archive(feedback_archive(actor_id=actor().id))
-    found, next_cursor = current_answers_page(after=_cursor(query["cursor"]), size=query["limit"])
+    found, next_cursor = current_assessments_page(
+        after=_cursor(query["cursor"]), size=query["limit"]
+    )
     rows = [answers.answer(feedback) for feedback in found]
     return answers.page(rows, next_cursor, endpoint="api.list_feedback", query=query)
 

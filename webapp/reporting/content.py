@@ -13,7 +13,7 @@ from sqlalchemy.orm import joinedload, lazyload
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.errors import Conflict
-from webapp.review.models import Feedback
+from webapp.review.models import Assessment
 from webapp.studies.models import Image, Instance, Prediction, Series, Study
 from webapp.studies.queries import images_of
 from webapp.studies.results import StudyResult, model_of, result_of
@@ -339,13 +339,13 @@ def _series(images: Sequence[Image]) -> tuple[SeriesFacts, ...]:
 
 def _readings(study: Study) -> tuple[Reading, ...]:
     found = db.session.scalars(
-        select(Feedback)
-        .join(Feedback.image)
-        .where(Image.study_id == study.id, Feedback.superseded_at.is_(None))
-        .order_by(Image.position, Feedback.created_at)
+        select(Assessment)
+        .join(Assessment.image)
+        .where(Image.study_id == study.id, Assessment.superseded_at.is_(None))
+        .order_by(Image.position, Assessment.created_at)
         .options(
-            joinedload(Feedback.image).load_only(Image.position),
-            joinedload(Feedback.reader).options(lazyload(User.organisation)),
+            joinedload(Assessment.image).load_only(Image.position),
+            joinedload(Assessment.reader).options(lazyload(User.organisation)),
         )
     )
     return tuple(

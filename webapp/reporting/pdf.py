@@ -282,9 +282,9 @@ def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
 
 
 def _readings(content: ReportContent) -> list[Flowable]:
-    heading = _heading(_("What readers say"))
+    heading = _heading(_("Assessments by readers"))
     if not content.readings:
-        nobody = Paragraph(_safe(_("No reader has answered yet.")), _style("body"))
+        nobody = Paragraph(_safe(_("No reader has assessed this study yet.")), _style("body"))
         return [KeepTogether([heading, nobody])]
     story: list[Flowable] = []
     for position, reading in enumerate(content.readings):

@@ -11,10 +11,10 @@ from webapp.accounts.models import Organisation
 from webapp.commandline import told_in_one_line
 from webapp.database import db
 from webapp.review.export import Exported, export_feedback
-from webapp.review.queries import count_current_answers
+from webapp.review.queries import count_current_assessments
 from webapp.tenancy import acting_for
 
-feedback = AppGroup("feedback", help="Answers of readers.")
+feedback = AppGroup("feedback", help="Assessments of readers.")
 
 
 @feedback.command("export")
@@ -44,7 +44,7 @@ def _write(out: Path) -> Exported:
         with (
             partial.open("wb") as file,
             tqdm(
-                total=count_current_answers(), desc="exporting", unit="answer", disable=None
+                total=count_current_assessments(), desc="exporting", unit="answer", disable=None
             ) as bar,
         ):
             exported = export_feedback(file, actor_id=None, on_answer=bar.update)

@@ -1,4 +1,4 @@
-"""Answers of readers as a ZIP that ``python -m ml train`` reads: images and a manifest.
+"""Assessments of readers as a ZIP that ``python -m ml train`` reads: images and a manifest.
 
 Patients and readers appear as keyed pseudonyms. All images of a patient share a ``group``, so
 that training never separates them.
@@ -19,9 +19,9 @@ from flask import Response, current_app, send_file
 
 from webapp.database import db
 from webapp.extensions import current_blobs
-from webapp.review.models import Feedback
+from webapp.review.models import Assessment
 from webapp.review.operations import record_export
-from webapp.review.queries import current_answers
+from webapp.review.queries import current_assessments
 from webapp.storage import MissingBlob
 from webapp.studies.spreadsheet import Cell, write_lines
 
@@ -78,7 +78,7 @@ class AnswerLine:
     created_at: str
 
     @classmethod
-    def of(cls, answer: Feedback) -> "AnswerLine":
+    def of(cls, answer: Assessment) -> "AnswerLine":
         """Describe ``answer``, whose image, study, prediction and model are loaded."""
         study, prediction = answer.image.study, answer.prediction
         model = prediction.analysis.model_version
@@ -150,7 +150,7 @@ def export_feedback(
     missing: set[uuid.UUID] = set()
     skipped = 0
     with zipfile.ZipFile(file, "w") as archive:
-        found = current_answers().order_by(Feedback.created_at, Feedback.id)
+        found = current_assessments().order_by(Assessment.created_at, Assessment.id)
         for answer in db.session.scalars(found.execution_options(yield_per=_CHUNK)):
             on_answer()
             if not _write_image(archive, answer, written, missing):
@@ -168,7 +168,7 @@ def export_feedback(
 
 
 def _write_image(
-    archive: zipfile.ZipFile, answer: Feedback, written: set[uuid.UUID], missing: set[uuid.UUID]
+    archive: zipfile.ZipFile, answer: Assessment, written: set[uuid.UUID], missing: set[uuid.UUID]
 ) -> bool:
     """Add the image that ``answer`` is about, once; False if it is no longer stored."""
     image = answer.image

@@ -1,4 +1,4 @@
-"""The form of a reader's answer."""
+"""The form of a reader’s assessment."""
 
 from collections.abc import Mapping
 from typing import Self
@@ -9,7 +9,7 @@ from flask_wtf import FlaskForm
 from wtforms import RadioField, SelectChoice, SelectField, TextAreaField
 
 from webapp.errors import PortalError
-from webapp.review.models import Confidence, Feedback, Verdict
+from webapp.review.models import Assessment, Confidence, Verdict
 from webapp.wording import CONFIDENCES, LABELS, VERDICTS
 
 
@@ -17,12 +17,12 @@ def _choices(words: Mapping[str, LazyString]) -> list[SelectChoice]:
     return [SelectChoice(value, word) for value, word in words.items()]
 
 
-class FeedbackForm(FlaskForm):
-    """A reader's answer about one image."""
+class AssessmentForm(FlaskForm):
+    """A reader’s assessment about one image."""
 
-    verdict = RadioField(_l("Your answer"), choices=_choices(VERDICTS))
+    verdict = RadioField(_l("Your assessment"), choices=_choices(VERDICTS))
     label = SelectField(
-        _l("The right class"), choices=[SelectChoice("", ""), *_choices(LABELS)], default=""
+        _l("Correct diagnosis"), choices=[SelectChoice("", ""), *_choices(LABELS)], default=""
     )
     confidence = RadioField(
         _l("How sure are you?"), choices=[SelectChoice("", ""), *_choices(CONFIDENCES)], default=""
@@ -30,7 +30,7 @@ class FeedbackForm(FlaskForm):
     comment = TextAreaField(_l("Comment"))
 
     @classmethod
-    def showing(cls, answer: Feedback | None) -> Self:
+    def showing(cls, answer: Assessment | None) -> Self:
         """The form, filled with the reader's current answer."""
         if answer is None:
             return cls(formdata=None)
@@ -52,7 +52,7 @@ class FeedbackForm(FlaskForm):
 
     @property
     def chosen_label(self) -> str | None:
-        """The right class; a choice made before the verdict was changed counts for nothing."""
+        """The correct diagnosis; a choice made before the verdict was changed counts for nothing."""
         return self.label.data if self.verdict.data == Verdict.DISAGREE.value else None
 
     @property

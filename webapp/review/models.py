@@ -1,4 +1,4 @@
-"""Feedback of readers on images."""
+"""Assessment of readers on images."""
 
 import uuid
 from datetime import datetime
@@ -30,7 +30,7 @@ class Confidence(StrEnum):
     HIGH = "high"
 
 
-class Feedback(Timestamped, OrganisationOwned, Base):
+class Assessment(Timestamped, OrganisationOwned, Base):
     """One reader's answer about one image. The current one has no ``superseded_at``.
 
     ``label`` is the class that the reader holds for right: the model's own for ``agree``, the

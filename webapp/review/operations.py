@@ -14,7 +14,7 @@ from webapp import audit
 from webapp.accounts.models import User
 from webapp.database import db, now
 from webapp.errors import Conflict, InvalidInput
-from webapp.review.models import Confidence, Feedback, Verdict
+from webapp.review.models import Assessment, Confidence, Verdict
 from webapp.studies.models import Prediction
 from webapp.studies.operations import find_image
 
@@ -24,7 +24,7 @@ MOST_POINTS = 200
 Point = Sequence[float]
 
 
-def record_feedback(
+def record_assessment(
     *,
     actor: User,
     image_id: uuid.UUID,
@@ -33,13 +33,13 @@ def record_feedback(
     confidence: Confidence | None = None,
     comment: str = "",
     region: Sequence[Point] | None = None,
-) -> Feedback:
+) -> Assessment:
     """Keep a reader's answer about the newest prediction; it takes the place of an earlier one.
 
     The same answer again changes nothing and returns the row that is there.
 
     Args:
-        label: the right class; needed for ``disagree``, not kept for ``unsure``.
+        label: the correct diagnosis; needed for ``disagree``, not kept for ``unsure``.
         region: corners of a polygon as ``[x, y]``, fractions of the image's width and height.
 
     Raises:
@@ -49,7 +49,7 @@ def record_feedback(
     """
     prediction = find_image(image_id).prediction
     if prediction is None:
-        raise Conflict(_("There is no result for this image yet, so nothing to answer to."))
+        raise Conflict(_("There is no result for this image yet, so nothing to assess."))
     values: dict[str, Any] = {
         "image_id": image_id,
         "prediction_id": prediction.id,
@@ -74,12 +74,12 @@ def record_export(action: str, *, actor_id: uuid.UUID | None, rows: int) -> None
     db.session.commit()
 
 
-def _replace(values: dict[str, Any]) -> Feedback:
+def _replace(values: dict[str, Any]) -> Assessment:
     earlier = db.session.scalar(
-        select(Feedback).where(
-            Feedback.image_id == values["image_id"],
-            Feedback.reader_id == values["reader_id"],
-            Feedback.superseded_at.is_(None),
+        select(Assessment).where(
+            Assessment.image_id == values["image_id"],
+            Assessment.reader_id == values["reader_id"],
+            Assessment.superseded_at.is_(None),
         )
     )
     if earlier is not None:
@@ -88,10 +88,10 @@ def _replace(values: dict[str, Any]) -> Feedback:
         earlier.superseded_at = now()
         # Before the new row is there: at most one answer of a reader may be current.
         db.session.flush()
-    feedback = Feedback(**values)
+    feedback = Assessment(**values)
     db.session.add(feedback)
     audit.record(
-        "record_feedback",
+        "record_assessment",
         subject=feedback,
         actor_id=feedback.reader_id,
         verdict=feedback.verdict.value,
@@ -102,17 +102,17 @@ def _replace(values: dict[str, Any]) -> Feedback:
 
 def _checked_label(verdict: Verdict, label: str | None, prediction: Prediction) -> str | None:
     if label and label not in INDEX:
-        raise _invalid("label", _("There is no such class."))
+        raise _invalid("label", _("There is no such diagnosis."))
     match verdict:
         case Verdict.AGREE:
             if label and label != prediction.label:
-                raise _invalid("label", _("To agree means to choose the model's own class."))
+                raise _invalid("label", _("To agree means to choose what the model says."))
             return prediction.label
         case Verdict.DISAGREE:
             if not label:
-                raise _invalid("label", _("Please choose the class that is right."))
+                raise _invalid("label", _("Please choose the correct diagnosis."))
             if label == prediction.label:
-                raise _invalid("label", _("This is the model's own class. Choose another one."))
+                raise _invalid("label", _("This is what the model says. Choose another diagnosis."))
             return str(label)
         case Verdict.UNSURE:
             return None

@@ -9,13 +9,13 @@ from sqlalchemy.orm import joinedload, lazyload
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.models_admin.models import ModelVersion
-from webapp.review.models import Feedback
+from webapp.review.models import Assessment
 from webapp.studies.models import Analysis, Image, Prediction
 from webapp.studies.paging import Cursor, cut
 
 
 @dataclass(frozen=True)
-class Answers:
+class Assessments:
     """What readers said about one image.
 
     Attributes:
@@ -24,21 +24,21 @@ class Answers:
         others: current answers of other readers, newest first.
     """
 
-    current: Feedback | None
-    earlier: list[Feedback]
-    others: list[Feedback]
+    current: Assessment | None
+    earlier: list[Assessment]
+    others: list[Assessment]
 
 
-def answers_about(image: Image, *, reader: User) -> Answers:
+def assessments_of(image: Image, *, reader: User) -> Assessments:
     """All answers about ``image``, as ``reader`` sees them."""
     found = db.session.scalars(
-        select(Feedback)
-        .where(Feedback.image_id == image.id)
-        .order_by(Feedback.created_at.desc())
-        .options(joinedload(Feedback.reader).options(lazyload(User.organisation)))
+        select(Assessment)
+        .where(Assessment.image_id == image.id)
+        .order_by(Assessment.created_at.desc())
+        .options(joinedload(Assessment.reader).options(lazyload(User.organisation)))
     ).all()
     own = [answer for answer in found if answer.reader_id == reader.id]
-    return Answers(
+    return Assessments(
         current=next((answer for answer in own if answer.superseded_at is None), None),
         earlier=[answer for answer in own if answer.superseded_at is not None],
         others=[
@@ -49,14 +49,14 @@ def answers_about(image: Image, *, reader: User) -> Answers:
     )
 
 
-def current_answers() -> Select[Feedback]:
+def current_assessments() -> Select[Assessment]:
     """The statement that finds all current answers, with image, study, prediction and model."""
     return (
-        select(Feedback)
-        .where(Feedback.superseded_at.is_(None))
+        select(Assessment)
+        .where(Assessment.superseded_at.is_(None))
         .options(
-            joinedload(Feedback.image).joinedload(Image.study),
-            joinedload(Feedback.prediction)
+            joinedload(Assessment.image).joinedload(Image.study),
+            joinedload(Assessment.prediction)
             .joinedload(Prediction.analysis)
             .joinedload(Analysis.model_version)
             .load_only(ModelVersion.name, ModelVersion.sha256),
@@ -64,21 +64,21 @@ def current_answers() -> Select[Feedback]:
     )
 
 
-def current_answers_page(
+def current_assessments_page(
     *, after: Cursor | None, size: int
-) -> tuple[Sequence[Feedback], str | None]:
+) -> tuple[Sequence[Assessment], str | None]:
     """One page of the current answers, newest first, and where the next one starts."""
-    found = current_answers().order_by(Feedback.created_at.desc(), Feedback.id.desc())
+    found = current_assessments().order_by(Assessment.created_at.desc(), Assessment.id.desc())
     if after:
-        found = found.where(after.condition(Feedback.created_at, Feedback.id))
+        found = found.where(after.condition(Assessment.created_at, Assessment.id))
     return cut(db.session.scalars(found.limit(size + 1)).all(), size)
 
 
-def count_current_answers() -> int:
+def count_current_assessments() -> int:
     """How many current answers there are."""
     return (
         db.session.scalar(
-            select(func.count()).select_from(Feedback).where(Feedback.superseded_at.is_(None))
+            select(func.count()).select_from(Assessment).where(Assessment.superseded_at.is_(None))
         )
         or 0
     )

@@ -12,10 +12,10 @@ from webapp.accounts.models import Role, User
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, PortalError
 from webapp.review.export import feedback_archive, send_archive
-from webapp.review.forms import FeedbackForm
+from webapp.review.forms import AssessmentForm
 from webapp.review.models import Verdict
-from webapp.review.operations import record_feedback
-from webapp.review.queries import answers_about
+from webapp.review.operations import record_assessment
+from webapp.review.queries import assessments_of
 from webapp.studies.models import Image, Prediction
 from webapp.studies.operations import find_image
 
@@ -26,7 +26,7 @@ blueprint = Blueprint("review", __name__)
 def record(image_id: uuid.UUID) -> ResponseReturnValue:
     """Keep the reader's answer; htmx gets the panel again, a browser without script the study."""
     image = find_image(image_id)
-    form = FeedbackForm()
+    form = AssessmentForm()
     try:
         _keep(image_id, form)
     except (InvalidInput, Conflict) as error:
@@ -50,26 +50,26 @@ def panel_context(
     prediction: Prediction,
     *,
     reader: User,
-    form: FeedbackForm | None = None,
+    form: AssessmentForm | None = None,
     saved: bool = False,
 ) -> dict[str, Any]:
     """What ``review/_panel.html`` needs."""
-    answers = answers_about(image, reader=reader)
+    answers = assessments_of(image, reader=reader)
     return {
         "image": image,
         "prediction": prediction,
         "current": answers.current,
         "others": answers.others,
         "earlier": answers.earlier,
-        "form": form or FeedbackForm.showing(answers.current),
+        "form": form or AssessmentForm.showing(answers.current),
         "saved": saved,
     }
 
 
-def _keep(image_id: uuid.UUID, form: FeedbackForm) -> None:
+def _keep(image_id: uuid.UUID, form: AssessmentForm) -> None:
     if not form.validate():
         raise InvalidInput.of_form(form.errors)
-    record_feedback(
+    record_assessment(
         actor=actor(),
         image_id=image_id,
         verdict=Verdict(form.verdict.data),
@@ -79,7 +79,7 @@ def _keep(image_id: uuid.UUID, form: FeedbackForm) -> None:
     )
 
 
-def _refused(image: Image, form: FeedbackForm, error: PortalError) -> ResponseReturnValue:
+def _refused(image: Image, form: AssessmentForm, error: PortalError) -> ResponseReturnValue:
     if request.headers.get("HX-Request") and image.prediction:
         form.show(error)
         return _panel(image, form=form), error.status
@@ -87,10 +87,10 @@ def _refused(image: Image, form: FeedbackForm, error: PortalError) -> ResponseRe
     return _to_study(image)
 
 
-def _panel(image: Image, *, form: FeedbackForm | None = None, saved: bool = False) -> str:
+def _panel(image: Image, *, form: AssessmentForm | None = None, saved: bool = False) -> str:
     prediction = image.prediction
     if prediction is None:
-        raise Conflict(_("There is no result for this image yet, so nothing to answer to."))
+        raise Conflict(_("There is no result for this image yet, so nothing to assess."))
     context = panel_context(image, prediction, reader=actor(), form=form, saved=saved)
     return render_template("review/_panel.html", **context)
 

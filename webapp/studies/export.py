@@ -10,7 +10,7 @@ from ml.labels import LABELS
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.models_admin.models import ModelVersion
-from webapp.review.models import Feedback, Verdict
+from webapp.review.models import Assessment, Verdict
 from webapp.review.operations import record_export
 from webapp.studies.models import Analysis, Image, Study
 from webapp.studies.queries import HistoryFilters, image_counts, in_chunks, matching_studies
@@ -92,10 +92,10 @@ def _models(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
 
 def _verdicts(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Counter[Verdict]]:
     found = db.session.execute(
-        select(Image.study_id, Feedback.verdict, func.count())
-        .join(Feedback, Feedback.image_id == Image.id)
-        .where(Image.study_id.in_(study_ids), Feedback.superseded_at.is_(None))
-        .group_by(Image.study_id, Feedback.verdict)
+        select(Image.study_id, Assessment.verdict, func.count())
+        .join(Assessment, Assessment.image_id == Image.id)
+        .where(Image.study_id.in_(study_ids), Assessment.superseded_at.is_(None))
+        .group_by(Image.study_id, Assessment.verdict)
     )
     counts: dict[uuid.UUID, Counter[Verdict]] = {}
     for study_id, verdict, count in found:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import contains_eager, joinedload, lazyload, selectinload
 
 from webapp.accounts.models import User
 from webapp.database import db, now
-from webapp.review.models import Feedback, Verdict
+from webapp.review.models import Assessment, Verdict
 from webapp.studies.models import (
     Analysis,
     Image,
@@ -31,7 +31,7 @@ PAGE_SIZE = 25
 _PINNED_AT_MOST = 10
 _JOBS_SHOWN = 100
 
-FeedbackFilter = Literal["none", "any", "agree", "disagree", "unsure"]
+AssessmentFilter = Literal["none", "any", "agree", "disagree", "unsure"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class HistoryFilters:
     label: str | None = None
     status: Status | None = None
     uploader: uuid.UUID | None = None
-    feedback: FeedbackFilter | None = None
+    assessed: AssessmentFilter | None = None
     since: date | None = None
     until: date | None = None
 
@@ -70,16 +70,16 @@ class StudyRow:
 
     Attributes:
         images_done: images that the current analysis is through with.
-        feedback_count: current answers of all readers about all images.
-        own_feedback: whether one of them is the reader's own.
+        assessment_count: current answers of all readers about all images.
+        own_assessment: whether one of them is the reader's own.
         result: what is said about the study; None until there is an answer.
     """
 
     study: Study
     image_count: int
     images_done: int
-    feedback_count: int
-    own_feedback: bool
+    assessment_count: int
+    own_assessment: bool
     result: StudyResult | None
 
 
@@ -106,7 +106,7 @@ def worklist(filters: WorklistFilters, *, reader: User, after: Cursor | None) ->
     On later pages every study stands at its place in time, one that was pinned as well.
     """
     matching = _narrowed(filters, reader)
-    pinned = [] if after else _unanswered_urgent(matching)
+    pinned = [] if after else _unassessed_urgent(matching)
     size = PAGE_SIZE - len(pinned)
     rest = matching.where(Study.id.not_in([study.id for study in pinned])) if pinned else matching
     studies, cursor = _page(rest, after, size)
@@ -146,8 +146,8 @@ def matching_studies(filters: HistoryFilters) -> Select[Study]:
         found = found.where(Analysis.status == filters.status)
     if filters.uploader:
         found = found.where(Study.uploaded_by_id == filters.uploader)
-    if filters.feedback:
-        found = _with_feedback(found, filters.feedback)
+    if filters.assessed:
+        found = _with_assessment(found, filters.assessed)
     if filters.since:
         found = found.where(Study.created_at >= datetime.combine(filters.since, time.min, UTC))
     if filters.until:
@@ -167,14 +167,14 @@ def study_rows(studies: Sequence[Study], *, reader: User) -> list[StudyRow]:
     """Lines for these studies, with two statements for all of them together."""
     ids = [study.id for study in studies]
     images = image_counts(ids)
-    answers = _answer_counts(ids, reader)
+    answers = _assessment_counts(ids, reader)
     return [
         StudyRow(
             study=study,
             image_count=images.get(study.id, 0),
             images_done=study.current_analysis.images_done if study.current_analysis else 0,
-            feedback_count=answers.get(study.id, (0, False))[0],
-            own_feedback=answers.get(study.id, (0, False))[1],
+            assessment_count=answers.get(study.id, (0, False))[0],
+            own_assessment=answers.get(study.id, (0, False))[1],
             result=result_of(study),
         )
         for study in studies
@@ -287,35 +287,35 @@ def _narrowed(filters: WorklistFilters, reader: User) -> Select[Study]:
     return found
 
 
-def _unanswered_urgent(matching: Select[Study]) -> list[Study]:
+def _unassessed_urgent(matching: Select[Study]) -> list[Study]:
     found = matching.where(
         Study.priority == Priority.URGENT,
         # Without a result nobody can answer: these would stay on top for good.
         Analysis.status.not_in([Status.FAILED, Status.REJECTED]),
-        ~_answered(),
+        ~_assessed(),
     )
     return list(db.session.scalars(_newest_first(found).limit(_PINNED_AT_MOST)))
 
 
-def _with_feedback(found: Select[Study], which: FeedbackFilter) -> Select[Study]:
+def _with_assessment(found: Select[Study], which: AssessmentFilter) -> Select[Study]:
     match which:
         case "none":
-            return found.where(~_answered())
+            return found.where(~_assessed())
         case "any":
-            return found.where(_answered())
+            return found.where(_assessed())
         case _:
-            return found.where(_answered(Verdict(which)))
+            return found.where(_assessed(Verdict(which)))
 
 
-def _answered(verdict: Verdict | None = None) -> ColumnElement[bool]:
+def _assessed(verdict: Verdict | None = None) -> ColumnElement[bool]:
     """Whether a study has a current answer (of this kind)."""
     answers = (
-        select(Feedback.id)
-        .join(Feedback.image)
-        .where(Image.study_id == Study.id, Feedback.superseded_at.is_(None))
+        select(Assessment.id)
+        .join(Assessment.image)
+        .where(Image.study_id == Study.id, Assessment.superseded_at.is_(None))
     )
     if verdict:
-        answers = answers.where(Feedback.verdict == verdict)
+        answers = answers.where(Assessment.verdict == verdict)
     return answers.correlate(Study).exists()
 
 
@@ -330,13 +330,13 @@ def _page(
     return cut(db.session.scalars(_newest_first(found).limit(size + 1)).all(), size)
 
 
-def _answer_counts(
+def _assessment_counts(
     study_ids: Sequence[uuid.UUID], reader: User
 ) -> dict[uuid.UUID, tuple[int, bool]]:
-    own = func.max(case((Feedback.reader_id == reader.id, 1), else_=0))
+    own = func.max(case((Assessment.reader_id == reader.id, 1), else_=0))
     found = db.session.execute(
         select(Image.study_id, func.count(), own)
-        .join(Feedback, and_(Feedback.image_id == Image.id, Feedback.superseded_at.is_(None)))
+        .join(Assessment, and_(Assessment.image_id == Image.id, Assessment.superseded_at.is_(None)))
         .where(Image.study_id.in_(study_ids))
         .group_by(Image.study_id)
     )

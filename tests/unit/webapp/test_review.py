@@ -23,8 +23,8 @@ from webapp.accounts.models import Role, User
 from webapp.audit import AuditEvent
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotFound
-from webapp.review.models import Confidence, Feedback, Verdict
-from webapp.review.operations import record_feedback
+from webapp.review.models import Assessment, Confidence, Verdict
+from webapp.review.operations import record_assessment
 from webapp.studies.models import Image, Study
 from webapp.studies.operations import UploadedFile, submit_study
 from webapp.tenancy import acting_for
@@ -44,13 +44,13 @@ def acting(app: Flask, account: Account) -> Iterator[User]:
 def record(app: Flask, account: Account, study: StudyIds, **values: Any) -> uuid.UUID:
     with acting(app, account) as actor:
         values.setdefault("verdict", Verdict.AGREE)
-        return record_feedback(actor=actor, image_id=study.image_id, **values).id
+        return record_assessment(actor=actor, image_id=study.image_id, **values).id
 
 
-def rows(app: Flask, account: Account) -> list[Feedback]:
+def rows(app: Flask, account: Account) -> list[Assessment]:
     """All answers of the account's organisation, oldest first."""
     with acting(app, account):
-        return list(db.session.scalars(select(Feedback).order_by(Feedback.created_at)))
+        return list(db.session.scalars(select(Assessment).order_by(Assessment.created_at)))
 
 
 def refuse(app: Flask, account: Account, study: StudyIds, **values: Any) -> set[str]:
@@ -148,7 +148,7 @@ class TestRecordFeedback:
             files = [UploadedFile(sample.name, sample.read_bytes())]
             study = submit_study(actor=actor, files=files)
             with pytest.raises(Conflict):
-                record_feedback(actor=actor, image_id=study.images[0].id, verdict=Verdict.UNSURE)
+                record_assessment(actor=actor, image_id=study.images[0].id, verdict=Verdict.UNSURE)
 
     def test_image_of_another_organisation_does_not_exist(
         self, app: Flask, make_user: MakeUser
@@ -167,7 +167,7 @@ class TestRecordFeedback:
         def answer(comment: str) -> uuid.UUID:
             with acting(app, account) as actor:
                 together.wait(timeout=30)
-                return record_feedback(
+                return record_assessment(
                     actor=actor, image_id=study.image_id, verdict=Verdict.AGREE, comment=comment
                 ).id
 
@@ -184,7 +184,7 @@ class TestRecordFeedback:
         made = record(app, account, make_study(app, account), comment="Mrs Smith")
         with acting(app, account):
             (entry,) = db.session.scalars(
-                select(AuditEvent).where(AuditEvent.action == "record_feedback")
+                select(AuditEvent).where(AuditEvent.action == "record_assessment")
             )
             assert (entry.subject_id, entry.actor_id) == (made, account.id)
             assert entry.details == {"verdict": "agree"}
@@ -219,7 +219,7 @@ class TestPanel:
             headers={"HX-Request": "true"},
         )
         assert answer.status_code == 422
-        assert "Please choose the class that is right." in answer.text
+        assert "Please choose the correct diagnosis." in answer.text
         assert "kept" in answer.text
         assert rows(app, account) == []
 

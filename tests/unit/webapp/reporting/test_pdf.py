@@ -67,7 +67,7 @@ def test_page_says_result_doubt_and_model(printer: Printer, results: Results) ->
     assert "98% of the images look like what the model has learnt." in page
     assert "vgg16-gap" in page
     assert "ab12" * 16 in page
-    assert "No reader has answered yet." in page
+    assert "No reader has assessed this study yet." in page
 
 
 def test_images_of_another_tumour_are_said_and_shown(printer: Printer, results: Results) -> None:

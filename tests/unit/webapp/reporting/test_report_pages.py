@@ -15,7 +15,7 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.audit import AuditEvent
 from webapp.database import db
 from webapp.review.models import Verdict
-from webapp.review.operations import record_feedback
+from webapp.review.operations import record_assessment
 from webapp.studies.operations import UploadedFile, submit_study
 from webapp.tenancy import acting_for, unscoped
 
@@ -173,7 +173,9 @@ def test_readers_stand_in_the_pdf_alone(
     with app.app_context(), acting_for(account.organisation_id):
         user = find_user_by_address(account.email)
         remark = "Seen at the window <b>seat</b>"
-        record_feedback(actor=user, image_id=study.image_id, verdict=Verdict.UNSURE, comment=remark)
+        record_assessment(
+            actor=user, image_id=study.image_id, verdict=Verdict.UNSURE, comment=remark
+        )
     for name in ("report.dcm", "report.fhir.json"):
         content = browser.get(f"/studies/{study.study_id}/{name}").data
         assert b"window" not in content
