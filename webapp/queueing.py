@@ -14,6 +14,8 @@ CLASSIFY = "sulcus.classify_study"
 DELIVER = "sulcus.deliver_results"
 RESEND = "sulcus.resend_lost_jobs"
 RESEND_EVERY = 5.0  # seconds
+PURGE = "sulcus.purge_drafts"
+PURGE_EVERY = 3600.0  # seconds
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +70,12 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
                 "schedule": RESEND_EVERY,
                 # With nobody to work, one waiting message of this kind is enough.
                 "options": {"expires": RESEND_EVERY},
-            }
+            },
+            "purge-drafts": {
+                "task": PURGE,
+                "schedule": PURGE_EVERY,
+                "options": {"expires": PURGE_EVERY},
+            },
         },
     )
     return celery

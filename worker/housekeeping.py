@@ -3,7 +3,8 @@
 import logging
 
 from webapp.pacs import deliveries
-from webapp.queueing import RESEND, send_classification, send_delivery
+from webapp.queueing import PURGE, RESEND, send_classification, send_delivery
+from webapp.review.operations import purge_drafts
 from webapp.studies import analyses
 from webapp.studies.assembly import assemble_quiet_studies
 from worker.app import app
@@ -22,3 +23,10 @@ def resend_lost_jobs() -> None:
     for delivery_id in deliveries.deliveries_to_resend():
         _log.info("delivery %s is sent", delivery_id)
         send_delivery(delivery_id)
+
+
+@app.task(name=PURGE)
+def purge_old_drafts() -> None:
+    """Forget assessments that somebody began long ago and never saved."""
+    if count := purge_drafts():
+        _log.info("%d drafts were forgotten", count)

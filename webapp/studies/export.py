@@ -12,7 +12,8 @@ from webapp.database import db
 from webapp.models_admin.models import ModelVersion
 from webapp.review.models import Assessment, Verdict
 from webapp.review.operations import record_export
-from webapp.studies.models import Analysis, Image, Study
+from webapp.review.queries import listed_for
+from webapp.studies.models import Analysis, Study
 from webapp.studies.queries import HistoryFilters, image_counts, in_chunks, matching_studies
 from webapp.studies.results import result_of
 from webapp.studies.spreadsheet import Cell, stream
@@ -37,15 +38,15 @@ COLUMNS = (
 
 def export_history(*, actor: User, filters: HistoryFilters) -> Iterator[str]:
     """Note the export in the audit trail, then give out the file piece by piece."""
-    everything = matching_studies(filters).with_only_columns(func.count())
+    everything = matching_studies(filters, reader=actor).with_only_columns(func.count())
     count = db.session.scalar(everything) or 0
     record_export("export_history", actor_id=actor.id, rows=count)
-    return stream(COLUMNS, (_lines(studies) for studies in in_chunks(filters)))
+    return stream(COLUMNS, (_lines(studies, actor) for studies in in_chunks(filters, reader=actor)))
 
 
-def _lines(studies: Sequence[Study]) -> list[list[Cell]]:
+def _lines(studies: Sequence[Study], reader: User) -> list[list[Cell]]:
     ids = [study.id for study in studies]
-    images, models, verdicts = image_counts(ids), _models(ids), _verdicts(ids)
+    images, models, verdicts = image_counts(ids), _models(ids), _verdicts(ids, reader)
     return [
         _line(
             study,
@@ -90,12 +91,16 @@ def _models(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
     return {study_id: f"{name} {sha256[:12]}" for study_id, name, sha256 in found}
 
 
-def _verdicts(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Counter[Verdict]]:
+def _verdicts(study_ids: Sequence[uuid.UUID], reader: User) -> dict[uuid.UUID, Counter[Verdict]]:
+    """Of the current assessments that ``reader`` may see."""
     found = db.session.execute(
-        select(Image.study_id, Assessment.verdict, func.count())
-        .join(Assessment, Assessment.image_id == Image.id)
-        .where(Image.study_id.in_(study_ids), Assessment.superseded_at.is_(None))
-        .group_by(Image.study_id, Assessment.verdict)
+        select(Assessment.study_id, Assessment.verdict, func.count())
+        .where(
+            Assessment.study_id.in_(study_ids),
+            Assessment.superseded_at.is_(None),
+            listed_for(reader),
+        )
+        .group_by(Assessment.study_id, Assessment.verdict)
     )
     counts: dict[uuid.UUID, Counter[Verdict]] = {}
     for study_id, verdict, count in found:

@@ -10,12 +10,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from tests.factories import SAMPLE, Account, StudyIds, make_api_token, make_study
+from tests.factories import SAMPLE, Account, StudyIds, assess, make_api_token, make_study
 from webapp.accounts.queries import find_user_by_address
 from webapp.audit import AuditEvent
 from webapp.database import db
 from webapp.review.models import Verdict
-from webapp.review.operations import record_assessment
 from webapp.studies.operations import UploadedFile, submit_study
 from webapp.tenancy import acting_for, unscoped
 
@@ -170,12 +169,8 @@ def test_study_whose_images_contradict_one_another_is_certain_nowhere(
 def test_readers_stand_in_the_pdf_alone(
     app: Flask, account: Account, browser: FlaskClient, study: StudyIds
 ) -> None:
-    with app.app_context(), acting_for(account.organisation_id):
-        user = find_user_by_address(account.email)
-        remark = "Seen at the window <b>seat</b>"
-        record_assessment(
-            actor=user, image_id=study.image_id, verdict=Verdict.UNSURE, comment=remark
-        )
+    remark = "Seen at the window <b>seat</b>"
+    assess(app, account, study, verdict=Verdict.UNSURE, comment=remark)
     for name in ("report.dcm", "report.fhir.json"):
         content = browser.get(f"/studies/{study.study_id}/{name}").data
         assert b"window" not in content
