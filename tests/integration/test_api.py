@@ -346,7 +346,7 @@ class TestFeedback:
         for body, field in wrong:
             assert problem(caller.post(address, json=body), 422)["errors"].keys() == {field}
 
-    @pytest.mark.parametrize("body", ["{", "\xff", "[" * 100_000])
+    @pytest.mark.parametrize("body", ["{", "\xff", "[" * 60_000])
     def test_malformed_json_is_a_bad_request(
         self, app: Flask, make_user: MakeUser, call_as: CallAs, body: str
     ) -> None:

@@ -462,7 +462,7 @@ class FeedbackSchema(ma.Schema):
 class KeptFeedbackSchema(FeedbackSchema):
     """What was kept: the first, and with `image_ids` all of them."""
 
-    items = fields.List(fields.Nested(FeedbackSchema))
+    assessments = fields.List(fields.Nested(FeedbackSchema))
 
 
 class FeedbackListSchema(ma.Schema):

@@ -129,7 +129,7 @@ def create_feedback(values: dict[str, Any], study_id: uuid.UUID) -> dict[str, An
     )
     kept = record_assessments(actor=actor(), subject=subject, opinion=Opinion(**values))
     items = [answers.assessment(one) for one in kept]
-    return items[0] | ({"items": items} if len(items) > 1 else {})
+    return items[0] | ({"assessments": items} if len(items) > 1 else {})
 
 
 @blueprint.get("/feedback")

@@ -28,11 +28,8 @@ from webapp.wording import CONFIDENCES, FINDINGS, LABELS, OTHER_LABEL, VERDICTS,
 
 LONGEST_REGION = 20_000
 """Characters of a region as JSON; 200 points need less than half of it."""
-SCOPES: Mapping[str, LazyString] = {
-    "image": _l("This slice"),
-    "range": _l("Several slices"),
-    "study": _l("The study as a whole"),
-}
+SCOPES = ("image", "range", "study")
+"""What is assessed: the slice on the screen, several of its series, the study as a whole."""
 
 
 def _choices(words: Mapping[str, LazyString]) -> list[SelectChoice]:
@@ -45,7 +42,7 @@ class AssessmentForm(FlaskForm):
     analysis_id = HiddenField()
     image_id = HiddenField()
     region = HiddenField()
-    scope = RadioField(_l("What is assessed"), choices=_choices(SCOPES), default="image")
+    scope = RadioField(choices=[SelectChoice(one, one) for one in SCOPES], default="image")
     first = IntegerField(_l("From slice"), [Optional()])
     last = IntegerField(_l("to slice"), [Optional()])
     verdict = RadioField(_l("Your assessment"), choices=_choices(VERDICTS))

@@ -67,6 +67,7 @@ def record(study_id: uuid.UUID) -> ResponseReturnValue:
 @blueprint.post("/studies/<uuid:study_id>/draft")
 def draft(study_id: uuid.UUID) -> ResponseReturnValue:
     """Keep what the reader has begun."""
+    _refuse_foreign_words()
     payload = {name: request.form[name] for name in _DRAFTED if name in request.form}
     keep_draft(actor=actor(), study_id=study_id, payload=payload)
     return "", 204
@@ -103,11 +104,18 @@ def out_of_date(error: CSRFError) -> ResponseReturnValue:
 
 def _keep(study: Study, form: AssessmentForm) -> int:
     """Number of slices; 0 for the study as a whole."""
+    _refuse_foreign_words()
     if not form.validate():
         raise InvalidInput.of_form(form.errors)
     subject = _subject(study, form)
     kept = record_assessments(actor=actor(), subject=subject, opinion=form.opinion)
     return 0 if subject.image_ids is None else len(kept)
+
+
+def _refuse_foreign_words() -> None:
+    """Somebody else may have signed in since, in another tab: the page is still the first one's."""
+    if request.form.get("reader", str(actor().id)) != str(actor().id):
+        raise Conflict(_("This was written by somebody else, who has signed out since."))
 
 
 def _subject(study: Study, form: AssessmentForm) -> Subject:

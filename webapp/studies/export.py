@@ -4,7 +4,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from ml.labels import LABELS
 from webapp.accounts.models import User
@@ -38,15 +38,16 @@ COLUMNS = (
 
 def export_history(*, actor: User, filters: HistoryFilters) -> Iterator[str]:
     """Note the export in the audit trail, then give out the file piece by piece."""
-    everything = matching_studies(filters, reader=actor).with_only_columns(func.count())
-    count = db.session.scalar(everything) or 0
+    # Built before the commit: afterwards nothing is known of the actor without asking again.
+    matching, visible = matching_studies(filters, reader=actor), listed_for(actor)
+    count = db.session.scalar(matching.with_only_columns(func.count())) or 0
     record_export("export_history", actor_id=actor.id, rows=count)
-    return stream(COLUMNS, (_lines(studies, actor) for studies in in_chunks(filters, reader=actor)))
+    return stream(COLUMNS, (_lines(studies, visible) for studies in in_chunks(matching)))
 
 
-def _lines(studies: Sequence[Study], reader: User) -> list[list[Cell]]:
+def _lines(studies: Sequence[Study], visible: ColumnElement[bool]) -> list[list[Cell]]:
     ids = [study.id for study in studies]
-    images, models, verdicts = image_counts(ids), _models(ids), _verdicts(ids, reader)
+    images, models, verdicts = image_counts(ids), _models(ids), _verdicts(ids, visible)
     return [
         _line(
             study,
@@ -91,14 +92,16 @@ def _models(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
     return {study_id: f"{name} {sha256[:12]}" for study_id, name, sha256 in found}
 
 
-def _verdicts(study_ids: Sequence[uuid.UUID], reader: User) -> dict[uuid.UUID, Counter[Verdict]]:
-    """Of the current assessments that ``reader`` may see."""
+def _verdicts(
+    study_ids: Sequence[uuid.UUID], visible: ColumnElement[bool]
+) -> dict[uuid.UUID, Counter[Verdict]]:
+    """Of the current assessments that are ``visible``."""
     found = db.session.execute(
         select(Assessment.study_id, Assessment.verdict, func.count())
         .where(
             Assessment.study_id.in_(study_ids),
             Assessment.superseded_at.is_(None),
-            listed_for(reader),
+            visible,
         )
         .group_by(Assessment.study_id, Assessment.verdict)
     )

@@ -174,13 +174,9 @@ def matching_studies(filters: HistoryFilters, *, reader: User) -> Select[Study]:
     return found
 
 
-def in_chunks(
-    filters: HistoryFilters, *, reader: User, size: int = 200
-) -> Iterator[Sequence[Study]]:
+def in_chunks(matching: Select[Study], *, size: int = 200) -> Iterator[Sequence[Study]]:
     """All that match, newest first, read piece by piece."""
-    found = db.session.scalars(
-        _newest_first(matching_studies(filters, reader=reader)).execution_options(yield_per=size)
-    )
+    found = db.session.scalars(_newest_first(matching).execution_options(yield_per=size))
     yield from found.partitions()
 
 

@@ -1,5 +1,6 @@
 // The viewer of a study: a stack of slices, its tools and controls, the volume, the comparison,
 // and the result beside it, which follows the slice.
+import { Assessment } from "./assessment.js";
 import { alignment, matchingIndex } from "./viewer/geometry.js";
 import { fileWindow, presets } from "./viewer/greys.js";
 import { Pane } from "./viewer/pane.js";
@@ -25,6 +26,7 @@ let volume = null; // the volume view, once it was wanted
 let tool = "move";
 let inverted = false;
 let greysOf = null; // the series whose grey values the controls are made for
+let assessment = null; // the form beside the viewer
 let linking = false; // one pane follows the other just now
 let touched = new URLSearchParams(location.search).has("image");
 
@@ -90,6 +92,7 @@ function onSlice(pane) {
     setCurrent(each, Number(each.dataset.go) === main.slice.position);
   }
   showChosenThumbnail();
+  assessment?.onSlice(main.slice);
   viewer.querySelector("[data-heat-controls]").disabled = !main.slices.some((slice) => slice.heat);
   clearTimeout(onSlice.timer);
   onSlice.timer = setTimeout(follow, REST);
@@ -121,17 +124,14 @@ function showChosenThumbnail() {
 // ---- The result beside the slice --------------------------------------------------------------
 
 const result = () => document.getElementById("result");
-const unsaved = () => document.querySelector("[data-unsaved]");
-let typed = false; // an answer that was begun and not sent
 
 function follow() {
   const { position } = main.slice;
   const address = new URL(location.href);
   if (touched) address.searchParams.set("image", position);
   history.replaceState(history.state, "", address);
-  const shown = result().dataset.image === String(position);
-  unsaved().hidden = shown || !typed;
-  if (shown || typed) return;
+  assessment.follow();
+  if (result().dataset.image === String(position)) return;
   const url = `${viewer.dataset.resultUrl}?image=${position}`;
   window.htmx.ajax("GET", url, { target: "#result", swap: "outerHTML" });
 }
@@ -148,13 +148,9 @@ function watchResult() {
     if (main && behind && result().dataset.image !== about) event.detail.shouldSwap = false;
   });
   body.addEventListener("htmx:afterSwap", (event) => {
-    if (["result", "feedback"].includes(event.detail.target.id)) typed = false;
     const polling = result().hasAttribute("data-poll");
     if (wasPolling && !polling) finished();
     wasPolling = polling;
-  });
-  body.addEventListener("input", (event) => {
-    if (event.target.closest("#feedback form")) typed = true;
   });
   body.addEventListener("click", (event) => {
     const there = event.target.closest("[data-go]");
@@ -164,11 +160,6 @@ function watchResult() {
     goTo(Number(there.dataset.go));
     bringIntoSight(main.stage);
   });
-  unsaved().querySelector("[data-unsaved-back]").addEventListener("click", () => goTo(Number(result().dataset.image)));
-  unsaved().querySelector("[data-unsaved-drop]").addEventListener("click", () => {
-    typed = false;
-    follow();
-  });
 }
 
 // The answer has come: its strip, its heatmaps, and what else the page shows of a finished study.
@@ -177,6 +168,7 @@ async function finished() {
   window.htmx.trigger(document.body, "sulcus:finished");
   const { key } = result().dataset;
   if (!touched && key !== undefined) goTo(Number(key));
+  assessment.follow();
 }
 
 async function news() {
@@ -221,6 +213,7 @@ function setTool(name) {
     if (name !== "measure") pane.measures.leaveKeys();
   }
   volume?.setTool(name);
+  assessment?.onTool();
 }
 
 function warm() {
@@ -341,11 +334,13 @@ const actions = {
     if (volumeIsOpen()) volume.reset();
     prepareGreys();
   },
+  box: () => assessment.startRegion("box"),
+  outline: () => assessment.startRegion("outline"),
   volume: () => (volumeIsOpen() ? closeVolume() : openVolume()),
 };
 const keys = {
   "+": "in", "=": "in", "-": "out", "−": "out", 0: "fit", i: "invert", h: "heat", r: "reset",
-  v: "move", w: "window", m: "measure",
+  v: "move", w: "window", m: "measure", b: "box", o: "outline",
 }; // prettier-ignore
 
 function onOtherKey(event) {
@@ -516,6 +511,7 @@ function listen() {
 async function start() {
   main = newPane(viewer.querySelector("[data-pane]"));
   active = main;
+  assessment = new Assessment({ goTo, setTool, tool: () => tool, bringIntoSight: () => bringIntoSight(main.stage) });
   recall();
   while (!stack) {
     try {
@@ -531,6 +527,7 @@ async function start() {
   showSeries();
   listen();
   watchResult();
+  assessment.start(main);
   viewer.dataset.ready = "";
   prepareGreys();
   if (control("compare")?.value) compare();
