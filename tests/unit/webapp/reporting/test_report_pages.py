@@ -191,3 +191,20 @@ def test_lost_picture_is_said_and_not_a_crash(
         if path.is_file():
             path.unlink()
     assert browser.get(f"/studies/{study.study_id}/report.pdf").status_code == 404
+
+
+def test_pdf_leaves_out_what_its_reader_may_not_see_yet_and_says_so(
+    app: Flask, account: Account, browser: FlaskClient, study: StudyIds
+) -> None:
+    other = make_account(app, name="Dr Other")
+    assess(app, other, study, comment="seen by the other")
+
+    def page() -> str:
+        return text_of(browser.get(f"/studies/{study.study_id}/report.pdf").data)
+
+    assert "1 assessment by another reader is left out" in page()
+    assert "Dr Other" not in page()
+    assess(app, account, study, verdict=Verdict.DISAGREE, label="other", finding="stroke")
+    assert "Dr Other" in page()
+    assert "stroke" in page()
+    assert "left out" not in page()
