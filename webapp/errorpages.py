@@ -75,13 +75,15 @@ def _sentence(status: int, error: HTTPException) -> str:
 def _too_large() -> str:
     upload, allowed = current_settings().max_upload_bytes, request.max_content_length
     if allowed is not None and allowed < upload:
-        return gettext(
+        sentence = gettext(
             "This is larger than the server accepts: at most %(size)d kB.", size=allowed // 2**10
         )
-    return gettext(
-        "This is larger than the server accepts: at most %(size)d MB in one upload.",
-        size=upload // 2**20,
-    )
+    else:
+        sentence = gettext(
+            "This is larger than the server accepts: at most %(size)d MB in one upload.",
+            size=upload // 2**20,
+        )
+    return str(sentence)
 
 
 def _slug(status: int) -> str:

@@ -16,7 +16,13 @@ from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
 from ml.imaging.pictures import encode_png
-from tests.factories import SAMPLE, Account, make_api_token, make_study
+from tests.factories import (
+    SAMPLE,
+    Account,
+    make_api_token,
+    make_series_study,
+    make_study,
+)
 from webapp.accounts.models import Role
 from webapp.api.schemas import ImageSchema, PredictionSchema
 from webapp.database import db

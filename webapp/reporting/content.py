@@ -107,10 +107,10 @@ class Reading:
     reader: str
     verdict: str
     label: str | None
-    finding: str
     confidence: str | None
     comment: str
     at: datetime
+    finding: str = ""
 
 
 @dataclass(frozen=True)

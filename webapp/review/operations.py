@@ -231,7 +231,7 @@ def _keep(values: Sequence[dict[str, Any]], subject: Subject) -> list[Assessment
     db.session.flush()
     if new:
         db.session.add_all(new)
-        more = {"slices": len(new)} if len(new) > 1 else {}
+        more: dict[str, Any] = {"slices": len(new)} if len(new) > 1 else {}
         if subject.image_ids is None:
             more = {"scope": "study"}
         verdict = first["verdict"].value

@@ -359,7 +359,8 @@ export class Assessment {
       each.setAttribute("aria-pressed", String(each.dataset.regionTool === chosen));
     }
     const hint = bar.querySelector("[data-region-hint]");
-    hint.textContent = elsewhere ? hint.dataset.elsewhere : hint.dataset[chosen];
+    const keys = window.matchMedia("(hover: none)").matches ? "" : ` ${hint.dataset[`${chosen}Keys`]}`;
+    hint.textContent = elsewhere ? hint.dataset.elsewhere : hint.dataset[chosen] + keys;
   }
 
   // ---- Listening -----------------------------------------------------------------------------
@@ -406,10 +407,11 @@ export class Assessment {
   }
 
   onSwapped({ xhr, requestConfig }) {
-    if (requestConfig?.verb === "post" && xhr.status < 400) this.forget();
+    const posted = requestConfig?.verb === "post";
+    if (posted && xhr.status < 400) this.forget();
     this.adopt();
     if (this.recalling) this.recall();
-    if (this.begun) this.remember();
+    else if (posted && this.begun) this.begin(); // refused: it goes on being kept
     clearTimeout(this.moveOn);
     if ("saved" in this.panel.dataset) this.moveOn = setTimeout(() => this.follow(), MOVE_ON_AFTER);
     else if (!this.begun) this.follow();
