@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,8 @@ from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, now
 from webapp.models_admin.operations import register_model
+from webapp.review.models import Verdict
+from webapp.review.operations import Opinion, Subject, record_assessments
 from webapp.storage import BlobStore
 from webapp.studies import analyses
 from webapp.studies.analyses import request_analysis
@@ -56,10 +59,11 @@ class Account:
 
 @dataclass(frozen=True)
 class StudyIds:
-    """A study and its first image."""
+    """A study, its first image, and the analysis that answered."""
 
     study_id: uuid.UUID
     image_id: uuid.UUID
+    analysis_id: uuid.UUID
 
 
 def make_account(
@@ -112,7 +116,7 @@ def make_study(
             UploadedFile(f"{n}-{SAMPLE.name}", SAMPLE.read_bytes()) for n in range(len(called))
         ]
         study = submit_study(actor=user, files=files)
-        ids = StudyIds(study.id, study.images[0].id)
+        ids = StudyIds(study.id, study.images[0].id, study.analyses[0].id)
         claim = analyses.claim_analysis(study.analyses[0].id)
         assert claim is not None
         blobs: BlobStore = app.extensions["blobs"]
@@ -297,3 +301,30 @@ def _heatmap(shape: tuple[int, ...], strength: float) -> bytes:
     every = np.arange(256, dtype=np.uint8)
     colours = cv2.applyColorMap(every, cv2.COLORMAP_INFERNO).reshape(-1, 3)[:, ::-1]
     return encode_palette_png(levels, np.column_stack([colours, (every * 0.85).astype(np.uint8)]))
+
+
+def assess(
+    app: Flask,
+    account: Account,
+    ids: StudyIds | SeriesStudyIds,
+    *,
+    images: Sequence[uuid.UUID] | None = (),
+    analysis_id: uuid.UUID | None = None,
+    begun_on: uuid.UUID | None = None,
+    **opinion: Any,
+) -> list[uuid.UUID]:
+    """Record what ``account`` says; by default that the model is right about the first image.
+
+    Args:
+        images: None for the study as a whole.
+    """
+    first = ids.image_id if isinstance(ids, StudyIds) else ids.image_ids[0]
+    image_ids = None if images is None else tuple(images) or (first,)
+    opinion.setdefault("verdict", Verdict.AGREE)
+    with app.app_context(), acting_for(account.organisation_id):
+        made = record_assessments(
+            actor=find_user_by_address(account.email),
+            subject=Subject(ids.study_id, image_ids, analysis_id=analysis_id, begun_on=begun_on),
+            opinion=Opinion(**opinion),
+        )
+        return [one.id for one in made]

@@ -71,6 +71,19 @@ def _load_user(session_id: str) -> User | None:
     return user
 
 
+def admit_visitor() -> bool:
+    """Let the request act for the person who has signed in; False where nobody has.
+
+    For what answers ahead of the guard, such as a form whose token is out of date.
+    """
+    user = _signed_in()
+    if user is None:
+        return False
+    g.actor = user
+    set_request_scope(user.organisation_id)
+    return True
+
+
 def _guard() -> ResponseReturnValue | None:
     if request.endpoint is None:
         return None  # no such address: 404 for everybody

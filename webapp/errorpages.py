@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 def init_app(app: Flask) -> None:
     """Answer domain errors, HTTP errors and crashes."""
     app.register_error_handler(PortalError, _portal_error)
-    app.register_error_handler(CSRFError, _csrf_error)
+    app.register_error_handler(CSRFError, csrf_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _crash)
 
@@ -33,7 +33,8 @@ def _portal_error(error: PortalError) -> Response:
     )
 
 
-def _csrf_error(_error: CSRFError) -> Response:
+def csrf_error(_error: CSRFError) -> Response:
+    """A form came without its token, or with one of an earlier session."""
     return _answer(
         400, gettext("This form is out of date. Go back, reload the page and try again.")
     )
@@ -66,13 +67,24 @@ def _sentence(status: int, error: HTTPException) -> str:
         403: gettext("You may not do this."),
         404: gettext("There is nothing at this address, or you may not see it."),
         405: gettext("This address does not take that kind of request."),
-        413: gettext(
-            "This is larger than the server accepts: at most %(size)d MB in one upload.",
-            size=current_settings().max_upload_bytes // 2**20,
-        ),
+        413: _too_large(),
         429: gettext("Too many attempts. Please wait a minute."),
     }
     return sentences.get(status) or error.description or HTTPStatus(status).phrase
+
+
+def _too_large() -> str:
+    upload, allowed = current_settings().max_upload_bytes, request.max_content_length
+    if allowed is not None and allowed < upload:
+        sentence = gettext(
+            "This is larger than the server accepts: at most %(size)d kB.", size=allowed // 2**10
+        )
+    else:
+        sentence = gettext(
+            "This is larger than the server accepts: at most %(size)d MB in one upload.",
+            size=upload // 2**20,
+        )
+    return str(sentence)
 
 
 def _slug(status: int) -> str:

@@ -16,6 +16,8 @@ RESEND = "sulcus.resend_lost_jobs"
 SWEEP = "sulcus.sweep_blobs"
 RESEND_EVERY = 5.0  # seconds
 SWEEP_EVERY = 24 * 3600.0  # seconds
+PURGE = "sulcus.purge_drafts"
+PURGE_EVERY = 3600.0  # seconds
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +77,11 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
                 "task": SWEEP,
                 "schedule": SWEEP_EVERY,
                 "options": {"expires": SWEEP_EVERY},
+            },
+            "purge-drafts": {
+                "task": PURGE,
+                "schedule": PURGE_EVERY,
+                "options": {"expires": PURGE_EVERY},
             },
         },
     )

@@ -60,6 +60,23 @@ DELETION_REASONS: Mapping[str, LazyString] = {
     "other": _l("Something else"),
 }
 
+# What readers say instead of one of the model's classes (Assessment.label, "other").
+OTHER_LABEL = _l("Something else")
+
+# What that may be: suggestions, and keys under which they are kept in whatever language.
+FINDINGS: Mapping[str, LazyString] = {
+    "haemorrhage": _l("haemorrhage"),
+    "stroke": _l("stroke"),
+    "metastasis": _l("metastasis"),
+    "abscess": _l("abscess"),
+    "demyelination": _l("demyelination"),
+    "cyst": _l("cyst"),
+    "postoperative": _l("post-operative change"),
+    "artefact": _l("artefact"),
+    "not_a_brain": _l("not a brain"),
+    "cannot_be_judged": _l("cannot be judged"),
+}
+
 # What is wrong with a picture (Prediction.quality; ml.quality.QualityFlag).
 QUALITY: Mapping[str, LazyString] = {
     "too_small": _l("The head is shown too small: details are missing."),
@@ -126,6 +143,11 @@ REASONS: Mapping[str, LazyString] = {
 def word(table: Mapping[str, LazyString], value: str | None) -> LazyString | str:
     """The word for ``value``; the value itself where there is none."""
     return table.get(value, value) if value else ""
+
+
+def diagnosis(label: str | None, finding: str) -> LazyString | str:
+    """What a reader holds for right, in words; a finding of the reader's own as it was typed."""
+    return word(FINDINGS, finding) if finding else word(LABELS, label)
 
 
 def scope_sentence() -> str:
@@ -213,6 +235,7 @@ def init_app(app: Flask) -> None:
         "confidence_word": CONFIDENCES,
         "reason_word": REASONS,
         "quality_word": QUALITY,
+        "finding_word": FINDINGS,
     }
     for name, table in tables.items():
         app.add_template_filter(lambda value, table=table: word(table, value), name)
@@ -223,6 +246,9 @@ def init_app(app: Flask) -> None:
         STATUS_WORDS=STATUSES,
         VERDICT_WORDS=VERDICTS,
         CONFIDENCE_WORDS=CONFIDENCES,
+        FINDING_WORDS=FINDINGS,
+        OTHER_LABEL=OTHER_LABEL,
+        diagnosis=diagnosis,
         doubt_sentence=doubt_sentence,
         scope_sentence=scope_sentence,
     )

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 
 from webapp.database import db
 from webapp.pacs import deliveries
-from webapp.queueing import RESEND, SWEEP, send_classification, send_delivery
+from webapp.queueing import PURGE, RESEND, SWEEP, send_classification, send_delivery
+from webapp.review.operations import purge_drafts
 from webapp.studies import analyses
 from webapp.studies.assembly import assemble_quiet_studies
 from webapp.studies.removal import sweep_blobs
@@ -44,3 +45,10 @@ def sweep() -> None:
     removed = sweep_blobs()
     if removed:
         _log.info("%d files that nothing names were removed", removed)
+
+
+@app.task(name=PURGE)
+def purge_old_drafts() -> None:
+    """Forget assessments that somebody began long ago and never saved."""
+    if count := purge_drafts():
+        _log.info("%d drafts were forgotten", count)

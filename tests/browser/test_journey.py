@@ -108,15 +108,15 @@ def test_from_the_first_account_to_the_history(visit: Visit) -> None:
     said = answer.inner_text()
     page.get_by_role("radio", name="Disagree").check()
     other = "Glioma" if said != "Glioma" else "Meningioma"
-    page.get_by_label("The right class").select_option(label=other)
+    page.get_by_label("Correct diagnosis").select_option(label=other)
     page.get_by_label("Comment").fill("Seen on the sagittal slices as well.")
-    page.get_by_role("button", name="Save my answer").click()
+    page.get_by_role("button", name="Save my assessment").click()
     expect(page.get_by_text("Saved. Thank you.")).to_be_visible()
     visit.picture("feedback")
 
     page.get_by_role("radio", name="Agree", exact=True).check()
-    page.get_by_role("button", name="Change my answer").click()
-    expect(page.get_by_text("1 earlier answer of yours")).to_be_visible()
+    page.get_by_role("button", name="Change my assessment").click()
+    expect(page.get_by_text("1 earlier assessment of yours")).to_be_visible()
 
     visit.open("/")
     expect(page.get_by_text("P-1001")).to_be_visible()
@@ -211,6 +211,6 @@ def test_viewer_and_menu_work_without_a_mouse(visit: Visit) -> None:
     expect(page.locator("[data-zoom]")).to_have_text(fitted)
     page.locator("#verdict-agree").focus()
     page.keyboard.press("Space")
-    page.get_by_role("button", name="Save my answer").focus()
+    page.get_by_role("button", name="Save my assessment").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_text("Saved. Thank you.")).to_be_visible()

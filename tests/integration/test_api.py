@@ -18,7 +18,13 @@ from werkzeug.test import TestResponse
 
 from ml.imaging.pictures import encode_png
 from tests.dicoms import Patient, axial_series
-from tests.factories import SAMPLE, Account, make_api_token, make_study
+from tests.factories import (
+    SAMPLE,
+    Account,
+    make_api_token,
+    make_series_study,
+    make_study,
+)
 from webapp.accounts.models import Role
 from webapp.api.schemas import ImageSchema, PredictionSchema
 from webapp.database import db
@@ -402,6 +408,46 @@ class TestFeedback:
         assert listed["items"] == [kept]
         assert listed["next_cursor"] is None
 
+    def test_is_kept_for_the_analysis_that_was_seen(
+        self, app: Flask, make_user: MakeUser, call_as: CallAs
+    ) -> None:
+        account = make_user()
+        ids = make_study(app, account)
+        caller, address = call_as(account), f"/api/v1/studies/{ids.study_id}/feedback"
+        seen = caller.get(f"/api/v1/studies/{ids.study_id}").get_json()["analysis"]["id"]
+        kept = caller.post(address, json={"verdict": "agree", "analysis_id": seen}).get_json()
+        assert (kept["analysis_id"], kept["finding"]) == (seen, "")
+        unknown = {"verdict": "agree", "analysis_id": str(uuid.uuid4())}
+        assert problem(caller.post(address, json=unknown), 422)["errors"].keys() == {"analysis_id"}
+
+    def test_is_of_several_slices_or_of_the_study_as_a_whole(
+        self, app: Flask, make_user: MakeUser, call_as: CallAs
+    ) -> None:
+        account = make_user(Role.REVIEWER)
+        ids = make_series_study(app, account, slices=6)
+        caller, address = call_as(account), f"/api/v1/studies/{ids.study_id}/feedback"
+        three = [str(one) for one in ids.image_ids[:3]]
+        answer = caller.post(address, json={"verdict": "unsure", "image_ids": three})
+        assert answer.status_code == 201
+        assert [one["image_id"] for one in answer.get_json()["assessments"]] == three
+        whole = {"verdict": "disagree", "label": "other", "finding": "stroke", "scope": "study"}
+        kept = caller.post(address, json=whole).get_json()
+        assert (kept["image_id"], kept["label"], kept["finding"]) == (None, "other", "stroke")
+        assert (kept["links"], kept["path"]) == (None, None)
+        listed = caller.get("/api/v1/feedback").get_json()["items"]
+        assert len(listed) == 4
+        assert kept in listed
+        two = {"verdict": "agree", "scope": "study", "image_id": three[0]}
+        assert problem(caller.post(address, json=two), 422)["errors"].keys() == {"scope"}
+
+    def test_body_beyond_64_kb_is_not_read(
+        self, app: Flask, make_user: MakeUser, call_as: CallAs
+    ) -> None:
+        account = make_user()
+        address = f"/api/v1/studies/{make_study(app, account).study_id}/feedback"
+        answer = call_as(account).post(address, data="[" * 100_000, content_type="application/json")
+        assert "64 kB" in problem(answer, 413)["detail"]
+
     def test_list_is_paged(self, app: Flask, make_user: MakeUser, call_as: CallAs) -> None:
         reviewer = make_user(Role.REVIEWER)
         caller = call_as(reviewer)
@@ -444,13 +490,17 @@ class TestFeedback:
             ({"verdict": "agree", "region": [[0, 0], [1, 1], [0]]}, "region.2"),
             ({"verdict": "agree", "image_id": str(uuid.uuid4())}, "image_id"),
             ({"verdict": "agree", "image_id": "x"}, "image_id"),
+            ({"verdict": "disagree", "label": "other"}, "finding"),
+            ({"verdict": "disagree", "label": "other", "finding": "x" * 65}, "finding"),
+            ({"verdict": "agree", "image_ids": []}, "image_ids"),
+            ({"verdict": "agree", "scope": "image"}, "scope"),
             ({"verdict": "agree", "verdikt": "x"}, "verdikt"),
             ([1], "_schema"),
         ]
         for body, field in wrong:
             assert problem(caller.post(address, json=body), 422)["errors"].keys() == {field}
 
-    @pytest.mark.parametrize("body", ["{", "\xff", "[" * 100_000])
+    @pytest.mark.parametrize("body", ["{", "\xff", "[" * 60_000])
     def test_malformed_json_is_a_bad_request(
         self, app: Flask, make_user: MakeUser, call_as: CallAs, body: str
     ) -> None:

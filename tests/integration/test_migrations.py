@@ -8,11 +8,12 @@ from functools import partial
 
 import flask_migrate
 from flask import Flask
-from sqlalchemy import DateTime, MetaData, Table, Uuid, func, inspect, select
+from sqlalchemy import DateTime, MetaData, Table, Uuid, func, inspect, select, text
 
-from tests.factories import make_account, make_study
-from webapp.accounts.models import Role
+from tests.factories import assess, make_account, make_study
+from webapp.accounts.models import Organisation, Role
 from webapp.database import db
+from webapp.review.models import Assessment, Verdict
 from webapp.studies.models import Image, Status, Study
 from webapp.studies.results import model_of, result_of
 from webapp.tenancy import unscoped
@@ -163,7 +164,7 @@ def test_answers_and_predictions_from_before_analyses_are_all_kept(app: Flask) -
         flask_migrate.upgrade()
         with unscoped():
             assert {name: count(name) for name in kept} == kept
-            assert count("assessment" if "assessment" in tables() else "feedback") == assessed
+            assert count("assessment") == assessed
             found = {one.id: db.session.get_one(Study, one.id) for one in every}
             for one in (done, again, moved_on):
                 result = result_of(found[one.id])
@@ -183,3 +184,45 @@ def test_answers_and_predictions_from_before_analyses_are_all_kept(app: Flask) -
             assert states == ["superseded", "queued"]
             assert found[overtaken.id].status is Status.QUEUED
             assert found[failed.id].status is Status.FAILED
+
+
+def test_earlier_feedback_becomes_assessments_of_the_analysis_that_was_seen(app: Flask) -> None:
+    reader = make_account(app, Role.CLINICIAN)
+    ids = make_study(app, reader, label="glioma")
+    first = {"verdict": Verdict.DISAGREE, "label": "no_tumor", "comment": "first"}
+    assess(app, reader, ids, **first)
+    assess(app, reader, ids, comment="second", region=[[0, 0], [1, 0], [0.5, 1]])
+    with app.app_context():
+        db.session.remove()
+        flask_migrate.downgrade(revision="0007")
+        assert db.session.execute(text("SELECT count(*) FROM feedback")).scalar() == 2
+        db.session.remove()
+        flask_migrate.upgrade()
+        with unscoped():
+            earlier, current = db.session.scalars(
+                select(Assessment).order_by(Assessment.created_at)
+            )
+            assert (earlier.label, earlier.comment) == ("no_tumor", "first")
+            assert earlier.superseded_at is not None
+            assert (current.comment, current.superseded_at) == ("second", None)
+            assert current.region == {"points": [[0, 0], [1, 0], [0.5, 1]]}
+            for one in (earlier, current):
+                assert (one.study_id, one.image_id) == (ids.study_id, ids.image_id)
+                assert (one.analysis_id, one.finding) == (ids.analysis_id, "")
+            organisation = db.session.get_one(Organisation, reader.organisation_id)
+            assert organisation.blind_reading
+
+
+def test_what_the_old_table_has_no_place_for_goes_on_the_way_back(app: Flask) -> None:
+    reader = make_account(app, Role.CLINICIAN)
+    kept, lost = make_study(app, reader), make_study(app, reader)
+    assess(app, reader, kept, comment="kept")
+    assess(app, reader, lost, images=None)
+    assess(app, reader, lost, verdict=Verdict.DISAGREE, label="other", finding="stroke")
+    with app.app_context():
+        db.session.remove()
+        flask_migrate.downgrade(revision="0007")
+        found = db.session.execute(text("SELECT comment FROM feedback")).scalars().all()
+        assert found == ["kept"]
+        db.session.remove()
+        flask_migrate.upgrade()

@@ -108,6 +108,7 @@ TABLE: dict[tuple[str, str], Line] = {
     ("POST", "/admin/users/<uuid:user_id>"): administrators(
         302, foreigner=404, data={"role": "clinician", "is_active": "y"}
     ),
+    ("POST", "/admin/reading"): administrators(302),
     ("POST", "/admin/invitations"): administrators(422),
     ("POST", "/admin/invitations/<uuid:invitation_id>/revoke"): administrators(302, foreigner=404),
     # Studies
@@ -145,7 +146,13 @@ TABLE: dict[tuple[str, str], Line] = {
     ("GET", "/history.csv"): who_signed_in(200),
     ("GET", "/admin/jobs"): administrators(200),
     # Review
-    ("POST", "/images/<uuid:image_id>/feedback"): the_organisation(302, data={"verdict": "agree"}),
+    ("GET", "/studies/<uuid:study_id>/assessment"): the_organisation(200),
+    ("POST", "/studies/<uuid:study_id>/assessments"): the_organisation(
+        302,
+        data={"verdict": "agree", "image_id": "{image_id}", "analysis_id": "{analysis_id}"},
+    ),
+    ("POST", "/studies/<uuid:study_id>/draft"): the_organisation(204, data={"comment": "x"}),
+    ("POST", "/studies/<uuid:study_id>/draft/discard"): the_organisation(302),
     ("GET", "/feedback/export"): Line((SIGN_IN, 200, 403, 200, 200)),
     # API
     ("GET", "/api/v1/openapi.json"): everybody(200),
@@ -233,7 +240,11 @@ class World:
             headers = {"Accept": "*/*"} | self._authorization(persona)
         elif cookie := self.cookies.get(persona):
             client.set_cookie("sulcus", cookie)
-        sent: dict[str, Any] = {"json": dict(line.json)} if line.json else {"data": {**line.data}}
+        sent: dict[str, Any] = (
+            {"json": dict(line.json)}
+            if line.json
+            else {"data": {name: value.format(**self.ids) for name, value in line.data.items()}}
+        )
         if line.sends_image:
             sent["data"]["files"] = (io.BytesIO(SAMPLE.read_bytes()), SAMPLE.name)
         return client.open(self.address(method, rule), method=method, headers=headers, **sent)
@@ -308,6 +319,7 @@ def _one_of_everything(app: Flask, *, owner: Account, admin: Account) -> dict[st
             "study_id": str(study.study_id),
             "series_id": str(series.series_id),
             "image_id": str(study.image_id),
+            "analysis_id": str(study.analysis_id),
             **_one_archive_and_instance(admin),
         }
 

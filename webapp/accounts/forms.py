@@ -99,3 +99,11 @@ class ChangeUserForm(FlaskForm):
 
     role = _role_field()
     is_active = BooleanField(_l("May sign in"))
+
+
+class ReadingForm(FlaskForm):
+    """How the organisation's readers work."""
+
+    blind_reading = BooleanField(
+        _l("Hide other readers’ assessments until one’s own has been saved")
+    )

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from flask_login import UserMixin
-from sqlalchemy import Enum, ForeignKey, String
+from sqlalchemy import Enum, ForeignKey, String, true
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from webapp.database import Base, Identifier, Timestamped, now
@@ -39,12 +39,17 @@ def role_column() -> Enum:
 
 
 class Organisation(Timestamped, Base):
-    """A hospital or practice; everything else belongs to exactly one."""
+    """A hospital or practice; everything else belongs to exactly one.
+
+    Attributes:
+        blind_reading: readers see each other's assessments only once they have saved their own.
+    """
 
     __tablename__ = "organisation"
 
     id: Mapped[Identifier]
     name: Mapped[str] = mapped_column(String(120), unique=True)
+    blind_reading: Mapped[bool] = mapped_column(default=True, server_default=true())
 
 
 class User(UserMixin, Timestamped, OrganisationOwned, Base):

@@ -269,6 +269,13 @@ def change_user(*, actor: User, user_id: uuid.UUID, role: Role, is_active: bool)
     return user
 
 
+def set_blind_reading(*, actor: User, is_on: bool) -> None:
+    """Say whether readers of the actor's organisation see each other's assessments only after."""
+    actor.organisation.blind_reading = is_on
+    audit.record("set_blind_reading", actor_id=actor.id, is_on=is_on)
+    db.session.commit()
+
+
 def create_token(*, user: User, name: str) -> tuple[ApiToken, str]:
     """Make a bearer token for the API.
 

@@ -31,6 +31,7 @@ from webapp.accounts.forms import (
     FirstRunForm,
     InviteForm,
     PasswordForm,
+    ReadingForm,
     SignInForm,
     TokenForm,
     UserForm,
@@ -220,6 +221,16 @@ def revoke_invitation(invitation_id: uuid.UUID) -> ResponseReturnValue:
     """End an invitation."""
     operations.revoke_invitation(actor=access.actor(), invitation_id=invitation_id)
     flash(_("The invitation no longer works."), "success")
+    return redirect(url_for("accounts.users"))
+
+
+@blueprint.post("/admin/reading")
+@access.requires(Role.ADMIN)
+def change_reading() -> ResponseReturnValue:
+    """Say how the organisation's readers work."""
+    is_on = bool(ReadingForm().blind_reading.data)
+    operations.set_blind_reading(actor=access.actor(), is_on=is_on)
+    flash(_("Saved."), "success")
     return redirect(url_for("accounts.users"))
 
 

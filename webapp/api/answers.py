@@ -9,8 +9,8 @@ from flask_babel import gettext as _
 from sqlalchemy import Row
 
 from webapp.models_admin.models import ModelVersion
-from webapp.review.export import AnswerLine
-from webapp.review.models import Feedback
+from webapp.review.export import AssessmentLine
+from webapp.review.models import Assessment
 from webapp.studies import queries
 from webapp.studies.corrections import version_of
 from webapp.studies.models import Analysis, Series, Study
@@ -108,14 +108,13 @@ def _analysis(analysis: Analysis) -> Json:
     }
 
 
-def answer(feedback: Feedback) -> Json:
-    """One answer of a reader."""
-    return asdict(AnswerLine.of(feedback)) | {
-        "id": feedback.id,
-        "links": _ImageLinks().of(
-            feedback.image_id, heated=feedback.prediction.heatmap_key is not None
-        ),
-    }
+def assessment(one: Assessment) -> Json:
+    """One reader's assessment."""
+    links = None
+    if one.image_id is not None:
+        heated = one.prediction is not None and one.prediction.heatmap_key is not None
+        links = _ImageLinks().of(one.image_id, heated=heated)
+    return asdict(AssessmentLine.of(one)) | {"id": one.id, "links": links}
 
 
 def page(items: list[Json], next_cursor: str | None, *, endpoint: str, query: Json) -> Json:

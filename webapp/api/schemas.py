@@ -11,11 +11,11 @@ from werkzeug.datastructures import FileStorage
 
 from ml.labels import LABELS
 from webapp.reporting.operations import ReportFormat
-from webapp.review.models import Confidence, Verdict
+from webapp.review.models import OTHER, Confidence, Verdict
 from webapp.studies.corrections import DeletionReason
 from webapp.studies.models import Mode, Priority, Status
 from webapp.studies.operations import MAX_FILES, PLANES, BurnedIn, Known
-from webapp.wording import QUALITY
+from webapp.wording import FINDINGS, QUALITY
 
 MOST_ROWS = 100
 _LABEL = validate.OneOf([label.value for label in LABELS])
@@ -245,37 +245,82 @@ class ReportQuerySchema(ma.Schema):
 
 
 class FeedbackQuerySchema(PageQuerySchema):
-    """Which answers, and as what."""
+    """Which assessments, and as what."""
 
     format = fields.String(
         load_default="json",
         validate=validate.OneOf(["json", "zip"]),
-        metadata={"description": "`zip` gives all answers with their images, to train with."},
+        metadata={"description": "`zip` gives all of them with their images, to train with."},
     )
 
 
 class AnswerSchema(ma.Schema):
-    """A reader's answer about one image."""
+    """A reader's assessment of one slice, of several, or of the study as a whole."""
 
     image_id = fields.UUID(
-        load_default=None, metadata={"description": "By default the study's key image."}
+        load_default=None,
+        metadata={
+            "description": (
+                "By default the study's key image, the first of `result.key_images`; for the "
+                "study itself say so with `scope`."
+            )
+        },
+    )
+    image_ids = fields.List(
+        fields.UUID(),
+        load_default=None,
+        allow_none=True,
+        validate=validate.Length(1, 1000),
+        metadata={"description": "Several slices: each becomes an assessment of its own."},
+    )
+    scope = fields.String(
+        load_default=None,
+        allow_none=True,
+        validate=validate.OneOf(["study"]),
+        metadata={"description": "`study` assesses the study as a whole."},
+    )
+    analysis_id = fields.UUID(
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "The analysis whose answer was seen; by default the current one."},
     )
     verdict = fields.Enum(Verdict, by_value=True, required=True)
     label = fields.String(
         load_default=None,
         allow_none=True,
-        validate=_LABEL,
-        metadata={"description": "The right class; needed to disagree."},
+        validate=validate.OneOf([*(label.value for label in LABELS), OTHER]),
+        metadata={
+            "description": (
+                "The correct diagnosis; needed to disagree. `other` is none of the classes and "
+                "needs a `finding`."
+            )
+        },
+    )
+    finding = fields.String(
+        load_default="",
+        validate=validate.Length(max=64),
+        metadata={
+            "description": f"What it is, with `other`: one of {', '.join(FINDINGS)}, or free words."
+        },
     )
     region = fields.List(
         fields.List(fields.Float(), validate=validate.Length(equal=2)),
         load_default=None,
         allow_none=True,
         validate=validate.Length(3, 200),
-        metadata={"description": "Corners as [x, y], fractions of width and height."},
+        metadata={
+            "description": "Corners as [x, y], fractions of width and height; of one slice alone."
+        },
     )
     confidence = fields.Enum(Confidence, by_value=True, load_default=None, allow_none=True)
     comment = fields.String(load_default="", validate=validate.Length(max=2000))
+
+    @ma.validates_schema
+    def _one_subject(self, data: dict[str, Any], **_options: object) -> None:
+        named = [name for name in ("scope", "image_ids", "image_id") if data.get(name)]
+        if len(named) > 1:
+            message = _("Name one slice, several, or the study as a whole.")
+            raise ma.ValidationError(message, named[0])
 
 
 class LinksSchema(ma.Schema):
@@ -529,14 +574,18 @@ class StudyListSchema(ma.Schema):
 
 
 class FeedbackSchema(ma.Schema):
-    """One answer of a reader; the same fields as in the manifest of the ZIP."""
+    """One assessment; the same fields as in the manifest of the ZIP."""
 
     id = fields.UUID()
-    path = fields.String()
+    path = fields.String(allow_none=True)
     label = fields.String(allow_none=True)
+    finding = fields.String(metadata={"description": "What it is, where the label is `other`."})
     group = fields.String(metadata={"description": "Pseudonym of the patient."})
-    image_id = fields.UUID()
+    image_id = fields.UUID(
+        allow_none=True, metadata={"description": "null for the study as a whole."}
+    )
     study_id = fields.UUID()
+    analysis_id = fields.UUID(metadata={"description": "The analysis that the reader saw."})
     reader = fields.String(metadata={"description": "Pseudonym of the reader."})
     verdict = fields.String()
     confidence = fields.String(allow_none=True)
@@ -547,11 +596,17 @@ class FeedbackSchema(ma.Schema):
     model = fields.String()
     model_sha256 = fields.String()
     created_at = fields.String()
-    links = fields.Nested(ImageLinksSchema)
+    links = fields.Nested(ImageLinksSchema, allow_none=True)
+
+
+class KeptFeedbackSchema(FeedbackSchema):
+    """What was kept: the first, and with `image_ids` all of them."""
+
+    assessments = fields.List(fields.Nested(FeedbackSchema))
 
 
 class FeedbackListSchema(ma.Schema):
-    """One page of current answers, newest first."""
+    """One page of current assessments, newest first."""
 
     items = fields.List(fields.Nested(FeedbackSchema))
     next_cursor = fields.String(allow_none=True)

@@ -4,7 +4,7 @@ import uuid
 from http import HTTPStatus
 from typing import Any
 
-from flask import Response, url_for
+from flask import Response, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
@@ -12,14 +12,16 @@ from webapp.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.api import answers, schemas
 from webapp.api.description import PortalBlueprint
-from webapp.errors import Conflict, InvalidInput
+from webapp.errors import Conflict
 from webapp.reporting.operations import export_report, send_report
 from webapp.review.export import feedback_archive, send_archive
-from webapp.review.operations import record_feedback
-from webapp.review.queries import current_answers_page
+from webapp.review.operations import Opinion, Subject, record_assessments
+from webapp.review.queries import current_assessments_page
+from webapp.review.views import LARGEST_BODY
 from webapp.studies import corrections, pictures, queries
 from webapp.studies.corrections import Correction, Deletion
 from webapp.studies.forms import uploaded_files
+from webapp.studies.models import Study
 from webapp.studies.operations import (
     Choices,
     Handling,
@@ -42,6 +44,12 @@ _REPORTS = {
     "application/dicom": {"schema": _FILE},
     "application/fhir+json": {"schema": {"type": "object"}},
 }
+
+
+@blueprint.url_value_preprocessor
+def _limit_body(endpoint: str | None, _values: dict[str, Any] | None) -> None:
+    if endpoint == "api.create_feedback":
+        request.max_content_length = LARGEST_BODY
 
 
 @blueprint.post("/studies")
@@ -139,13 +147,26 @@ def get_report(query: dict[str, Any], study_id: uuid.UUID) -> Response:
 
 @blueprint.post("/studies/<uuid:study_id>/feedback")
 @blueprint.arguments(schemas.AnswerSchema)
-@blueprint.response(201, schemas.FeedbackSchema)
+@blueprint.response(201, schemas.KeptFeedbackSchema)
 @blueprint.alt_response(404, "NOT_FOUND")
 @blueprint.alt_response(409, "CONFLICT")
+@blueprint.alt_response(413, HTTPStatus(413).name)
 def create_feedback(values: dict[str, Any], study_id: uuid.UUID) -> dict[str, Any]:
-    """Answer about an image; this takes the place of your earlier answer."""
-    values["image_id"] = _answered_image(study_id, values["image_id"])
-    return answers.answer(record_feedback(actor=actor(), **values))
+    """Assess a slice, several slices, or the study as a whole.
+
+    Each assessment takes the place of your earlier one of the same. Say nothing of these, and the
+    study's key image is meant.
+    """
+    subject = _subject(
+        study_id,
+        image_id=values.pop("image_id"),
+        image_ids=values.pop("image_ids"),
+        whole=values.pop("scope") is not None,
+        analysis_id=values.pop("analysis_id"),
+    )
+    kept = record_assessments(actor=actor(), subject=subject, opinion=Opinion(**values))
+    items = [answers.assessment(one) for one in kept]
+    return items[0] | ({"assessments": items} if len(items) > 1 else {})
 
 
 @blueprint.get("/feedback")
@@ -154,11 +175,13 @@ def create_feedback(values: dict[str, Any], study_id: uuid.UUID) -> dict[str, An
 @blueprint.alt_response(403, "FORBIDDEN")
 @requires(Role.REVIEWER)
 def list_feedback(query: dict[str, Any]) -> dict[str, Any] | Response:
-    """List the current answers of all readers, newest first; reviewers and above."""
+    """List the current assessments of all readers, newest first; reviewers and above."""
     if query["format"] == "zip":
         return send_archive(feedback_archive(actor_id=actor().id))
-    found, next_cursor = current_answers_page(after=_cursor(query["cursor"]), size=query["limit"])
-    rows = [answers.answer(feedback) for feedback in found]
+    found, next_cursor = current_assessments_page(
+        after=_cursor(query["cursor"]), size=query["limit"]
+    )
+    rows = [answers.assessment(one) for one in found]
     return answers.page(rows, next_cursor, endpoint="api.list_feedback", query=query)
 
 
@@ -178,19 +201,26 @@ def get_heatmap(image_id: uuid.UUID) -> Response:
     return pictures.heatmap(find_image(image_id))
 
 
-def _answered_image(study_id: uuid.UUID, image_id: uuid.UUID | None) -> uuid.UUID:
-    """The image meant: the one named, else the study's key image."""
+def _subject(
+    study_id: uuid.UUID,
+    *,
+    image_id: uuid.UUID | None,
+    image_ids: list[uuid.UUID] | None,
+    whole: bool,
+    analysis_id: uuid.UUID | None,
+) -> Subject:
     study = find_study(study_id)
-    if image_id is None:
-        result = result_of(study)
-        if result is None:
-            raise Conflict(_("There is no result for this study yet, so nothing to assess."))
-        return result.key_images[0]
-    known = {image.id for image in queries.list_images(study)}
-    if image_id not in known:
-        message = _("There is no such image in this study.")
-        raise InvalidInput(message, fields={"image_id": message})
-    return image_id
+    if whole:
+        return Subject(study.id, None, analysis_id=analysis_id)
+    chosen = image_ids or [image_id or _key_image(study)]
+    return Subject(study.id, tuple(chosen), analysis_id=analysis_id)
+
+
+def _key_image(study: Study) -> uuid.UUID:
+    result = result_of(study)
+    if result is None:
+        raise Conflict(_("There is no result for this study yet, so nothing to assess."))
+    return result.key_images[0]
 
 
 def _cursor(text: str | None) -> Cursor | None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from flask_babel import gettext as _
-from sqlalchemy import select
-from sqlalchemy.orm import joinedload, lazyload
+from sqlalchemy import func, select
+from sqlalchemy.orm import contains_eager, joinedload, lazyload
 
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.errors import Conflict
-from webapp.review.models import Feedback
+from webapp.review.models import Assessment
+from webapp.review.queries import visible_to
 from webapp.studies.models import Image, Instance, Prediction, Series, Study
 from webapp.studies.orientation import patient_orientation
 from webapp.studies.queries import images_of
@@ -99,15 +100,21 @@ class SliceAnswer:
 
 @dataclass(frozen=True)
 class Reading:
-    """A reader's current answer about one slice."""
+    """A reader's current assessment.
 
-    number: int
+    Attributes:
+        number: of the slice, from 1; None for the study as a whole.
+        finding: what it is, where the reader names none of the model's classes.
+    """
+
+    number: int | None
     reader: str
     verdict: str
     label: str | None
     confidence: str | None
     comment: str
     at: datetime
+    finding: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,8 @@ class ReportContent:
         key_slices: the most telling first, and last the ``contradicting`` ones.
         contradicting: those that speak for another tumour than the study is said to have.
         slices: all of them in order, one answer each.
+        readings: assessments that the one who asks for the report may see.
+        hidden_readings: number of those that are shown once that reader has assessed the study.
     """
 
     study_id: uuid.UUID
@@ -153,6 +162,7 @@ class ReportContent:
     slices: tuple[SliceAnswer, ...]
     series: tuple[SeriesFacts, ...]
     readings: tuple[Reading, ...]
+    hidden_readings: int = 0
 
     @property
     def answer(self) -> Answer:
@@ -189,8 +199,11 @@ class ReportContent:
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def gather(study: Study) -> ReportContent:
+def gather(study: Study, *, reader: User | None = None) -> ReportContent:
     """Read all that a report of ``study`` needs.
+
+    Args:
+        reader: who asks for it; None where it travels to an archive, without any assessment.
 
     Raises:
         Conflict: the study has no result.
@@ -203,6 +216,7 @@ def gather(study: Study) -> ReportContent:
     contradicting = _key_slices(_chosen(tuple(result.contradicting), images))
     if not keys:
         raise Conflict(_("The stored image can no longer be read."))
+    readings, hidden = _readings(study, reader) if reader else ((), 0)
     return ReportContent(
         study_id=study.id,
         uid=study.uid or uid_of(study.id),
@@ -222,7 +236,8 @@ def gather(study: Study) -> ReportContent:
         contradicting=contradicting,
         slices=tuple(_slice_answer(image) for image in images),
         series=_series(images),
-        readings=_readings(study),
+        readings=readings,
+        hidden_readings=hidden,
     )
 
 
@@ -329,26 +344,30 @@ def _series(images: Sequence[Image]) -> tuple[SeriesFacts, ...]:
     )
 
 
-def _readings(study: Study) -> tuple[Reading, ...]:
-    found = db.session.scalars(
-        select(Feedback)
-        .join(Feedback.image)
-        .where(Image.study_id == study.id, Feedback.superseded_at.is_(None))
-        .order_by(Image.position, Feedback.created_at)
+def _readings(study: Study, reader: User) -> tuple[tuple[Reading, ...], int]:
+    """What ``reader`` may see, the study as a whole first, and the number of all others."""
+    found = db.session.execute(
+        select(Assessment, visible_to(reader))
+        .outerjoin(Assessment.image)
+        .where(Assessment.study_id == study.id, Assessment.superseded_at.is_(None))
+        .order_by(func.coalesce(Image.position, -1), Assessment.created_at)
         .options(
-            joinedload(Feedback.image).load_only(Image.position),
-            joinedload(Feedback.reader).options(lazyload(User.organisation)),
+            contains_eager(Assessment.image).load_only(Image.position),
+            joinedload(Assessment.reader).options(lazyload(User.organisation)),
         )
-    )
-    return tuple(
-        Reading(
-            number=answer.image.position + 1,
-            reader=answer.reader.name,
-            verdict=answer.verdict.value,
-            label=answer.label,
-            confidence=answer.confidence.value if answer.confidence else None,
-            comment=answer.comment,
-            at=answer.created_at,
-        )
-        for answer in found
+    ).all()
+    shown = tuple(_reading(one) for one, is_visible in found if is_visible)
+    return shown, len(found) - len(shown)
+
+
+def _reading(one: Assessment) -> Reading:
+    return Reading(
+        number=one.image.position + 1 if one.image else None,
+        reader=one.reader.name,
+        verdict=one.verdict.value,
+        label=one.label,
+        finding=one.finding,
+        confidence=one.confidence.value if one.confidence else None,
+        comment=one.comment,
+        at=one.created_at,
     )

@@ -54,7 +54,7 @@ def export_report(*, actor: User, study_id: uuid.UUID, wanted: ReportFormat) -> 
         Conflict: the study has no result.
     """
     study = find_study(study_id)
-    content = gather(study)
+    content = gather(study, reader=actor)
     media_type, ending = _KINDS[wanted]
     # The name says nothing about the patient: it ends up in folders and histories.
     name = f"sulcus-report-{study.id.hex[:8]}.{ending}"

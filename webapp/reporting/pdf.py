@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from flask_babel import format_date, format_time
+from flask_babel import format_date, format_time, ngettext
 from flask_babel import gettext as _
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
@@ -46,7 +46,14 @@ from webapp.reporting.drawing import (
 from webapp.reporting.pictures import render
 from webapp.reporting.words import label_word, number, percent, share
 from webapp.storage import BlobStore
-from webapp.wording import CONFIDENCES, VERDICTS, doubt_sentence, scope_sentence, word
+from webapp.wording import (
+    CONFIDENCES,
+    VERDICTS,
+    diagnosis,
+    doubt_sentence,
+    scope_sentence,
+    word,
+)
 
 _FONTS = Path(__file__).parent / "fonts"
 _MARGIN = 18 * mm
@@ -282,9 +289,19 @@ def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
 
 
 def _readings(content: ReportContent) -> list[Flowable]:
-    heading = _heading(_("What readers say"))
+    heading = _heading(_("Assessments by readers"))
+    hidden = content.hidden_readings
+    withheld = ngettext(
+        "%(num)d assessment by another reader is left out: whoever asked for this report has not "
+        "assessed the same yet.",
+        "%(num)d assessments by other readers are left out: whoever asked for this report has not "
+        "assessed the same yet.",
+        hidden,
+    )
     if not content.readings:
-        nobody = Paragraph(_safe(_("No reader has answered yet.")), _style("body"))
+        if hidden:
+            return [KeepTogether([heading, Paragraph(_safe(withheld), _style("body"))])]
+        nobody = Paragraph(_safe(_("No reader has assessed this study yet.")), _style("body"))
         return [KeepTogether([heading, nobody])]
     story: list[Flowable] = []
     for position, reading in enumerate(content.readings):
@@ -296,14 +313,20 @@ def _readings(content: ReportContent) -> list[Flowable]:
             for part in reading.comment.splitlines()
             if part.strip()
         ]
+    if hidden:
+        story.append(Paragraph(_safe(withheld), _style("body")))
     return story
 
 
 def _reading(reading: Reading) -> str:
     verdict = f"<b>{_safe(word(VERDICTS, reading.verdict))}</b>"
-    parts = [str(_("image %(number)s", number=reading.number))]
+    parts = [
+        str(_("the study as a whole"))
+        if reading.number is None
+        else str(_("image %(number)s", number=reading.number))
+    ]
     if reading.verdict == "disagree" and reading.label:
-        verdict += f": <b>{_safe(label_word(reading.label))}</b>"
+        verdict += f": <b>{_safe(diagnosis(reading.label, reading.finding))}</b>"
     if reading.confidence:
         parts.append(f"{_('confidence')}: {word(CONFIDENCES, reading.confidence)}")
     parts += [reading.reader, _moment(reading.at)]

@@ -11,10 +11,10 @@ from webapp.accounts.models import Organisation
 from webapp.commandline import told_in_one_line
 from webapp.database import db
 from webapp.review.export import Exported, export_feedback
-from webapp.review.queries import count_current_answers
+from webapp.review.queries import count_current_assessments
 from webapp.tenancy import acting_for
 
-feedback = AppGroup("feedback", help="Answers of readers.")
+feedback = AppGroup("feedback", help="Assessments of readers.")
 
 
 @feedback.command("export")
@@ -26,15 +26,20 @@ feedback = AppGroup("feedback", help="Answers of readers.")
 )
 @click.option("--organisation", help="By name; not needed where there is one alone.")
 def export(out: Path, organisation: str | None) -> None:
-    """Write the current answers of an organisation, with their images, to a ZIP."""
+    """Write the current assessments of an organisation, with their images, to a ZIP."""
     try:
         with told_in_one_line(), acting_for(_organisation(organisation).id):
             exported = _write(out)
     except OSError as error:
         raise click.ClickException(f"{out} cannot be written: {error.strerror}") from error
-    click.echo(f"{exported.answers} answers about {exported.images} images are in {out}.")
+    click.echo(
+        f"{exported.assessments} assessments with {exported.images} images are in {out}: "
+        f"{exported.studies} of studies as a whole, {exported.others} of other diseases."
+    )
     if exported.skipped:
-        click.echo(f"{exported.skipped} answers were left out: their images are gone.", err=True)
+        click.echo(
+            f"{exported.skipped} assessments were left out: their images are gone.", err=True
+        )
 
 
 def _write(out: Path) -> Exported:
@@ -44,7 +49,7 @@ def _write(out: Path) -> Exported:
         with (
             partial.open("wb") as file,
             tqdm(
-                total=count_current_answers(), desc="exporting", unit="answer", disable=None
+                total=count_current_assessments(), desc="exporting", unit="assessment", disable=None
             ) as bar,
         ):
             exported = export_feedback(file, actor_id=None, on_answer=bar.update)

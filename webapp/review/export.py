@@ -1,4 +1,4 @@
-"""Answers of readers as a ZIP that ``python -m ml train`` reads: images and a manifest.
+"""Assessments as a ZIP that ``python -m ml train`` reads: images and a manifest.
 
 Patients and readers appear as keyed pseudonyms. All images of a patient share a ``group``, so
 that training never separates them.
@@ -12,17 +12,19 @@ import tempfile
 import uuid
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 from flask import Response, current_app, send_file
 
+from ml.labels import INDEX
 from webapp.database import db
 from webapp.extensions import current_blobs
-from webapp.review.models import Feedback
+from webapp.review.models import OTHER, Assessment
 from webapp.review.operations import record_export
-from webapp.review.queries import current_answers
+from webapp.review.queries import current_assessments
 from webapp.storage import MissingBlob
+from webapp.studies.models import Image
 from webapp.studies.spreadsheet import Cell, write_lines
 
 COLUMNS = (
@@ -41,6 +43,8 @@ COLUMNS = (
     "model",
     "model_sha256",
     "created_at",
+    "finding",
+    "analysis_id",
 )
 _IN_MEMORY = 16 * 2**20
 _CHUNK = 200
@@ -50,21 +54,36 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Exported:
-    """How much was written. ``skipped`` answers are about images that are no longer stored."""
+    """How much was written.
 
-    answers: int
+    Attributes:
+        assessments: all of them.
+        images: files.
+        others: assessments that name a disease which the model does not know.
+        studies: assessments of studies as a whole.
+        skipped: assessments of images that are no longer stored; they were left out.
+    """
+
+    assessments: int
     images: int
+    others: int
+    studies: int
     skipped: int
 
 
 @dataclass(frozen=True)
-class AnswerLine:
-    """One answer as it is given away; the fields are :data:`COLUMNS`."""
+class AssessmentLine:
+    """One assessment as it is given away; the fields are :data:`COLUMNS`.
 
-    path: str
+    Attributes:
+        path, image_id: None for a study as a whole.
+        label: one of the model's classes, or ``other``.
+    """
+
+    path: str | None
     label: str | None
     group: str
-    image_id: uuid.UUID
+    image_id: uuid.UUID | None
     study_id: uuid.UUID
     reader: str
     verdict: str
@@ -76,33 +95,39 @@ class AnswerLine:
     model: str
     model_sha256: str
     created_at: str
+    finding: str
+    analysis_id: uuid.UUID
 
     @classmethod
-    def of(cls, answer: Feedback) -> "AnswerLine":
-        """Describe ``answer``, whose image, study, prediction and model are loaded."""
-        study, prediction = answer.image.study, answer.prediction
-        model = prediction.analysis.model_version
+    def of(cls, one: Assessment) -> "AssessmentLine":
+        """Describe ``one``, whose slice, study, analysis, prediction and model are loaded."""
+        said = one.prediction or one.analysis
+        label, probabilities = said.label or "", said.probabilities or {}
+        model = one.analysis.model_version
         return cls(
-            path=f"images/{answer.image_id}.png",
-            label=answer.label,
-            group=pseudonym(study.patient_id),
-            image_id=answer.image_id,
-            study_id=study.id,
-            reader=pseudonym(answer.reader_id),
-            verdict=answer.verdict.value,
-            confidence=answer.confidence.value if answer.confidence else None,
-            comment=answer.comment,
-            region=answer.region["points"] if answer.region else None,
-            predicted_label=prediction.label,
-            predicted_probability=prediction.probabilities[prediction.label],
+            path=f"images/{one.image_id}.png" if one.image_id else None,
+            label=one.label,
+            group=pseudonym(one.study.patient_id),
+            image_id=one.image_id,
+            study_id=one.study_id,
+            reader=pseudonym(one.reader_id),
+            verdict=one.verdict.value,
+            confidence=one.confidence.value if one.confidence else None,
+            comment=one.comment,
+            region=one.region["points"] if one.region else None,
+            predicted_label=label,
+            predicted_probability=probabilities.get(label, 0.0),
             model=model.name if model else "",
             model_sha256=model.sha256 if model else "",
-            created_at=answer.created_at.isoformat(),
+            created_at=one.created_at.isoformat(),
+            finding=one.finding,
+            analysis_id=one.analysis_id,
         )
 
     def cells(self) -> list[Cell]:
-        """The line of the manifest."""
-        return [_cell(getattr(self, column)) for column in COLUMNS]
+        """The line of the manifest. What is none of the classes has no label to learn from."""
+        kept = self if self.label in INDEX else replace(self, label=None)
+        return [_cell(getattr(kept, column)) for column in COLUMNS]
 
 
 def pseudonym(identifier: uuid.UUID) -> str:
@@ -138,40 +163,53 @@ def export_feedback(
     actor_id: uuid.UUID | None,
     on_answer: Callable[[], object] = lambda: None,
 ) -> Exported:
-    """Write the current answers of the organisation acted for to ``file``, and note it.
+    """Write the current assessments of the organisation acted for to ``file``, and note it.
 
-    ``manifest.csv`` holds the answers with a class, ``unsure.csv`` those without.
+    ``manifest.csv`` holds the slices that have one of the model's classes, ``unsure.csv`` those
+    without, and ``studies.csv``, where there are any, studies as a whole.
 
     Args:
-        on_answer: called after each answer, for a progress bar.
+        on_answer: called after each assessment, for a progress bar.
     """
-    lines: dict[str, list[list[Cell]]] = {"manifest.csv": [], "unsure.csv": []}
+    lines: dict[str, list[list[Cell]]] = {"manifest.csv": [], "unsure.csv": [], "studies.csv": []}
     written: set[uuid.UUID] = set()
     missing: set[uuid.UUID] = set()
-    skipped = 0
+    skipped = others = 0
     with zipfile.ZipFile(file, "w") as archive:
-        found = current_answers().order_by(Feedback.created_at, Feedback.id)
-        for answer in db.session.scalars(found.execution_options(yield_per=_CHUNK)):
+        found = current_assessments().order_by(Assessment.created_at, Assessment.id)
+        for one in db.session.scalars(found.execution_options(yield_per=_CHUNK)):
             on_answer()
-            if not _write_image(archive, answer, written, missing):
+            if one.image and not _write_image(archive, one.image, written, missing):
                 skipped += 1
                 continue
-            name = "manifest.csv" if answer.label else "unsure.csv"
-            lines[name].append(AnswerLine.of(answer).cells())
+            others += one.label == OTHER
+            lines[_file_of(one)].append(AssessmentLine.of(one).cells())
         for name, rows in lines.items():
+            if name == "studies.csv" and not rows:
+                continue
             text = write_lines([COLUMNS, *rows])
             archive.writestr(name, text, compress_type=zipfile.ZIP_DEFLATED)
-    count = sum(map(len, lines.values()))
-    exported = Exported(answers=count, images=len(written), skipped=skipped)
-    record_export("export_feedback", actor_id=actor_id, rows=count)
+    exported = Exported(
+        assessments=sum(map(len, lines.values())),
+        images=len(written),
+        others=others,
+        studies=len(lines["studies.csv"]),
+        skipped=skipped,
+    )
+    record_export("export_feedback", actor_id=actor_id, rows=exported.assessments)
     return exported
 
 
+def _file_of(one: Assessment) -> str:
+    if one.image_id is None:
+        return "studies.csv"
+    return "manifest.csv" if one.label in INDEX else "unsure.csv"
+
+
 def _write_image(
-    archive: zipfile.ZipFile, answer: Feedback, written: set[uuid.UUID], missing: set[uuid.UUID]
+    archive: zipfile.ZipFile, image: Image, written: set[uuid.UUID], missing: set[uuid.UUID]
 ) -> bool:
-    """Add the image that ``answer`` is about, once; False if it is no longer stored."""
-    image = answer.image
+    """Add the image, once; False if it is no longer stored."""
     if image.id in written or image.id in missing:
         return image.id in written
     blobs = current_blobs()

@@ -1,61 +1,153 @@
-"""The form of a reader's answer."""
+"""The form of an assessment."""
 
+import json
+import uuid
 from collections.abc import Mapping
 from typing import Self
 
 from flask_babel import LazyString
+from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
-from wtforms import RadioField, SelectChoice, SelectField, TextAreaField
+from werkzeug.datastructures import MultiDict
+from wtforms import (
+    HiddenField,
+    IntegerField,
+    RadioField,
+    SelectChoice,
+    SelectField,
+    StringField,
+    TextAreaField,
+)
+from wtforms.validators import Optional
 
-from webapp.errors import PortalError
-from webapp.review.models import Confidence, Feedback, Verdict
-from webapp.wording import CONFIDENCES, LABELS, VERDICTS
+from webapp.errors import InvalidInput, PortalError
+from webapp.review.models import OTHER, Assessment, Confidence, Verdict
+from webapp.review.operations import Opinion
+from webapp.wording import CONFIDENCES, FINDINGS, LABELS, OTHER_LABEL, VERDICTS, word
+
+LONGEST_REGION = 20_000
+"""Characters of a region as JSON; 200 points need less than half of it."""
+SCOPES = ("image", "range", "study")
+"""What is assessed: the slice on the screen, several of its series, the study as a whole."""
 
 
 def _choices(words: Mapping[str, LazyString]) -> list[SelectChoice]:
     return [SelectChoice(value, word) for value, word in words.items()]
 
 
-class FeedbackForm(FlaskForm):
-    """A reader's answer about one image."""
+class AssessmentForm(FlaskForm):
+    """A reader's assessment. It names the analysis and the slice that were on the screen."""
 
-    verdict = RadioField(_l("Your answer"), choices=_choices(VERDICTS))
+    analysis_id = HiddenField()
+    image_id = HiddenField()
+    region = HiddenField()
+    scope = RadioField(choices=[SelectChoice(one, one) for one in SCOPES], default="image")
+    first = IntegerField(_l("From slice"), [Optional()])
+    last = IntegerField(_l("to slice"), [Optional()])
+    verdict = RadioField(_l("Your assessment"), choices=_choices(VERDICTS))
     label = SelectField(
-        _l("The right class"), choices=[SelectChoice("", ""), *_choices(LABELS)], default=""
-    )
+        _l("Correct diagnosis"),
+        choices=[
+            SelectChoice("", ""), *_choices(LABELS), SelectChoice(OTHER, OTHER_LABEL)
+        ],
+        default="",
+    )  # fmt: skip
+    finding = StringField(_l("What is it?"))
     confidence = RadioField(
         _l("How sure are you?"), choices=[SelectChoice("", ""), *_choices(CONFIDENCES)], default=""
     )
     comment = TextAreaField(_l("Comment"))
 
     @classmethod
-    def showing(cls, answer: Feedback | None) -> Self:
-        """The form, filled with the reader's current answer."""
-        if answer is None:
-            return cls(formdata=None)
+    def showing(
+        cls, one: Assessment | None, *, image_id: uuid.UUID, analysis_id: uuid.UUID
+    ) -> Self:
+        """The form for a slice, filled with the reader's current assessment of it."""
+        seen = {"image_id": str(image_id), "analysis_id": str(analysis_id)}
+        if one is None:
+            return cls(formdata=None, data=seen)
+        disagrees = one.verdict is Verdict.DISAGREE
         return cls(
             formdata=None,
-            verdict=answer.verdict.value,
-            label=answer.label if answer.verdict is Verdict.DISAGREE else "",
-            confidence=answer.confidence.value if answer.confidence else "",
-            comment=answer.comment,
+            data=seen
+            | {
+                "verdict": one.verdict.value,
+                "label": one.label if disagrees else "",
+                "finding": str(word(FINDINGS, one.finding)) if disagrees else "",
+                "confidence": one.confidence.value if one.confidence else "",
+                "comment": one.comment,
+                "region": json.dumps(one.region["points"]) if one.region else "",
+            },
         )
+
+    @classmethod
+    def typed(cls, payload: Mapping[str, str]) -> Self:
+        """The form as it was typed."""
+        return cls(formdata=MultiDict(payload))
 
     def show(self, error: PortalError) -> None:
         """Put each sentence of ``error`` beside the field that it is about."""
-        for name, sentence in error.fields.items():
-            if name in self:
-                self[name].errors = [sentence]
-        if not error.fields:
+        beside = {name: sentence for name, sentence in error.fields.items() if name in self}
+        for name, sentence in beside.items():
+            self[name].errors = [sentence]
+        if not beside:
             self.form_errors = [error.message]
 
     @property
-    def chosen_label(self) -> str | None:
-        """The right class; a choice made before the verdict was changed counts for nothing."""
-        return self.label.data if self.verdict.data == Verdict.DISAGREE.value else None
+    def image(self) -> uuid.UUID:
+        """The slice that the form stood beside."""
+        return _identifier(self.image_id.data)
 
     @property
-    def chosen_confidence(self) -> Confidence | None:
-        """How sure the reader is, where the reader said so."""
-        return Confidence(self.confidence.data) if self.confidence.data else None
+    def analysis(self) -> uuid.UUID:
+        """The analysis whose answer was on the screen."""
+        return _identifier(self.analysis_id.data)
+
+    @property
+    def opinion(self) -> Opinion:
+        """What the reader says; a choice made before the verdict was changed counts for nothing."""
+        disagrees = self.verdict.data == Verdict.DISAGREE.value
+        confidence = self.confidence.data
+        return Opinion(
+            verdict=Verdict(self.verdict.data),
+            label=self.label.data if disagrees else None,
+            finding=(self.finding.data or "") if disagrees else "",
+            confidence=Confidence(confidence) if confidence else None,
+            comment=self.comment.data or "",
+            # A study as a whole has no picture that it could be a region of.
+            region=None if self.scope.data == "study" else _points(self.region.data),
+        )
+
+
+def _identifier(text: str | None) -> uuid.UUID:
+    try:
+        return uuid.UUID(text or "")
+    except ValueError as error:
+        raise InvalidInput(
+            _("This form does not say what was on the screen. Please reload the page.")
+        ) from error
+
+
+def _points(text: str | None) -> list[list[float]] | None:
+    """Corners written as JSON, each of two numbers; where they lie is checked later."""
+    if not text:
+        return None
+    try:
+        if len(text) > LONGEST_REGION:
+            raise ValueError("too long")
+        given = json.loads(text)
+        if not isinstance(given, list) or not all(map(_is_pair, given)):
+            raise ValueError("no list of pairs")
+        return [[float(value) for value in pair] for pair in given]
+    except (ValueError, OverflowError, RecursionError) as error:
+        message = _("This is not a region. Please draw it again.")
+        raise InvalidInput(message, fields={"region": message}) from error
+
+
+def _is_pair(given: object) -> bool:
+    return (
+        isinstance(given, list)
+        and len(given) == 2
+        and all(type(value) in (int, float) for value in given)
+    )

@@ -1,17 +1,20 @@
-"""Feedback of readers on images."""
+"""Assessments of readers, and those that they have begun."""
 
 import uuid
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, text
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from webapp.accounts.models import User
-from webapp.database import Base, Identifier, Timestamped, enum_column
-from webapp.studies.models import Image, Prediction
+from webapp.database import Base, Identifier, Timestamped, enum_column, now
+from webapp.studies.models import Analysis, Image, Prediction, Study
 from webapp.tenancy import OrganisationOwned
+
+OTHER = "other"
+"""The label of an assessment that names a disease which the model does not know."""
 
 
 class Verdict(StrEnum):
@@ -30,41 +33,80 @@ class Confidence(StrEnum):
     HIGH = "high"
 
 
-class Feedback(Timestamped, OrganisationOwned, Base):
-    """One reader's answer about one image. The current one has no ``superseded_at``.
+def _unique_while_current(name: str, *columns: str, where: str) -> Index:
+    condition = text(f"superseded_at IS NULL AND {where}")
+    return Index(name, *columns, unique=True, sqlite_where=condition, postgresql_where=condition)
 
-    ``label`` is the class that the reader holds for right: the model's own for ``agree``, the
-    reader's for ``disagree``, None for ``unsure``. ``region`` is a polygon of ``[x, y]`` points
-    as fractions of width and height.
+
+class Assessment(Timestamped, OrganisationOwned, Base):
+    """What one reader says about one slice, or about a study as a whole.
+
+    It names the analysis that its reader saw. The current one has no ``superseded_at``: one of
+    each reader for each slice, and one for the study as a whole.
+
+    Attributes:
+        image_id: the slice; None for the study as a whole.
+        prediction_id: what the analysis says about the slice.
+        label: the class that the reader holds for right: the model's own for ``agree``, the
+            reader's for ``disagree``, None for ``unsure``; :data:`OTHER` is none of the model's.
+        finding: with :data:`OTHER`, what it is: a key of :data:`webapp.wording.FINDINGS`, or the
+            reader's own words.
+        region: a polygon of ``[x, y]`` points as fractions of width and height.
     """
 
-    __tablename__ = "feedback"
+    __tablename__ = "assessment"
     __table_args__ = (
-        Index(
-            "uq_feedback_current",
-            "image_id",
-            "reader_id",
-            unique=True,
-            sqlite_where=text("superseded_at IS NULL"),
-            postgresql_where=text("superseded_at IS NULL"),
+        _unique_while_current(
+            "uq_assessment_current_of_image", "image_id", "reader_id", where="image_id IS NOT NULL"
+        ),
+        _unique_while_current(
+            "uq_assessment_current_of_study", "study_id", "reader_id", where="image_id IS NULL"
         ),
     )
 
     id: Mapped[Identifier]
-    image_id: Mapped[uuid.UUID] = mapped_column(
+    study_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("study.id", ondelete="CASCADE"), index=True
+    )
+    analysis_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("analysis.id", ondelete="CASCADE"), index=True
+    )
+    image_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey("image.id", ondelete="CASCADE"), index=True
     )
-    prediction_id: Mapped[uuid.UUID] = mapped_column(
+    prediction_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey("prediction.id", ondelete="CASCADE")
     )
     reader_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"), index=True)
     verdict: Mapped[Verdict] = mapped_column(enum_column(Verdict, "verdict"))
     label: Mapped[str | None] = mapped_column(String(16))
+    finding: Mapped[str] = mapped_column(String(64), default="")
     confidence: Mapped[Confidence | None] = mapped_column(enum_column(Confidence, "confidence"))
     comment: Mapped[str] = mapped_column(Text, default="")
     region: Mapped[dict[str, Any] | None]
     superseded_at: Mapped[datetime | None]
 
-    image: Mapped[Image] = relationship()
-    prediction: Mapped[Prediction] = relationship()
+    study: Mapped[Study] = relationship()
+    analysis: Mapped[Analysis] = relationship()
+    image: Mapped[Image | None] = relationship()
+    prediction: Mapped[Prediction | None] = relationship()
     reader: Mapped[User] = relationship()
+
+
+class AssessmentDraft(Timestamped, OrganisationOwned, Base):
+    """An assessment that a reader has begun and not saved; one of each reader and study.
+
+    Attributes:
+        payload: the fields of the form as they were typed, unchecked.
+    """
+
+    __tablename__ = "assessment_draft"
+    __table_args__ = (UniqueConstraint("reader_id", "study_id"),)
+
+    id: Mapped[Identifier]
+    reader_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"))
+    study_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("study.id", ondelete="CASCADE"), index=True
+    )
+    payload: Mapped[dict[str, str]]
+    updated_at: Mapped[datetime] = mapped_column(default=now, index=True)

@@ -1,12 +1,14 @@
-"""What readers can do: answer about an image, and take answers away for training."""
+"""What readers can do: assess slices and studies, keep what they began, and take it away."""
 
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from flask_babel import gettext as _
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 
 from ml.labels import INDEX
@@ -14,58 +16,99 @@ from webapp import audit
 from webapp.accounts.models import User
 from webapp.database import db, now
 from webapp.errors import Conflict, InvalidInput
-from webapp.review.models import Confidence, Feedback, Verdict
-from webapp.studies.models import Prediction
-from webapp.studies.operations import find_image
+from webapp.review.models import OTHER, Assessment, AssessmentDraft, Confidence, Verdict
+from webapp.studies.models import Analysis, Image, Prediction, Purpose, Status, Study
+from webapp.studies.operations import find_study
+from webapp.tenancy import unscoped
+from webapp.wording import FINDINGS
 
 LONGEST_COMMENT = 2000
+LONGEST_FINDING = 64
+LONGEST_DRAFT = 40_000
+"""Characters of all fields together."""
 MOST_POINTS = 200
+DRAFTS_LAST = timedelta(days=30)
 
 Point = Sequence[float]
 
 
-def record_feedback(
-    *,
-    actor: User,
-    image_id: uuid.UUID,
-    verdict: Verdict,
-    label: str | None = None,
-    confidence: Confidence | None = None,
-    comment: str = "",
-    region: Sequence[Point] | None = None,
-) -> Feedback:
-    """Keep a reader's answer about the newest prediction; it takes the place of an earlier one.
+@dataclass(frozen=True)
+class Subject:
+    """What an assessment is of, and what its reader saw.
 
-    The same answer again changes nothing and returns the row that is there.
+    Attributes:
+        image_ids: slices of the study; None for the study as a whole.
+        analysis_id: the one whose answer was on the screen; None for the current one.
+        begun_on: the slice whose form was sent: a region was drawn in it, and its draft ends.
+    """
 
-    Args:
-        label: the right class; needed for ``disagree``, not kept for ``unsure``.
-        region: corners of a polygon as ``[x, y]``, fractions of the image's width and height.
+    study_id: uuid.UUID
+    image_ids: tuple[uuid.UUID, ...] | None
+    analysis_id: uuid.UUID | None = None
+    begun_on: uuid.UUID | None = None
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a reader says.
+
+    Attributes:
+        label: the correct diagnosis; needed for ``disagree``, not kept for ``unsure``.
+        finding: what it is, where ``label`` is :data:`webapp.review.models.OTHER`.
+        region: corners of a polygon as ``[x, y]``, fractions of the slice's width and height.
+    """
+
+    verdict: Verdict
+    label: str | None = None
+    finding: str = ""
+    confidence: Confidence | None = None
+    comment: str = ""
+    region: Sequence[Point] | None = None
+
+
+def record_assessments(*, actor: User, subject: Subject, opinion: Opinion) -> list[Assessment]:
+    """Keep what a reader says, one row a slice; each takes the place of the reader's earlier one.
+
+    The rows name the analysis that the reader saw, even where a newer one has taken over since.
+    The same assessment again changes nothing and returns the row that is there. About several
+    slices the model may say different things: "agree" agrees with each, and who names a diagnosis
+    agrees where the model names it as well.
 
     Raises:
-        NotFound: there is no such image.
-        Conflict: there is no prediction to answer to.
+        NotFound: there is no such study.
+        Conflict: the analysis has no answer about it.
         InvalidInput: a value is missing or cannot be taken.
     """
-    prediction = find_image(image_id).prediction
-    if prediction is None:
-        raise Conflict(_("There is no result for this image yet, so nothing to answer to."))
-    values: dict[str, Any] = {
-        "image_id": image_id,
-        "prediction_id": prediction.id,
+    study = find_study(subject.study_id)
+    analysis = _seen_analysis(study, subject.analysis_id)
+    comment, region = _checked_comment(opinion.comment), _checked_region(opinion.region)
+    shared = {
+        "study_id": study.id,
+        "analysis_id": analysis.id,
         "reader_id": actor.id,
-        "verdict": verdict,
-        "label": _checked_label(verdict, label, prediction),
-        "confidence": confidence,
-        "comment": _checked_comment(comment),
-        "region": _checked_region(region),
+        "confidence": opinion.confidence,
+        "comment": comment,
     }
+    if subject.image_ids is None:
+        if region is not None:
+            raise _invalid("region", _("A region belongs to one slice, not to a whole study."))
+        values = [shared | _of_study(analysis, opinion)]
+    else:
+        predictions = _predictions(study, analysis, subject.image_ids)
+        drawn_on = _drawn_on(subject) if region is not None else None
+        several = len(predictions) > 1
+        values = [
+            shared
+            | _of_slice(one, opinion, several=several)
+            | {"region": region if one.image_id == drawn_on else None}
+            for one in predictions
+        ]
     try:
-        return _replace(values)
+        return _keep(values, subject)
     except IntegrityError:
         # The same reader answered at the same moment elsewhere; that answer is the earlier one.
         db.session.rollback()
-        return _replace(values)
+        return _keep(values, subject)
 
 
 def record_export(action: str, *, actor_id: uuid.UUID | None, rows: int) -> None:
@@ -74,60 +117,225 @@ def record_export(action: str, *, actor_id: uuid.UUID | None, rows: int) -> None
     db.session.commit()
 
 
-def _replace(values: dict[str, Any]) -> Feedback:
-    earlier = db.session.scalar(
-        select(Feedback).where(
-            Feedback.image_id == values["image_id"],
-            Feedback.reader_id == values["reader_id"],
-            Feedback.superseded_at.is_(None),
-        )
-    )
-    if earlier is not None:
-        if all(getattr(earlier, name) == value for name, value in values.items()):
-            return earlier
-        earlier.superseded_at = now()
-        # Before the new row is there: at most one answer of a reader may be current.
-        db.session.flush()
-    feedback = Feedback(**values)
-    db.session.add(feedback)
-    audit.record(
-        "record_feedback",
-        subject=feedback,
-        actor_id=feedback.reader_id,
-        verdict=feedback.verdict.value,
-    )
+def keep_draft(*, actor: User, study_id: uuid.UUID, payload: Mapping[str, str]) -> None:
+    """Keep what a reader has begun, as it was typed; it takes the place of an earlier draft.
+
+    Not audited: it is nobody's word yet.
+
+    Raises:
+        NotFound: there is no such study.
+        InvalidInput: it is longer than any assessment may be.
+    """
+    study = find_study(study_id)
+    whole = {name: _storable(value) for name, value in payload.items()}
+    if sum(map(len, whole.values())) > LONGEST_DRAFT:
+        raise InvalidInput(_("This is too long to be kept."))
+    try:
+        _write_draft(actor.id, study.id, whole)
+    except IntegrityError:  # another tab began at the same moment
+        db.session.rollback()
+        _write_draft(actor.id, study.id, whole)
+
+
+def discard_draft(*, actor: User, study_id: uuid.UUID) -> None:
+    """Forget what the reader has begun; nothing happens where there is nothing."""
+    _forget_draft(actor.id, study_id)
     db.session.commit()
-    return feedback
 
 
-def _checked_label(verdict: Verdict, label: str | None, prediction: Prediction) -> str | None:
-    if label and label not in INDEX:
-        raise _invalid("label", _("There is no such class."))
+def purge_drafts() -> int:
+    """Forget what nobody has gone on with for :data:`DRAFTS_LAST`; returns how many."""
+    with unscoped():
+        gone = db.session.execute(
+            delete(AssessmentDraft).where(AssessmentDraft.updated_at < now() - DRAFTS_LAST)
+        )
+        db.session.commit()
+    return int(gone.rowcount)  # type: ignore[attr-defined]
+
+
+def _seen_analysis(study: Study, analysis_id: uuid.UUID | None) -> Analysis:
+    analysis = study.current_analysis
+    if analysis_id is not None:
+        analysis = db.session.scalar(
+            select(Analysis).where(
+                Analysis.id == analysis_id,
+                Analysis.study_id == study.id,
+                Analysis.purpose == Purpose.SERVING,
+            )
+        )
+        if analysis is None:
+            raise _invalid("analysis_id", _("There is no such analysis of this study."))
+    if analysis is None or analysis.status is not Status.DONE:
+        raise Conflict(_("There is no result for this study yet, so nothing to assess."))
+    return analysis
+
+
+def _predictions(
+    study: Study, analysis: Analysis, image_ids: Sequence[uuid.UUID]
+) -> Sequence[Prediction]:
+    """What the analysis says about each of the slices, in the study's order."""
+    wanted = set(image_ids)
+    if not wanted:
+        raise _invalid("image_ids", _("Name at least one slice."))
+    known = select(Image.id).where(Image.study_id == study.id, Image.id.in_(wanted))
+    if wanted - set(db.session.scalars(known)):
+        raise _invalid("image_id", _("There is no such image in this study."))
+    found = db.session.scalars(
+        select(Prediction)
+        .join(Prediction.image)
+        .where(Prediction.analysis_id == analysis.id, Prediction.image_id.in_(wanted))
+        .order_by(Image.position)
+    ).all()
+    if len(found) < len(wanted):
+        raise Conflict(_("There is no result for this image yet, so nothing to assess."))
+    return found
+
+
+def _drawn_on(subject: Subject) -> uuid.UUID:
+    """The slice that the region is of."""
+    image_ids = subject.image_ids or ()
+    if subject.begun_on is None and len(image_ids) == 1:
+        return image_ids[0]
+    if subject.begun_on not in image_ids:
+        raise _invalid("region", _("A region belongs to one of the slices that are assessed."))
+    return subject.begun_on
+
+
+def _of_study(analysis: Analysis, opinion: Opinion) -> dict[str, Any]:
+    if analysis.label is None:
+        raise Conflict(_("There is no result for this study yet, so nothing to assess."))
+    said = _checked_opinion(opinion, analysis.label, several=False)
+    return said | {"image_id": None, "prediction_id": None, "region": None}
+
+
+def _of_slice(prediction: Prediction, opinion: Opinion, *, several: bool) -> dict[str, Any]:
+    said = _checked_opinion(opinion, prediction.label, several=several)
+    return said | {"image_id": prediction.image_id, "prediction_id": prediction.id}
+
+
+def _keep(values: Sequence[dict[str, Any]], subject: Subject) -> list[Assessment]:
+    first = values[0]
+    earlier = _current_rows(first["study_id"], first["reader_id"], [v["image_id"] for v in values])
+    kept, new = [], []
+    for value in values:
+        known = earlier.get(value["image_id"])
+        if known is not None and all(getattr(known, name) == v for name, v in value.items()):
+            kept.append(known)
+            continue
+        if known is not None:
+            known.superseded_at = now()
+        row = Assessment(**value)
+        new.append(row)
+        kept.append(row)
+    # Before the new rows are there: at most one assessment of a reader may be current.
+    db.session.flush()
+    if new:
+        db.session.add_all(new)
+        more: dict[str, Any] = {"slices": len(new)} if len(new) > 1 else {}
+        if subject.image_ids is None:
+            more = {"scope": "study"}
+        verdict = first["verdict"].value
+        audit.record(
+            "record_assessment", subject=new[0], actor_id=first["reader_id"], verdict=verdict,
+            **more,
+        )  # fmt: skip
+    if subject.begun_on is not None:
+        _forget_draft(first["reader_id"], first["study_id"], begun_on=subject.begun_on)
+    db.session.commit()
+    return kept
+
+
+def _current_rows(
+    study_id: uuid.UUID, reader_id: uuid.UUID, image_ids: Sequence[uuid.UUID | None]
+) -> dict[uuid.UUID | None, Assessment]:
+    wanted = [one for one in image_ids if one is not None]
+    of_what = Assessment.image_id.in_(wanted) if wanted else Assessment.image_id.is_(None)
+    found = select(Assessment).where(
+        Assessment.reader_id == reader_id, Assessment.superseded_at.is_(None), of_what
+    )
+    if not wanted:
+        found = found.where(Assessment.study_id == study_id)
+    return {one.image_id: one for one in db.session.scalars(found)}
+
+
+def _write_draft(reader_id: uuid.UUID, study_id: uuid.UUID, payload: dict[str, str]) -> None:
+    draft = db.session.scalar(_draft_of(reader_id, study_id))
+    if draft is None:
+        draft = AssessmentDraft(reader_id=reader_id, study_id=study_id)
+        db.session.add(draft)
+    draft.payload, draft.updated_at = payload, now()
+    db.session.commit()
+
+
+def _forget_draft(
+    reader_id: uuid.UUID, study_id: uuid.UUID, *, begun_on: uuid.UUID | None = None
+) -> None:
+    """Of any slice, or only where it was begun on this one: another tab may have begun another."""
+    draft = db.session.scalar(_draft_of(reader_id, study_id))
+    if draft is None:
+        return
+    if begun_on is None or draft.payload.get("image_id") == str(begun_on):
+        db.session.delete(draft)
+
+
+def _draft_of(reader_id: uuid.UUID, study_id: uuid.UUID) -> Any:
+    return select(AssessmentDraft).where(
+        AssessmentDraft.reader_id == reader_id, AssessmentDraft.study_id == study_id
+    )
+
+
+def _checked_opinion(opinion: Opinion, model_says: str, *, several: bool) -> dict[str, Any]:
+    """Verdict, label and finding as they are kept for something that the model calls so."""
+    label = opinion.label or None
+    if label and label != OTHER and label not in INDEX:
+        raise _invalid("label", _("There is no such diagnosis."))
+    verdict = opinion.verdict
     match verdict:
         case Verdict.AGREE:
-            if label and label != prediction.label:
-                raise _invalid("label", _("To agree means to choose the model's own class."))
-            return prediction.label
+            if label and label != model_says and not several:
+                raise _invalid("label", _("To agree means to choose what the model says."))
+            label = model_says
         case Verdict.DISAGREE:
             if not label:
-                raise _invalid("label", _("Please choose the class that is right."))
-            if label == prediction.label:
-                raise _invalid("label", _("This is the model's own class. Choose another one."))
-            return str(label)
+                raise _invalid("label", _("Please choose the correct diagnosis."))
+            if label == model_says:
+                if not several:
+                    message = _("This is what the model says. Choose another diagnosis.")
+                    raise _invalid("label", message)
+                verdict = Verdict.AGREE
         case Verdict.UNSURE:
-            return None
+            label = None
+    finding = _checked_finding(opinion.finding) if label == OTHER else ""
+    return {"verdict": verdict, "label": label, "finding": finding}
+
+
+def _checked_finding(finding: str) -> str:
+    """A key of :data:`FINDINGS` for whatever these are called in the reader's language."""
+    text = " ".join(_storable(finding).split())
+    if not text:
+        raise _invalid("finding", _("Please say what it is."))
+    if len(text) > LONGEST_FINDING:
+        raise _invalid("finding", _("This may have at most %(n)d characters.", n=LONGEST_FINDING))
+    for key, name in FINDINGS.items():
+        if text.casefold() in {key.replace("_", " "), str(name).casefold()}:
+            return key
+    return text
 
 
 def _checked_comment(comment: str) -> str:
-    # JSON can hold halves of characters, which no database stores.
-    whole = comment.encode(errors="replace").decode()
-    # Browsers count a line break as one character and send two.
-    text = whole.replace("\r\n", "\n").replace("\0", "").strip()
+    text = _storable(comment).strip()
     if len(text) > LONGEST_COMMENT:
         raise _invalid(
             "comment", _("The comment may have at most %(n)d characters.", n=LONGEST_COMMENT)
         )
     return text
+
+
+def _storable(text: str) -> str:
+    # JSON can hold halves of characters, which no database stores.
+    whole = text.encode(errors="replace").decode()
+    # Browsers count a line break as one character and send two.
+    return whole.replace("\r\n", "\n").replace("\0", "")
 
 
 def _checked_region(region: Sequence[Point] | None) -> dict[str, Any] | None:

@@ -1,84 +1,156 @@
-"""What the pages and the API read about answers of readers. Nothing here changes anything."""
+"""What the pages and the API read about assessments. Nothing here changes anything."""
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, select
-from sqlalchemy.orm import joinedload, lazyload
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true
+from sqlalchemy.orm import aliased, joinedload, lazyload
 
-from webapp.accounts.models import User
-from webapp.database import db
+from webapp.accounts.models import Role, User
+from webapp.database import db, now
 from webapp.models_admin.models import ModelVersion
-from webapp.review.models import Feedback
-from webapp.studies.models import Analysis, Image, Prediction
+from webapp.review.models import Assessment, AssessmentDraft
+from webapp.review.operations import DRAFTS_LAST
+from webapp.studies.models import Analysis, Image, Prediction, Study
 from webapp.studies.paging import Cursor, cut
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What readers said about one image.
+class Assessments:
+    """What readers said about one slice and about its study as a whole, as one reader sees it.
 
     Attributes:
-        current: the reader's own current answer.
-        earlier: the reader's own former ones, newest first.
-        others: current answers of other readers, newest first.
+        current: the reader's own of the slice.
+        current_of_study: the reader's own of the study as a whole.
+        earlier: the reader's own former ones of either, newest first.
+        others: current ones of other readers that the reader may see, newest first.
+        hidden: number of those that are shown once the reader's own is saved.
     """
 
-    current: Feedback | None
-    earlier: list[Feedback]
-    others: list[Feedback]
+    current: Assessment | None
+    current_of_study: Assessment | None
+    earlier: list[Assessment]
+    others: list[Assessment]
+    hidden: int
 
 
-def answers_about(image: Image, *, reader: User) -> Answers:
-    """All answers about ``image``, as ``reader`` sees them."""
+def assessments_of(study_id: uuid.UUID, image_id: uuid.UUID, *, reader: User) -> Assessments:
+    """All assessments of the slice, and of its study as a whole, as ``reader`` sees them."""
     found = db.session.scalars(
-        select(Feedback)
-        .where(Feedback.image_id == image.id)
-        .order_by(Feedback.created_at.desc())
-        .options(joinedload(Feedback.reader).options(lazyload(User.organisation)))
+        select(Assessment)
+        .where(
+            Assessment.study_id == study_id,
+            or_(Assessment.image_id == image_id, Assessment.image_id.is_(None)),
+        )
+        .order_by(Assessment.created_at.desc())
+        .options(joinedload(Assessment.reader).options(lazyload(User.organisation)))
     ).all()
-    own = [answer for answer in found if answer.reader_id == reader.id]
-    return Answers(
-        current=next((answer for answer in own if answer.superseded_at is None), None),
-        earlier=[answer for answer in own if answer.superseded_at is not None],
-        others=[
-            answer
-            for answer in found
-            if answer.reader_id != reader.id and answer.superseded_at is None
-        ],
+    own = [one for one in found if one.reader_id == reader.id]
+    others = [one for one in found if one.reader_id != reader.id and one.superseded_at is None]
+    current = _first_current(own, image_id)
+    current_of_study = _first_current(own, None)
+    if reader.organisation.blind_reading and current_of_study is None:
+        shown = [one for one in others if current is not None and one.image_id is not None]
+    else:
+        shown = others
+    return Assessments(
+        current=current,
+        current_of_study=current_of_study,
+        earlier=[one for one in own if one.superseded_at is not None],
+        others=shown,
+        hidden=len(others) - len(shown),
     )
 
 
-def current_answers() -> Select[Feedback]:
-    """The statement that finds all current answers, with image, study, prediction and model."""
+def visible_to(reader: User) -> ColumnElement[bool]:
+    """Which assessments ``reader`` may see on pages about a study.
+
+    In an organisation that reads blind: one's own, those of slices that one has assessed, and all
+    of a study that one has assessed as a whole.
+    """
+    if not reader.organisation.blind_reading:
+        return true()
+    own = aliased(Assessment)
+    covers = or_(own.image_id == Assessment.image_id, own.image_id.is_(None))
+    mine = select(own.id).where(
+        own.reader_id == reader.id,
+        own.superseded_at.is_(None),
+        own.study_id == Assessment.study_id,
+        covers,
+    )
+    return or_(Assessment.reader_id == reader.id, mine.correlate(Assessment).exists())
+
+
+def listed_for(reader: User) -> ColumnElement[bool]:
+    """Which assessments lists and files hold for ``reader``: reviewers work with all of them."""
+    return true() if reader.may(Role.REVIEWER) else visible_to(reader)
+
+
+def draft_of(study_id: uuid.UUID, *, reader: User) -> AssessmentDraft | None:
+    """What the reader has begun about the study and not saved."""
+    return db.session.scalar(
+        select(AssessmentDraft).where(
+            AssessmentDraft.reader_id == reader.id,
+            AssessmentDraft.study_id == study_id,
+            AssessmentDraft.updated_at >= now() - DRAFTS_LAST,
+        )
+    )
+
+
+def answered_between(
+    study: Study, analysis_id: uuid.UUID, first: int, last: int
+) -> tuple[uuid.UUID, ...]:
+    """Slices at these positions inside the study, both ends included, that have an answer."""
+    found = (
+        select(Image.id)
+        .join(
+            Prediction,
+            and_(Prediction.image_id == Image.id, Prediction.analysis_id == analysis_id),
+        )
+        .where(Image.study_id == study.id, Image.position.between(first, last))
+        .order_by(Image.position)
+    )
+    return tuple(db.session.scalars(found))
+
+
+def current_assessments() -> Select[Assessment]:
+    """The statement that finds all current ones, with slice, study, prediction and model."""
     return (
-        select(Feedback)
-        .where(Feedback.superseded_at.is_(None))
+        select(Assessment)
+        .where(Assessment.superseded_at.is_(None))
         .options(
-            joinedload(Feedback.image).joinedload(Image.study),
-            joinedload(Feedback.prediction)
-            .joinedload(Prediction.analysis)
+            joinedload(Assessment.image),
+            joinedload(Assessment.study),
+            joinedload(Assessment.prediction),
+            joinedload(Assessment.analysis)
             .joinedload(Analysis.model_version)
             .load_only(ModelVersion.name, ModelVersion.sha256),
         )
     )
 
 
-def current_answers_page(
+def current_assessments_page(
     *, after: Cursor | None, size: int
-) -> tuple[Sequence[Feedback], str | None]:
-    """One page of the current answers, newest first, and where the next one starts."""
-    found = current_answers().order_by(Feedback.created_at.desc(), Feedback.id.desc())
+) -> tuple[Sequence[Assessment], str | None]:
+    """One page of the current assessments, newest first, and where the next one starts."""
+    found = current_assessments().order_by(Assessment.created_at.desc(), Assessment.id.desc())
     if after:
-        found = found.where(after.condition(Feedback.created_at, Feedback.id))
+        found = found.where(after.condition(Assessment.created_at, Assessment.id))
     return cut(db.session.scalars(found.limit(size + 1)).all(), size)
 
 
-def count_current_answers() -> int:
-    """How many current answers there are."""
+def count_current_assessments() -> int:
+    """How many current assessments there are."""
     return (
         db.session.scalar(
-            select(func.count()).select_from(Feedback).where(Feedback.superseded_at.is_(None))
+            select(func.count()).select_from(Assessment).where(Assessment.superseded_at.is_(None))
         )
         or 0
+    )
+
+
+def _first_current(rows: Sequence[Assessment], image_id: uuid.UUID | None) -> Assessment | None:
+    return next(
+        (one for one in rows if one.image_id == image_id and one.superseded_at is None), None
     )

@@ -1,4 +1,4 @@
-"""Pages of the review: a reader's answer, and the answers for training."""
+"""Pages of the review: assessments, what is begun of them, and their export for training."""
 
 import uuid
 from typing import Any
@@ -6,96 +6,171 @@ from typing import Any
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
+from flask_wtf.csrf import CSRFError
 
-from webapp.access import actor, requires
-from webapp.accounts.models import Role, User
+from webapp.access import actor, admit_visitor, requires
+from webapp.accounts.models import Role
 from webapp.database import db
-from webapp.errors import Conflict, InvalidInput, PortalError
+from webapp.errorpages import csrf_error
+from webapp.errors import Conflict, InvalidInput, NotFound, PortalError
 from webapp.review.export import feedback_archive, send_archive
-from webapp.review.forms import FeedbackForm
-from webapp.review.models import Verdict
-from webapp.review.operations import record_feedback
-from webapp.review.queries import answers_about
-from webapp.studies.models import Image, Prediction
-from webapp.studies.operations import find_image
+from webapp.review.forms import AssessmentForm
+from webapp.review.operations import Subject, discard_draft, keep_draft, record_assessments
+from webapp.review.panel import Panel, panel_of, panel_with
+from webapp.review.queries import answered_between
+from webapp.studies.models import Image, Study
+from webapp.studies.operations import find_study
+from webapp.studies.series import shown_series
 
 blueprint = Blueprint("review", __name__)
 
+LARGEST_BODY = 64 * 2**10
+"""Bytes of an assessment as a form or as JSON."""
+_DRAFTED = (
+    "analysis_id", "image_id", "region", "scope", "first", "last", "verdict", "label", "finding",
+    "confidence", "comment",
+)  # fmt: skip
 
-@blueprint.post("/images/<uuid:image_id>/feedback")
-def record(image_id: uuid.UUID) -> ResponseReturnValue:
-    """Keep the reader's answer; htmx gets the panel again, a browser without script the study."""
-    image = find_image(image_id)
-    form = FeedbackForm()
+
+@blueprint.url_value_preprocessor
+def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
+    """Before anything reads the body: the token of the form is looked for in it."""
+    request.max_content_length = LARGEST_BODY
+
+
+@blueprint.get("/studies/<uuid:study_id>/assessment")
+def panel(study_id: uuid.UUID) -> ResponseReturnValue:
+    """The part of the study's page in which a slice is assessed."""
+    study = find_study(study_id)
+    position = request.args.get("image", default=0, type=int)
+    return _rendered(panel_of(study, position, reader=actor()))
+
+
+@blueprint.post("/studies/<uuid:study_id>/assessments")
+def record(study_id: uuid.UUID) -> ResponseReturnValue:
+    """Keep an assessment; htmx gets the panel again, a browser without script the study."""
+    study = find_study(study_id)
+    form = AssessmentForm()
     try:
-        _keep(image_id, form)
+        saved = _keep(study, form)
     except (InvalidInput, Conflict) as error:
         db.session.rollback()
-        return _refused(image, form, error)
+        form.show(error)
+        return _refused(study, form, error)
+    image = db.session.get_one(Image, form.image)
     if request.headers.get("HX-Request"):
-        return _panel(image, saved=True)
+        return _rendered(_after(study, image, form, saved))
     flash(_("Saved. Thank you."), "success")
-    return _to_study(image)
+    return _to_study(study, image.position)
+
+
+@blueprint.post("/studies/<uuid:study_id>/draft")
+def draft(study_id: uuid.UUID) -> ResponseReturnValue:
+    """Keep what the reader has begun."""
+    _refuse_foreign_words()
+    payload = {name: request.form[name] for name in _DRAFTED if name in request.form}
+    keep_draft(actor=actor(), study_id=study_id, payload=payload)
+    return "", 204
+
+
+@blueprint.post("/studies/<uuid:study_id>/draft/discard")
+def discard(study_id: uuid.UUID) -> ResponseReturnValue:
+    """Forget what the reader has begun; htmx gets a fresh panel."""
+    study = find_study(study_id)
+    discard_draft(actor=actor(), study_id=study.id)
+    position = request.form.get("image", default=0, type=int)
+    if request.headers.get("HX-Request"):
+        return _rendered(panel_of(study, position, reader=actor()))
+    return _to_study(study, position)
 
 
 @blueprint.get("/feedback/export")
 @requires(Role.REVIEWER)
 def export() -> Response:
-    """All current answers with their images, as a ZIP to train with."""
+    """All current assessments with their images, as a ZIP to train with."""
     return send_archive(feedback_archive(actor_id=actor().id))
 
 
-def panel_context(
-    image: Image,
-    prediction: Prediction,
-    *,
-    reader: User,
-    form: FeedbackForm | None = None,
-    saved: bool = False,
-) -> dict[str, Any]:
-    """What ``review/_panel.html`` needs."""
-    answers = answers_about(image, reader=reader)
-    return {
-        "image": image,
-        "prediction": prediction,
-        "current": answers.current,
-        "others": answers.others,
-        "earlier": answers.earlier,
-        "form": form or FeedbackForm.showing(answers.current),
-        "saved": saved,
-    }
+@blueprint.errorhandler(CSRFError)
+def out_of_date(error: CSRFError) -> ResponseReturnValue:
+    """Give a form back whose token is out of date, with what was typed and a new token."""
+    if request.endpoint != "review.record" or not admit_visitor():
+        return csrf_error(error)
+    study = find_study((request.view_args or {})["study_id"])
+    form = AssessmentForm()
+    form.form_errors = [_("This form was open for too long. Please send it again.")]
+    return _refused(study, form, InvalidInput(form.form_errors[0]), status=400)
 
 
-def _keep(image_id: uuid.UUID, form: FeedbackForm) -> None:
+def _keep(study: Study, form: AssessmentForm) -> int:
+    """Number of slices; 0 for the study as a whole."""
+    _refuse_foreign_words()
     if not form.validate():
         raise InvalidInput.of_form(form.errors)
-    record_feedback(
-        actor=actor(),
-        image_id=image_id,
-        verdict=Verdict(form.verdict.data),
-        label=form.chosen_label,
-        confidence=form.chosen_confidence,
-        comment=form.comment.data or "",
-    )
+    subject = _subject(study, form)
+    kept = record_assessments(actor=actor(), subject=subject, opinion=form.opinion)
+    return 0 if subject.image_ids is None else len(kept)
 
 
-def _refused(image: Image, form: FeedbackForm, error: PortalError) -> ResponseReturnValue:
-    if request.headers.get("HX-Request") and image.prediction:
-        form.show(error)
-        return _panel(image, form=form), error.status
-    flash(error.message, "error")
-    return _to_study(image)
+def _refuse_foreign_words() -> None:
+    """Somebody else may have signed in since, in another tab: the page is still the first one's."""
+    if request.form.get("reader", str(actor().id)) != str(actor().id):
+        raise Conflict(_("This was written by somebody else, who has signed out since."))
 
 
-def _panel(image: Image, *, form: FeedbackForm | None = None, saved: bool = False) -> str:
-    prediction = image.prediction
-    if prediction is None:
-        raise Conflict(_("There is no result for this image yet, so nothing to answer to."))
-    context = panel_context(image, prediction, reader=actor(), form=form, saved=saved)
-    return render_template("review/_panel.html", **context)
+def _subject(study: Study, form: AssessmentForm) -> Subject:
+    image_ids: tuple[uuid.UUID, ...] | None = (form.image,)
+    if form.scope.data == "study":
+        image_ids = None
+    elif form.scope.data == "range":
+        image_ids = _chosen_slices(study, form)
+    return Subject(study.id, image_ids, analysis_id=form.analysis, begun_on=form.image)
 
 
-def _to_study(image: Image) -> ResponseReturnValue:
-    return redirect(
-        url_for("studies.show", study_id=image.study_id, image=image.position, _anchor="feedback")
-    )
+def _chosen_slices(study: Study, form: AssessmentForm) -> tuple[uuid.UUID, ...]:
+    """Slices from one number to another, inside the series of the slice on the screen."""
+    image = db.session.get(Image, form.image)
+    every = shown_series(study)
+    series = next((one for one in every if image and one.holds(image.position)), None)
+    first, last = form.first.data, form.last.data
+    if series is None or image is None or image.study_id != study.id:
+        raise InvalidInput(_("There is no such image in this study."))
+    ends = {"low": series.first + 1, "high": series.first + series.count}
+    if first is None or last is None or not ends["low"] <= first <= last <= ends["high"]:
+        message = _("Give two numbers from %(low)d to %(high)d, the smaller one first.", **ends)
+        raise InvalidInput(message, fields={"first": message})
+    found = answered_between(study, form.analysis, first - 1, last - 1)
+    if not found:
+        raise Conflict(_("There is no result for these slices, so nothing to assess."))
+    return found
+
+
+def _after(study: Study, image: Image, form: AssessmentForm, saved: int) -> Panel | None:
+    """What follows a save: the slice with the study's answer of now, or the one that was seen."""
+    db.session.refresh(study)
+    now = panel_of(study, image.position, reader=actor(), saved=saved)
+    if now is not None and now.analysis.id == form.analysis:
+        return now
+    # Said about an earlier answer: it goes on being shown, with a word about the newer one.
+    return panel_with(study, form, reader=actor(), saved=saved)
+
+
+def _refused(
+    study: Study, form: AssessmentForm, error: PortalError, *, status: int | None = None
+) -> ResponseReturnValue:
+    try:
+        found = panel_with(study, form, reader=actor())
+    except NotFound:
+        raise error from None
+    if request.headers.get("HX-Request"):
+        return _rendered(found), status or error.status
+    page = render_template("review/assessment.html", panel=found, study=study)
+    return page, status or error.status
+
+
+def _rendered(found: Panel | None) -> str:
+    return render_template("review/_panel.html", panel=found)
+
+
+def _to_study(study: Study, position: int) -> ResponseReturnValue:
+    return redirect(url_for("studies.show", study_id=study.id, image=position, _anchor="feedback"))

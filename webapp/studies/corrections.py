@@ -28,7 +28,7 @@ from webapp.accounts.models import Role, User
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotAllowed
 from webapp.pacs.models import Delivery, DeliveryStatus
-from webapp.review.models import Feedback
+from webapp.review.models import Assessment
 from webapp.studies.assembly import patient_with
 from webapp.studies.codes import Doubt, doubt_about
 from webapp.studies.models import (
@@ -221,9 +221,9 @@ def extent_of(study: Study) -> Extent:
         analyses=_count(
             Analysis.id, Analysis.study_id == study.id, Analysis.purpose == Purpose.SERVING
         ),
-        assessments=_count(Feedback.id, told),
+        assessments=_count(Assessment.id, told),
         assessments_elsewhere=_count(
-            Feedback.id, told, Feedback.image_id.in_(select(Image.id).where(elsewhere))
+            Assessment.id, told, Assessment.image_id.in_(select(Image.id).where(elsewhere))
         ),
         deliveries=_count(
             Delivery.id, Delivery.study_id == study.id, Delivery.status == DeliveryStatus.DONE
@@ -334,10 +334,11 @@ def _checked_note(deletion: Deletion, study: Study) -> str:
 
 
 def _assessed_here(study: Study) -> ColumnElement[bool]:
-    """Assessments of the study's slices, and of what its analyses said about others."""
+    """Assessments of the study, of its slices, and of what its analyses said about others."""
     return or_(
-        Feedback.image_id.in_(select(Image.id).where(Image.study_id == study.id)),
-        Feedback.prediction_id.in_(_predictions(study)),
+        Assessment.study_id == study.id,
+        Assessment.image_id.in_(select(Image.id).where(Image.study_id == study.id)),
+        Assessment.analysis_id.in_(select(Analysis.id).where(Analysis.study_id == study.id)),
     )
 
 

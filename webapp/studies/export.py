@@ -4,15 +4,16 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from ml.labels import LABELS
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.models_admin.models import ModelVersion
-from webapp.review.models import Feedback, Verdict
+from webapp.review.models import Assessment, Verdict
 from webapp.review.operations import record_export
-from webapp.studies.models import Analysis, Image, Study
+from webapp.review.queries import listed_for
+from webapp.studies.models import Analysis, Study
 from webapp.studies.queries import HistoryFilters, image_counts, in_chunks, matching_studies
 from webapp.studies.results import result_of
 from webapp.studies.spreadsheet import Cell, stream
@@ -37,15 +38,16 @@ COLUMNS = (
 
 def export_history(*, actor: User, filters: HistoryFilters) -> Iterator[str]:
     """Note the export in the audit trail, then give out the file piece by piece."""
-    everything = matching_studies(filters).with_only_columns(func.count())
-    count = db.session.scalar(everything) or 0
+    # Built before the commit: afterwards nothing is known of the actor without asking again.
+    matching, visible = matching_studies(filters, reader=actor), listed_for(actor)
+    count = db.session.scalar(matching.with_only_columns(func.count())) or 0
     record_export("export_history", actor_id=actor.id, rows=count)
-    return stream(COLUMNS, (_lines(studies) for studies in in_chunks(filters)))
+    return stream(COLUMNS, (_lines(studies, visible) for studies in in_chunks(matching)))
 
 
-def _lines(studies: Sequence[Study]) -> list[list[Cell]]:
+def _lines(studies: Sequence[Study], visible: ColumnElement[bool]) -> list[list[Cell]]:
     ids = [study.id for study in studies]
-    images, models, verdicts = image_counts(ids), _models(ids), _verdicts(ids)
+    images, models, verdicts = image_counts(ids), _models(ids), _verdicts(ids, visible)
     return [
         _line(
             study,
@@ -90,12 +92,18 @@ def _models(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
     return {study_id: f"{name} {sha256[:12]}" for study_id, name, sha256 in found}
 
 
-def _verdicts(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Counter[Verdict]]:
+def _verdicts(
+    study_ids: Sequence[uuid.UUID], visible: ColumnElement[bool]
+) -> dict[uuid.UUID, Counter[Verdict]]:
+    """Of the current assessments that are ``visible``."""
     found = db.session.execute(
-        select(Image.study_id, Feedback.verdict, func.count())
-        .join(Feedback, Feedback.image_id == Image.id)
-        .where(Image.study_id.in_(study_ids), Feedback.superseded_at.is_(None))
-        .group_by(Image.study_id, Feedback.verdict)
+        select(Assessment.study_id, Assessment.verdict, func.count())
+        .where(
+            Assessment.study_id.in_(study_ids),
+            Assessment.superseded_at.is_(None),
+            visible,
+        )
+        .group_by(Assessment.study_id, Assessment.verdict)
     )
     counts: dict[uuid.UUID, Counter[Verdict]] = {}
     for study_id, verdict, count in found:

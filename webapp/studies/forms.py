@@ -20,7 +20,7 @@ from webapp.studies.filenames import shown
 from webapp.studies.models import Priority, Status
 from webapp.studies.operations import BurnedIn, Choices, Handling, Known, Split
 from webapp.studies.paging import Cursor
-from webapp.studies.queries import FeedbackFilter, HistoryFilters, WorklistFilters
+from webapp.studies.queries import AssessmentFilter, HistoryFilters, WorklistFilters
 from webapp.wording import PRIORITIES
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -105,7 +105,7 @@ def history_filters(query: Mapping[str, str]) -> HistoryFilters:
         label=query["label"] if query.get("label") in INDEX else None,
         status=_choice(Status, query.get("status")),
         uploader=_identifier(query.get("uploader")),
-        feedback=_feedback(query.get("feedback")),
+        assessed=_assessed(query.get("feedback")),
         since=_day(query.get("from")),
         until=_day(query.get("to")),
     )
@@ -118,7 +118,7 @@ def history_query(filters: HistoryFilters) -> dict[str, str]:
         "label": filters.label,
         "status": filters.status,
         "uploader": filters.uploader,
-        "feedback": filters.feedback,
+        "feedback": filters.assessed,
         "from": filters.since,
         "to": filters.until,
     }
@@ -210,8 +210,8 @@ def _identifier(value: str | None) -> uuid.UUID | None:
         return None
 
 
-def _feedback(value: str | None) -> FeedbackFilter | None:
-    return next((choice for choice in get_args(FeedbackFilter) if choice == value), None)
+def _assessed(value: str | None) -> AssessmentFilter | None:
+    return next((choice for choice in get_args(AssessmentFilter) if choice == value), None)
 
 
 def _day(value: str | None) -> date | None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, Row, Select, case, func, select
 from sqlalchemy.orm import contains_eager, joinedload, lazyload, selectinload
 
 from webapp.accounts.models import User
 from webapp.database import db, now
-from webapp.review.models import Feedback, Verdict
+from webapp.review.models import Assessment, Verdict
+from webapp.review.queries import listed_for
 from webapp.studies.models import (
     Analysis,
     Image,
@@ -31,7 +32,7 @@ PAGE_SIZE = 25
 _PINNED_AT_MOST = 10
 _JOBS_SHOWN = 100
 
-FeedbackFilter = Literal["none", "any", "agree", "disagree", "unsure"]
+AssessmentFilter = Literal["none", "any", "agree", "disagree", "unsure"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,24 @@ class HistoryFilters:
     label: str | None = None
     status: Status | None = None
     uploader: uuid.UUID | None = None
-    feedback: FeedbackFilter | None = None
+    assessed: AssessmentFilter | None = None
     since: date | None = None
     until: date | None = None
+
+
+@dataclass(frozen=True)
+class OwnWork:
+    """How much of a study one reader has assessed.
+
+    Attributes:
+        slices: number of slices.
+        is_complete: the study as a whole, all its key slices, or every image.
+        is_outdated: the study as a whole, but what the reader saw was an earlier analysis.
+    """
+
+    slices: int = 0
+    is_complete: bool = False
+    is_outdated: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,16 +86,16 @@ class StudyRow:
 
     Attributes:
         images_done: images that the current analysis is through with.
-        feedback_count: current answers of all readers about all images.
-        own_feedback: whether one of them is the reader's own.
+        assessment_count: current assessments of all readers, slices and the study as a whole.
+        own: what the reader has assessed.
         result: what is said about the study; None until there is an answer.
     """
 
     study: Study
     image_count: int
     images_done: int
-    feedback_count: int
-    own_feedback: bool
+    assessment_count: int
+    own: "OwnWork"
     result: StudyResult | None
 
 
@@ -101,12 +117,12 @@ class JobsPage:
 
 
 def worklist(filters: WorklistFilters, *, reader: User, after: Cursor | None) -> StudyPage:
-    """One page: newest first, on the first page below urgent studies that nobody has answered.
+    """One page: newest first, on the first page below urgent studies that nobody has assessed.
 
     On later pages every study stands at its place in time, one that was pinned as well.
     """
     matching = _narrowed(filters, reader)
-    pinned = [] if after else _unanswered_urgent(matching)
+    pinned = [] if after else _unassessed_urgent(matching)
     size = PAGE_SIZE - len(pinned)
     rest = matching.where(Study.id.not_in([study.id for study in pinned])) if pinned else matching
     studies, cursor = _page(rest, after, size)
@@ -125,12 +141,15 @@ def history(
     filters: HistoryFilters, *, reader: User, after: Cursor | None, size: int = PAGE_SIZE
 ) -> StudyPage:
     """One page of the studies that match, newest first."""
-    studies, cursor = _page(matching_studies(filters), after, size)
+    studies, cursor = _page(matching_studies(filters, reader=reader), after, size)
     return StudyPage(study_rows(studies, reader=reader), cursor)
 
 
-def matching_studies(filters: HistoryFilters) -> Select[Study]:
-    """The statement that finds them, patient and uploader with them; in no order."""
+def matching_studies(filters: HistoryFilters, *, reader: User) -> Select[Study]:
+    """The statement that finds them, patient and uploader with them; in no order.
+
+    A verdict is looked for among the assessments that ``reader`` may see.
+    """
     found = _studies()
     if filters.q:
         # "%", "_" and the escape sign itself are taken literally.
@@ -146,8 +165,8 @@ def matching_studies(filters: HistoryFilters) -> Select[Study]:
         found = found.where(Analysis.status == filters.status)
     if filters.uploader:
         found = found.where(Study.uploaded_by_id == filters.uploader)
-    if filters.feedback:
-        found = _with_feedback(found, filters.feedback)
+    if filters.assessed:
+        found = _with_assessment(found, filters.assessed, reader)
     if filters.since:
         found = found.where(Study.created_at >= datetime.combine(filters.since, time.min, UTC))
     if filters.until:
@@ -155,30 +174,32 @@ def matching_studies(filters: HistoryFilters) -> Select[Study]:
     return found
 
 
-def in_chunks(filters: HistoryFilters, *, size: int = 200) -> Iterator[Sequence[Study]]:
+def in_chunks(matching: Select[Study], *, size: int = 200) -> Iterator[Sequence[Study]]:
     """All that match, newest first, read piece by piece."""
-    found = db.session.scalars(
-        _newest_first(matching_studies(filters)).execution_options(yield_per=size)
-    )
+    found = db.session.scalars(_newest_first(matching).execution_options(yield_per=size))
     yield from found.partitions()
 
 
 def study_rows(studies: Sequence[Study], *, reader: User) -> list[StudyRow]:
     """Lines for these studies, with two statements for all of them together."""
-    ids = [study.id for study in studies]
-    images = image_counts(ids)
-    answers = _answer_counts(ids, reader)
-    return [
-        StudyRow(
+    images = image_counts([study.id for study in studies])
+    results = {study.id: result_of(study) for study in studies}
+    keys = {study_id: one.key_images for study_id, one in results.items() if one}
+    counts = _assessment_counts(studies, reader, [key for found in keys.values() for key in found])
+    rows = []
+    for study in studies:
+        counted = counts.get(study.id)
+        total = images.get(study.id, 0)
+        row = StudyRow(
             study=study,
-            image_count=images.get(study.id, 0),
+            image_count=total,
             images_done=study.current_analysis.images_done if study.current_analysis else 0,
-            feedback_count=answers.get(study.id, (0, False))[0],
-            own_feedback=answers.get(study.id, (0, False))[1],
-            result=result_of(study),
+            assessment_count=counted.everybody if counted else 0,
+            own=_own_work(counted, images=total, keys=len(keys.get(study.id, ()))),
+            result=results[study.id],
         )
-        for study in studies
-    ]
+        rows.append(row)
+    return rows
 
 
 def image_counts(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
@@ -287,36 +308,38 @@ def _narrowed(filters: WorklistFilters, reader: User) -> Select[Study]:
     return found
 
 
-def _unanswered_urgent(matching: Select[Study]) -> list[Study]:
+def _unassessed_urgent(matching: Select[Study]) -> list[Study]:
     found = matching.where(
         Study.priority == Priority.URGENT,
-        # Without a result nobody can answer: these would stay on top for good.
+        # Without a result nobody can assess: these would stay on top for good.
         Analysis.status.not_in([Status.FAILED, Status.REJECTED]),
-        ~_answered(),
+        ~_assessed(),
     )
     return list(db.session.scalars(_newest_first(found).limit(_PINNED_AT_MOST)))
 
 
-def _with_feedback(found: Select[Study], which: FeedbackFilter) -> Select[Study]:
+def _with_assessment(found: Select[Study], which: AssessmentFilter, reader: User) -> Select[Study]:
     match which:
         case "none":
-            return found.where(~_answered())
+            return found.where(~_assessed())
         case "any":
-            return found.where(_answered())
+            return found.where(_assessed())
         case _:
-            return found.where(_answered(Verdict(which)))
+            return found.where(_assessed(Verdict(which), seen_by=reader))
 
 
-def _answered(verdict: Verdict | None = None) -> ColumnElement[bool]:
-    """Whether a study has a current answer (of this kind)."""
-    answers = (
-        select(Feedback.id)
-        .join(Feedback.image)
-        .where(Image.study_id == Study.id, Feedback.superseded_at.is_(None))
+def _assessed(
+    verdict: Verdict | None = None, *, seen_by: User | None = None
+) -> ColumnElement[bool]:
+    """Whether a study has a current assessment (of this kind, that this reader may see)."""
+    found = select(Assessment.id).where(
+        Assessment.study_id == Study.id, Assessment.superseded_at.is_(None)
     )
     if verdict:
-        answers = answers.where(Feedback.verdict == verdict)
-    return answers.correlate(Study).exists()
+        found = found.where(Assessment.verdict == verdict)
+    if seen_by:
+        found = found.where(listed_for(seen_by))
+    return found.correlate(Study).exists()
 
 
 def _newest_first(found: Select[Study]) -> Select[Study]:
@@ -330,14 +353,41 @@ def _page(
     return cut(db.session.scalars(_newest_first(found).limit(size + 1)).all(), size)
 
 
-def _answer_counts(
-    study_ids: Sequence[uuid.UUID], reader: User
-) -> dict[uuid.UUID, tuple[int, bool]]:
-    own = func.max(case((Feedback.reader_id == reader.id, 1), else_=0))
+def _assessment_counts(
+    studies: Sequence[Study], reader: User, keys: Sequence[uuid.UUID]
+) -> dict[uuid.UUID, Row[*tuple[Any, ...]]]:
+    """Current assessments of each study: of everybody, and the reader's own of several kinds."""
+    analyses = [study.current_analysis_id for study in studies]
+    own = Assessment.reader_id == reader.id
+    whole = own & Assessment.image_id.is_(None)
+
+    def count(which: ColumnElement[bool]) -> ColumnElement[int]:
+        return func.sum(case((which, 1), else_=0))
+
     found = db.session.execute(
-        select(Image.study_id, func.count(), own)
-        .join(Feedback, and_(Feedback.image_id == Image.id, Feedback.superseded_at.is_(None)))
-        .where(Image.study_id.in_(study_ids))
-        .group_by(Image.study_id)
+        select(
+            Assessment.study_id,
+            func.count().label("everybody"),
+            count(own & Assessment.image_id.is_not(None)).label("slices"),
+            count(own & Assessment.image_id.in_(keys)).label("keys"),
+            count(whole & Assessment.analysis_id.in_(analyses)).label("whole"),
+            count(whole).label("whole_ever"),
+        )
+        .where(
+            Assessment.study_id.in_([study.id for study in studies]),
+            Assessment.superseded_at.is_(None),
+        )
+        .group_by(Assessment.study_id)
     )
-    return {study_id: (count, bool(own)) for study_id, count, own in found}
+    return {row.study_id: row for row in found}
+
+
+def _own_work(counted: Row[*tuple[Any, ...]] | None, *, images: int, keys: int) -> OwnWork:
+    if counted is None:
+        return OwnWork()
+    complete = counted.whole > 0 or 0 < keys <= counted.keys or 0 < images <= counted.slices
+    return OwnWork(
+        slices=counted.slices,
+        is_complete=complete,
+        is_outdated=counted.whole_ever > 0 and not complete,
+    )

@@ -31,7 +31,7 @@ from webapp.errors import (
     QuestionableCode,
 )
 from webapp.extensions import current_settings
-from webapp.review.views import panel_context
+from webapp.review.panel import begun_panel, panel_of
 from webapp.studies import pictures, queries, stack, volumes
 from webapp.studies.export import export_history
 from webapp.studies.forms import (
@@ -46,7 +46,7 @@ from webapp.studies.forms import (
     worklist_filters,
 )
 from webapp.studies.look import comparable_studies, look_at
-from webapp.studies.models import Priority
+from webapp.studies.models import Priority, Study
 from webapp.studies.operations import (
     Known,
     Split,
@@ -120,18 +120,29 @@ def check_upload() -> ResponseReturnValue:
 
 @blueprint.get("/studies/<uuid:study_id>")
 def show(study_id: uuid.UUID) -> ResponseReturnValue:
-    """One study: images, result and the reader's answer."""
-    context = _study(study_id)
-    others = comparable_studies(context["study"])
+    """One study: images, result and the reader's assessment, with what was begun of it."""
+    study = find_study(study_id)
+    panel = begun_panel(study, reader=actor())
+    wanted = _wanted_position()
+    if wanted is None and panel is not None:
+        wanted = panel.image.position
+    context = _study(study, wanted)
     selected = context["selected"]
+    if panel is None and selected:
+        panel = panel_of(study, selected.position, reader=actor())
+    others = comparable_studies(study)
     edges = edges_of(selected.series) if selected else None
-    return render_template("studies/study.html", comparable=others, edges=edges, **context)
+    return render_template(
+        "studies/study.html", comparable=others, edges=edges, panel=panel, **context
+    )
 
 
 @blueprint.get("/studies/<uuid:study_id>/result")
 def result(study_id: uuid.UUID) -> ResponseReturnValue:
     """The part of the study's page that refreshes itself until the study is final."""
-    return render_template("studies/_result.html", **_study(study_id))
+    return render_template(
+        "studies/_result.html", **_study(find_study(study_id), _wanted_position())
+    )
 
 
 @blueprint.get("/studies/<uuid:study_id>/stack")
@@ -240,10 +251,13 @@ def _history_csv_url(filters: queries.HistoryFilters) -> str:
     return url_for("studies.history_csv", **kept)
 
 
-def _study(study_id: uuid.UUID) -> dict[str, Any]:
-    study = find_study(study_id)
-    look = look_at(study, position=request.args.get("image", type=int))
-    context: dict[str, Any] = {
+def _wanted_position() -> int | None:
+    return request.args.get("image", type=int)
+
+
+def _study(study: Study, position: int | None) -> dict[str, Any]:
+    look = look_at(study, position=position)
+    return {
         "study": study,
         "look": look,
         "images": look.images,
@@ -252,9 +266,6 @@ def _study(study_id: uuid.UUID) -> dict[str, Any]:
         "prediction": look.prediction,
         "model": look.model,
     }
-    if study.status.is_final and look.selected and look.prediction:
-        context |= panel_context(look.selected, look.prediction, reader=actor())
-    return context
 
 
 def _submitted(form: UploadForm) -> Submission:

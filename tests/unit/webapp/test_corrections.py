@@ -39,8 +39,8 @@ from webapp.errors import (
 from webapp.extensions import current_blobs
 from webapp.models_admin.operations import register_model
 from webapp.pacs.models import Delivery, PacsNode, Sending
-from webapp.review.models import Feedback, Verdict
-from webapp.review.operations import record_feedback
+from webapp.review.models import Assessment, Verdict
+from webapp.review.operations import Opinion, Subject, record_assessments
 from webapp.storage import BlobStore, MissingBlob
 from webapp.studies import analyses, removal
 from webapp.studies.assembly import assemble_quiet_studies
@@ -255,7 +255,11 @@ class TestMoving:
         study = make_series_study(app, account, slices=5)
         with acting(app, account) as actor:
             told = study.image_ids[2]
-            record_feedback(actor=actor, image_id=told, verdict=Verdict.AGREE)
+            record_assessments(
+                actor=actor,
+                subject=Subject(study.study_id, (told,)),
+                opinion=Opinion(Verdict.AGREE),
+            )
             moved = move_images(
                 actor=actor, study_id=study.study_id, image_ids=[told], target=NewStudy("S-2")
             )
@@ -263,7 +267,7 @@ class TestMoving:
                 select(Prediction).where(Prediction.image_id == told)
             )
             assert prediction.analysis.study_id == study.study_id
-            assert db.session.scalars(select(Feedback)).one().prediction_id == prediction.id
+            assert db.session.scalars(select(Assessment)).one().prediction_id == prediction.id
             image = find_study(moved.target_id).images[0]
             assert image.prediction is None
             assert extent_of(find_study(study.study_id)).assessments_elsewhere == 1
@@ -504,13 +508,17 @@ class TestDeleting:
             )
             study_id = study.id
             answered(study)
-            record_feedback(actor=actor, image_id=study.images[0].id, verdict=Verdict.UNSURE)
+            record_assessments(
+                actor=actor,
+                subject=Subject(study_id, (study.images[0].id,)),
+                opinion=Opinion(Verdict.UNSURE),
+            )
             queue_delivery(actor, study)
             delete_study(
                 actor=actor, study_id=study_id, deletion=Deletion(DeletionReason.WRONG_PATIENT)
             )
             for model in (
-                Study, Patient, Image, Instance, Analysis, Prediction, Feedback, Delivery,
+                Study, Patient, Image, Instance, Analysis, Prediction, Assessment, Delivery,
                 IdempotencyKey,
             ):  # fmt: skip
                 assert db.session.scalar(select(func.count()).select_from(model)) == 0, model

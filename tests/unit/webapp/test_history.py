@@ -19,7 +19,7 @@ from webapp.audit import AuditEvent
 from webapp.database import db
 from webapp.errors import InvalidInput
 from webapp.review.models import Verdict
-from webapp.review.operations import record_feedback
+from webapp.review.operations import Opinion, Subject, record_assessments
 from webapp.studies.analyses import request_analysis
 from webapp.studies.models import Image, Patient, Priority, Series, Status, Study
 from webapp.studies.paging import Cursor
@@ -62,7 +62,10 @@ def answer(app: Flask, account: Account, image_id: uuid.UUID, verdict: Verdict) 
     with app.app_context(), acting_for(account.organisation_id):
         label = "no_tumor" if verdict is Verdict.DISAGREE else None
         user = db.session.get_one(User, account.id)
-        record_feedback(actor=user, image_id=image_id, verdict=verdict, label=label)
+        study_id = db.session.get_one(Image, image_id).study_id
+        record_assessments(
+            actor=user, subject=Subject(study_id, (image_id,)), opinion=Opinion(verdict, label)
+        )
 
 
 def change(app: Flask, account: Account, study_id: uuid.UUID, **values: object) -> None:

@@ -18,13 +18,13 @@ from sqlalchemy import select
 
 from ml.dataset import read_manifest
 from ml.labels import Label
-from tests.factories import Account, StudyIds, make_study
+from tests.factories import Account, StudyIds, assess, make_study
 from webapp.accounts.models import Role, User
 from webapp.audit import AuditEvent
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotFound
-from webapp.review.models import Confidence, Feedback, Verdict
-from webapp.review.operations import record_feedback
+from webapp.review.models import Assessment, Confidence, Verdict
+from webapp.review.operations import Opinion, Subject, record_assessments
 from webapp.studies.models import Image, Study
 from webapp.studies.operations import UploadedFile, submit_study
 from webapp.tenancy import acting_for
@@ -42,15 +42,20 @@ def acting(app: Flask, account: Account) -> Iterator[User]:
 
 
 def record(app: Flask, account: Account, study: StudyIds, **values: Any) -> uuid.UUID:
-    with acting(app, account) as actor:
-        values.setdefault("verdict", Verdict.AGREE)
-        return record_feedback(actor=actor, image_id=study.image_id, **values).id
+    (made,) = assess(app, account, study, **values)
+    return made
 
 
-def rows(app: Flask, account: Account) -> list[Feedback]:
+def filled(study: StudyIds, **values: str) -> dict[str, str]:
+    """The form of the study's first image, as the page sends it."""
+    seen = {"image_id": str(study.image_id), "analysis_id": str(study.analysis_id)}
+    return seen | {"verdict": "agree"} | values
+
+
+def rows(app: Flask, account: Account) -> list[Assessment]:
     """All answers of the account's organisation, oldest first."""
     with acting(app, account):
-        return list(db.session.scalars(select(Feedback).order_by(Feedback.created_at)))
+        return list(db.session.scalars(select(Assessment).order_by(Assessment.created_at)))
 
 
 def refuse(app: Flask, account: Account, study: StudyIds, **values: Any) -> set[str]:
@@ -147,8 +152,9 @@ class TestRecordFeedback:
             sample = Path(__file__).parents[3] / "ml" / "samples" / "glioma-2.jpg"
             files = [UploadedFile(sample.name, sample.read_bytes())]
             study = submit_study(actor=actor, files=files)
+            subject = Subject(study.id, (study.images[0].id,))
             with pytest.raises(Conflict):
-                record_feedback(actor=actor, image_id=study.images[0].id, verdict=Verdict.UNSURE)
+                record_assessments(actor=actor, subject=subject, opinion=Opinion(Verdict.UNSURE))
 
     def test_image_of_another_organisation_does_not_exist(
         self, app: Flask, make_user: MakeUser
@@ -167,9 +173,12 @@ class TestRecordFeedback:
         def answer(comment: str) -> uuid.UUID:
             with acting(app, account) as actor:
                 together.wait(timeout=30)
-                return record_feedback(
-                    actor=actor, image_id=study.image_id, verdict=Verdict.AGREE, comment=comment
-                ).id
+                (made,) = record_assessments(
+                    actor=actor,
+                    subject=Subject(study.study_id, (study.image_id,)),
+                    opinion=Opinion(Verdict.AGREE, comment=comment),
+                )
+                return made.id
 
         with ThreadPoolExecutor(2) as pool:
             made = set(pool.map(answer, ["one", "two"]))
@@ -184,7 +193,7 @@ class TestRecordFeedback:
         made = record(app, account, make_study(app, account), comment="Mrs Smith")
         with acting(app, account):
             (entry,) = db.session.scalars(
-                select(AuditEvent).where(AuditEvent.action == "record_feedback")
+                select(AuditEvent).where(AuditEvent.action == "record_assessment")
             )
             assert (entry.subject_id, entry.actor_id) == (made, account.id)
             assert entry.details == {"verdict": "agree"}
@@ -198,8 +207,8 @@ class TestPanel:
         study = make_study(app, account, label="glioma")
         record(app, other, study, comment="<b>sure</b>")
         answer = sign_in(account).post(
-            f"/images/{study.image_id}/feedback",
-            data={"verdict": "disagree", "label": "no_tumor", "comment": "no mass"},
+            f"/studies/{study.study_id}/assessments",
+            data=filled(study, verdict="disagree", label="no_tumor", comment="no mass"),
             headers={"HX-Request": "true"},
         )
         assert answer.status_code == 200
@@ -214,17 +223,17 @@ class TestPanel:
         account = make_user()
         study = make_study(app, account)
         answer = sign_in(account).post(
-            f"/images/{study.image_id}/feedback",
-            data={"verdict": "disagree", "comment": "kept"},
+            f"/studies/{study.study_id}/assessments",
+            data=filled(study, verdict="disagree", comment="kept"),
             headers={"HX-Request": "true"},
         )
         assert answer.status_code == 422
-        assert "Please choose the class that is right." in answer.text
+        assert "Please choose the correct diagnosis." in answer.text
         assert "kept" in answer.text
         assert rows(app, account) == []
 
     @pytest.mark.parametrize(
-        "data", [{}, {"verdict": "maybe"}, {"verdict": "agree", "confidence": "9"}]
+        "data", [{"verdict": ""}, {"verdict": "maybe"}, {"verdict": "agree", "confidence": "9"}]
     )
     def test_values_that_the_form_does_not_offer_are_refused(
         self, app: Flask, make_user: MakeUser, sign_in: SignIn, data: dict[str, str]
@@ -232,7 +241,9 @@ class TestPanel:
         account = make_user()
         study = make_study(app, account)
         answer = sign_in(account).post(
-            f"/images/{study.image_id}/feedback", data=data, headers={"HX-Request": "true"}
+            f"/studies/{study.study_id}/assessments",
+            data=filled(study, **data),
+            headers={"HX-Request": "true"},
         )
         assert answer.status_code == 422
         assert rows(app, account) == []
@@ -244,7 +255,7 @@ class TestPanel:
         study = make_study(app, account)
         # The class was chosen before the reader changed to "agree"; it counts for nothing.
         answer = sign_in(account).post(
-            f"/images/{study.image_id}/feedback", data={"verdict": "agree", "label": "no_tumor"}
+            f"/studies/{study.study_id}/assessments", data=filled(study, label="no_tumor")
         )
         assert answer.status_code == 302
         assert answer.location == f"/studies/{study.study_id}?image=0#feedback"

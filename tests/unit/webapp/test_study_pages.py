@@ -182,7 +182,9 @@ class TestStudy:
             assert stranger.get(address).status_code == 404
         assert stranger.post(f"/studies/{study.study_id}/retry").status_code == 404
         data = {"verdict": "agree"}
-        assert stranger.post(f"/images/{study.image_id}/feedback", data=data).status_code == 404
+        address = f"/studies/{study.study_id}"
+        assert stranger.post(f"{address}/assessments", data=data).status_code == 404
+        assert stranger.post(f"{address}/draft", data=data).status_code == 404
 
 
 class TestPictures:

@@ -1,5 +1,6 @@
 // The viewer of a study: a stack of slices, its tools and controls, the volume, the comparison,
 // and the result beside it, which follows the slice.
+import { Assessment } from "./assessment.js";
 import { keepFolds } from "./folds.js";
 import { alignment, matchingIndex } from "./viewer/geometry.js";
 import { fileWindow, presets } from "./viewer/greys.js";
@@ -30,6 +31,7 @@ let volume = null; // the volume view, once it was wanted
 let tool = "move";
 let inverted = false;
 let greysOf = null; // the series whose grey values the controls are made for
+let assessment = null; // the form beside the viewer
 let linking = false; // one pane follows the other just now
 let touched = new URLSearchParams(location.search).has("image");
 
@@ -97,6 +99,7 @@ function onSlice(pane) {
   showChosenThumbnail();
   offerHeat();
   showJump();
+  assessment?.onSlice(main.slice);
   clearTimeout(onSlice.timer);
   onSlice.timer = setTimeout(follow, REST);
 }
@@ -142,17 +145,14 @@ function showChosenThumbnail() {
 // ---- The result beside the slice --------------------------------------------------------------
 
 const result = () => document.getElementById("result");
-const unsaved = () => document.querySelector("[data-unsaved]");
-let typed = false; // an answer that was begun and not sent
 
 function follow() {
   const { position } = main.slice;
   const address = new URL(location.href);
   if (touched) address.searchParams.set("image", position);
   history.replaceState(history.state, "", address);
-  const shown = result().dataset.image === String(position);
-  unsaved().hidden = shown || !typed;
-  if (shown || typed) return;
+  assessment.follow();
+  if (result().dataset.image === String(position)) return;
   const url = `${viewer.dataset.resultUrl}?image=${position}`;
   window.htmx.ajax("GET", url, { target: "#result", swap: "outerHTML" });
 }
@@ -169,14 +169,10 @@ function watchResult() {
     if (main && behind && result().dataset.image !== about) event.detail.shouldSwap = false;
   });
   body.addEventListener("htmx:afterSwap", (event) => {
-    if (["result", "feedback"].includes(event.detail.target.id)) typed = false;
     showJumpLinks();
     const polling = result().hasAttribute("data-poll");
     if (wasPolling && !polling) finished();
     wasPolling = polling;
-  });
-  body.addEventListener("input", (event) => {
-    if (event.target.closest("#feedback form")) typed = true;
   });
   body.addEventListener("click", (event) => {
     const there = event.target.closest("[data-go]");
@@ -186,11 +182,6 @@ function watchResult() {
     goTo(Number(there.dataset.go));
     bringIntoSight(main.stage);
   });
-  unsaved().querySelector("[data-unsaved-back]").addEventListener("click", () => goTo(Number(result().dataset.image)));
-  unsaved().querySelector("[data-unsaved-drop]").addEventListener("click", () => {
-    typed = false;
-    follow();
-  });
 }
 
 // The answer has come: its strip, its heatmaps, and what else the page shows of a finished study.
@@ -199,6 +190,7 @@ async function finished() {
   window.htmx.trigger(document.body, "sulcus:finished");
   const { key } = result().dataset;
   if (!touched && key !== undefined) goTo(Number(key));
+  assessment.follow();
 }
 
 async function news() {
@@ -243,6 +235,7 @@ function setTool(name) {
     if (name !== "measure") pane.measures.leaveKeys();
   }
   volume?.setTool(name);
+  assessment?.onTool();
 }
 
 function warm() {
@@ -375,11 +368,13 @@ const actions = {
     prepareGreys();
   },
   full: () => screen.toggle(),
+  box: () => assessment.startRegion("box"),
+  outline: () => assessment.startRegion("outline"),
   volume: () => (volumeIsOpen() ? closeVolume() : openVolume()),
 };
 const keys = {
   "+": "in", "=": "in", "-": "out", "−": "out", 0: "fit", i: "invert", h: "heat", r: "reset",
-  f: "full", v: "move", w: "window", m: "measure",
+  f: "full", v: "move", w: "window", m: "measure", b: "box", o: "outline",
 }; // prettier-ignore
 
 function onOtherKey(event) {
@@ -564,6 +559,7 @@ async function start() {
     onChange: (on) => button("full").setAttribute("aria-pressed", String(on)),
   });
   keepFolds();
+  assessment = new Assessment({ goTo, setTool, tool: () => tool, bringIntoSight: () => bringIntoSight(main.stage) });
   recall();
   while (!stack) {
     try {
@@ -579,6 +575,7 @@ async function start() {
   showSeries();
   listen();
   watchResult();
+  assessment.start(main);
   viewer.dataset.ready = "";
   prepareGreys();
   if (control("compare")?.value) compare();

@@ -67,7 +67,7 @@ def test_page_says_result_doubt_and_model(printer: Printer, results: Results) ->
     assert "98% of the images look like what the model has learnt." in page
     assert "vgg16-gap" in page
     assert "ab12" * 16 in page
-    assert "No reader has answered yet." in page
+    assert "No reader has assessed this study yet." in page
 
 
 def test_images_of_another_tumour_are_said_and_shown(printer: Printer, results: Results) -> None:
@@ -160,3 +160,15 @@ def test_strip_of_many_slices_and_gaps_is_drawn(printer: Printer, results: Resul
     many = tuple(replace(slices[n % 20], number=n + 1) for n in range(2000))
     assert "2000" in printer.text(results.content(slices=many))[0]
     assert printer.text(results.content(slices=gapped))
+
+
+def test_assessments_name_their_subject_and_what_is_withheld(
+    printer: Printer, results: Results
+) -> None:
+    said = reading("", number=None, label="other", finding="stroke")
+    text = " ".join(printer.text(results.content(readings=(said,), hidden_readings=2)))
+    assert "Disagree: stroke, the study as a whole" in text
+    assert "2 assessments by other readers are left out" in text
+    alone = " ".join(printer.text(results.content(hidden_readings=1)))
+    assert "1 assessment by another reader is left out" in alone
+    assert "No reader has assessed" not in alone

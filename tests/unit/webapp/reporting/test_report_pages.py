@@ -10,12 +10,21 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from tests.factories import SAMPLE, Account, StudyIds, make_api_token, make_study
+from tests.factories import (
+    SAMPLE,
+    Account,
+    StudyIds,
+    assess,
+    make_account,
+    make_api_token,
+    make_study,
+)
 from webapp.accounts.queries import find_user_by_address
 from webapp.audit import AuditEvent
 from webapp.database import db
+from webapp.reporting.content import gather
 from webapp.review.models import Verdict
-from webapp.review.operations import record_feedback
+from webapp.studies.models import Study
 from webapp.studies.operations import UploadedFile, submit_study
 from webapp.tenancy import acting_for, unscoped
 
@@ -170,10 +179,8 @@ def test_study_whose_images_contradict_one_another_is_certain_nowhere(
 def test_readers_stand_in_the_pdf_alone(
     app: Flask, account: Account, browser: FlaskClient, study: StudyIds
 ) -> None:
-    with app.app_context(), acting_for(account.organisation_id):
-        user = find_user_by_address(account.email)
-        remark = "Seen at the window <b>seat</b>"
-        record_feedback(actor=user, image_id=study.image_id, verdict=Verdict.UNSURE, comment=remark)
+    remark = "Seen at the window <b>seat</b>"
+    assess(app, account, study, verdict=Verdict.UNSURE, comment=remark)
     for name in ("report.dcm", "report.fhir.json"):
         content = browser.get(f"/studies/{study.study_id}/{name}").data
         assert b"window" not in content
@@ -194,3 +201,24 @@ def test_lost_picture_is_said_and_not_a_crash(
         if path.is_file():
             path.unlink()
     assert browser.get(f"/studies/{study.study_id}/report.pdf").status_code == 404
+
+
+def test_a_report_holds_what_its_reader_may_see_and_counts_the_rest(
+    app: Flask, account: Account, browser: FlaskClient, study: StudyIds
+) -> None:
+    other = make_account(app, name="Dr Other")
+
+    def readers() -> tuple[list[str], int]:
+        assert browser.get(f"/studies/{study.study_id}/report.pdf").status_code == 200
+        with app.app_context(), acting_for(account.organisation_id):
+            reader = find_user_by_address(account.email)
+            content = gather(db.session.get_one(Study, study.study_id), reader=reader)
+            return [one.reader for one in content.readings], content.hidden_readings
+
+    assess(app, other, study)
+    assess(app, other, study, images=None)
+    assert readers() == ([], 2)
+    assess(app, account, study, verdict=Verdict.DISAGREE, label="other", finding="stroke")
+    assert readers() == (["Dr Other", "Dr Ada Byron"], 1)
+    assess(app, account, study, images=None)
+    assert readers()[1] == 0

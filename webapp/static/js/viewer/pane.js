@@ -2,6 +2,7 @@
 import { clamp, fittedBox, screenScale } from "./geometry.js";
 import { automatic, fileWindow, fullRange, loadGreys, paint } from "./greys.js";
 import { Measures } from "./measure.js";
+import { REGION_TOOLS } from "./region.js";
 import { ScaleBar } from "./scale.js";
 import { Strip } from "./strip.js";
 
@@ -275,6 +276,7 @@ export class Pane {
     this.allowTouch();
     this.scaleBar.show(screenScale(slice, this.box, view.zoom), width);
     this.measures.draw();
+    this.region?.draw();
     this.onZoom(this);
   }
 
@@ -377,6 +379,7 @@ export class Pane {
   // Returns whether the key was meant for the stack.
   onKey(event) {
     if (this.tool() === "measure" && this.measures.onKey(event)) return true;
+    if (this.region && REGION_TOOLS.includes(this.tool()) && this.region.onKey(event)) return true;
     const pans = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
     const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1, PageUp: -1, PageDown: 1 };
     if (pans[event.key] && this.view.zoom > 1) this.panBy(...pans[event.key].map((way) => way * PAN_STEP));
@@ -429,6 +432,7 @@ export class Pane {
   drag(event) {
     if (event.button === 2 || this.tool() === "window") return this.dragWindow();
     if (this.tool() === "measure") return this.dragMeasure(event);
+    if (this.region && REGION_TOOLS.includes(this.tool())) return this.region.drag(event);
     if (this.view.zoom > 1) return { move: (_event, x, y) => this.panBy(x, y), stop() {} };
     return this.dragStack(event.pointerType);
   }

@@ -1,0 +1,163 @@
+"""What the part of a study's page shows in which a reader assesses a slice."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from sqlalchemy import select
+
+from webapp.accounts.models import User
+from webapp.database import db
+from webapp.errors import NotFound
+from webapp.review.forms import AssessmentForm
+from webapp.review.queries import Assessments, assessments_of, draft_of
+from webapp.studies.models import Analysis, Image, Prediction, Status, Study
+from webapp.studies.results import StudyResult, result_of_analysis
+from webapp.studies.series import ShownSeries, shown_series
+
+Row = TypeVar("Row", Image, Analysis)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One slice with the answer that its reader saw, the reader's words and those of others.
+
+    Attributes:
+        analysis: the one that is assessed.
+        series: the one that the slice is of.
+        total: number of images of the study.
+        result: what the analysis says about the study as a whole.
+        begun_at: when the reader began what the form holds, where it comes from a draft.
+        saved: number of slices that were just saved; 0 for a study as a whole; None for nothing.
+    """
+
+    study: Study
+    image: Image
+    analysis: Analysis
+    prediction: Prediction
+    series: ShownSeries
+    total: int
+    result: StudyResult | None
+    said: Assessments
+    form: AssessmentForm
+    begun_at: datetime | None = None
+    saved: int | None = None
+
+    @property
+    def number(self) -> int:
+        """Of the slice, from 1, inside the study."""
+        return self.image.position + 1
+
+    @property
+    def has_newer(self) -> bool:
+        """Whether the study has been analysed again since."""
+        return self.analysis.id != self.study.current_analysis_id
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the form holds what is not saved."""
+        return self.begun_at is not None or bool(self.form.errors)
+
+
+def panel_of(
+    study: Study,
+    position: int,
+    *,
+    reader: User,
+    saved: int | None = None,
+) -> Panel | None:
+    """The panel for the slice at ``position``, filled with the reader's draft where it is of it.
+
+    Returns:
+        None where there is nothing to assess: no such slice, or no answer about it.
+    """
+    draft = begun_panel(study, reader=reader)
+    if draft is not None and draft.image.position == position:
+        return draft
+    image = db.session.scalar(
+        select(Image).where(Image.study_id == study.id, Image.position == position)
+    )
+    if image is None or study.current_analysis is None:
+        return None
+    return _panel(study, image, study.current_analysis, reader=reader, saved=saved)
+
+
+def begun_panel(study: Study, *, reader: User) -> Panel | None:
+    """The panel with what the reader has begun and not saved; None where there is nothing."""
+    draft = draft_of(study.id, reader=reader)
+    if draft is None:
+        return None
+    try:
+        return panel_with(
+            study, AssessmentForm.typed(draft.payload), reader=reader, begun_at=draft.updated_at
+        )
+    except NotFound:
+        return None  # begun on a slice that has left the study
+
+
+def panel_with(
+    study: Study,
+    form: AssessmentForm,
+    *,
+    reader: User,
+    begun_at: datetime | None = None,
+    saved: int | None = None,
+) -> Panel:
+    """The panel with a form as it was typed, for the slice and the analysis that it names.
+
+    Raises:
+        NotFound: the study has no such slice or analysis, or no answer about it.
+    """
+    image = _found(Image, form.image_id.data, study)
+    analysis = _found(Analysis, form.analysis_id.data, study)
+    panel = _panel(study, image, analysis, reader=reader, form=form, begun_at=begun_at, saved=saved)
+    if panel is None:
+        raise NotFound("nothing to assess")
+    return panel
+
+
+def _panel(
+    study: Study,
+    image: Image,
+    analysis: Analysis,
+    *,
+    reader: User,
+    form: AssessmentForm | None = None,
+    begun_at: datetime | None = None,
+    saved: int | None = None,
+) -> Panel | None:
+    prediction = db.session.scalar(
+        select(Prediction).where(
+            Prediction.analysis_id == analysis.id, Prediction.image_id == image.id
+        )
+    )
+    if prediction is None or analysis.status is not Status.DONE:
+        return None
+    every = shown_series(study)
+    said = assessments_of(study.id, image.id, reader=reader)
+    return Panel(
+        study=study,
+        image=image,
+        analysis=analysis,
+        prediction=prediction,
+        series=next(one for one in every if one.holds(image.position)),
+        total=sum(one.count for one in every),
+        result=result_of_analysis(analysis),
+        said=said,
+        form=form
+        or AssessmentForm.showing(said.current, image_id=image.id, analysis_id=analysis.id),
+        begun_at=begun_at,
+        saved=saved,
+    )
+
+
+def _found(kind: type[Row], text: str | None, study: Study) -> Row:
+    try:
+        identifier = uuid.UUID(text or "")
+    except ValueError as error:
+        raise NotFound("no identifier") from error
+    row = db.session.scalar(select(kind).where(kind.id == identifier, kind.study_id == study.id))
+    if row is None:
+        raise NotFound("no such row")
+    return row
