@@ -185,7 +185,7 @@ def either(labels: Sequence[str]) -> str:
 
 def joined(words: Sequence[str], style: Literal["standard", "or"]) -> str:
     """A list as the reader's language writes it; in lower case but for the first word."""
-    locale = get_locale() or Locale("en")
+    locale = get_locale() or Locale("en", "GB")
     rest = list(words[1:])
     if locale.language != "de":  # German writes nouns with a capital letter
         rest = [one[:1].lower() + one[1:] for one in rest]

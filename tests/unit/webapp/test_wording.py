@@ -19,7 +19,7 @@ UNDECIDED = {"no_tumor": 0.45, "meningioma": 0.3, "glioma": 0.15, "pituitary": 0
 def english() -> Iterator[None]:
     app = Flask("webapp", root_path=str(Path(webapp.__file__).parent))
     Babel(app)
-    with app.app_context(), force_locale("en"):
+    with app.app_context(), force_locale("en_GB"):
         yield
 
 
@@ -69,6 +69,6 @@ def test_sentence_fits_the_set(
 def test_images_that_contradict_one_another_are_said_whatever_the_set() -> None:
     sentence = doubt_sentence("meningioma", ("meningioma",), CLOSE, against=["glioma", "pituitary"])
     expected = (
-        "Different slices suggest different tumours: Meningioma, glioma, and pituitary tumour."
+        "Different slices suggest different tumours: Meningioma, glioma and pituitary tumour."
     )
     assert sentence == expected

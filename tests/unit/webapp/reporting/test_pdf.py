@@ -41,7 +41,7 @@ class Printer:
         self._results = results
         self.path = folder / "report.pdf"
 
-    def text(self, content: ReportContent, language: str = "en") -> list[str]:
+    def text(self, content: ReportContent, language: str = "en_GB") -> list[str]:
         """The text of each page, blanks and line breaks made one."""
         with self._app.test_request_context(), force_locale(language):
             self.path.write_bytes(pdf(content, self._results.blobs))
@@ -134,6 +134,12 @@ def test_report_speaks_the_readers_language(printer: Printer, results: Results) 
     text = printer.text(results.content(), "de")[0]
     assert "Gliom" in text
     assert "Kein zertifiziertes Medizinprodukt" in text or "nicht zur Diagnose" in text.lower()
+
+
+def test_dates_are_british_beside_british_spelling(printer: Printer, results: Results) -> None:
+    text = printer.text(results.content())[0]
+    assert "3 Feb 2024 (shifted" in text
+    assert "4 Mar 2026, 05:06 UTC" in text
 
 
 def test_unfamiliar_image_is_warned_about(printer: Printer, results: Results) -> None:
