@@ -62,10 +62,10 @@ def _crash(error: Exception) -> Response:
 
 def _sentence(status: int, error: HTTPException) -> str:
     sentences = {
-        401: gettext("A valid bearer token is needed."),
-        403: gettext("You may not do this."),
-        404: gettext("There is nothing at this address, or you may not see it."),
-        405: gettext("This address does not take that kind of request."),
+        401: gettext("A valid bearer token is required."),
+        403: gettext("You do not have permission to do this."),
+        404: gettext("There is nothing at this address, or you do not have access to it."),
+        405: gettext("This address does not accept that kind of request."),
         413: gettext(
             "This is larger than the server accepts: at most %(size)d MB in one upload.",
             size=current_settings().max_upload_bytes // 2**20,

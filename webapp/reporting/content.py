@@ -21,7 +21,7 @@ from webapp.studies.results import StudyResult, model_of, result_of
 
 NOTICE = "Research software. Not a certified medical device; not for diagnosis."
 """In the one language of DICOM and FHIR; pages and PDF say it in the reader's."""
-SCOPE = "The model knows glioma, meningioma and pituitary tumour, and no other disease."
+SCOPE = "The model recognises glioma, meningioma and pituitary tumour, and no other disease."
 """Likewise."""
 
 
@@ -31,7 +31,7 @@ class Answer:
 
     Attributes:
         probabilities: class -> calibrated probability; they sum to 1.
-        prediction_set: classes that cannot be ruled out.
+        prediction_set: classes that are not ruled out.
     """
 
     label: str
@@ -127,8 +127,9 @@ class ReportContent:
         dicom_patient_id: the pseudonym that the study's DICOM files carry.
         result: what is said about the study, as every page says it.
         key_slices: the most telling first, and last the ``contradicting`` ones.
-        contradicting: those that speak for another tumour than the study is said to have.
+        contradicting: those that suggest another tumour than the study is said to have.
         slices: all of them in order, one answer each.
+        is_of_slices: whether these are slices of a series, and not single pictures.
     """
 
     study_id: uuid.UUID
@@ -150,6 +151,7 @@ class ReportContent:
     slices: tuple[SliceAnswer, ...]
     series: tuple[SeriesFacts, ...]
     readings: tuple[Reading, ...]
+    is_of_slices: bool
 
     @property
     def answer(self) -> Answer:
@@ -163,7 +165,7 @@ class ReportContent:
 
     @property
     def in_distribution_share(self) -> float | None:
-        """Part of the slices that look like what the model has learnt."""
+        """Part of the slices that look like what the model was trained on."""
         return self.result.in_distribution_share
 
     @property
@@ -194,7 +196,7 @@ def gather(study: Study) -> ReportContent:
     """
     result, model = result_of(study), model_of(study)
     if result is None or model is None:
-        raise Conflict(_("A report can be made once the study has been analysed."))
+        raise Conflict(_("A report is available once the study has been analysed."))
     images = images_of(study)
     keys = _key_slices(_chosen(result.key_images, images))
     contradicting = _key_slices(_chosen(tuple(result.contradicting), images))
@@ -220,6 +222,9 @@ def gather(study: Study) -> ReportContent:
         slices=tuple(_slice_answer(image) for image in images),
         series=_series(images),
         readings=_readings(study),
+        is_of_slices=any(
+            series.plane is not None or series.is_stack for series in _series_of(images).values()
+        ),
     )
 
 

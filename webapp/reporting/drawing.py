@@ -28,7 +28,7 @@ BOLD = "Sulcus-Bold"
 
 
 class Bars(Flowable):
-    """One bar a class: (word, fraction, number as text, whether it cannot be ruled out)."""
+    """One bar a class: (word, fraction, number as text, whether it is not ruled out)."""
 
     _ROW = 17.0
 

@@ -60,7 +60,7 @@ class Look:
         images: all of them with their answers, or none where they are more than
             ``LISTED_AT_MOST``.
         selected: the slice looked at.
-        contradicting: slices that speak for another tumour than the study is said to have.
+        contradicting: slices that suggest another tumour than the study is said to have.
         result: what is said about the study; None until there is an answer.
         earlier: what earlier analyses said, the latest first.
     """

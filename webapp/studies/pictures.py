@@ -63,7 +63,7 @@ def eight_bit(content: bytes, *, window: tuple[float, float] | None = None) -> b
 
 def _decoded(image: Image) -> str:
     if image.blob_key is None:
-        raise NotFound(_("This slice has not been decoded yet."))
+        raise NotFound(_("This slice has not been processed yet."))
     return image.blob_key
 
 

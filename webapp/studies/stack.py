@@ -32,7 +32,7 @@ class StackSlice:
         scale, offset: scanner's value = pixel * scale + offset.
         label: the answer, as a word.
         tumor: probability that it holds a tumour of any class.
-        strange: it does not look like the brain MRI that the model has learnt.
+        strange: it does not look like the brain MRI that the model was trained on.
         problem: why it could not be used, as a sentence.
         heat: there is a heatmap.
         is_key: it stands for the study.
