@@ -66,7 +66,7 @@ QUALITY: Mapping[str, LazyString] = {
 # Codes of ml.errors.UnreadableImage: why a file could not be taken in.
 FILE_PROBLEMS: Mapping[str, LazyString] = {
     "empty": _l("The file is empty."),
-    "unsupported": _l("The portal cannot read this file as an image."),
+    "unsupported": _l("This is not an image that the portal can read."),
     "truncated": _l("The image is damaged or incomplete."),
     "animated": _l("Animated images are not accepted."),
     "too_many_pixels": _l("The image has too many pixels."),

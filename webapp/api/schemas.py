@@ -75,7 +75,9 @@ class ProblemSchema(ma.Schema):
     )
     groups = fields.List(
         fields.Nested(GroupSchema),
-        metadata={"description": "With code `several-studies`: each of which would become a study."},
+        metadata={
+            "description": "With code `several-studies`: each of which would become a study."
+        },
     )
     earlier_code = fields.String(
         metadata={"description": "With code `patient-code-conflict`: the code of the stored study."}
@@ -109,7 +111,9 @@ class SubmissionSchema(ma.Schema):
     plane = fields.String(
         load_default="auto",
         validate=validate.OneOf(PLANES),
-        metadata={"description": "The plane in which NIfTI volumes are sliced; by default as acquired."},
+        metadata={
+            "description": "The plane in which NIfTI volumes are sliced; by default as acquired."
+        },
     )
     burned_in = fields.Enum(
         BurnedIn,
@@ -142,8 +146,8 @@ class SubmissionSchema(ma.Schema):
             "description": (
                 "Create a study for each patient and DICOM study in the upload. Without it, DICOM "
                 "of several is refused with code `several-studies` and the `groups`; single images "
-                "become one study, and `notes` says if their names suggest several patients. With a "
-                "`patient_code`, the patients are numbered: CODE-1, CODE-2."
+                "become one study, and `notes` says if their names suggest several patients. With "
+                "a `patient_code`, the patients are numbered: CODE-1, CODE-2."
             )
         },
     )
@@ -272,14 +276,16 @@ class FindingSchema(ma.Schema):
     label = fields.String(
         validate=_LABEL,
         metadata={
-            "description": "No tumour only if that is likely enough, otherwise the likeliest tumour; "
-            "so not always the likeliest class, but always in prediction_set."
+            "description": "No tumour only if that is likely enough, otherwise the likeliest "
+            "tumour; so not always the likeliest class, but always in prediction_set."
         },
     )
     probabilities = fields.Dict(
         keys=fields.String(),
         values=fields.Float(),
-        metadata={"description": "They sum to 1. In a volume, adjacent slices are taken into account."},
+        metadata={
+            "description": "They sum to 1. In a volume, adjacent slices are taken into account."
+        },
     )
     prediction_set = fields.List(
         fields.String(), metadata={"description": "Classes that are not ruled out."}
@@ -328,12 +334,13 @@ class ResultSchema(StudyFindingSchema):
     )
     contradicting_images = fields.List(
         fields.UUID(),
-        metadata={
-            "description": "Images that suggest a different tumour from the study's label."
-        },
+        metadata={"description": "Images that suggest a different tumour from the study's label."},
     )
     in_distribution_share = fields.Float(
-        allow_none=True, metadata={"description": "Share of images that resemble the brain MRI the model was trained on."}
+        allow_none=True,
+        metadata={
+            "description": "Share of images that resemble the brain MRI the model was trained on."
+        },
     )
 
 
@@ -345,7 +352,9 @@ class SeriesSchema(ma.Schema):
     modality = fields.String(allow_none=True)
     plane = fields.String(allow_none=True)
     is_stack = fields.Boolean(
-        metadata={"description": "Parallel and in order, so that adjacent slices are taken into account."}
+        metadata={
+            "description": "Parallel and in order, so that adjacent slices are taken into account."
+        }
     )
     is_volume = fields.Boolean(
         metadata={"description": "A stack that is evenly spaced and complete."}
@@ -441,7 +450,7 @@ class StudySummarySchema(AcceptedSchema):
     left_out = fields.Dict(
         keys=fields.String(),
         values=fields.Integer(),
-        metadata={"description": "Files that were passed over, counted by reason."},
+        metadata={"description": "Files that were skipped, counted by reason."},
     )
     progress = fields.Nested(ProgressSchema)
     result = fields.Nested(StudyFindingSchema, allow_none=True)
@@ -451,16 +460,18 @@ class AnalysisSchema(ma.Schema):
     """One model version's pass over the images of a study."""
 
     id = fields.UUID()
-    number = fields.Integer(metadata={"description": "From 1; the highest one is the current."})
+    number = fields.Integer(
+        metadata={"description": "Counted from 1; the highest is the current one."}
+    )
     status = fields.Enum(Status, by_value=True)
-    images = fields.Integer(metadata={"description": "Number of images that it is of."})
+    images = fields.Integer(metadata={"description": "Number of images analysed."})
     created_at = fields.AwareDateTime()
     finished_at = fields.AwareDateTime(allow_none=True)
     model = fields.Nested(ModelSchema, allow_none=True)
 
 
 class EarlierAnalysisSchema(AnalysisSchema):
-    """What was said before the study was analysed again."""
+    """The result before the study was analysed again."""
 
     result = fields.Nested(StudyFindingSchema, allow_none=True)
 
@@ -486,7 +497,7 @@ class StudyListSchema(ma.Schema):
 
 
 class FeedbackSchema(ma.Schema):
-    """One answer of a reader; the same fields as in the manifest of the ZIP."""
+    """One assessment by a reader; the same fields as in the manifest of the ZIP."""
 
     id = fields.UUID()
     path = fields.String()
@@ -508,7 +519,7 @@ class FeedbackSchema(ma.Schema):
 
 
 class FeedbackListSchema(ma.Schema):
-    """One page of current answers, newest first."""
+    """One page of current assessments, newest first."""
 
     items = fields.List(fields.Nested(FeedbackSchema))
     next_cursor = fields.String(allow_none=True)
