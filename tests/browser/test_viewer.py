@@ -461,9 +461,9 @@ class TestOrientation:
     @pytest.mark.parametrize(
         ("plane", "expected", "spoken"),
         [
-            ("axial", "R L A P", "Left of the picture: patient’s right. Right: patient’s left."),
-            ("coronal", "R L H F", "Top: patient’s head. Bottom: patient’s feet."),
-            ("sagittal", "A P H F", "Left of the picture: patient’s front."),
+            ("axial", "R L A P", "Left of the image: patient’s right. Right: patient’s left."),
+            ("coronal", "R L H F", "Top: head. Bottom: feet."),
+            ("sagittal", "A P H F", "Left of the image: anterior."),
         ],
     )
     def test_letters_are_at_the_edges_and_stay_there(
