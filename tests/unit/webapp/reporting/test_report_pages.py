@@ -161,9 +161,7 @@ def test_study_whose_images_contradict_one_another_is_certain_nowhere(
     assert [group.finding_type.value for group in groups[1:]] == ["302820008", "127024001"]
     bundle = json.loads(browser.get(f"/studies/{study.study_id}/report.fhir.json").data)
     conclusion = bundle["entry"][0]["resource"]["conclusion"]
-    assert (
-        "Not ruled out: Intracranial meningioma, Neoplasm of pituitary gland." in conclusion
-    )
+    assert "Not ruled out: Intracranial meningioma, Neoplasm of pituitary gland." in conclusion
     assert "Slice 3 suggests another tumour: Neoplasm of pituitary gland" in conclusion
 
 
