@@ -126,8 +126,8 @@ def scope_sentence() -> str:
     """What the model can see at all; stands wherever an answer does."""
     return str(
         _(
-            "The model recognises glioma, meningioma and pituitary tumour only. It recognises no "
-            "other disease, such as stroke, haemorrhage or metastasis."
+            "The model recognises glioma, meningioma and pituitary tumour only, not stroke, "
+            "haemorrhage, metastasis or any other disease."
         )
     )
 
