@@ -97,7 +97,7 @@ def _guard() -> ResponseReturnValue | None:
         return None
     if user is None:
         if is_api:
-            raise Unauthorized(gettext("A valid bearer token is needed."))
+            raise Unauthorized(gettext("A valid bearer token is required."))
         return _to_sign_in()
     role: Role = getattr(view, "required_role", Role.CLINICIAN)
     if not user.may(role):

@@ -63,10 +63,10 @@ def _crash(error: Exception) -> Response:
 
 def _sentence(status: int, error: HTTPException) -> str:
     sentences = {
-        401: gettext("A valid bearer token is needed."),
-        403: gettext("You may not do this."),
-        404: gettext("There is nothing at this address, or you may not see it."),
-        405: gettext("This address does not take that kind of request."),
+        401: gettext("A valid bearer token is required."),
+        403: gettext("You do not have permission to do this."),
+        404: gettext("There is nothing at this address, or you do not have access to it."),
+        405: gettext("This address does not accept that kind of request."),
         413: _too_large(),
         429: gettext("Too many attempts. Please wait a minute."),
     }

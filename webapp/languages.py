@@ -12,26 +12,39 @@ LANGUAGES: dict[str, str] = {
     "es": "Español",
     "fr": "Français",
 }
+# How a language writes dates and numbers, where that is not plain from its code: the English of
+# the portal is British, so that the day comes before the month.
+_REGIONS: dict[str, str] = {"en": "en_GB"}
 
 
 def choose_locale() -> str:
-    """Pick one of :data:`LANGUAGES` for this request."""
+    """The locale of one of :data:`LANGUAGES` for this request."""
     if not has_request_context():
-        return "en"  # commands and tasks
+        return _locale_of("en")  # commands and tasks
     chosen = getattr(current_user, "locale", None) or session.get("locale")
     if chosen in LANGUAGES:
-        return str(chosen)
+        return _locale_of(str(chosen))
     return browser_locale()
 
 
 def browser_locale() -> str:
-    """The language that the browser wishes for; asks nobody else."""
-    return request.accept_languages.best_match(list(LANGUAGES)) or "en"
+    """The locale that the browser wishes for; asks nobody else."""
+    return _locale_of(request.accept_languages.best_match(list(LANGUAGES)) or "en")
 
 
-def current_locale() -> str:
-    """The language that this page speaks."""
-    return str(get_locale() or "en")
+def current_language() -> str:
+    """The language that this page speaks, one of :data:`LANGUAGES`."""
+    locale = str(get_locale() or "en")
+    return next((code for code in LANGUAGES if locale in (code, _locale_of(code))), locale)
+
+
+def language_tag() -> str:
+    """The same with its region, as HTML and browsers name it (BCP 47), such as "en-GB"."""
+    return _locale_of(current_language()).replace("_", "-")
+
+
+def _locale_of(language: str) -> str:
+    return _REGIONS.get(language, language)
 
 
 def init_app(app: Flask) -> None:
@@ -39,4 +52,6 @@ def init_app(app: Flask) -> None:
     babel.init_app(
         app, locale_selector=choose_locale, default_translation_directories="translations"
     )
-    app.jinja_env.globals.update(LANGUAGES=LANGUAGES, current_locale=current_locale)
+    app.jinja_env.globals.update(
+        LANGUAGES=LANGUAGES, current_language=current_language, language_tag=language_tag
+    )

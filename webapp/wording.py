@@ -10,7 +10,7 @@ from flask_babel import LazyString, get_locale
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 
-# Probability from which the likeliest class stands out, even where others cannot be ruled out.
+# Probability from which the likeliest class stands out, even where others are not ruled out.
 _STANDS_OUT = 0.8
 NO_TUMOR = "no_tumor"
 
@@ -79,13 +79,13 @@ FINDINGS: Mapping[str, LazyString] = {
 
 # What is wrong with a picture (Prediction.quality; ml.quality.QualityFlag).
 QUALITY: Mapping[str, LazyString] = {
-    "too_small": _l("The head is shown too small: details are missing."),
-    "saturated": _l("Bright areas are cut off: what they hold cannot be seen."),
-    "mostly_black": _l("The picture is nearly all black."),
-    "low_contrast": _l("The contrast is low: there are only a few shades of grey."),
-    "blurred": _l("The picture is blurred."),
-    "motion": _l("There are ghosts beside the head, as if it had moved."),
-    "noisy": _l("The picture is noisy."),
+    "too_small": _l("The head fills too little of the image, so detail is lost."),
+    "saturated": _l("Bright areas are saturated, so detail in them is lost."),
+    "mostly_black": _l("The image is almost entirely black."),
+    "low_contrast": _l("Contrast is poor: there are only a few shades of grey."),
+    "blurred": _l("The image is blurred."),
+    "motion": _l("There is ghosting beside the head, as from movement."),
+    "noisy": _l("The image is noisy."),
 }
 
 # Why a study ended without an answer (Study.reason, Analysis.reason, Image.problem).
@@ -99,44 +99,48 @@ FILE_PROBLEMS: Mapping[str, LazyString] = {
     "too_small": _l("The image is too small to show a brain."),
     "too_large": _l("The file is too large."),
     "blank": _l("The image is blank: all its pixels have the same value."),
-    "no_pixels": _l("This DICOM object holds no image."),
-    "not_mr": _l("This is not a magnetic resonance image."),
+    "no_pixels": _l("This DICOM object contains no image."),
+    "not_mr": _l("This is not an MR image."),
     "colour_capture": _l("Colour screenshots are not accepted as brain MRI."),
-    "unsupported_transfer_syntax": _l("The image is compressed in a way that cannot be read."),
-    "too_many_slices": _l("There are too many slices in one file."),
-    "header_lies": _l("The file's header promises more or other data than the file holds."),
-    "four_dimensional": _l("Volumes that change over time are not accepted; send one of them."),
+    "unsupported_transfer_syntax": _l("The image uses a form of compression that cannot be read."),
+    "too_many_slices": _l("The file contains too many slices."),
+    "header_lies": _l("The file's header does not match the data it contains."),
+    "four_dimensional": _l("Time series (4D volumes) are not accepted; send a single volume."),
     "colour_volume": _l("Colour volumes are not accepted."),
-    "header_only": _l("This is only the header of a volume; send it as one .nii file."),
-    "archive_encrypted": _l("The archive is protected by a password."),
-    "archive_too_large": _l("The archive grows too large when it is opened."),
-    "archive_too_deep": _l("Archives inside of archives are not opened any deeper."),
-    "archive_empty": _l("There is no file in the archive that could be an image."),
-    "burned_in": _l("Its pixels may name the patient."),
-    "junk": _l("Operating systems and discs add such files; they hold no images."),
-    "duplicate": _l("It holds the same as another file of this upload."),
+    "header_only": _l(
+        "This is only the header of a volume; send the volume as a single .nii file."
+    ),
+    "archive_encrypted": _l("The compressed file is password-protected."),
+    "archive_too_large": _l("The compressed file becomes too large when unpacked."),
+    "archive_too_deep": _l("Compressed files are nested too deeply inside one another."),
+    "archive_empty": _l("The compressed file contains nothing that could be an image."),
+    "burned_in": _l("Text in the image may identify the patient."),
+    "junk": _l("Operating systems and discs add such files; they contain no images."),
+    "duplicate": _l("Identical to another file in this upload."),
     "other_content": _l(
-        "Another image with the same DICOM identifier is here already, and its pixels differ."
+        "An image with the same DICOM identifier but different pixels is already stored."
     ),
     "burned_in_unseen": _l(
-        "It says that its pixels name the patient, but no text was found to black out."
+        "Its header says that the image identifies the patient, but no text was found to black out."
     ),
 }
 
 REASONS: Mapping[str, LazyString] = {
     **FILE_PROBLEMS,
-    "blank": _l("The image is blank: all its pixels have the same value. Upload another slice."),
-    "no_usable_image": _l("None of the images could be analysed. Upload other slices."),
+    "blank": _l(
+        "The image is blank: all its pixels have the same value. Upload a different image."
+    ),
+    "no_usable_image": _l("None of the images could be analysed. Upload different images."),
     "unreadable": _l("The stored image can no longer be read. Please upload it again."),
     "moved_away": _l("All images of this study were moved to another study."),
     "model_unavailable": _l(
-        "The model is not available on this server. An administrator has to look at it."
+        "The model is not available on this server. Please contact an administrator."
     ),
     "out_of_memory": _l("The server ran out of memory. Please try again later."),
     "gave_up": _l(
-        "The analysis was interrupted several times and has been given up. Please try again."
+        "The analysis was interrupted several times and has been abandoned. Please try again."
     ),
-    "internal": _l("The analysis failed for a reason that was recorded. Please try again."),
+    "internal": _l("The analysis failed; the cause has been recorded. Please try again."),
 }
 
 
@@ -154,9 +158,23 @@ def scope_sentence() -> str:
     """What the model can see at all; stands wherever an answer does."""
     return str(
         _(
-            "The model knows glioma, meningioma and pituitary tumour. It knows no other disease, "
-            "such as stroke, haemorrhage or metastasis."
+            "The model recognises glioma, meningioma and pituitary tumour only, not stroke, "
+            "haemorrhage, metastasis or any other disease."
         )
+    )
+
+
+def familiar_share(share: str, *, are_slices: bool) -> str:
+    """How much of a study looks as the model expects; ``share`` is a percentage in words."""
+    if are_slices:
+        return str(
+            _(
+                "%(share)s of the slices resemble the brain MRI the model was trained on.",
+                share=share,
+            )
+        )
+    return str(
+        _("%(share)s of the images resemble the brain MRI the model was trained on.", share=share)
     )
 
 
@@ -171,26 +189,29 @@ def doubt_sentence(
 
     Args:
         called: the class that is said.
-        prediction_set: classes that cannot be ruled out, likeliest first.
+        prediction_set: classes that are not ruled out, likeliest first.
         probabilities: class -> calibrated probability.
-        against: other classes, which images of the same study speak for.
+        against: other classes, which images of the same study suggest.
     """
     if others := [label for label in against if label != called]:
         labels = both([str(called), *others])
-        return str(_("Different slices suggest different tumours: %(labels)s.", labels=labels))
+        return str(_("Different images suggest different tumours: %(labels)s.", labels=labels))
     if not prediction_set:
-        return str(_("None of the classes fits well; the model makes no suggestion."))
+        return str(_("None of the classes fits well, so the result is unreliable."))
     likeliest, *rest = prediction_set
     if not rest:
         if likeliest == NO_TUMOR:
             return str(
-                _("The model is fairly certain that none of the three tumours it knows is visible.")
+                _(
+                    "The model is fairly certain that none of the three tumours it recognises is "
+                    "visible."
+                )
             )
         return str(_("The model is fairly certain: %(label)s.", label=word(LABELS, likeliest)))
     if called != likeliest:
         return str(
             _(
-                "A tumour is not ruled out; the most likely one would be: %(label)s.",
+                "A tumour is not ruled out; the most likely would be: %(label)s.",
                 label=word(LABELS, called),
             )
         )
@@ -217,7 +238,7 @@ def either(labels: Sequence[str]) -> str:
 
 def joined(words: Sequence[str], style: Literal["standard", "or"]) -> str:
     """A list as the reader's language writes it; in lower case but for the first word."""
-    locale = get_locale() or Locale("en")
+    locale = get_locale() or Locale("en", "GB")
     rest = list(words[1:])
     if locale.language != "de":  # German writes nouns with a capital letter
         rest = [one[:1].lower() + one[1:] for one in rest]
@@ -250,5 +271,6 @@ def init_app(app: Flask) -> None:
         OTHER_LABEL=OTHER_LABEL,
         diagnosis=diagnosis,
         doubt_sentence=doubt_sentence,
+        familiar_share=familiar_share,
         scope_sentence=scope_sentence,
     )

@@ -58,7 +58,7 @@ class Visit:
         self.page.get_by_label("Name", exact=True).fill("Dr Ada Example")
         self.page.get_by_label("E-mail").fill("ada@example.org")
         self.page.get_by_label("Password", exact=True).fill(PASSWORD)
-        self.page.get_by_label("Password, once more").fill(PASSWORD)
+        self.page.get_by_label("Repeat the password").fill(PASSWORD)
         self.picture("first-run")
         self.page.get_by_role("button", name="Create the account").click()
         expect(self.page.get_by_role("heading", name="Worklist")).to_be_visible()

@@ -62,14 +62,14 @@ def test_folder_keeps_its_paths_and_every_omission_is_explained(
     for series in ("SER1", "SER2"):
         expect(listed.get_by_text(f"disc/{series}/IM0001")).to_be_visible()
     omitted = page.locator("[data-omitted]")
-    expect(omitted).to_contain_text("6 files are left out")
+    expect(omitted).to_contain_text("6 files left out")
     for name in ("SER1/.DS_Store", "Thumbs.db", "DICOMDIR", "viewer.exe", "readme.txt"):
         expect(omitted).to_contain_text(f"disc/{name}")
     expect(omitted).to_contain_text("Same content as disc/")
     visit.picture("upload-folder")
     press(page, "Upload and analyse")
     done = page.locator("[data-done]")
-    expect(done).to_contain_text("14 files chosen · 8 sent · 8 kept", timeout=30_000)
+    expect(done).to_contain_text("14 files chosen · 8 sent · 8 stored", timeout=30_000)
     expect(done).to_contain_text("DICOMDIR")
     visit.picture("upload-folder-done")
     page.get_by_role("button", name="Open the study").click()
@@ -97,7 +97,7 @@ def test_patient_code_that_looks_like_a_name_is_asked_about(
     press(page, "Upload and analyse")
     expect(asked).to_contain_text("date of birth")
     expect(page.get_by_text("glioma-1.jpg")).to_be_visible()  # the files are still chosen
-    press(page, "It names nobody: upload")
+    press(page, "It identifies nobody: upload")
     page.wait_for_url(STUDY)
     with portal.app.app_context(), unscoped():
         assert db.session.scalars(select(PatientRow.code)).all() == ["11.06.1947"]
@@ -116,10 +116,10 @@ def test_pictures_of_several_patients_are_offered_as_studies(
     choose(page, *paths)
     press(page, "Upload and analyse")
     asked = page.locator('[data-ask="several"]')
-    expect(asked).to_contain_text("These files look like 2 patients")
+    expect(asked).to_contain_text("These files appear to be from 2 patients")
     expect(asked).to_contain_text("pat01_slice01.jpg, pat01_slice02.jpg")
     visit.picture("upload-several")
-    press(page, "Make 2 studies")
+    press(page, "Create 2 studies")
     done = page.locator("[data-done]")
     expect(done.locator("[data-done-studies] a")).to_have_count(2, timeout=30_000)
     expect(done).to_contain_text("pat02")
@@ -141,7 +141,7 @@ def test_dicom_of_two_patients_cannot_be_kept_together(
     expect(asked).to_contain_text("belong to 2 patients")
     expect(asked.get_by_role("button", name="Keep as one study")).to_be_hidden()
     visit.picture("upload-several-dicom")
-    press(page, "Make 2 studies")
+    press(page, "Create 2 studies")
     expect(page.locator("[data-done-studies] a")).to_have_count(2, timeout=30_000)
     assert count(portal, Study) == 2
 
@@ -154,7 +154,7 @@ def test_known_images_are_a_choice(visit: Visit, portal: Portal, reader: Account
     choose(page, SAMPLES / "glioma-1.jpg", SAMPLES / "glioma-2.jpg")
     press(page, "Upload and analyse")
     asked = page.locator('[data-ask="known"]')
-    expect(asked).to_contain_text("1 of 2 images are here already")
+    expect(asked).to_contain_text("1 of 2 images are already stored")
     expect(asked.get_by_role("link", name="Study of K-1")).to_have_attribute(
         "href", re.compile(re.escape(earlier.rsplit("/", 1)[1]))
     )
@@ -165,7 +165,7 @@ def test_known_images_are_a_choice(visit: Visit, portal: Portal, reader: Account
     visit.open("/studies/new")
     choose(page, SAMPLES / "glioma-1.jpg")
     press(page, "Upload and analyse")
-    expect(asked).to_contain_text("This image is here already")
+    expect(asked).to_contain_text("This image is already stored")
     press(page, "Analyse again as a new study")
     page.wait_for_url(STUDY)
     assert count(portal, Study) == 2
@@ -185,5 +185,5 @@ def test_study_sent_again_under_another_code_offers_the_earlier_one(
     visit.picture("upload-conflict")
     press(page, "Use the code K-1")
     page.wait_for_url(STUDY)
-    expect(page.get_by_text("All of this is here already")).to_be_visible()
+    expect(page.get_by_text("All of this is already stored")).to_be_visible()
     assert count(portal, Study) == 1

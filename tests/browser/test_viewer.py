@@ -150,13 +150,13 @@ def test_stack_scrolls_by_wheel_keys_strip_and_swipe(
 
     # Address, result and picture follow, without loading the page again.
     expect(page).to_have_url(re.compile(r"image=20$"))
-    expect(page.locator("#result-head")).to_have_text("Image 21 of 30")
+    expect(page.locator("#result-head")).to_have_text("Slice 21 of 30")
     expect(page.locator("[data-slice]").first).to_have_attribute(
         "src", re.compile(str(ids.image_ids[20]))
     )
     assert not loads
 
-    page.get_by_role("link", name="Image 16", exact=True).click()  # a key slice
+    page.get_by_role("link", name="Slice 16", exact=True).click()  # a key slice
     expect_slice(page, "16 / 30")
     if visit.size == "phone":
         swipe(page, 60)
@@ -184,15 +184,15 @@ def test_first_slice_is_seen_at_once(portal: Portal, visit: Visit, reader: Accou
     expect_slice(visit.page, "200 / 400")
     visit.page.wait_for_load_state("networkidle")
     visit.picture("viewer-400")
-    visit.page.get_by_text("All images").click()
+    visit.page.get_by_text("All slices").click()
     expect(visit.page.locator(".image-results li")).to_have_count(400)
 
 
 def test_running_study_fills_by_itself(portal: Portal, visit: Visit, reader: Account) -> None:
     ids = make_series_study(portal.app, reader, slices=60, status=Status.RUNNING, decoded=False)
     page = open_study(visit, ids)
-    expect(page.get_by_text("20 of 60 images analysed")).to_be_visible()
-    expect(page.get_by_text("This slice is being decoded…").first).to_be_visible()
+    expect(page.get_by_text("20 of 60 slices analysed")).to_be_visible()
+    expect(page.get_by_text("Still being processed…").first).to_be_visible()
     expect(page.locator("[data-slice]").first).to_be_hidden()
     visit.picture("viewer-running")
     finish_series_study(portal.app, reader, ids)
@@ -200,7 +200,7 @@ def test_running_study_fills_by_itself(portal: Portal, visit: Visit, reader: Acc
     expect(page.locator("[data-slice]").first).to_be_visible()
     expect(page.locator("img.heat").first).to_be_visible()
     expect(page.locator("[data-bars] .bar-high").first).to_be_attached()
-    expect(page.get_by_text("This slice is being decoded…").first).to_be_hidden()
+    expect(page.get_by_text("Still being processed…").first).to_be_hidden()
     expect(page.locator("[data-poll]")).to_have_count(0)
 
 
@@ -223,7 +223,7 @@ def test_grey_values_are_windowed_in_the_browser(
     page.keyboard.press("1")
     expect(corner).to_have_text("Level 800 Width 1,600")
 
-    page.get_by_role("button", name="Grey values by dragging").click()
+    page.get_by_role("button", name="Window and level by dragging").click()
     box = page.locator("[data-stage]").first.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 100, box["y"] + 100)
@@ -237,7 +237,7 @@ def test_grey_values_are_windowed_in_the_browser(
     page.get_by_role("slider", name="Level").focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator("[data-set=preset]")).to_have_value("own")
-    page.get_by_role("button", name="Reset everything").click()
+    page.get_by_role("button", name="Reset the view").click()
     expect(corner).to_have_text("Level 800 Width 1,600")
 
 
@@ -246,7 +246,7 @@ def test_lengths_are_measured_in_millimetres_with_mouse_and_keys(
 ) -> None:
     ids = make_series_study(portal.app, reader, slices=12, spacing=(2.0, 1.0))
     page = open_study(visit, ids)
-    page.get_by_role("button", name="Measure a length").click()
+    page.get_by_role("button", name="Measure a distance").click()
     frame = page.locator("[data-frame]").first.bounding_box()
     assert frame is not None
     # 128 columns of 1 mm, 96 rows of 2 mm: the box is 128 by 192.
@@ -304,10 +304,10 @@ def test_volume_opens_in_three_planes(portal: Portal, visit: Visit, reader: Acco
     canvas.focus()
     page.keyboard.press("PageUp")
     page.keyboard.press("PageUp")
-    expect(page.locator("#result-head")).to_have_text("Image 14 of 24")
+    expect(page.locator("#result-head")).to_have_text("Slice 14 of 24")
     more_controls(page)
     page.get_by_label("Planes").select_option("coronal")
-    page.get_by_role("button", name="Measure a length").click()
+    page.get_by_role("button", name="Measure a distance").click()
     box = canvas.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.5)
@@ -374,10 +374,10 @@ def test_answer_that_was_begun_is_not_lost_by_scrolling(
     page = open_study(visit, make_series_study(portal.app, reader, slices=12))
     page.get_by_label("Comment").fill("Wait for the contrast series.")
     wheel(page, 2)
-    notice = page.get_by_text("Your answer below belongs to another image")
+    notice = page.get_by_text("Your assessment below is for another slice")
     expect(notice).to_be_visible()
     expect(page.get_by_label("Comment")).to_have_value("Wait for the contrast series.")
-    page.get_by_role("button", name="Back to that image").click()
+    page.get_by_role("button", name="Back to that slice").click()
     expect(notice).to_be_hidden()
     expect_slice(page, "6 / 12")
 
@@ -391,10 +391,10 @@ def test_poor_picture_is_told_beside_its_answer(
         image.predictions[0].quality = ["blurred", "motion"]
         db.session.commit()
     page = open_study(visit, ids, "?image=5")
-    expect(page.get_by_text("The picture is poor")).to_be_visible()
+    expect(page.get_by_text("Image quality is poor")).to_be_visible()
     visit.picture("viewer-quality")
     wheel(page, 1)
-    expect(page.get_by_text("The picture is poor")).to_be_hidden()
+    expect(page.get_by_text("Image quality is poor")).to_be_hidden()
 
 
 @pytest.mark.data
@@ -461,9 +461,9 @@ class TestOrientation:
     @pytest.mark.parametrize(
         ("plane", "expected", "spoken"),
         [
-            ("axial", "R L A P", "Left of the picture: patient’s right. Right: patient’s left."),
-            ("coronal", "R L H F", "Top: patient’s head. Bottom: patient’s feet."),
-            ("sagittal", "A P H F", "Left of the picture: patient’s front."),
+            ("axial", "R L A P", "Left of the image: patient’s right. Right: patient’s left."),
+            ("coronal", "R L H F", "Top: head. Bottom: feet."),
+            ("sagittal", "A P H F", "Left of the image: anterior."),
         ],
     )
     def test_letters_are_at_the_edges_and_stay_there(
@@ -706,7 +706,7 @@ class TestLayout:
         expect(opacity).to_be_visible()
         page.get_by_text("Probabilities and model").click()
         wheel(page, 2)  # another result is put in its place
-        expect(page.locator("#result-head")).to_have_text("Image 8 of 12")
+        expect(page.locator("#result-head")).to_have_text("Slice 8 of 12")
         expect(page.locator(".slice-answer .bars")).to_be_visible()
         open_study(visit, ids)
         expect(opacity).to_be_visible()

@@ -34,7 +34,7 @@ def checked_name(name: str, *, field: str = "name", longest: int = 120) -> str:
     if not checked:
         message = _("This must not be empty.")
     elif len(checked) > longest:
-        message = _("This may have at most %(n)d characters.", n=longest)
+        message = _("This can have at most %(n)d characters.", n=longest)
     if message:
         raise InvalidInput(message, fields={field: message})
     return checked
@@ -43,6 +43,6 @@ def checked_name(name: str, *, field: str = "name", longest: int = 120) -> str:
 def checked_language(locale: str) -> str:
     """``locale`` itself; raises :class:`InvalidInput` where the portal does not speak it."""
     if locale not in LANGUAGES:
-        message = _("The portal does not speak this language.")
+        message = _("The portal is not available in this language.")
         raise InvalidInput(message, fields={"locale": message})
     return locale

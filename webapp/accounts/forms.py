@@ -29,8 +29,8 @@ def _password_field() -> PasswordField:
 
 def _repeated_field() -> PasswordField:
     return PasswordField(
-        _l("Password, once more"),
-        [_chosen, EqualTo("password", _l("The two passwords are not the same."))],
+        _l("Repeat the password"),
+        [_chosen, EqualTo("password", _l("The passwords do not match."))],
     )
 
 

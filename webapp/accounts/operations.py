@@ -45,7 +45,7 @@ def create_first_account(*, organisation: str, name: str, email: str, password: 
         _let_others_wait()
         if not no_account_yet():
             db.session.rollback()
-            raise NotFound(_("There is an account already. Please sign in."))
+            raise NotFound(_("An account already exists. Please sign in."))
         user = User(
             organisation=_organisation(organisation),
             name=name,
@@ -138,7 +138,7 @@ def change_password(*, user: User, current: str, new: str) -> None:
         InvalidInput: ``current`` is wrong, or ``new`` breaks a rule.
     """
     if not passwords.matches(current, user.password_hash):
-        message = _("The current password is wrong.")
+        message = _("The current password is incorrect.")
         raise InvalidInput(message, fields={"current": message})
     _replace_password(user, new)
     audit.record("change_password", subject=user, actor_id=user.id)
@@ -234,7 +234,7 @@ def revoke_invitation(*, actor: User, invitation_id: uuid.UUID) -> None:
     """End an invitation; raises :class:`NotFound` where there is none that is still open."""
     invitation = db.session.scalar(select(Invitation).where(Invitation.id == invitation_id))
     if invitation is None or not invitation.is_open:
-        raise NotFound(_("There is no such invitation, or it is over."))
+        raise NotFound(_("There is no such invitation, or it has expired."))
     invitation.revoked_at = now()
     audit.record("revoke_invitation", subject=invitation, actor_id=actor.id)
     db.session.commit()
@@ -358,7 +358,7 @@ def _add_user(action: str, user: User, *, actor: User | None) -> None:
 def _refuse_known_address(email: str) -> None:
     if db.session.scalar(select(User.id).where(User.email == email)) is not None:
         db.session.rollback()
-        message = _("There is an account with this e-mail address already.")
+        message = _("There is already an account with this e-mail address.")
         raise Conflict(message, fields={"email": message})
 
 
@@ -385,4 +385,4 @@ def _replace_password(user: User, new: str) -> None:
 
 
 def _wrong_sign_in() -> InvalidInput:
-    return InvalidInput(_("E-mail address or password is wrong."))
+    return InvalidInput(_("The e-mail address or password is incorrect."))

@@ -41,11 +41,11 @@ def check_rules(password: str, *, email: str, name: str, field: str = "password"
     if len(password) < SHORTEST:
         message = _("The password must have at least %(n)d characters.", n=SHORTEST)
     elif len(password) > LONGEST:
-        message = _("The password may have at most %(n)d characters.", n=LONGEST)
+        message = _("The password can have at most %(n)d characters.", n=LONGEST)
     elif plain in {email.casefold(), email.partition("@")[0].casefold(), name.casefold()}:
         message = _("The password must not be your name or e-mail address.")
     elif plain in _COMMONEST or len(set(plain)) < 3:
-        message = _("This password is one of the commonest and would be guessed at once.")
+        message = _("This password is very common and would be guessed at once.")
     if message:
         raise InvalidInput(message, fields={field: message})
 

@@ -65,7 +65,9 @@ def find_invitation(token: str) -> Invitation:
             .execution_options(populate_existing=True)
         )
     if invitation is None or not invitation.is_open:
-        raise NotFound(_("This invitation was used, revoked or is over. Ask for a new one."))
+        raise NotFound(
+            _("This invitation has been used or revoked, or has expired. Ask for a new one.")
+        )
     return invitation
 
 

@@ -170,7 +170,7 @@ def create_token() -> ResponseReturnValue:
 def revoke_token(token_id: uuid.UUID) -> ResponseReturnValue:
     """End one of one's own tokens."""
     operations.revoke_token(user=access.actor(), token_id=token_id)
-    flash(_("The token no longer works."), "success")
+    flash(_("The token has been revoked."), "success")
     return redirect(url_for("accounts.account"))
 
 
@@ -195,7 +195,7 @@ def add_user() -> ResponseReturnValue:
                 role=form.role.data,
                 password=form.password.data,
             )
-            flash(_("%(name)s can sign in now.", name=user.name), "success")
+            flash(_("%(name)s can now sign in.", name=user.name), "success")
             return redirect(url_for("accounts.users"))
     return _users_page(user_form=form)
 
@@ -220,7 +220,7 @@ def invite() -> ResponseReturnValue:
 def revoke_invitation(invitation_id: uuid.UUID) -> ResponseReturnValue:
     """End an invitation."""
     operations.revoke_invitation(actor=access.actor(), invitation_id=invitation_id)
-    flash(_("The invitation no longer works."), "success")
+    flash(_("The invitation has been revoked."), "success")
     return redirect(url_for("accounts.users"))
 
 
@@ -249,7 +249,7 @@ def change_user(user_id: uuid.UUID) -> ResponseReturnValue:
         flash(error.message, "error")
         page, _status_of_forms = _users_page()
         return page, error.status
-    flash(_("The changes to %(name)s are saved.", name=user.name), "success")
+    flash(_("The changes to %(name)s have been saved.", name=user.name), "success")
     # Who gave up the role may not see the page of users any more.
     return redirect(url_for("accounts.users" if actor.may(Role.ADMIN) else "studies.worklist"))
 

@@ -19,7 +19,7 @@ from webapp.errors import InvalidInput
 
 _PROBLEM = "application/problem+json"
 _DESCRIPTION = (
-    "Brain-MRI slices in, findings with their doubt out. "
+    "Brain MRI in, findings with their uncertainty out. "
     "Research software. Not a certified medical device; not for diagnosis."
 )
 

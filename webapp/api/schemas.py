@@ -76,16 +76,18 @@ class ProblemSchema(ma.Schema):
     )
     groups = fields.List(
         fields.Nested(GroupSchema),
-        metadata={"description": "With code `several-studies`: what would become a study each."},
+        metadata={
+            "description": "With code `several-studies`: each of which would become a study."
+        },
     )
     earlier_code = fields.String(
-        metadata={"description": "With code `patient-code-conflict`: the code of the study here."}
+        metadata={"description": "With code `patient-code-conflict`: the code of the stored study."}
     )
     given_code = fields.String(
         metadata={"description": "With code `patient-code-conflict`: the code that was sent."}
     )
     study_id = fields.UUID(
-        metadata={"description": "With code `patient-code-conflict`: the study here."}
+        metadata={"description": "With code `patient-code-conflict`: the stored study."}
     )
 
 
@@ -103,14 +105,16 @@ class SubmissionSchema(ma.Schema):
         },
     )
     patient_code = fields.String(
-        load_default="", metadata={"description": "A pseudonym; made up where it is missing."}
+        load_default="", metadata={"description": "A pseudonym; generated if missing."}
     )
     description = fields.String(load_default="", metadata={"description": "No personal data."})
     priority = fields.Enum(Priority, by_value=True, load_default=Priority.ROUTINE)
     plane = fields.String(
         load_default="auto",
         validate=validate.OneOf(PLANES),
-        metadata={"description": "In which plane NIfTI volumes are cut; by default as acquired."},
+        metadata={
+            "description": "The plane in which NIfTI volumes are sliced; by default as acquired."
+        },
     )
     burned_in = fields.Enum(
         BurnedIn,
@@ -118,22 +122,22 @@ class SubmissionSchema(ma.Schema):
         load_default=BurnedIn.ASK,
         metadata={
             "description": (
-                "What to do with text in the pixels, which may name the patient: `ask` refuses "
+                "What to do with text in the image, which may identify the patient: `ask` refuses "
                 "with code `text-in-pixels` and the regions, `mask` blacks it out, `keep` says "
-                "that a person has looked and that it names nobody."
+                "that a person has checked that it identifies nobody."
             )
         },
     )
     forgiving = fields.Boolean(
         load_default=False,
-        metadata={"description": "Pass over files that are no MR images instead of refusing."},
+        metadata={"description": "Skip files that are not MR images instead of refusing."},
     )
     patient_code_confirmed = fields.Boolean(
         load_default=False,
         metadata={
             "description": (
                 "A code that looks like a name or a date of birth is refused with code "
-                "`patient-code-questioned` unless this says that it names nobody."
+                "`patient-code-questioned` unless this says that it identifies nobody."
             )
         },
     )
@@ -141,10 +145,10 @@ class SubmissionSchema(ma.Schema):
         load_default=False,
         metadata={
             "description": (
-                "Make a study of each patient and DICOM study in the upload. Without it DICOM of "
-                "several is refused with code `several-studies` and the `groups`; pictures become "
-                "one study, and `notes` says where their names look like several patients. With a "
-                "`patient_code`, the patients are numbered: CODE-1, CODE-2."
+                "Create a study for each patient and DICOM study in the upload. Without it, DICOM "
+                "of several is refused with code `several-studies` and the `groups`; single images "
+                "become one study, and `notes` says if their names suggest several patients. With "
+                "a `patient_code`, the patients are numbered: CODE-1, CODE-2."
             )
         },
     )
@@ -154,11 +158,11 @@ class SubmissionSchema(ma.Schema):
         validate=validate.OneOf([Known.NEW.value, Known.REUSE.value, Known.ADD.value]),
         metadata={
             "description": (
-                "What to do with images that are here already, found by their pixels: `new` "
-                "analyses all of them as a new study, `reuse` gives the earlier study if it holds "
-                "all of them, `add` gives the earlier study those that it does not hold. "
+                "What to do with images that are already stored, found by their pixels: `new` "
+                "analyses all of them as a new study, `reuse` returns the earlier study if it "
+                "contains all of them, `add` adds those that are new to the earlier study. "
                 "`already_known` names the earlier studies in any case. A DICOM study that is "
-                "here stays one study."
+                "already stored stays one study."
             ),
         },
     )
@@ -210,7 +214,7 @@ class IdempotencySchema(ma.Schema):
         data_key="Idempotency-Key",
         load_default=None,
         validate=validate.Length(1, 200),
-        metadata={"description": "The same key with the same upload gives the same study."},
+        metadata={"description": "The same key with the same upload returns the same study."},
     )
 
 
@@ -219,7 +223,7 @@ class PageQuerySchema(ma.Schema):
 
     limit = fields.Integer(load_default=25, validate=validate.Range(1, MOST_ROWS))
     cursor = fields.String(
-        load_default=None, metadata={"description": "`next_cursor` of the page before."}
+        load_default=None, metadata={"description": "`next_cursor` of the previous page."}
     )
 
 
@@ -234,7 +238,7 @@ class StudyQuerySchema(PageQuerySchema):
 
 
 class ReportQuerySchema(ma.Schema):
-    """As what a report is wanted."""
+    """The format of a report."""
 
     format = fields.Enum(
         ReportFormat,
@@ -245,12 +249,12 @@ class ReportQuerySchema(ma.Schema):
 
 
 class FeedbackQuerySchema(PageQuerySchema):
-    """Which assessments, and as what."""
+    """Which assessments, and in which format."""
 
     format = fields.String(
         load_default="json",
         validate=validate.OneOf(["json", "zip"]),
-        metadata={"description": "`zip` gives all of them with their images, to train with."},
+        metadata={"description": "`zip` returns all assessments with their images, for training."},
     )
 
 
@@ -291,7 +295,7 @@ class AnswerSchema(ma.Schema):
         validate=validate.OneOf([*(label.value for label in LABELS), OTHER]),
         metadata={
             "description": (
-                "The correct diagnosis; needed to disagree. `other` is none of the classes and "
+                "The correct diagnosis; required to disagree. `other` is none of the classes and "
                 "needs a `finding`."
             )
         },
@@ -340,37 +344,39 @@ class ListLinksSchema(ma.Schema):
 class ImageLinksSchema(ma.Schema):
     """The pictures themselves."""
 
-    pixels = fields.String(metadata={"description": "The slice with all its bits, PNG."})
+    pixels = fields.String(metadata={"description": "The image at full bit depth, PNG."})
     heatmap = fields.String(allow_none=True, metadata={"description": "An overlay, PNG."})
 
 
 class ModelSchema(ma.Schema):
-    """The model that gave an answer."""
+    """The model that gave a result."""
 
     name = fields.String()
     sha256 = fields.String()
 
 
 class FindingSchema(ma.Schema):
-    """A class with its probabilities and the doubt about it."""
+    """A class with its probabilities and its uncertainty."""
 
     label = fields.String(
         validate=_LABEL,
         metadata={
-            "description": "No tumour only where that is likely enough, else the likeliest tumour; "
-            "so not always the likeliest class, and always in prediction_set."
+            "description": "No tumour only if that is likely enough, otherwise the likeliest "
+            "tumour; so not always the likeliest class, but always in prediction_set."
         },
     )
     probabilities = fields.Dict(
         keys=fields.String(),
         values=fields.Float(),
-        metadata={"description": "Sum to 1. In a volume, in the light of the slices around."},
+        metadata={
+            "description": "They sum to 1. In a volume, adjacent slices are taken into account."
+        },
     )
     prediction_set = fields.List(
-        fields.String(), metadata={"description": "Classes that cannot be ruled out."}
+        fields.String(), metadata={"description": "Classes that are not ruled out."}
     )
     in_distribution = fields.Boolean(
-        metadata={"description": "False where the image is unlike what the model has learnt."}
+        metadata={"description": "False if the image is unlike what the model was trained on."}
     )
 
 
@@ -380,7 +386,7 @@ class PredictionSchema(FindingSchema):
     ood_score = fields.Float()
     quality = fields.List(
         fields.String(validate=validate.OneOf(list(QUALITY))),
-        metadata={"description": "What is wrong with the picture itself; empty where nothing is."},
+        metadata={"description": "Faults of image quality; empty if there are none."},
     )
     model = fields.Nested(ModelSchema)
 
@@ -403,22 +409,23 @@ class ResultSchema(StudyFindingSchema):
         allow_none=True,
         validate=validate.OneOf([mode.value for mode in Mode]),
         metadata={
-            "description": "Whether slices were looked at together with adjacent ones (volume), "
-            "each by itself (slices), or some this way and some that way (mixed)."
+            "description": "Whether adjacent slices were taken into account (volume), each "
+            "slice was analysed separately (slices), or some each way (mixed)."
         },
     )
     key_images = fields.List(
         fields.UUID(),
-        metadata={"description": "Images that stand for the study, the most telling first."},
+        metadata={"description": "The study's key images, the most significant first."},
     )
     contradicting_images = fields.List(
         fields.UUID(),
-        metadata={
-            "description": "Images that speak for another tumour than the study is said to have."
-        },
+        metadata={"description": "Images that suggest a different tumour from the study's label."},
     )
     in_distribution_share = fields.Float(
-        allow_none=True, metadata={"description": "Share of images that look like brain MRI."}
+        allow_none=True,
+        metadata={
+            "description": "Share of images that resemble the brain MRI the model was trained on."
+        },
     )
 
 
@@ -430,14 +437,16 @@ class SeriesSchema(ma.Schema):
     modality = fields.String(allow_none=True)
     plane = fields.String(allow_none=True)
     is_stack = fields.Boolean(
-        metadata={"description": "Parallel and in order, so that adjacent slices are considered."}
+        metadata={
+            "description": "Parallel and in order, so that adjacent slices are taken into account."
+        }
     )
     is_volume = fields.Boolean(
         metadata={"description": "A stack that is evenly spaced and complete."}
     )
     slice_spacing = fields.Float(allow_none=True, metadata={"description": "Millimetres."})
-    missing = fields.Integer(metadata={"description": "Slices that the spacing asks for."})
-    duplicates = fields.Integer(metadata={"description": "Files that show a slice again."})
+    missing = fields.Integer(metadata={"description": "Slices missing according to the spacing."})
+    duplicates = fields.Integer(metadata={"description": "Files that repeat a slice."})
 
 
 class ImageSchema(ma.Schema):
@@ -449,21 +458,21 @@ class ImageSchema(ma.Schema):
     width = fields.Integer()
     height = fields.Integer()
     problem = fields.String(
-        allow_none=True, metadata={"description": "Why it could not be classified."}
+        allow_none=True, metadata={"description": "Why it could not be analysed."}
     )
     prediction = fields.Nested(PredictionSchema, allow_none=True)
     links = fields.Nested(ImageLinksSchema)
 
 
 class ProgressSchema(ma.Schema):
-    """How many images are through."""
+    """How many images have been analysed."""
 
     done = fields.Integer()
     total = fields.Integer()
 
 
 class AcceptedSchema(ma.Schema):
-    """A study that was taken in."""
+    """A study that was accepted."""
 
     id = fields.UUID()
     status = fields.Enum(Status, by_value=True)
@@ -471,19 +480,19 @@ class AcceptedSchema(ma.Schema):
 
 
 class MadeStudySchema(AcceptedSchema):
-    """One of the studies that came of an upload."""
+    """One of the studies created from an upload."""
 
     patient_code = fields.String()
     label = fields.String(
-        metadata={"description": "What its files' names have in common; mostly empty."}
+        metadata={"description": "What its file names have in common; usually empty."}
     )
 
 
 class KnownStudySchema(ma.Schema):
-    """An earlier study that holds some of the content."""
+    """An earlier study that contains some of the images."""
 
     study_id = fields.UUID()
-    matching = fields.Integer(metadata={"description": "How many of the files it holds."})
+    matching = fields.Integer(metadata={"description": "How many of the files it contains."})
     links = fields.Nested(LinksSchema)
 
 
@@ -496,7 +505,7 @@ class OmissionSchema(ma.Schema):
 
 
 class SubmittedSchema(AcceptedSchema):
-    """What came of an upload; `id`, `status` and `links` are those of the first study."""
+    """The outcome of an upload; `id`, `status` and `links` are those of the first study."""
 
     studies = fields.List(fields.Nested(MadeStudySchema))
     already_known = fields.List(fields.Nested(KnownStudySchema))
@@ -505,8 +514,8 @@ class SubmittedSchema(AcceptedSchema):
         fields.String(),
         metadata={
             "description": (
-                "Sentences about what was not done as asked for, as when a study that is here "
-                "already keeps its description."
+                "Sentences about what was not done as requested, for example when a study that is "
+                "already stored keeps its description."
             )
         },
     )
@@ -529,7 +538,7 @@ class StudySummarySchema(AcceptedSchema):
     left_out = fields.Dict(
         keys=fields.String(),
         values=fields.Integer(),
-        metadata={"description": "Files that were passed over, counted by reason."},
+        metadata={"description": "Files that were skipped, counted by reason."},
     )
     progress = fields.Nested(ProgressSchema)
     result = fields.Nested(StudyFindingSchema, allow_none=True)
@@ -539,16 +548,18 @@ class AnalysisSchema(ma.Schema):
     """One model version's pass over the images of a study."""
 
     id = fields.UUID()
-    number = fields.Integer(metadata={"description": "From 1; the highest one is the current."})
+    number = fields.Integer(
+        metadata={"description": "Counted from 1; the highest is the current one."}
+    )
     status = fields.Enum(Status, by_value=True)
-    images = fields.Integer(metadata={"description": "Number of images that it is of."})
+    images = fields.Integer(metadata={"description": "Number of images analysed."})
     created_at = fields.AwareDateTime()
     finished_at = fields.AwareDateTime(allow_none=True)
     model = fields.Nested(ModelSchema, allow_none=True)
 
 
 class EarlierAnalysisSchema(AnalysisSchema):
-    """What was said before the study was analysed again."""
+    """The result before the study was analysed again."""
 
     result = fields.Nested(StudyFindingSchema, allow_none=True)
 
@@ -574,7 +585,7 @@ class StudyListSchema(ma.Schema):
 
 
 class FeedbackSchema(ma.Schema):
-    """One assessment; the same fields as in the manifest of the ZIP."""
+    """One assessment by a reader; the same fields as in the manifest of the ZIP."""
 
     id = fields.UUID()
     path = fields.String(allow_none=True)

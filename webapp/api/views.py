@@ -37,7 +37,7 @@ from webapp.studies.queries import HistoryFilters
 from webapp.studies.results import result_of
 
 blueprint = PortalBlueprint(
-    "api", __name__, url_prefix="/api/v1", description="Studies, results and readers' answers."
+    "api", __name__, url_prefix="/api/v1", description="Studies, results and readers' assessments."
 )
 _FILE = _PICTURE = {"type": "string", "format": "binary"}
 _REPORTS = {
@@ -61,7 +61,7 @@ def _limit_body(endpoint: str | None, _values: dict[str, Any] | None) -> None:
 def create_study(headers: dict[str, Any], values: dict[str, Any]) -> ResponseReturnValue:
     """Upload a study to be analysed.
 
-    The answer comes before the analysis: ask `links.self` until `status` is final.
+    The response comes before the analysis: poll `links.self` until `status` is final.
     """
     submission = submit_files(
         actor=actor(),
@@ -102,7 +102,7 @@ def list_studies(query: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(200, schemas.StudySchema)
 @blueprint.alt_response(404, "NOT_FOUND")
 def get_study(study_id: uuid.UUID) -> dict[str, Any]:
-    """One study: how far it is, and its result."""
+    """One study: its progress and its result."""
     return answers.full(find_study(study_id))
 
 
@@ -189,7 +189,7 @@ def list_feedback(query: dict[str, Any]) -> dict[str, Any] | Response:
 @blueprint.response(200, _PICTURE, content_type="image/png")
 @blueprint.alt_response(404, "NOT_FOUND")
 def get_pixels(image_id: uuid.UUID) -> Response:
-    """A slice as it is kept, with all its bits."""
+    """An image as stored, at full bit depth."""
     return pictures.stored_slice(find_image(image_id))
 
 
@@ -197,7 +197,7 @@ def get_pixels(image_id: uuid.UUID) -> Response:
 @blueprint.response(200, _PICTURE, content_type="image/png")
 @blueprint.alt_response(404, "NOT_FOUND")
 def get_heatmap(image_id: uuid.UUID) -> Response:
-    """Where the model suspects something, as an overlay of the slice's shape."""
+    """Where the model suspects a tumour, as an overlay of the image's size."""
     return pictures.heatmap(find_image(image_id))
 
 

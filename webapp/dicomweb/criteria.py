@@ -54,7 +54,7 @@ def parse_query(arguments: MultiDict[str, str]) -> Query:
     query = Query()
     for name, value in arguments.items(multi=True):
         if not value.isprintable():
-            raise BadRequest(_("A parameter of the query is not valid."))
+            raise BadRequest(_("A query parameter is not valid."))
         match name:
             case "limit":
                 query.limit = min(_whole_number(value), MOST_RESULTS)
@@ -97,13 +97,13 @@ def _keyword(text: str) -> str:
     tag = int(text, 16) if _TAG.fullmatch(text) else tag_for_keyword(text)
     keyword = keyword_for_tag(tag) if tag is not None else ""
     if not keyword:
-        raise BadRequest(_("A parameter of the query is not valid."))
+        raise BadRequest(_("A query parameter is not valid."))
     return keyword
 
 
 def _whole_number(value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) <= 9):
-        raise BadRequest(_("A parameter of the query is not valid."))
+        raise BadRequest(_("A query parameter is not valid."))
     return int(value)
 
 
@@ -113,7 +113,7 @@ def _uids(column: InstrumentedAttribute[str]) -> Callable[[str], ColumnElement[b
     def condition(value: str) -> ColumnElement[bool]:
         wanted = [uid for uid in re.split(r"[,\\]", value) if uid]
         if len(wanted) > _MOST_UIDS:
-            raise BadRequest(_("A parameter of the query is not valid."))
+            raise BadRequest(_("A query parameter is not valid."))
         return column.in_(wanted)
 
     return condition
@@ -150,7 +150,7 @@ def _dates(column: InstrumentedAttribute[date | None]) -> Callable[[str], Column
     def condition(value: str) -> ColumnElement[bool]:
         found = _DATE_RANGE.fullmatch(value, re.ASCII) if value.isascii() else None
         if found is None or (found[2] is None and found[3] is not None):
-            raise BadRequest(_("A parameter of the query is not valid."))
+            raise BadRequest(_("A query parameter is not valid."))
         first, last = _day(found[1]), _day(found[3])
         if not found[2]:
             return column == first
@@ -170,7 +170,7 @@ def _day(text: str | None) -> date | None:
     try:
         return datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007 - a date has no zone
     except ValueError as error:
-        raise BadRequest(_("A parameter of the query is not valid.")) from error
+        raise BadRequest(_("A query parameter is not valid.")) from error
 
 
 def _modalities_in_study(value: str) -> ColumnElement[bool]:

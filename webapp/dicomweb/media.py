@@ -121,4 +121,4 @@ def _fits(media_type: str, offered: Collection[str]) -> bool:
 
 
 def _not_acceptable(offered: str) -> NotAcceptable:
-    return NotAcceptable(_("This can be had only as %(types)s.", types=offered))
+    return NotAcceptable(_("This is available only as %(types)s.", types=offered))

@@ -49,7 +49,7 @@ def find_instances(
         statement.order_by(Instance.series_uid, Instance.number, Instance.uid)
     ).all()
     if not found:
-        raise NotFound(_("There is nothing at this address, or you may not see it."))
+        raise NotFound(_("There is nothing at this address, or you do not have access to it."))
     return list(found)
 
 
@@ -62,7 +62,7 @@ def deliverable(instances: Sequence[Instance], syntaxes: frozenset[str]) -> list
         if any_of & syntaxes or each.transfer_syntax_uid in syntaxes
     ]
     if not found:
-        raise NotAcceptable(_("This cannot be had in the transfer syntax that was asked for."))
+        raise NotAcceptable(_("This is not available in the requested transfer syntax."))
     return found
 
 
@@ -133,7 +133,7 @@ def frame_numbers(text: str) -> list[int]:
     """Numbers separated by commas; raises 400 for anything else."""
     numbers = text.split(",")
     if len(numbers) > 1000 or not all(one.isascii() and one.isdigit() for one in numbers):
-        raise BadRequest(_("Frames are numbers separated by commas, such as 1,2,3."))
+        raise BadRequest(_("Frames must be numbers separated by commas, for example 1,2,3."))
     return [int(one[:9]) for one in numbers]
 
 
@@ -178,7 +178,7 @@ def _given_window(window: str | None) -> tuple[float, float] | None:
     except ValueError:
         centre, width = 0.0, float("nan")
     if not (np.isfinite(centre) and np.isfinite(width) and width >= 1):
-        raise BadRequest(_("The window has to be centre and width, such as 500,1000."))
+        raise BadRequest(_("The window must be centre and width, for example 500,1000."))
     return centre, width
 
 
@@ -186,5 +186,5 @@ def _encoder_options(media_type: str, quality: str | None) -> list[int]:
     known = quality is None or (quality.isascii() and quality.isdigit() and len(quality) <= 3)
     wanted = int(quality) if quality is not None and known else 90
     if not known or not 1 <= wanted <= 100:
-        raise BadRequest(_("The quality is a number from 1 to 100."))
+        raise BadRequest(_("The quality must be a number from 1 to 100."))
     return [cv2.IMWRITE_JPEG_QUALITY, wanted] if media_type == "image/jpeg" else []

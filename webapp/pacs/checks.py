@@ -21,7 +21,7 @@ def checked_ae_title(ae_title: str) -> str:
     """
     title = ae_title.strip(" ")
     if not (1 <= len(title) <= 16 and title.isascii() and title.isprintable()) or "\\" in title:
-        message = _("A title has 1 to 16 letters, digits and signs of ASCII, but no backslash.")
+        message = _("An AE title has 1 to 16 ASCII characters and no backslash.")
         raise InvalidInput(message, fields={"ae_title": message})
     return title
 
@@ -52,7 +52,7 @@ def plain_ip(address: str) -> str | None:
 def checked_port(port: int | None) -> int | None:
     """The port itself; raises :class:`InvalidInput` where there can be none of that number."""
     if port is not None and not 1 <= port <= 65535:
-        message = _("A port is a number from 1 to 65535.")
+        message = _("The port must be a number from 1 to 65535.")
         raise InvalidInput(message, fields={"port": message})
     return port
 
@@ -73,13 +73,15 @@ def checked_stow_url(url: str) -> str:
     except ValueError:
         parts, host = urlsplit(""), None
     if parts.scheme not in {"http", "https"} or not host or not wanted.isprintable():
-        message = _("The address has to start with http:// or https://.")
+        message = _("The address must start with http:// or https://.")
     elif " " in wanted or len(wanted) > 500:
         message = _("This address is not valid.")
     elif parts.username is not None or parts.password is not None:
-        message = _("Leave name and password out of the address; there is a field for them.")
+        message = _(
+            "Leave user name and password out of the address; there is a separate field for them."
+        )
     elif parts.query or parts.fragment:
-        message = _("The address may have no part after ? or #.")
+        message = _("The address must not have a part after ? or #.")
     if message:
         raise InvalidInput(message, fields={"stow_url": message})
     return wanted
@@ -89,7 +91,9 @@ def checked_authorization(authorization: str) -> str:
     """The value of an Authorization header, or nothing; raises :class:`InvalidInput`."""
     value = authorization.strip()
     if value and not (len(value) <= 500 and _AUTHORIZATION.fullmatch(value)):
-        message = _("This has to be a scheme, a blank and the credentials, such as: Bearer abc123")
+        message = _(
+            "This must be a scheme, a space and the credentials, for example: Bearer abc123"
+        )
         raise InvalidInput(message, fields={"stow_authorization": message})
     return value
 

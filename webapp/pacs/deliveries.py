@@ -64,7 +64,7 @@ def send_results(*, actor: User, study_id: uuid.UUID, node_id: uuid.UUID) -> Del
         raise NotFound(_("There is no such study."))
     node = db.session.scalar(_receiving_nodes().where(PacsNode.id == node_id))
     if node is None:
-        raise NotFound(_("There is no such archive that takes results."))
+        raise NotFound(_("There is no such archive that accepts results."))
     if study.status is not Status.DONE:
         raise Conflict(_("Results can be sent once the study has been analysed."))
     delivery = _waiting(study, node) or _new(study, node, requested_by=actor)

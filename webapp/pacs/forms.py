@@ -11,7 +11,7 @@ from webapp.pacs.models import PacsNode, Sending
 from webapp.pacs.operations import NodeDetails
 
 SENDINGS: dict[str, LazyString] = {
-    "never": _l("Not at all"),
+    "never": _l("Never"),
     "dimse": _l("By C-STORE"),
     "stow": _l("By DICOMweb (STOW-RS)"),
 }
@@ -22,11 +22,11 @@ class NodeForm(FlaskForm):
     """An archive, scanner or router."""
 
     name = StringField(_l("Name"), [_given, Length(max=64)])
-    ae_title = StringField(_l("Application entity title"), [_given, Length(max=16)])
+    ae_title = StringField(_l("Application entity (AE) title"), [_given, Length(max=16)])
     address = StringField(_l("Host name or IP address"), [_given, Length(max=255)])
-    may_send = BooleanField(_l("It may send studies to the portal"), default=True)
+    may_send = BooleanField(_l("May send studies to the portal"), default=True)
     sending = SelectField(
-        _l("Results go to it"),
+        _l("Send results to it"),
         choices=[SelectChoice(each, SENDINGS[each.value]) for each in Sending],
         coerce=Sending,
         default=Sending.NEVER,
@@ -34,8 +34,8 @@ class NodeForm(FlaskForm):
     port = IntegerField(_l("DICOM port"), [Optional()])
     stow_url = StringField(_l("DICOMweb address"), [Length(max=500)])
     stow_authorization = PasswordField(_l("Authorization header"), [Length(max=500)])
-    forget_authorization = BooleanField(_l("Forget the header that is kept"))
-    sends_by_itself = BooleanField(_l("Send each finished study by itself"))
+    forget_authorization = BooleanField(_l("Delete the stored header"))
+    sends_by_itself = BooleanField(_l("Send each finished study automatically"))
 
     @classmethod
     def of(cls, node: PacsNode) -> "NodeForm":

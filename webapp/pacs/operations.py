@@ -136,10 +136,10 @@ def _checked(details: NodeDetails) -> NodeDetails:
         stow_url=checked_stow_url(details.stow_url),
     )
     if checked.sending is Sending.DIMSE and checked.port is None:
-        message = _("Results can be sent by C-STORE only where the port is known.")
+        message = _("Results can be sent by C-STORE only if the port is given.")
         raise InvalidInput(message, fields={"port": message})
     if checked.sending is Sending.STOW and not checked.stow_url:
-        message = _("Results can be sent by DICOMweb only where its address is known.")
+        message = _("Results can be sent by DICOMweb only if its address is given.")
         raise InvalidInput(message, fields={"stow_url": message})
     return checked
 
@@ -181,18 +181,18 @@ def _refuse_taken(
         twins = db.session.execute(senders).all() if details.may_send else []
     if twins:
         _refuse(
-            ae_title=_("You have registered a sender with this title and address already.")
+            ae_title=_("You have already registered a sender with this AE title and address.")
             if any(owner == organisation_id for _id, owner in twins)
             # Without a word about whose it is.
             else _(
-                "A sender with this title and address is registered already, "
-                "so that the portal could not tell whose studies it sends."
+                "A sender with this AE title and address is already registered, "
+                "so the portal could not tell whose studies it sends."
             )
         )
     if db.session.scalar(
         others.with_only_columns(PacsNode.id).where(PacsNode.name == details.name)
     ):
-        _refuse(name=_("There is an archive of this name already."))
+        _refuse(name=_("There is already an archive with this name."))
 
 
 def _refuse(**fields: str) -> None:

@@ -21,14 +21,14 @@ from webapp.pacs.models import PacsNode
 blueprint = Blueprint("pacs", __name__)
 
 _ECHOES: dict[Echo, tuple[str, LazyString]] = {
-    Echo.ANSWERED: ("success", _l("%(node)s answers and knows the portal.")),
-    Echo.NO_PORT: ("error", _l("Fill in the DICOM port of %(node)s first.")),
-    Echo.UNREACHABLE: ("error", _l("%(node)s does not answer at its address and port.")),
+    Echo.ANSWERED: ("success", _l("%(node)s responds and recognises the portal.")),
+    Echo.NO_PORT: ("error", _l("Enter the DICOM port of %(node)s first.")),
+    Echo.UNREACHABLE: ("error", _l("%(node)s does not respond at its address and port.")),
     Echo.REJECTED: (
         "error",
-        _l("%(node)s refuses the connection. It has to know the portal's title and address."),
+        _l("%(node)s refuses the connection. It must know the portal's AE title and address."),
     ),
-    Echo.NO_ECHO: ("error", _l("%(node)s answers, but not to C-ECHO.")),
+    Echo.NO_ECHO: ("error", _l("%(node)s responds, but not to C-ECHO.")),
 }
 
 
@@ -52,7 +52,7 @@ def add_node() -> ResponseReturnValue:
         except (InvalidInput, Conflict) as error:
             _show_in(form, error)
         else:
-            flash(_("%(node)s is registered.", node=node.name), "success")
+            flash(_("%(node)s has been registered.", node=node.name), "success")
             return redirect(url_for("pacs.nodes"))
     return _nodes_page(form)
 
@@ -81,7 +81,7 @@ def change_node(node_id: uuid.UUID) -> ResponseReturnValue:
         except (InvalidInput, Conflict) as error:
             _show_in(form, error)
         else:
-            flash(_("The changes to %(name)s are saved.", name=node.name), "success")
+            flash(_("The changes to %(name)s have been saved.", name=node.name), "success")
             return redirect(url_for("pacs.nodes"))
     return _node_page(queries.find_node(node_id), form)
 
@@ -91,7 +91,7 @@ def change_node(node_id: uuid.UUID) -> ResponseReturnValue:
 def retire_node(node_id: uuid.UUID) -> ResponseReturnValue:
     """Switch an archive off."""
     node = operations.retire_node(actor=actor(), node_id=node_id)
-    flash(_("%(node)s is switched off.", node=node.name), "success")
+    flash(_("%(node)s has been switched off.", node=node.name), "success")
     return redirect(url_for("pacs.nodes"))
 
 
@@ -104,7 +104,7 @@ def reinstate_node(node_id: uuid.UUID) -> ResponseReturnValue:
     except Conflict as error:
         flash(error.message, "error")
     else:
-        flash(_("%(node)s is switched on again.", node=node.name), "success")
+        flash(_("%(node)s has been switched on again.", node=node.name), "success")
     return redirect(url_for("pacs.nodes"))
 
 

@@ -49,7 +49,7 @@ NO = Term("373067005", SCT, "No")
 FINDINGS: Mapping[str, Term] = {
     "glioma": Term("393564001", SCT, "Glioma"),
     "meningioma": Term("302820008", SCT, "Intracranial meningioma"),
-    "no_tumor": Term("no-tumor", OWN, "No tumor recognised by the model"),
+    "no_tumor": Term("no-tumor", OWN, "No tumour recognised by the model"),
     "pituitary": Term("127024001", SCT, "Neoplasm of pituitary gland"),
 }
 SITES: Mapping[str, Term] = {
@@ -61,11 +61,11 @@ SITES: Mapping[str, Term] = {
 PROBABILITIES: Mapping[str, Term] = {
     "glioma": Term("p-glioma", OWN, "Probability of glioma"),
     "meningioma": Term("p-meningioma", OWN, "Probability of meningioma"),
-    "no_tumor": Term("p-no-tumor", OWN, "Probability of no tumor"),
-    "pituitary": Term("p-pituitary", OWN, "Probability of pituitary tumor"),
+    "no_tumor": Term("p-no-tumor", OWN, "Probability of no tumour"),
+    "pituitary": Term("p-pituitary", OWN, "Probability of pituitary tumour"),
 }
 FINDING = Term("finding", OWN, "Finding of the model")
-TUMOR_PROBABILITY = Term("p-tumor", OWN, "Probability of any tumor")
-NOT_RULED_OUT = Term("not-ruled-out", OWN, "Cannot be ruled out")
-FAMILIAR = Term("familiar", OWN, "Resembles what the model has learnt")
-FAMILIAR_SHARE = Term("familiar-share", OWN, "Slices that resemble what the model has learnt")
+TUMOR_PROBABILITY = Term("p-tumor", OWN, "Probability of any tumour")
+NOT_RULED_OUT = Term("not-ruled-out", OWN, "Not ruled out")
+FAMILIAR = Term("familiar", OWN, "Resembles what the model was trained on")
+FAMILIAR_SHARE = Term("familiar-share", OWN, "Slices that resemble what the model was trained on")

@@ -23,7 +23,7 @@ from webapp.studies.windowing import Suggestion, suggestion_of
 
 NOTICE = "Research software. Not a certified medical device; not for diagnosis."
 """In the one language of DICOM and FHIR; pages and PDF say it in the reader's."""
-SCOPE = "The model knows glioma, meningioma and pituitary tumour, and no other disease."
+SCOPE = "The model recognises glioma, meningioma and pituitary tumour, and no other disease."
 """Likewise."""
 
 
@@ -33,7 +33,7 @@ class Answer:
 
     Attributes:
         probabilities: class -> calibrated probability; they sum to 1.
-        prediction_set: classes that cannot be ruled out.
+        prediction_set: classes that are not ruled out.
     """
 
     label: str
@@ -137,10 +137,11 @@ class ReportContent:
         dicom_patient_id: the pseudonym that the study's DICOM files carry.
         result: what is said about the study, as every page says it.
         key_slices: the most telling first, and last the ``contradicting`` ones.
-        contradicting: those that speak for another tumour than the study is said to have.
+        contradicting: those that suggest another tumour than the study is said to have.
         slices: all of them in order, one answer each.
         readings: assessments that the one who asks for the report may see.
         hidden_readings: number of those that are shown once that reader has assessed the study.
+        is_of_slices: whether these are slices of a series, and not single pictures.
     """
 
     study_id: uuid.UUID
@@ -163,6 +164,7 @@ class ReportContent:
     series: tuple[SeriesFacts, ...]
     readings: tuple[Reading, ...]
     hidden_readings: int = 0
+    is_of_slices: bool = False
 
     @property
     def answer(self) -> Answer:
@@ -176,7 +178,7 @@ class ReportContent:
 
     @property
     def in_distribution_share(self) -> float | None:
-        """Part of the slices that look like what the model has learnt."""
+        """Part of the slices that look like what the model was trained on."""
         return self.result.in_distribution_share
 
     @property
@@ -210,7 +212,7 @@ def gather(study: Study, *, reader: User | None = None) -> ReportContent:
     """
     result, model = result_of(study), model_of(study)
     if result is None or model is None:
-        raise Conflict(_("A report can be made once the study has been analysed."))
+        raise Conflict(_("A report is available once the study has been analysed."))
     images = images_of(study)
     keys = _key_slices(_chosen(result.key_images, images))
     contradicting = _key_slices(_chosen(tuple(result.contradicting), images))
@@ -238,6 +240,9 @@ def gather(study: Study, *, reader: User | None = None) -> ReportContent:
         series=_series(images),
         readings=readings,
         hidden_readings=hidden,
+        is_of_slices=any(
+            series.plane is not None or series.is_stack for series in _series_of(images).values()
+        ),
     )
 
 

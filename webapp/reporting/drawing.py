@@ -28,7 +28,7 @@ BOLD = "Sulcus-Bold"
 
 
 class Bars(Flowable):
-    """One bar a class: (word, fraction, number as text, whether it cannot be ruled out)."""
+    """One bar a class: (word, fraction, number as text, whether it is not ruled out)."""
 
     _ROW = 17.0
 
@@ -47,7 +47,7 @@ class Bars(Flowable):
 
     def _row(self, y: float, word: str, fraction: float, text: str, possible: bool) -> None:
         canvas = self.canv
-        left, right = 112.0, self.width - 118
+        left, right = 112.0, self.width - 138
         canvas.setFillColor(INK if possible else MUTED)
         canvas.setFont(BOLD if possible else REGULAR, 9)
         canvas.drawString(0, y, word)

@@ -122,16 +122,16 @@ def _conclusion(content: ReportContent) -> str:
         f"{named}.",
         f"{FINDINGS[answer.label].meaning}, probability "
         f"{answer.probabilities[answer.label]:.3f} in slice {content.key_slices[0].number}.",
-        f"Cannot be ruled out: {possible}." if possible else "No class fits well.",
+        f"Not ruled out: {possible}." if possible else "No class fits well.",
         SCOPE,
     ]
     sentences += [
-        f"Slice {key.number} speaks for another tumour: {FINDINGS[key.answer.label].meaning}, "
+        f"Slice {key.number} suggests another tumour: {FINDINGS[key.answer.label].meaning}, "
         f"probability {key.answer.probabilities[key.answer.label]:.3f}."
         for key in content.contradicting
     ]
     if not answer.in_distribution:
-        sentences.append("The slice does not look like what the model has learnt.")
+        sentences.append("The slice does not look like what the model was trained on.")
     return " ".join([*sentences, NOTICE])
 
 

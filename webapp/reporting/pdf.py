@@ -51,6 +51,7 @@ from webapp.wording import (
     VERDICTS,
     diagnosis,
     doubt_sentence,
+    familiar_share,
     scope_sentence,
     word,
 )
@@ -114,7 +115,7 @@ class _Furniture:
         canvas.setFillColor(MUTED)
         canvas.setFont(REGULAR, 9)
         canvas.drawRightString(
-            width - _MARGIN, height - 15 * mm, str(_("Report of an automatic analysis"))
+            width - _MARGIN, height - 15 * mm, str(_("Report of an automated analysis"))
         )
         canvas.setFillColor(WARN_SOFT)
         canvas.setStrokeColor(WARN_LINE)
@@ -163,7 +164,7 @@ def _story(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
     return [
         *_facts(content),
         *_finding(content),
-        *_pictures(content.key_slices[0], blobs),
+        *_pictures(content, content.key_slices[0], blobs),
         *_probabilities(content),
         *_strip(content),
         *_further_slices(content, blobs),
@@ -176,11 +177,11 @@ def _facts(content: ReportContent) -> list[Flowable]:
     rows = [
         (_("Uploaded"), f"{_moment(content.created_at)}, {content.uploaded_by}"),
         (_("Analysed"), _moment(content.finished_at)),
-        (_("Images"), number(len(content.slices))),
+        (_("Slices") if content.is_of_slices else _("Images"), number(len(content.slices))),
     ]
     if content.acquired_on:
         day = _("%(day)s (shifted to protect the patient)", day=format_date(content.acquired_on))
-        rows.insert(0, (_("Taken"), day))
+        rows.insert(0, (_("Acquired"), day))
     if content.description:
         rows.append((_("Description"), content.description))
     return [
@@ -207,13 +208,13 @@ def _finding(content: ReportContent) -> list[Flowable]:
     ]
     if not answer.in_distribution:
         warning = _(
-            "This does not look like the brain MRI the model has learnt; its answer means little."
+            "This does not look like the brain MRI the model was trained on; the result is "
+            "unreliable."
         )
         lines.append(Paragraph(_safe(warning), _style("warning")))
     if content.in_distribution_share is not None and len(content.slices) > 1:
-        sentence = _(
-            "%(share)s of the images look like what the model has learnt.",
-            share=share(content.in_distribution_share),
+        sentence = familiar_share(
+            share(content.in_distribution_share), are_slices=content.is_of_slices
         )
         lines.append(Paragraph(_safe(sentence), _style("body")))
     box = Table([[lines]], colWidths=["100%"])
@@ -231,11 +232,17 @@ def _finding(content: ReportContent) -> list[Flowable]:
     return [box, Spacer(0, 3 * mm)]
 
 
-def _pictures(key: KeySlice, blobs: BlobStore) -> list[Flowable]:
+def _numbered(content: ReportContent, number: int) -> str:
+    if content.is_of_slices:
+        return str(_("Slice %(number)s", number=number))
+    return str(_("Image %(number)s", number=number))
+
+
+def _pictures(content: ReportContent, key: KeySlice, blobs: BlobStore) -> list[Flowable]:
     rendered = render(key, blobs)
-    shown = [(rendered.plain, str(_("Image %(number)s", number=key.number)))]
+    shown = [(rendered.plain, _numbered(content, key.number))]
     if rendered.heated is not None:
-        shown.append((rendered.heated, str(_("Heatmap: where the model suspects something"))))
+        shown.append((rendered.heated, str(_("Heatmap: where the model suspects a tumour"))))
     return [Pictures(shown, highest=_HIGHEST_PICTURE), Spacer(0, 1 * mm)]
 
 
@@ -243,14 +250,19 @@ def _probabilities(content: ReportContent) -> list[Flowable]:
     answer, heading = content.answer, _("Probabilities")
     if content.contradicting:
         answer = content.key_slices[0].answer
-        heading = _("Probabilities of image %(number)s", number=content.key_slices[0].number)
+        number_of_first = content.key_slices[0].number
+        heading = (
+            _("Probabilities for slice %(number)s", number=number_of_first)
+            if content.is_of_slices
+            else _("Probabilities for image %(number)s", number=number_of_first)
+        )
     ordered = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
     bars = Bars(
         [
             (label_word(label), value, percent(value), label in answer.prediction_set)
             for label, value in ordered
         ],
-        possible=str(_("possible")),
+        possible=str(_("not ruled out")),
     )
     return [_heading(heading), bars, Spacer(0, 2 * mm)]
 
@@ -262,9 +274,18 @@ def _strip(content: ReportContent) -> list[Flowable]:
         [one.tumor_probability for one in content.slices],
         keys=[key.number for key in content.key_slices],
         axis=[share(0), share(0.5), share(1)],
-        caption=str(_("Images in order; the marked ones stand for the study")),
+        caption=str(
+            _("Slices in order; key slices are marked")
+            if content.is_of_slices
+            else _("Images in order; key images are marked")
+        ),
     )
-    return [KeepTogether([_heading(_("Probability of any tumour, image by image")), strip])]
+    heading = (
+        _("Probability of any tumour, slice by slice")
+        if content.is_of_slices
+        else _("Probability of any tumour, image by image")
+    )
+    return [KeepTogether([_heading(heading), strip])]
 
 
 def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
@@ -274,8 +295,8 @@ def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
         answer = key.answer
         heading = _heading(
             _(
-                "Image %(number)s: %(label)s, %(probability)s",
-                number=key.number,
+                "%(image)s: %(label)s, %(probability)s",
+                image=_numbered(content, key.number),
                 label=label_word(answer.label),
                 probability=percent(answer.probabilities[answer.label]),
             )
@@ -284,12 +305,14 @@ def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
             _safe(doubt_sentence(answer.label, answer.prediction_set, answer.probabilities)),
             _style("body"),
         )
-        story.append(KeepTogether([heading, sentence, Spacer(0, 2 * mm), *_pictures(key, blobs)]))
+        story.append(
+            KeepTogether([heading, sentence, Spacer(0, 2 * mm), *_pictures(content, key, blobs)])
+        )
     return story
 
 
 def _readings(content: ReportContent) -> list[Flowable]:
-    heading = _heading(_("Assessments by readers"))
+    heading = _heading(_("Assessments"))
     hidden = content.hidden_readings
     withheld = ngettext(
         "%(num)d assessment by another reader is left out: whoever asked for this report has not "
@@ -301,11 +324,11 @@ def _readings(content: ReportContent) -> list[Flowable]:
     if not content.readings:
         if hidden:
             return [KeepTogether([heading, Paragraph(_safe(withheld), _style("body"))])]
-        nobody = Paragraph(_safe(_("No reader has assessed this study yet.")), _style("body"))
+        nobody = Paragraph(_safe(_("Not yet reviewed.")), _style("body"))
         return [KeepTogether([heading, nobody])]
     story: list[Flowable] = []
     for position, reading in enumerate(content.readings):
-        line = Paragraph(_reading(reading), _style("reading"))
+        line = Paragraph(_reading(content, reading), _style("reading"))
         story.append(KeepTogether([heading, line]) if position == 0 else line)
         # One flowable a paragraph: each may break over pages.
         story += [
@@ -318,12 +341,15 @@ def _readings(content: ReportContent) -> list[Flowable]:
     return story
 
 
-def _reading(reading: Reading) -> str:
+def _reading(content: ReportContent, reading: Reading) -> str:
     verdict = f"<b>{_safe(word(VERDICTS, reading.verdict))}</b>"
+    number = reading.number
     parts = [
-        str(_("the study as a whole"))
-        if reading.number is None
-        else str(_("image %(number)s", number=reading.number))
+        _("the study as a whole")
+        if number is None
+        else _("slice %(number)s", number=number)
+        if content.is_of_slices
+        else _("image %(number)s", number=number)
     ]
     if reading.verdict == "disagree" and reading.label:
         verdict += f": <b>{_safe(diagnosis(reading.label, reading.finding))}</b>"
@@ -344,13 +370,13 @@ def _provenance(content: ReportContent) -> list[Flowable]:
         [44 * mm, None],
     )
     meaning = _(
-        "A class is possible where the prediction set, calibrated on scans like those of the "
-        "training, does not rule it out. The heatmap shows where the model suspects something, "
-        "not where a tumour is."
+        "A class is not ruled out if it is in the prediction set, which was calibrated on scans "
+        "like those used for training. The heatmap shows where the model suspects a tumour; it "
+        "does not outline one."
     )
     return [
         KeepTogether(
-            [_heading(_("How this came about")), table, Paragraph(_safe(meaning), _style("small"))]
+            [_heading(_("About this analysis")), table, Paragraph(_safe(meaning), _style("small"))]
         )
     ]
 

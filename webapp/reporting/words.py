@@ -15,19 +15,20 @@ DELIVERY_STATUSES: Mapping[str, LazyString] = {
 
 # Why a delivery failed, or why its last attempt did (Delivery.reason).
 DELIVERY_REASONS: Mapping[str, LazyString] = {
-    "unreachable": _l("The archive does not answer at its address."),
+    "unreachable": _l("The archive does not respond at its address."),
     "rejected_association": _l(
-        "The archive refuses the connection. It has to know this portal's application entity "
+        "The archive refuses the connection. It must know this portal's application entity (AE) "
         "title and address."
     ),
     "refused": _l(
-        "The archive refuses the request. An administrator should check its address and sign-in."
+        "The archive refuses the request. An administrator should check its address and "
+        "credentials."
     ),
-    "untrusted": _l("The archive's certificate is not one that this server trusts."),
+    "untrusted": _l("This server does not trust the archive's certificate."),
     "not_accepted": _l("The archive did not accept all objects of the result."),
-    "disabled": _l("The archive no longer takes results."),
-    "under_way": _l("The study is being analysed again. Its new result is sent afterwards."),
-    "internal": _l("Sending failed for a reason that was recorded."),
+    "disabled": _l("The archive no longer accepts results."),
+    "under_way": _l("The study is being analysed again. The new result will be sent afterwards."),
+    "internal": _l("Sending failed; the cause has been recorded."),
 }
 
 

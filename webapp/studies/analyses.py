@@ -174,7 +174,7 @@ def _take_over(analysis: Analysis) -> None:
         .execution_options(synchronize_session=False)
     )
     if current is None:
-        raise Conflict(_("This study was changed at the same moment. Please try again."))
+        raise Conflict(_("This study was being changed at the same time. Please try again."))
 
 
 def _image_ids(study_id: uuid.UUID) -> list[str]:

@@ -47,8 +47,8 @@ def take_in_all(
     if delivered.questions:
         raise QuestionableUpload(
             _(
-                "There is text in the pixels of at least one image, and it may name the patient. "
-                "Say whether it is to be blacked out or whether it names nobody."
+                "At least one image contains text that may identify the patient. "
+                "Say whether to black it out or whether it identifies nobody."
             ),
             regions=dict(delivered.questions),
         )

@@ -78,8 +78,8 @@ def demand_same_patient(uid: str, patient: str) -> None:
     other = select(Instance.id).where(Instance.study_uid == uid, Instance.patient_code != patient)
     if db.session.scalar(other.limit(1)) is not None:
         message = _(
-            "This study is here already, but of another patient: the patient in these files is a "
-            "different one. Nothing was kept; check the files where they come from."
+            "This study is already stored for a different patient from the one in these files. "
+            "Nothing was stored; check the files at their source."
         )
         raise OtherPatient(message, fields={"files": message})
 
@@ -103,10 +103,10 @@ def _known_error(parcel: Parcel, found: Sequence[KnownStudy], *, may_add: bool) 
     total, here = len(parcel.arrivals), len(frozenset().union(*(one.members for one in found)))
     if here == total:
         message = ngettext(
-            "This image is here already.", "All %(num)d images are here already.", total
+            "This image is already stored.", "All %(num)d images are already stored.", total
         )
     else:
-        message = _("%(n)d of %(total)d images are here already.", n=here, total=total)
+        message = _("%(n)d of %(total)d images are already stored.", n=here, total=total)
     extra = {
         "known": [
             {
@@ -128,8 +128,8 @@ def _demand_same_code(study: Study, given: str) -> None:
     earlier = study.patient.code
     if given and given != earlier:
         message = _(
-            "This study is here already under the patient code %(earlier)s, not %(given)s. Send it "
-            "with that code or without any; nothing was changed.",
+            "This study is already stored under the patient code %(earlier)s, not %(given)s. Send "
+            "it with that code or without one; nothing was changed.",
             earlier=earlier,
             given=given,
         )

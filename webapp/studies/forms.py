@@ -36,7 +36,7 @@ class UploadForm(FlaskForm):
     description = StringField(_l("Description"))
     priority = SelectField(_l("Priority"), choices=_PRIORITIES, default=Priority.ROUTINE.value)
     plane = SelectField(
-        _l("Plane of volumes"),
+        _l("Slice plane of volumes"),
         choices=[
             SelectChoice("auto", _l("As acquired")),
             SelectChoice("axial", _l("Axial")),
@@ -46,33 +46,37 @@ class UploadForm(FlaskForm):
         default="auto",
     )
     burned_in = SelectField(
-        _l("Text in the pixels"),
+        _l("Text in the image"),
         choices=[
             SelectChoice(BurnedIn.ASK.value, _l("Ask me if there is any")),
             SelectChoice(BurnedIn.MASK.value, _l("Black it out")),
-            SelectChoice(BurnedIn.KEEP.value, _l("Keep it: I have looked, it names nobody")),
+            SelectChoice(
+                BurnedIn.KEEP.value, _l("Keep it: I have checked that it identifies nobody")
+            ),
         ],
         default=BurnedIn.ASK.value,
     )
-    forgiving = BooleanField(_l("Pass over files that are no MR images"))
-    code_confirmed = BooleanField(_l("The patient code is a pseudonym and names nobody"))
+    forgiving = BooleanField(_l("Skip files that are not MR images"))
+    code_confirmed = BooleanField(_l("The patient code is a pseudonym and identifies nobody"))
     # A program that posts without them gets what it always got; the page asks.
     split = SelectField(
         _l("Files of several patients"),
         choices=[
             SelectChoice(Split.ASK.value, _l("Ask me")),
-            SelectChoice(Split.YES.value, _l("Make a study of each")),
-            SelectChoice(Split.NO.value, _l("Keep pictures together as one study")),
+            SelectChoice(Split.YES.value, _l("Create a study for each")),
+            SelectChoice(Split.NO.value, _l("Keep images together as one study")),
         ],
         default=Split.NO.value,
     )
     known = SelectField(
-        _l("Images that are here already"),
+        _l("Images that are already stored"),
         choices=[
             SelectChoice(Known.ASK.value, _l("Ask me")),
             SelectChoice(Known.NEW.value, _l("Analyse them again as a new study")),
             SelectChoice(Known.ADD.value, _l("Add only the new ones to the earlier study")),
-            SelectChoice(Known.REUSE.value, _l("Open the earlier study if it holds all of them")),
+            SelectChoice(
+                Known.REUSE.value, _l("Open the earlier study if it contains all of them")
+            ),
         ],
         default=Known.NEW.value,
     )

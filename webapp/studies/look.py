@@ -24,7 +24,7 @@ from webapp.studies.results import (
     result_of_analysis,
     short_headline,
 )
-from webapp.studies.series import ShownSeries, current_answers, shown_series
+from webapp.studies.series import ShownSeries, are_slices, current_answers, shown_series
 
 LISTED_AT_MOST = 24
 """Up to here a study's images are shown one by one; above, the strip stands for them."""
@@ -60,7 +60,7 @@ class Look:
         images: all of them with their answers, or none where they are more than
             ``LISTED_AT_MOST``.
         selected: the slice looked at.
-        contradicting: slices that speak for another tumour than the study is said to have.
+        contradicting: slices that suggest another tumour than the study is said to have.
         result: what is said about the study; None until there is an answer.
         earlier: what earlier analyses said, the latest first.
     """
@@ -82,7 +82,7 @@ class Look:
     @property
     def is_of_slices(self) -> bool:
         """Whether its images are slices of a series, and not single pictures."""
-        return any(series.plane is not None or series.is_stack for series in self.series)
+        return are_slices(self.series)
 
     @property
     def total(self) -> int:

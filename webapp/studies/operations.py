@@ -100,7 +100,7 @@ def _is_kept(arrival: Arrival, blobs: Keeper) -> bool:
     if known is None:
         return False
     if not shows_the_same(known, arrival, blobs):
-        raise OtherContent(_("Another image is kept under the same DICOM identifier."))
+        raise OtherContent(_("Another image is already stored under the same DICOM identifier."))
     return True
 
 

@@ -52,7 +52,7 @@ class Cursor:
             micros, identifier = _LAYOUT.unpack(base64.b64decode(text, b"-_", validate=True))
             return cls(_EPOCH + timedelta(microseconds=micros), uuid.UUID(bytes=identifier))
         except (ValueError, OverflowError, binascii.Error, struct.error) as error:
-            message = _("This cursor is not one that the portal gave out.")
+            message = _("This cursor was not issued by the portal.")
             raise InvalidInput(message, fields={"cursor": message}) from error
 
     def __str__(self) -> str:

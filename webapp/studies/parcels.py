@@ -106,8 +106,8 @@ def _dicom_parcels(arrivals: Sequence[Arrival]) -> list[Parcel]:
     ]
     if len({parcel.uid for parcel in parcels}) < len(parcels):
         message = _(
-            "These files belong to %(n)d patients, yet some of them name the same study. One of "
-            "the two is wrong in the files; nothing was kept.",
+            "These files belong to %(n)d patients, yet some of them carry the same study "
+            "identifier. Either patient or study is wrong in the files; nothing was stored.",
             n=patients_in(parcels),
         )
         raise InvalidInput(
@@ -119,7 +119,7 @@ def _dicom_parcels(arrivals: Sequence[Arrival]) -> list[Parcel]:
 def _several(parcels: Sequence[Parcel], *, may_keep: bool) -> SeveralStudies:
     patients = patients_in(parcels)
     if may_keep:
-        message = _("These files look like %(n)d patients.", n=patients)
+        message = _("These files appear to be from %(n)d patients.", n=patients)
     elif patients > 1:
         message = _("These files belong to %(n)d patients and cannot be one study.", n=patients)
     else:

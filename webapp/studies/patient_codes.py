@@ -27,7 +27,8 @@ def checked_code(patient_code: str, *, confirmed: bool) -> str:
     doubt = doubt_about(code)
     if code and not _CODE.fullmatch(code):
         message = _(
-            "The patient code may have up to 64 letters, digits, spaces and the signs . : / + - _"
+            "The patient code can have up to 64 letters, digits, spaces and the characters "
+            ". : / + - _"
         )
         if doubt is not None:
             message = f"{code_question(doubt)} {message}"
@@ -43,13 +44,13 @@ def code_question(doubt: Doubt) -> str:
     if doubt is Doubt.DATE:
         return str(
             _(
-                "This patient code seems to hold a date of birth. Use a pseudonym that does not "
-                "tell who the patient is."
+                "This patient code appears to contain a date of birth. Use a pseudonym that does "
+                "not reveal who the patient is."
             )
         )
     return str(
         _(
-            "This patient code looks like a name. Use a pseudonym that does not tell who the "
+            "This patient code looks like a name. Use a pseudonym that does not reveal who the "
             "patient is."
         )
     )

@@ -60,7 +60,7 @@ def eight_bit(content: bytes, *, window: Suggestion | None = None) -> bytes:
 
 def _decoded(image: Image) -> str:
     if image.blob_key is None:
-        raise NotFound(_("This slice has not been decoded yet."))
+        raise NotFound(_("This slice has not been processed yet."))
     return image.blob_key
 
 

@@ -9,8 +9,8 @@ from webapp.wording import FILE_PROBLEMS
 def refusal(code: str, limits: Limits) -> str:
     """The sentence for a code of :class:`ml.errors.UnreadableImage`."""
     accepted = _(
-        "Accepted are %(formats)s files of at least %(side)d pixels on each side, up to %(mega)d "
-        "megapixels and %(size)d MB.",
+        "Files must be %(formats)s, with at least %(side)d pixels on each side and no more than "
+        "%(mega)d megapixels and %(size)d MB.",
         formats=" / ".join(ACCEPTED_FORMATS),
         side=limits.min_side,
         mega=limits.max_pixels // 1_000_000,

@@ -27,15 +27,15 @@ class StudyResult:
         number: of the analysis, from 1 inside the study.
         images: number of images that it is of.
         label: what the study is called.
-        named: every class that the headline names: ``label`` first, then whatever else cannot be
+        named: every class that the headline names: ``label`` first, then whatever else is not
             ruled out, likeliest first.
-        probability: of ``label``; None where the headline names several classes, images speak for
-            different tumours, or the study looks unlike what the model has learnt. Then no one
+        probability: of ``label``; None where the headline names several classes, images suggest
+            different tumours, or the study is unlike what the model was trained on. Then no one
             number stands for it.
         probabilities: class -> calibrated probability, of the first key image.
-        prediction_set: classes that cannot be ruled out; empty where none fits well.
+        prediction_set: classes that are not ruled out; empty where none fits well.
         key_images: those that stand for the study, the most telling first.
-        contradicting: id -> label of images that speak for another tumour.
+        contradicting: id -> label of images that suggest another tumour.
         mode: None for analyses from before it was recorded.
     """
 
@@ -56,7 +56,7 @@ class StudyResult:
 
     @property
     def is_familiar(self) -> bool:
-        """Whether the study looks like the brain MRI that the model has learnt."""
+        """Whether the study looks like the brain MRI that the model was trained on."""
         share = self.in_distribution_share
         return self.in_distribution and (share is None or share >= 0.5)
 
@@ -159,7 +159,7 @@ def short_headline(named: Sequence[str]) -> str:
 def named_classes(label: str, possible: Sequence[str]) -> tuple[str, ...]:
     """The classes that a headline names, of a study or of one slice.
 
-    ``label`` first, then whatever else cannot be ruled out; "no tumour" last among these.
+    ``label`` first, then whatever else is not ruled out; "no tumour" last among these.
     """
     others = [one for one in dict.fromkeys(possible) if one != label]
     return (

@@ -1,7 +1,7 @@
 """The series of a study as they are offered, and the answers about their slices."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -123,6 +123,11 @@ def shown_series(study: Study) -> list[ShownSeries]:
         for row in found
     ]
     return [_joined(list(run)) for _key, run in groupby(every, key=_run_key)]
+
+
+def are_slices(series: Iterable[ShownSeries]) -> bool:
+    """Whether these are slices of a series, and not single pictures."""
+    return any(one.plane is not None or one.is_stack for one in series)
 
 
 def current_answers(

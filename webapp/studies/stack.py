@@ -33,7 +33,7 @@ class StackSlice:
         scale, offset: scanner's value = pixel * scale + offset.
         label: what it is called, in words: every class that is not ruled out.
         tumor: probability that it holds a tumour of any class.
-        strange: it does not look like the brain MRI that the model has learnt.
+        strange: it does not look like the brain MRI that the model was trained on.
         problem: why it could not be used, as a sentence.
         heat: there is a heatmap.
         is_key: it stands for the study.

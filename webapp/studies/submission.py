@@ -247,7 +247,11 @@ def _check_amount(files: Sequence[ReceivedFile]) -> None:
         raise InvalidInput(_("Choose at least one image file."))
     if len(files) > MAX_FILES:
         raise TooLarge(
-            _("These are %(n)d files; at most %(limit)d at once.", n=len(files), limit=MAX_FILES)
+            _(
+                "There are %(n)d files; the limit is %(limit)d at once.",
+                n=len(files),
+                limit=MAX_FILES,
+            )
         )
 
 
@@ -255,14 +259,14 @@ def _check_sizes(parcels: Sequence[Parcel]) -> None:
     limit = upload_limits().max_slices
     for parcel in parcels:
         if sum(len(arrival.facts.frames) for arrival in parcel.arrivals) > limit:
-            raise TooLarge(_("A study may have at most %(limit)d slices.", limit=limit))
+            raise TooLarge(_("A study can have at most %(limit)d slices.", limit=limit))
 
 
 def checked_description(description: str) -> str:
     """The description on one line; raises :class:`InvalidInput` where it is too long."""
     text = " ".join(description.replace("\0", "").split())
     if len(text) > 200:
-        message = _("The description may have at most 200 characters.")
+        message = _("The description can have at most 200 characters.")
         raise InvalidInput(message, fields={"description": message})
     return text
 
@@ -362,16 +366,16 @@ def _take_over(study: Study, wish: _Wish) -> list[str]:
     notes = []
     if wish.priority is Priority.URGENT and study.priority is not Priority.URGENT:
         study.priority = Priority.URGENT
-        notes.append(_("The study is urgent now."))
+        notes.append(_("The study is now urgent."))
     elif wish.priority is not study.priority:
-        notes.append(_("The study stays urgent, as it was sent before."))
+        notes.append(_("The study remains urgent, as it was sent before."))
     if wish.description and not study.description:
         study.description = wish.description
-        notes.append(_("The study has your description now; it had none."))
+        notes.append(_("Your description was added; the study had none."))
     elif wish.description and wish.description != study.description:
         notes.append(
             _(
-                "The study keeps its description “%(earlier)s”; yours was not taken.",
+                "The study keeps its description “%(earlier)s”; yours was not used.",
                 earlier=study.description,
             )
         )
@@ -383,7 +387,7 @@ def _notes_about_resend(destination: Destination, parcel: Parcel) -> list[str]:
     held = next((one for one in destination.known if study and one.study.id == study.id), None)
     here, total = len(held.members) if held else 0, len(parcel.arrivals)
     if here == total:
-        return [_("All of this is here already: this is the earlier study.")]
+        return [_("All of this is already stored: this is the earlier study.")]
     return [_("Added to the earlier study: %(n)d of %(total)d files.", n=total - here, total=total)]
 
 
@@ -395,8 +399,8 @@ def _notes_about(arrivals: Sequence[Arrival], parcels: Sequence[Parcel]) -> list
     if repeated:
         notes.append(
             ngettext(
-                "%(num)d file shows the same as another one of this upload; both were kept.",
-                "%(num)d files show the same as others of this upload; all were kept.",
+                "%(num)d file shows the same as another in this upload; both were kept.",
+                "%(num)d files show the same as others in this upload; all were kept.",
                 repeated,
             )
         )
@@ -404,13 +408,17 @@ def _notes_about(arrivals: Sequence[Arrival], parcels: Sequence[Parcel]) -> list
     if patients > 1 and len(parcels) == 1:
         notes.append(
             _(
-                "By their names these files look like %(n)d patients; they were kept as one study.",
+                "By name, these files appear to be from %(n)d patients; they were kept as one "
+                "study.",
                 n=patients,
             )
         )
     if patients_in(parcels) > 1:
         notes.append(
-            _("The files were split into studies of %(n)d patients.", n=patients_in(parcels))
+            _(
+                "The files were split into separate studies for %(n)d patients.",
+                n=patients_in(parcels),
+            )
         )
     return notes
 

@@ -60,7 +60,7 @@ from webapp.studies.orientation import edges_of
 from webapp.studies.parcels import guessed_patients
 from webapp.studies.patient_codes import checked_code
 from webapp.studies.received import answered, omission_count, page_of
-from webapp.studies.series import find_series
+from webapp.studies.series import are_slices, find_series, shown_series
 
 blueprint = Blueprint("studies", __name__)
 
@@ -157,7 +157,12 @@ def images(study_id: uuid.UUID) -> ResponseReturnValue:
     study = find_study(study_id)
     part = bool(request.headers.get("HX-Request"))
     template = "studies/_images.html" if part else "studies/images.html"
-    return render_template(template, study=study, images=queries.images_of(study))
+    return render_template(
+        template,
+        study=study,
+        images=queries.images_of(study),
+        are_slices=are_slices(shown_series(study)),
+    )
 
 
 @blueprint.post("/studies/<uuid:study_id>/retry")

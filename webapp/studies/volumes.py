@@ -68,7 +68,7 @@ def slice_values(image: Image) -> Response:
         NotFound: it is not decoded yet, or can no longer be read.
     """
     if image.blob_key is None:
-        raise NotFound(_("This slice has not been decoded yet."))
+        raise NotFound(_("This slice has not been processed yet."))
     response = Response(mimetype="application/octet-stream")
     if not _known_to_browser(response, image.blob_key):
         content = _content(image.blob_key)
@@ -121,7 +121,7 @@ def heatmap_volume(series: Series) -> Response:
 
 def _decoded_images(series: Series) -> list[Image]:
     if not series.is_volume or not series.row_direction or not series.column_direction:
-        raise NotFound(_("This series is no volume."))
+        raise NotFound(_("This series is not a volume."))
     images = list(
         db.session.scalars(
             select(Image)
@@ -131,9 +131,9 @@ def _decoded_images(series: Series) -> list[Image]:
         )
     )
     if any(image.blob_key is None and image.problem is None for image in images):
-        raise NotFound(_("Not all slices of this series have been decoded yet."))
+        raise NotFound(_("Not all slices of this series have been processed yet."))
     if len(images) < 2 or any(image.origin is None for image in images):
-        raise NotFound(_("This series is no volume."))
+        raise NotFound(_("This series is not a volume."))
     return images
 
 
@@ -146,7 +146,7 @@ def _grid(series: Series, images: list[Image]) -> _Grid:
     length = float(np.linalg.norm(way))
     spacing = series.slice_spacing or length / (len(images) - 1)
     if spacing <= 0 or length <= 0:
-        raise NotFound(_("This series is no volume."))
+        raise NotFound(_("This series is not a volume."))
     steps = np.rint((origins - origins[0]) @ (way / length) / spacing).astype(int)
     layers = [_Layer()] * int(steps.max() + 1)
     for step, image in zip(steps, images, strict=True):

@@ -283,5 +283,5 @@ def test_poor_picture_is_said_beside_the_result(
         db.session.get_one(Image, ids.image_id).predictions[0].quality = ["blurred", "motion"]
         db.session.commit()
     page = sign_in(account).get(f"/studies/{ids.study_id}").text
-    assert "The picture is blurred." in page
+    assert "The image is blurred." in page
     assert "There are ghosts beside the head" in page

@@ -19,19 +19,19 @@ UNDECIDED = {"no_tumor": 0.45, "meningioma": 0.3, "glioma": 0.15, "pituitary": 0
 def english() -> Iterator[None]:
     app = Flask("webapp", root_path=str(Path(webapp.__file__).parent))
     Babel(app)
-    with app.app_context(), force_locale("en"):
+    with app.app_context(), force_locale("en_GB"):
         yield
 
 
 @pytest.mark.parametrize(
     ("called", "labels", "chances", "expected"),
     [
-        ("no_tumor", (), CHANCES, "None of the classes fits well; the model makes no suggestion."),
+        ("no_tumor", (), CHANCES, "None of the classes fits well, so the result is unreliable."),
         (
             "no_tumor",
             ("no_tumor",),
             CHANCES,
-            "The model is fairly certain that none of the three tumours it knows is visible.",
+            "The model is fairly certain that none of the three tumours it recognises is visible.",
         ),
         ("glioma", ("glioma",), CHANCES, "The model is fairly certain: Glioma."),
         (
@@ -50,13 +50,13 @@ def english() -> Iterator[None]:
             "meningioma",
             ("no_tumor", "meningioma"),
             CLOSE,
-            "A tumour is not ruled out; the most likely one would be: Meningioma.",
+            "A tumour is not ruled out; the most likely would be: Meningioma.",
         ),
         (
             "meningioma",
             ("no_tumor", "meningioma", "glioma"),
             UNDECIDED,
-            "A tumour is not ruled out; the most likely one would be: Meningioma.",
+            "A tumour is not ruled out; the most likely would be: Meningioma.",
         ),
     ],
 )
@@ -69,6 +69,6 @@ def test_sentence_fits_the_set(
 def test_images_that_contradict_one_another_are_said_whatever_the_set() -> None:
     sentence = doubt_sentence("meningioma", ("meningioma",), CLOSE, against=["glioma", "pituitary"])
     expected = (
-        "Different slices suggest different tumours: Meningioma, glioma, and pituitary tumour."
+        "Different images suggest different tumours: Meningioma, glioma and pituitary tumour."
     )
     assert sentence == expected

@@ -1,5 +1,5 @@
 // <time data-when> in the reader's time zone: "relative" counts from now, "absolute" is date and time.
-const locale = document.documentElement.lang || "en";
+const locale = document.documentElement.lang || "en-GB";
 const relative = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "long" });
 const absolute = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
 const full = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "long" });

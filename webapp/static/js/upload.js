@@ -2,12 +2,12 @@
 // progress, and problems in words. Nothing chosen gets lost.
 import { chosenFiles, Contents, droppedFiles, uselessness } from "./upload/files.js";
 
-const locale = document.documentElement.lang || "en";
+const locale = document.documentElement.lang || "en-GB";
 const megabytes = new Intl.NumberFormat(locale, { style: "unit", unit: "megabyte", maximumFractionDigits: 1 });
 const kilobytes = new Intl.NumberFormat(locale, { style: "unit", unit: "kilobyte", maximumFractionDigits: 0 });
 const plural = new Intl.PluralRules(locale);
 const byPath = new Intl.Collator(locale, { numeric: true });
-const days = new Intl.DateTimeFormat(locale === "en" ? "en-GB" : locale, { dateStyle: "long" });
+const days = new Intl.DateTimeFormat(locale, { dateStyle: "long" });
 const percent = new Intl.NumberFormat(locale, { style: "percent" });
 
 const form = document.querySelector("[data-upload]");

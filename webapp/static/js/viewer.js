@@ -13,7 +13,7 @@ const ZOOM_STEP = 1.25;
 const REST = 300; // milliseconds after the last change of slice until the result follows
 const NEWS_AFTER = 2000; // milliseconds between questions for slices while they are being made
 const PRESET_KEYS = ["file", "automatic", "brain", "full", "narrow", "wide"];
-const language = document.documentElement.lang || "en";
+const language = document.documentElement.lang || "en-GB";
 
 const viewer = document.querySelector("[data-viewer]");
 const control = (name) => viewer.querySelector(`[data-set="${name}"]`);

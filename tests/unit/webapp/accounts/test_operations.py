@@ -130,7 +130,7 @@ class TestSignIn:
         make_user(email="anna@x.example")
         with app.app_context(), pytest.raises(InvalidInput) as refused:
             operations.sign_in(email=email, password="not the password")
-        assert refused.value.message == "E-mail address or password is wrong."
+        assert refused.value.message == "The e-mail address or password is incorrect."
 
     def test_a_refusal_is_in_the_audit_trail(self, app: Flask, make_user: MakeUser) -> None:
         account = make_user()

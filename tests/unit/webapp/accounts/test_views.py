@@ -20,7 +20,7 @@ from webapp.tenancy import unscoped
 
 MakeUser = Callable[..., Account]
 SignIn = Callable[[Account], FlaskClient]
-WRONG = "E-mail address or password is wrong."
+WRONG = "The e-mail address or password is incorrect."
 FIRST = {
     "organisation": "Hospital",
     "name": "Anna",
@@ -60,7 +60,7 @@ class TestFirstRun:
     def test_shows_what_is_wrong_beside_the_field(self, client: FlaskClient) -> None:
         answer = client.post("/first-run", data={**FIRST, "password_again": "another"})
         assert answer.status_code == 422
-        assert "The two passwords are not the same." in answer.text
+        assert "The passwords do not match." in answer.text
         weak = {**FIRST, "password": "1234567890", "password_again": "1234567890"}
         answer = client.post("/first-run", data=weak)
         assert "one of the commonest" in answer.text
@@ -205,7 +205,7 @@ class TestPassword:
         values = {"current": "wrong", "password": "a new one!", "password_again": "a new one!"}
         answer = sign_in(make_user()).post("/account/password", data=values)
         assert answer.status_code == 422
-        assert "The current password is wrong." in answer.text
+        assert "The current password is incorrect." in answer.text
 
 
 class TestToken:
@@ -317,7 +317,7 @@ class TestUsers:
         assert "New Colleague" in admin.get("/admin/users").text
         again = admin.post("/admin/users", data=self.NEW)
         assert again.status_code == 422
-        assert "There is an account with this e-mail address already." in again.text
+        assert "There is already an account with this e-mail address." in again.text
 
     def test_of_other_organisations_are_not_shown(
         self, make_user: MakeUser, sign_in: SignIn

@@ -108,6 +108,7 @@ class Results:
             slices=_curve(max(20, *(key.number for key in slices))),
             series=(SeriesFacts(dicom.series_uid if dicom else uid_of(STUDY_ID), "MR", 20),),
             readings=(),
+            is_of_slices=dicom is not None,
         )
         return replace(content, **values)
 

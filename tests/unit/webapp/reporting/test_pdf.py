@@ -41,7 +41,7 @@ class Printer:
         self._results = results
         self.path = folder / "report.pdf"
 
-    def text(self, content: ReportContent, language: str = "en") -> list[str]:
+    def text(self, content: ReportContent, language: str = "en_GB") -> list[str]:
         """The text of each page, blanks and line breaks made one."""
         with self._app.test_request_context(), force_locale(language):
             self.path.write_bytes(pdf(content, self._results.blobs))
@@ -64,10 +64,10 @@ def test_page_says_result_doubt_and_model(printer: Printer, results: Results) ->
     assert "P-ABC123" in page
     assert "Glioma 62%" in page
     assert "The model cannot distinguish between: Glioma and no tumour." in page
-    assert "98% of the images look like what the model has learnt." in page
+    assert "98% of the images resemble the brain MRI the model was trained on." in page
     assert "vgg16-gap" in page
     assert "ab12" * 16 in page
-    assert "No reader has assessed this study yet." in page
+    assert "Not yet reviewed." in page
 
 
 def test_images_of_another_tumour_are_said_and_shown(printer: Printer, results: Results) -> None:
@@ -75,10 +75,10 @@ def test_images_of_another_tumour_are_said_and_shown(printer: Printer, results: 
     keys = (results.picture_slice(1), results.picture_slice(2), other)
     said = study_result(keys[0].answer, {other.id: "pituitary"})
     text = " ".join(printer.text(results.content(*keys, contradicting=(other,), result=said)))
-    assert "Different slices suggest different tumours: Glioma and pituitary tumour." in text
+    assert "Different images suggest different tumours: Glioma and pituitary tumour." in text
     assert "Image 3: Pituitary tumour, 97%" in text
     assert "Glioma 62% The images" not in text
-    assert "Probabilities of image 1" in text
+    assert "Probabilities for image 1" in text
 
 
 def test_every_page_carries_the_notice_and_its_number(printer: Printer, results: Results) -> None:
@@ -136,10 +136,16 @@ def test_report_speaks_the_readers_language(printer: Printer, results: Results) 
     assert "Kein zertifiziertes Medizinprodukt" in text or "nicht zur Diagnose" in text.lower()
 
 
+def test_dates_are_british_beside_british_spelling(printer: Printer, results: Results) -> None:
+    text = printer.text(results.content())[0]
+    assert "3 Feb 2024 (shifted" in text
+    assert "4 Mar 2026, 05:06 UTC" in text
+
+
 def test_unfamiliar_image_is_warned_about(printer: Printer, results: Results) -> None:
     answer = replace(results.answer(), in_distribution=False)
     text = printer.text(results.content(result=study_result(answer)))[0]
-    assert "its answer means little" in text
+    assert "the result is unreliable" in text
 
 
 def test_anisotropic_slice_keeps_its_proportions(
