@@ -368,16 +368,16 @@ def test_earlier_study_is_shown_beside(portal: Portal, visit: Visit, reader: Acc
     expect(page.locator("[data-corner-slice]")).to_have_count(1)
 
 
-def test_answer_that_was_begun_is_not_lost_by_scrolling(
+def test_assessment_that_was_begun_is_not_lost_by_scrolling(
     portal: Portal, visit: Visit, reader: Account
 ) -> None:
     page = open_study(visit, make_series_study(portal.app, reader, slices=12))
     page.get_by_label("Comment").fill("Wait for the contrast series.")
     wheel(page, 2)
-    notice = page.get_by_text("Your assessment below is for another slice")
-    expect(notice).to_be_visible()
+    notice = page.locator("[data-away-here]")
+    expect(notice).to_contain_text("Your assessment of slice 6 is not saved.")
     expect(page.get_by_label("Comment")).to_have_value("Wait for the contrast series.")
-    page.get_by_role("button", name="Back to that slice").click()
+    page.get_by_role("button", name="Back to slice 6").first.click()
     expect(notice).to_be_hidden()
     expect_slice(page, "6 / 12")
 

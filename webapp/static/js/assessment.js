@@ -63,8 +63,16 @@ export class Assessment {
 
   // The viewer rests: what was not begun follows it.
   follow() {
+    if (this.isAway) this.announceAway();
     if (this.begun || !this.shown || this.position === this.shown.position) return;
     this.load(this.shown.position);
+  }
+
+  // Once a stay: whoever listens knows then that the form stays behind.
+  announceAway() {
+    if (this.announced === this.position) return;
+    this.announced = this.position;
+    document.getElementById("announcer").textContent = this.beside.querySelector("[data-away-text]").textContent;
   }
 
   load(position) {
@@ -79,13 +87,13 @@ export class Assessment {
 
   showAway() {
     const away = this.isAway;
+    if (!away) this.announced = null;
     const here = this.beside.querySelector("[data-away-here]");
     const numbers = { begun: Number(this.panel.dataset.number), shown: this.shown ? this.shown.position + 1 : "" };
     const text = here.querySelector("[data-away-text]");
     text.textContent = away ? fill(text.dataset.awayText, numbers) : "";
     const back = here.querySelector("[data-away-back]");
     back.textContent = fill(back.dataset.text, numbers);
-    if (away && here.hidden) document.getElementById("announcer").textContent = text.textContent;
     here.hidden = !away;
     const inside = this.panel.querySelector("[data-away]");
     if (inside) inside.hidden = !away;
@@ -345,6 +353,12 @@ export class Assessment {
     this.pane.stage.focus({ preventScroll: true });
   }
 
+  // From the form: in its own slice, which may have left the screen since it was saved.
+  startHere() {
+    if (this.position !== this.shown?.position) this.back();
+    this.startRegion();
+  }
+
   onTool() {
     if (!REGION_TOOLS.includes(this.tool())) this.region?.leaveKeys();
     this.showTool();
@@ -421,7 +435,7 @@ export class Assessment {
     const at = (name) => event.target.closest(`[${name}]`);
     if (at("data-away-back")) this.back();
     else if (at("data-away-drop")) this.drop();
-    else if (at("data-region-start")) this.startRegion();
+    else if (at("data-region-start")) this.startHere();
     else if (at("data-region-remove")) this.region.clear();
     else if (at("data-region-tool")) this.setTool(at("data-region-tool").dataset.regionTool);
     else if (at("data-region-undo")) this.region.undo();
