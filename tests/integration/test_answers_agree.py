@@ -100,7 +100,7 @@ class Reading:
 
     def images_counted(self, study_id: uuid.UUID) -> int:
         text = self.browser.get(f"/studies/{study_id}").text
-        return int(_first(r"<span>(\d+) images?</span>", text) or 0)
+        return int(_first(r"<span>(\d+) (?:image|slice)s?</span>", text) or 0)
 
     def worklist(self) -> str | None:
         row = self.browser.get("/worklist/rows").text

@@ -208,7 +208,7 @@ class TestOtherFiles:
         ct.Modality, ct.SOPClassUID = "CT", "1.2.840.10008.5.1.4.1.1.2"
         ct.file_meta.MediaStorageSOPClassUID = ct.SOPClassUID
         files = [as_bytes(ct), *axial_series(1)]
-        with pytest.raises(RefusedUpload, match="not a magnetic resonance image"):
+        with pytest.raises(RefusedUpload, match="not an MR image"):
             submit(app, make_user(), files)
         study_id = submit(app, make_user(), files, Handling(forgiving=True))
         with app.app_context(), unscoped():
