@@ -207,7 +207,7 @@ class TestOtherFiles:
         ct.Modality, ct.SOPClassUID = "CT", "1.2.840.10008.5.1.4.1.1.2"
         ct.file_meta.MediaStorageSOPClassUID = ct.SOPClassUID
         files = [as_bytes(ct), *axial_series(1)]
-        with pytest.raises(RefusedUpload, match="not a magnetic resonance image"):
+        with pytest.raises(RefusedUpload, match="not an MR image"):
             submit(app, make_user(), files)
         study_id = submit(app, make_user(), files, Handling(forgiving=True))
         with app.app_context(), unscoped():
@@ -252,7 +252,7 @@ class TestTextInPixels:
         assert answer.get_json()["code"] == "text-in-pixels"
         assert len(answer.get_json()["regions"]["film.png"]) == 1
         data = {"files": [(io.BytesIO(picture), "film.png")]}
-        assert "There is text in the pixels" in browser.post("/studies/new", data=data).text
+        assert "At least one image contains text" in browser.post("/studies/new", data=data).text
 
     def test_declared_names_in_a_scanner_s_pixels_are_asked_about(
         self, app: Flask, make_user: MakeUser

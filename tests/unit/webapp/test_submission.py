@@ -213,7 +213,7 @@ class TestSeveralPatients:
         with pytest.raises(InvalidInput, match="2 patients"):
             uploads.send([*one, *other], choices=Choices(split=Split.YES))
         sent = uploads.send(one)
-        with pytest.raises(OtherPatient, match="another patient"):
+        with pytest.raises(OtherPatient, match="different patient"):
             uploads.send(other)
         with pytest.raises(OtherPatient):
             uploads.receive(other[0])
@@ -309,14 +309,14 @@ class TestSentAgain:
         sent = uploads.send(files, description="T1", priority=Priority.URGENT)
         study = uploads.study(study_id)
         assert (study.priority, study.description) == (Priority.URGENT, "T1")
-        assert "urgent now" in sent["notes"]
+        assert "now urgent" in sent["notes"]
 
     def test_what_is_not_taken_is_said(self, uploads: Uploads) -> None:
         files = axial_series(2)
         (study_id,) = uploads.send(files, description="T1", priority=Priority.URGENT)["ids"]
         sent = uploads.send(files, description="FLAIR")
         assert "“T1”" in sent["notes"]
-        assert "stays urgent" in sent["notes"]
+        assert "remains urgent" in sent["notes"]
         assert uploads.study(study_id).priority is Priority.URGENT
 
     def test_study_s_page_says_so(self, uploads: Uploads, sign_in: SignIn) -> None:
@@ -332,10 +332,10 @@ class TestSentAgain:
 class TestSameIdentifierOtherPixels:
     def test_is_refused_and_never_dropped(self, uploads: Uploads) -> None:
         one, other = same_uid_other_pixels()
-        with pytest.raises(RefusedUpload, match="pixels differ"):
+        with pytest.raises(RefusedUpload, match="different pixels"):
             uploads.send([one, other])
         uploads.send([one])
-        with pytest.raises(RefusedUpload, match="pixels differ"):
+        with pytest.raises(RefusedUpload, match="different pixels"):
             uploads.send([other])
         with pytest.raises(OtherContent):
             uploads.receive(other)
