@@ -152,7 +152,7 @@ class TestStudy:
         assert 'hx-trigger="every' not in page
         assert "Image 2 of the study" in browser.get(f"/studies/{study_id}?image=1").text
         for wrong in ("9", "-1", "x"):
-            assert "Slice 3" in browser.get(f"/studies/{study_id}?image={wrong}").text
+            assert "Image 3" in browser.get(f"/studies/{study_id}?image={wrong}").text
 
     def test_failed_study_can_be_tried_again_once(
         self, app: Flask, make_user: MakeUser, sign_in: SignIn
