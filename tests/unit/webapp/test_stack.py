@@ -136,7 +136,7 @@ class TestPage:
         page = browser.get(f"/studies/{ids.study_id}").text
         assert "20 of 60 slices analysed" in page
         assert '<progress max="60" value="20"' in page
-        assert "This slice is being decoded" in page
+        assert "Still being processed" in page
         assert f"/images/{ids.image_ids[29]}/pixels" not in page
 
     def test_answer_for_the_study_names_share_keys_and_what_was_left_out(

@@ -146,7 +146,7 @@ class TestSignIn:
             operations.change_user(
                 actor=actor, user_id=account.id, role=account.role, is_active=False
             )
-        with app.app_context(), pytest.raises(InvalidInput, match="is wrong"):
+        with app.app_context(), pytest.raises(InvalidInput, match="is incorrect"):
             operations.sign_in(email=account.email, password=account.password)
 
     def test_renews_a_hash_with_old_parameters(self, app: Flask, make_user: MakeUser) -> None:
