@@ -253,7 +253,7 @@ class TestTextInPixels:
         assert answer.get_json()["code"] == "text-in-pixels"
         assert len(answer.get_json()["regions"]["film.png"]) == 1
         data = {"files": [(io.BytesIO(picture), "film.png")]}
-        assert "There is text in the pixels" in browser.post("/studies/new", data=data).text
+        assert "At least one image contains text" in browser.post("/studies/new", data=data).text
 
     def test_declared_names_in_a_scanner_s_pixels_are_asked_about(
         self, app: Flask, make_user: MakeUser

@@ -134,9 +134,9 @@ class TestPage:
     ) -> None:
         ids = make_series_study(app, account, slices=60, status=Status.RUNNING, decoded=False)
         page = browser.get(f"/studies/{ids.study_id}").text
-        assert "20 of 60 images analysed" in page
+        assert "20 of 60 slices analysed" in page
         assert '<progress max="60" value="20"' in page
-        assert "This slice is being decoded" in page
+        assert "Still being processed" in page
         assert f"/images/{ids.image_ids[29]}/pixels" not in page
 
     def test_answer_for_the_study_names_share_keys_and_what_was_left_out(
@@ -145,7 +145,7 @@ class TestPage:
         ids = make_series_study(app, account, slices=40)
         page = browser.get(f"/studies/{ids.study_id}").text
         assert "The study as a whole" in page
-        assert "95% of the slices look like the brain MRI" in page
+        assert "95% of the slices resemble the brain MRI" in page
         assert "2 files were left out:" in page
         assert f'href="/studies/{ids.study_id}?image=20"' in page
         assert page.count("/pixels") < 6  # no forty thumbnails
@@ -170,7 +170,7 @@ class TestPage:
             db.session.commit()
         page = browser.get(f"/studies/{ids.study_id}").text
         assert "1 slice of this series is missing." in page
-        assert "2 files showed a slice again and were left out." in page
+        assert "2 files repeated a slice and were left out." in page
 
     def test_same_patients_other_studies_are_offered_latest_first(
         self, app: Flask, account: Account, browser: FlaskClient

@@ -147,12 +147,12 @@ class TestStudy:
         assert 'hx-trigger="every 500ms' in waiting
         finish(app, account, study_id, [0.1, None, 0.9, 0.2])
         page = browser.get(f"/studies/{study_id}").text
-        assert "Slice 3 of the study" in page
+        assert "Image 3 of the study" in page
         assert 'id="feedback"' in page
         assert 'hx-trigger="every' not in page
-        assert "Slice 2 of the study" in browser.get(f"/studies/{study_id}?image=1").text
+        assert "Image 2 of the study" in browser.get(f"/studies/{study_id}?image=1").text
         for wrong in ("9", "-1", "x"):
-            assert "Slice 3" in browser.get(f"/studies/{study_id}?image={wrong}").text
+            assert "Image 3" in browser.get(f"/studies/{study_id}?image={wrong}").text
 
     def test_failed_study_can_be_tried_again_once(
         self, app: Flask, make_user: MakeUser, sign_in: SignIn
@@ -284,4 +284,4 @@ def test_poor_picture_is_said_beside_the_result(
         db.session.commit()
     page = sign_in(account).get(f"/studies/{ids.study_id}").text
     assert "The image is blurred." in page
-    assert "There are ghosts beside the head" in page
+    assert "There is ghosting beside the head" in page

@@ -213,7 +213,7 @@ class TestSeveralPatients:
         with pytest.raises(InvalidInput, match="2 patients"):
             uploads.send([*one, *other], choices=Choices(split=Split.YES))
         sent = uploads.send(one)
-        with pytest.raises(OtherPatient, match="another patient"):
+        with pytest.raises(OtherPatient, match="different patient"):
             uploads.send(other)
         with pytest.raises(OtherPatient):
             uploads.receive(other[0])
@@ -332,10 +332,10 @@ class TestSentAgain:
 class TestSameIdentifierOtherPixels:
     def test_is_refused_and_never_dropped(self, uploads: Uploads) -> None:
         one, other = same_uid_other_pixels()
-        with pytest.raises(RefusedUpload, match="pixels differ"):
+        with pytest.raises(RefusedUpload, match="different pixels"):
             uploads.send([one, other])
         uploads.send([one])
-        with pytest.raises(RefusedUpload, match="pixels differ"):
+        with pytest.raises(RefusedUpload, match="different pixels"):
             uploads.send([other])
         with pytest.raises(OtherContent):
             uploads.receive(other)
