@@ -82,6 +82,12 @@ FILE_PROBLEMS: Mapping[str, LazyString] = {
     "four_dimensional": _l("Volumes that change over time are not accepted; send one of them."),
     "colour_volume": _l("Colour volumes are not accepted."),
     "header_only": _l("This is only the header of a volume; send it as one .nii file."),
+    "cifti": _l("CIFTI files hold values of the brain's surface, not images; send the volume."),
+    "no_voxels": _l("The file's header gives one axis of the volume a length of 0."),
+    "voxel_size": _l(
+        "The file's header gives voxels a size that no image of a head has; its units may be wrong."
+    ),
+    "no_orientation": _l("The file's header does not say how the volume lies in the head."),
     "archive_encrypted": _l("The archive is protected by a password."),
     "archive_too_large": _l("The archive grows too large when it is opened."),
     "archive_too_deep": _l("Archives inside of archives are not opened any deeper."),
