@@ -200,7 +200,7 @@ def _open(content: bytes, limits: Limits) -> _Volume:
 def _volume(start: bytes) -> _Volume:
     kind = nib.Nifti2Header if start[4:8] == b"n+2\0" else nib.Nifti1Header
     # Of the extensions nothing is wanted but their end, and that is where the voxels start.
-    header = kind(start[: kind.sizeof_hdr], check=False)
+    header = kind(start[: kind.sizeof_hdr], check=False)  # type: ignore[no-untyped-call]
     if int(header["intent_code"]) in _SURFACES:
         raise UnreadableImage("cifti", "CIFTI files hold values of surfaces, not images.")
     shape = header.get_data_shape()
