@@ -79,6 +79,7 @@ FILE_PROBLEMS: Mapping[str, LazyString] = {
     "unsupported_transfer_syntax": _l("The image is compressed in a way that cannot be read."),
     "too_many_slices": _l("There are too many slices in one file."),
     "header_lies": _l("The file's header promises more or other data than the file holds."),
+    "more_frames": _l("The file holds more frames than its header says, so some would be lost."),
     "four_dimensional": _l("Volumes that change over time are not accepted; send one of them."),
     "colour_volume": _l("Colour volumes are not accepted."),
     "header_only": _l("This is only the header of a volume; send it as one .nii file."),

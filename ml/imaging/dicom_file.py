@@ -5,7 +5,8 @@ import zlib
 
 import pydicom
 from pydicom.dataelem import RawDataElement
-from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.filereader import _read_file_meta_info, read_partial, read_preamble
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -57,7 +58,7 @@ def read_dataset(content: bytes, limits: Limits) -> pydicom.FileDataset:
     with discreet("truncated", "The DICOM file is damaged or incomplete."):
         _check_items(content)
         _check_deflation(content, limits)
-        dataset = pydicom.dcmread(_Counted(content), force=True)
+        dataset = read_partial(_Counted(content), stop_when=_is_padding, force=True)
         _check_complete(dataset)
         _name_transfer_syntax(dataset)
         return dataset
@@ -92,6 +93,11 @@ class _Counted(io.BytesIO):
             if self._elements > _MOST_ELEMENTS:
                 raise _grows()
         return super().read(size)
+
+
+def _is_padding(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    """Whether the data set has ended, and zeros fill the file up to a block."""
+    return int(tag) == 0
 
 
 def _grows() -> UnreadableImage:
