@@ -92,6 +92,9 @@ FILE_PROBLEMS: Mapping[str, LazyString] = {
     "archive_encrypted": _l("The archive is protected by a password."),
     "archive_too_large": _l("The archive grows too large when it is opened."),
     "archive_too_deep": _l("Archives inside of archives are not opened any deeper."),
+    "archive_method": _l(
+        "The archive is compressed in a way that the portal cannot open; pack it as ordinary ZIP."
+    ),
     "archive_empty": _l("There is no file in the archive that could be an image."),
     "burned_in": _l("Its pixels may name the patient."),
     "junk": _l("Operating systems and discs add such files; they hold no images."),

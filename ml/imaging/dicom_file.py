@@ -12,6 +12,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
 )
 from pydicom.valuerep import STANDARD_VR
 
@@ -38,8 +39,9 @@ def parse_dicom(content: bytes, limits: Limits) -> pydicom.FileDataset:
     cannot be converted is left out. The transfer syntax is always named.
 
     Raises:
-        UnreadableImage: ``unsupported`` where it is not DICOM, ``truncated`` where it is no
-            complete file, ``too_many_pixels`` where it grows beyond the limits when it is opened.
+        UnreadableImage: ``unsupported`` where it is not DICOM, ``no_pixels`` where it is the
+            directory of a disc, ``truncated`` where it is no complete file, ``too_many_pixels``
+            where it grows beyond the limits when it is opened.
     """
     dataset = read_dataset(content, limits)
     with discreet("truncated", "The DICOM file is damaged or incomplete."):
@@ -59,6 +61,8 @@ def read_dataset(content: bytes, limits: Limits) -> pydicom.FileDataset:
         _check_items(content)
         _check_deflation(content, limits)
         dataset = read_partial(_Counted(content), stop_when=_is_padding, force=True)
+        if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            raise UnreadableImage("no_pixels", "This is a directory of DICOM files.")
         _check_complete(dataset)
         _name_transfer_syntax(dataset)
         return dataset

@@ -183,6 +183,13 @@ class TestDamage:
             read_bytes(bytes(content))
 
 
+def test_the_directory_of_a_disc_is_no_damaged_file() -> None:
+    content = (SET / "dicomdirtests" / "DICOMDIR").read_bytes()
+    with pytest.raises(UnreadableImage) as caught:
+        parse_dicom(content, LIMITS)
+    assert caught.value.code == "no_pixels"
+
+
 class TestDiscretion:
     NAME = "Roentgen"
 
