@@ -110,6 +110,16 @@ FILE_PROBLEMS: Mapping[str, LazyString] = {
     "header_only": _l(
         "This is only the header of a volume; send the volume as a single .nii file."
     ),
+    "more_frames": _l("The file contains more frames than its header states."),
+    "cifti": _l("CIFTI files contain surface values, not images; send the volume."),
+    "no_voxels": _l("The file's header gives one axis of the volume a length of 0."),
+    "voxel_size": _l(
+        "The voxel size in the file's header is impossible for a head; its units may be wrong."
+    ),
+    "no_orientation": _l("The file's header does not say how the volume lies in the head."),
+    "archive_method": _l(
+        "The file uses a form of compression that cannot be opened; pack it as an ordinary ZIP."
+    ),
     "archive_encrypted": _l("The compressed file is password-protected."),
     "archive_too_large": _l("The compressed file becomes too large when unpacked."),
     "archive_too_deep": _l("Compressed files are nested too deeply inside one another."),

@@ -1,8 +1,12 @@
 """ZIP archives, opened in memory and within limits."""
 
+import bz2
 import io
+import lzma
+import struct
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -11,10 +15,22 @@ from ml.imaging.limits import Limits
 
 # Below this size the ratio says nothing: a black slice shrinks to a thousandth.
 _SMALL = 64 * 2**20
+_ENTRY = b"PK\x03\x04"
 _DIRECTORY_ENTRY = b"PK\x01\x02"
-_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+_XZ = 95  # APPNOTE.TXT 4.4.5; the standard library has no name for it
+_METHODS = {
+    zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, _XZ,
+}  # fmt: skip
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # its mark, and the lengths of name and extra field
+_LZMA_HEADER = struct.Struct("<2xHBL")  # APPNOTE.TXT 5.8: properties and size of the dictionary
+_LEAST_DICTIONARY = 4096
+_XZ_MEMORY = 128 * 2**20
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
-_JUNK = {"dicomdir", "thumbs.db", "desktop.ini"}
+_JUNK = {"dicomdir", "thumbs.db", "desktop.ini", "autorun.inf"}
+_OF_DISCS = {"dicomdir", "autorun.inf"}
+# What makes a set of files a disc with its own viewer, and what that brings along.
+_PROGRAMS = {".exe", ".dll", ".jar", ".msi", ".so", ".dylib", ".class"}
+_PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".ico", ".svg", ".tif", ".tiff"}
 
 
 @dataclass
@@ -27,27 +43,49 @@ class _Budget:
 
 def is_archive(content: bytes) -> bool:
     """Whether it is a ZIP archive."""
-    return content.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+    return content.startswith((_ENTRY, b"PK\x05\x06"))
 
 
 def is_junk(path: PurePosixPath) -> bool:
     """Whether it is hidden, or one of the files that systems and discs add."""
     hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in path.parts)
-    return hidden or path.name.lower() in _JUNK
+    # Discs number the versions of files: "DICOMDIR;1".
+    return hidden or path.name.lower().partition(";")[0] in _JUNK
+
+
+def junk_among(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
+    """Those that are junk by themselves, and what belongs to the viewer of a disc.
+
+    A disc has a directory of its DICOM files or programs on it. Its programs are junk, and so
+    are pictures: its images are DICOM.
+    """
+    every = list(paths)
+    junk = {path for path in every if is_junk(path)}
+    programs = {path for path in every if path.suffix.lower() in _PROGRAMS}
+    if programs or any(path.name.lower().partition(";")[0] in _OF_DISCS for path in every):
+        junk |= programs | {path for path in every if path.suffix.lower() in _PICTURES}
+    return junk
 
 
 def members(content: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
     """(name, content) of every file in an archive and in archives inside of it.
 
-    Directories, empty files, hidden files and what operating systems and discs add are passed
-    over. Nothing is written to disk, so that names can be anything.
+    Directories, empty files, hidden files and what operating systems and discs add (also the
+    viewer and its pictures) are passed over. Nothing is written to disk, so that names can be
+    anything.
 
     Raises:
         UnreadableImage: ``archive_encrypted``, ``archive_too_large``, ``archive_too_deep``,
-            ``unsupported`` (a way of compression), ``truncated``; also in the middle.
+            ``archive_method`` (a way of compression), ``truncated``, also in the middle;
+            ``archive_empty`` where there is nothing.
     """
     budget = _Budget(limits.max_entries, limits.max_archive_bytes)
-    yield from _members(content, limits, budget, depth=1)
+    empty = True
+    for member in _members(content, limits, budget, depth=1):
+        empty = False
+        yield member
+    if empty:
+        raise UnreadableImage("archive_empty", "There is no file in the archive.")
 
 
 def _members(
@@ -58,15 +96,22 @@ def _members(
     with _opened(content, budget) as archive:
         entries = archive.infolist()
         _check(entries, len(content), limits, budget)
-        for entry in entries:
-            if entry.is_dir() or entry.file_size == 0 or is_junk(PurePosixPath(entry.filename)):
-                continue
-            inner = _read(archive, entry)
-            if is_archive(inner):
-                for name, member in _members(inner, limits, budget, depth + 1):
-                    yield f"{entry.filename}/{name}", member
-            else:
-                yield entry.filename, inner
+        names = [_name(entry) for entry in entries]
+        junk = junk_among(map(PurePosixPath, names))
+    for name, entry in zip(names, entries, strict=True):
+        if name.endswith("/") or entry.file_size == 0 or PurePosixPath(name) in junk:
+            continue
+        inner = _read(content, entry)
+        if is_archive(inner):
+            for deeper, member in _members(inner, limits, budget, depth + 1):
+                yield f"{name}/{deeper}", member
+        else:
+            yield name, inner
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    """The whole name, of which the standard library takes what is before a zero byte."""
+    return entry.orig_filename.replace("\0", "_") or "_"
 
 
 def _opened(content: bytes, budget: _Budget) -> zipfile.ZipFile:
@@ -84,7 +129,7 @@ def _check(entries: list[zipfile.ZipInfo], size: int, limits: Limits, budget: _B
     if any(entry.flag_bits & _ENCRYPTED for entry in entries):
         raise UnreadableImage("archive_encrypted", "The archive is protected by a password.")
     if any(entry.compress_type not in _METHODS for entry in entries):
-        raise UnreadableImage("unsupported", "The archive is compressed in an uncommon way.")
+        raise UnreadableImage("archive_method", "The archive is compressed in an uncommon way.")
     total = sum(entry.file_size for entry in entries)
     budget.entries -= len(entries)
     budget.size -= total
@@ -96,16 +141,54 @@ def _check(entries: list[zipfile.ZipInfo], size: int, limits: Limits, budget: _B
         raise _too_large()
 
 
-def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """One file; never more of it than the directory announces, whatever is in there."""
+def _read(content: bytes, entry: zipfile.ZipInfo) -> bytes:
+    """One file; never more of it than the directory announces, whatever is in there.
+
+    zipfile stops in the middle of a file for some ways of compression only.
+    """
     try:
-        with archive.open(entry) as file:
-            content = file.read(entry.file_size)
+        mark, name, extra = _LOCAL_HEADER.unpack_from(content, entry.header_offset)
+        start = entry.header_offset + _LOCAL_HEADER.size + name + extra
+        packed = memoryview(content)[start : start + entry.compress_size]
+        unpacked = _unpacked(packed, entry)
     except Exception:  # a damaged archive can raise anything at all in there
         raise _damaged() from None
-    if len(content) < entry.file_size:
+    whole = mark == _ENTRY and len(packed) == entry.compress_size
+    if not whole or len(unpacked) != entry.file_size or zlib.crc32(unpacked) != entry.CRC:
         raise _damaged()
-    return content
+    return unpacked
+
+
+def _unpacked(packed: memoryview, entry: zipfile.ZipInfo) -> bytes:
+    size = entry.file_size
+    match entry.compress_type:
+        case zipfile.ZIP_STORED:
+            return bytes(packed[:size])
+        case zipfile.ZIP_DEFLATED:
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size)
+        case zipfile.ZIP_BZIP2:
+            return bz2.BZ2Decompressor().decompress(packed, size)
+        case zipfile.ZIP_LZMA:
+            return _lzma(packed, size)
+        case _:
+            unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+            return unpacker.decompress(packed, size)
+
+
+def _lzma(packed: memoryview, size: int) -> bytes:
+    length, properties, dictionary = _LZMA_HEADER.unpack_from(packed)
+    bits, literal = divmod(properties, 45)
+    position, context = divmod(literal, 9)
+    filters = {
+        "id": lzma.FILTER_LZMA1,
+        # The decoder makes room for it at once, and needs no more than the file is long.
+        "dict_size": max(_LEAST_DICTIONARY, min(dictionary, size)),
+        "lc": context,
+        "lp": position,
+        "pb": bits,
+    }
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[filters])
+    return unpacker.decompress(packed[4 + length :], size)
 
 
 def _too_large() -> UnreadableImage:

@@ -54,6 +54,8 @@ _FLOAT_BITS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 
 _RLE_AT_MOST = 64  # PS3.5 G.3: two bytes stand for at most 128
 _STRETCHED_AT_MOST = 50.0  # a pixel longer than that times its width is a mistake
+_FARTHEST = 1e5  # mm; what lies farther away from a scanner's centre lies nowhere
+_STREAMS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")  # how frames of JPEG and JPEG 2000 start
 
 
 def inspect_dicom(dataset: pydicom.Dataset, limits: Limits) -> FileFacts:
@@ -67,14 +69,17 @@ def inspect_dicom(dataset: pydicom.Dataset, limits: Limits) -> FileFacts:
     Raises:
         UnreadableImage: ``no_pixels``, ``not_mr``, ``colour_capture``, ``burned_in``,
             ``unsupported_transfer_syntax``, ``too_small``, ``too_many_pixels``,
-            ``too_many_slices``, ``header_lies`` or ``truncated``.
+            ``too_many_slices``, ``header_lies``, ``more_frames`` or ``truncated``.
     """
     with discreet("truncated", "The DICOM header is damaged."):
         return _facts(dataset, limits)
 
 
 def group_of(dataset: pydicom.Dataset, index: int, name: str) -> pydicom.Dataset:
-    """A functional group of a frame, or the dataset itself where it has none (PS3.3 C.7.6.16)."""
+    """A functional group of a frame, or the dataset itself where it has none (PS3.3 C.7.6.16).
+
+    Some writers leave the groups in the dataset itself, one for all frames or one for each.
+    """
     for sequence, at in (
         ("PerFrameFunctionalGroupsSequence", index),
         ("SharedFunctionalGroupsSequence", 0),
@@ -83,6 +88,10 @@ def group_of(dataset: pydicom.Dataset, index: int, name: str) -> pydicom.Dataset
         if at < len(groups) and (found := optional(groups[at], name)):
             item: pydicom.Dataset = found[0]
             return item
+    groups = optional(dataset, name) or []
+    if isinstance(groups, pydicom.Sequence) and len(groups):
+        one: pydicom.Dataset = groups[index if index < len(groups) else 0]
+        return one
     return dataset
 
 
@@ -174,16 +183,32 @@ def _check_data(dataset: pydicom.Dataset, rows: int, columns: int, count: int, s
         name = next(name for name in PIXELS if name in dataset)
         samples = 2 if _word(dataset, "PhotometricInterpretation") == "YBR_FULL_422" else None
         bits = rows * columns * count * (samples or _samples(dataset)) * _bits(dataset)
-        if len(dataset[name].value or b"") < math.ceil(bits / 8):
+        held, wanted = len(dataset[name].value or b""), math.ceil(bits / 8)
+        if held < wanted:
             raise _lies()
+        if held >= wanted + math.ceil(bits / count / 8):
+            raise _more_frames()
         return
     buffer = io.BytesIO(dataset.PixelData)
-    parse_basic_offsets(buffer)
+    offsets = parse_basic_offsets(buffer)
     fragments, places = parse_fragments(buffer)
     if fragments < count:
         raise _lies()
+    # A frame may lie in several fragments, but for RLE (PS3.5 A.4.2).
+    starts = fragments if syntax == RLELossless else _starts(buffer, places)
+    if max(len(offsets), starts) > count:
+        raise _more_frames()
     buffer.seek(places[0] + 8)
     check_frame(dataset, buffer.read(2**16), rows, columns, syntax, whole=False)
+
+
+def _starts(buffer: io.BytesIO, places: list[int]) -> int:
+    """How many fragments start as a frame does."""
+    started = 0
+    for place in places:
+        buffer.seek(place + 8)
+        started += buffer.read(4).startswith(_STREAMS)
+    return started
 
 
 def check_frame(
@@ -215,20 +240,50 @@ def _lies() -> UnreadableImage:
     return UnreadableImage("header_lies", "The header promises other pixels than the file holds.")
 
 
+def _more_frames() -> UnreadableImage:
+    return UnreadableImage("more_frames", "The file holds more frames than its header says.")
+
+
 def _frame(dataset: pydicom.Dataset, index: int, rows: int, columns: int) -> FrameFacts:
     measures = group_of(dataset, index, "PixelMeasuresSequence")
-    position = group_of(dataset, index, "PlanePositionSequence")
     orientation = group_of(dataset, index, "PlaneOrientationSequence")
+    place = _place(dataset, index)
+    geometry = _geometry(place, numbers(optional(orientation, "ImageOrientationPatient"), 6))
+    spacing = _spacing(measures)
+    shape = None if spacing else _aspect(dataset)
     return FrameFacts(
         index=index,
         rows=rows,
         columns=columns,
-        spacing=_spacing(measures),
-        geometry=_geometry(
-            numbers(optional(position, "ImagePositionPatient"), 3),
-            numbers(optional(orientation, "ImageOrientationPatient"), 6),
-        ),
+        spacing=spacing or shape,
+        measured=shape is None,
+        geometry=geometry,
+        location=None if geometry else place or _location(dataset),
         contrast=_contrast(dataset, index),
+    )
+
+
+def _place(dataset: pydicom.Dataset, index: int) -> Vector | None:
+    """The position of a frame; None for one that is nowhere near a scanner."""
+    group = group_of(dataset, index, "PlanePositionSequence")
+    position = numbers(optional(group, "ImagePositionPatient"), 3)
+    return _vector(position) if position and max(map(abs, position)) < _FARTHEST else None
+
+
+def _location(dataset: pydicom.Dataset) -> float | None:
+    """The scanner's own number for the place of a slice (PS3.3 C.7.6.2.1.2)."""
+    found = numbers([optional(dataset, "SliceLocation")], 1)
+    return found[0] if found and abs(found[0]) < _FARTHEST else None
+
+
+def _aspect(dataset: pydicom.Dataset) -> tuple[float, float] | None:
+    """How high a pixel is for its width (PS3.3 C.7.6.3.1.7); None where it is a square."""
+    found = numbers(optional(dataset, "PixelAspectRatio"), 2)
+    if not found or min(found) <= 0 or found[0] == found[1]:
+        return None
+    stretched = max(found) / min(found)
+    return (
+        (found[0] / min(found), found[1] / min(found)) if stretched <= _STRETCHED_AT_MOST else None
     )
 
 

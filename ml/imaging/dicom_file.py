@@ -5,12 +5,14 @@ import zlib
 
 import pydicom
 from pydicom.dataelem import RawDataElement
-from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.filereader import _read_file_meta_info, read_partial, read_preamble
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
 )
 from pydicom.valuerep import STANDARD_VR
 
@@ -37,8 +39,9 @@ def parse_dicom(content: bytes, limits: Limits) -> pydicom.FileDataset:
     cannot be converted is left out. The transfer syntax is always named.
 
     Raises:
-        UnreadableImage: ``unsupported`` where it is not DICOM, ``truncated`` where it is no
-            complete file, ``too_many_pixels`` where it grows beyond the limits when it is opened.
+        UnreadableImage: ``unsupported`` where it is not DICOM, ``no_pixels`` where it is the
+            directory of a disc, ``truncated`` where it is no complete file, ``too_many_pixels``
+            where it grows beyond the limits when it is opened.
     """
     dataset = read_dataset(content, limits)
     with discreet("truncated", "The DICOM file is damaged or incomplete."):
@@ -57,7 +60,9 @@ def read_dataset(content: bytes, limits: Limits) -> pydicom.FileDataset:
     with discreet("truncated", "The DICOM file is damaged or incomplete."):
         _check_items(content)
         _check_deflation(content, limits)
-        dataset = pydicom.dcmread(_Counted(content), force=True)
+        dataset = read_partial(_Counted(content), stop_when=_is_padding, force=True)
+        if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            raise UnreadableImage("no_pixels", "This is a directory of DICOM files.")
         _check_complete(dataset)
         _name_transfer_syntax(dataset)
         return dataset
@@ -92,6 +97,11 @@ class _Counted(io.BytesIO):
             if self._elements > _MOST_ELEMENTS:
                 raise _grows()
         return super().read(size)
+
+
+def _is_padding(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    """Whether the data set has ended, and zeros fill the file up to a block."""
+    return int(tag) == 0
 
 
 def _grows() -> UnreadableImage:

@@ -40,7 +40,11 @@ class FrameFacts:
 
     Attributes:
         index: number inside the file, from 0.
-        spacing: millimetres between pixel centres as (row, column).
+        spacing: millimetres between pixel centres as (row, column); see ``measured``.
+        measured: whether ``spacing`` is in millimetres; False where the file says how high a pixel
+            is for its width, and no more.
+        location: where it lies on a line through the head, in millimetres, for slices without
+            geometry: the scanner's own number, or a position without directions.
         contrast: what may tell slices apart that show the same place: image type, echo,
             diffusion weighting, point in time.
     """
@@ -51,6 +55,8 @@ class FrameFacts:
     spacing: tuple[float, float] | None = None
     geometry: Geometry | None = None
     contrast: tuple[str, ...] = ()
+    measured: bool = True
+    location: float | Vector | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """NIfTI volumes: cut into slices as a radiologist looks at them."""
 
-import gzip
-import io
 import math
 import zlib
 from collections.abc import Iterator
@@ -11,6 +9,8 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.quaternions import quat2mat
+from nibabel.volumeutils import shape_zoom_affine
 
 from ml.errors import UnreadableImage
 from ml.imaging.discretion import discreet
@@ -22,14 +22,19 @@ from ml.imaging.values import to_uint16
 PLANES = ("sagittal", "coronal", "axial")  # by the axis that is cut: right-left, back-front, up
 _GZIP = b"\x1f\x8b"
 _CHUNK = 2**20
+_PACKED_CHUNK = 2**16  # bytes that are inflated at once
 _START = 600  # bytes; holds the header of both versions
-_MOST_GZIP_HEADER = 2**17  # bytes; it can name the file before compression
 _LAST_START = 2**26  # bytes; extensions stand between the header and the voxels
 _LONGEST_AXIS = 2**15
-_PLAUSIBLE = 1e-3, 1e3  # mm; size of a voxel
+_PLAUSIBLE = 1e-3, 3e2  # mm; size of a voxel
+_THIN = 32  # voxels; an axis shorter than that is the one that is cut
+_ANISOTROPIC = 1.4  # how much larger than the others a spacing is that tells the plane
+_MOST_QUATERNION = 1.1  # squared length up to which a quaternion is a rounded one
+_SURFACES = range(3000, 3100)  # intent codes of CIFTI-2
 _MAGIC = {348: (344, b"n+1\0"), 540: (4, b"n+2\0\r\n\032\n")}
 _PAIR = {348: (344, b"ni1\0"), 540: (4, b"ni2\0\r\n\032\n")}
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
+_ANALYZE = bytes(4)  # in the place of the magic
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # by xyzt_units: metres and micrometres; all else is taken so
 
 
@@ -55,10 +60,10 @@ class _Volume:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def recognises(head: bytes) -> bool:
+def recognises(content: bytes) -> bool:
     """Whether a file starts as NIfTI, compressed or not; also the header of a pair of files."""
-    start = _start(head)
-    return _has(start, _MAGIC) or _has(start, _PAIR)
+    start = _start(content)
+    return _has(start, _MAGIC) or _is_header_alone(start)
 
 
 def inspect_nifti(content: bytes, limits: Limits, plane: str = "auto") -> FileFacts:
@@ -66,7 +71,8 @@ def inspect_nifti(content: bytes, limits: Limits, plane: str = "auto") -> FileFa
 
     Args:
         plane: ``axial``, ``coronal``, ``sagittal``, or ``auto`` for the plane in which it was
-            acquired, that across the largest voxel spacing.
+            acquired: across an axis of fewer than 32 voxels, else across a spacing that is
+            clearly larger than the others, else axial.
 
     Raises:
         UnreadableImage: see :func:`decode_nifti`.
@@ -86,8 +92,9 @@ def decode_nifti(content: bytes, limits: Limits, plane: str = "auto") -> list[Sl
 
     Raises:
         UnreadableImage: ``truncated``, ``four_dimensional``, ``colour_volume``, ``unsupported``
-            (complex numbers), ``header_only``, ``too_small``, ``too_many_pixels``,
-            ``too_many_slices``.
+            (complex numbers), ``cifti``, ``no_voxels`` (an axis of length 0), ``voxel_size`` and
+            ``no_orientation`` (a geometry that cannot be repaired), ``header_only``,
+            ``too_small``, ``too_many_pixels``, ``too_many_slices``.
     """
     volume = _open(content, limits)
     facts = _cut(volume, plane, limits)
@@ -149,11 +156,15 @@ def _start(content: bytes) -> bytes:
     """The first bytes, inflated where need be."""
     if not content.startswith(_GZIP):
         return content[:_START]
+    start = b""
     try:
-        inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        return inflater.decompress(content[:_MOST_GZIP_HEADER], _START)
-    except zlib.error:
-        return b""
+        for piece in _inflated(content, _START):
+            start += piece
+            if len(start) >= _START:
+                break
+    except (EOFError, zlib.error):
+        pass  # as much as there is
+    return start[:_START]
 
 
 def _has(start: bytes, kinds: dict[int, tuple[int, bytes]]) -> bool:
@@ -163,9 +174,17 @@ def _has(start: bytes, kinds: dict[int, tuple[int, bytes]]) -> bool:
     return False
 
 
+def _is_header_alone(start: bytes) -> bool:
+    """Whether the voxels are in another file: a pair of NIfTI files, or one of ANALYZE 7.5."""
+    if _has(start, _PAIR):
+        return True
+    dimensions = {int.from_bytes(start[40:42], order) for order in ("little", "big")}
+    return _has(start, {348: (344, _ANALYZE)}) and not dimensions.isdisjoint(range(1, 8))
+
+
 def _open(content: bytes, limits: Limits) -> _Volume:
     start = _start(content)
-    if _has(start, _PAIR):
+    if _is_header_alone(start):
         raise UnreadableImage("header_only", "This is only the header of a volume.")
     if not _has(start, _MAGIC):
         raise UnreadableImage("truncated", "The NIfTI file is damaged or incomplete.")
@@ -180,25 +199,83 @@ def _open(content: bytes, limits: Limits) -> _Volume:
 
 def _volume(start: bytes) -> _Volume:
     kind = nib.Nifti2Header if start[4:8] == b"n+2\0" else nib.Nifti1Header
-    header = kind.from_fileobj(io.BytesIO(start), check=False)
-    shape, dtype = header.get_data_shape(), header.get_data_dtype()
-    _check_kind(shape, dtype)
-    unit = _MILLIMETRES.get(int(header["xyzt_units"]) & 0x07, 1.0)
-    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    affine[:3] *= unit
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    if not (_PLAUSIBLE[0] < sizes.min() and sizes.max() < _PLAUSIBLE[1]) or not _is_spatial(affine):
-        raise UnreadableImage("truncated", "The geometry of the volume makes no sense.")
+    # Of the extensions nothing is wanted but their end, and that is where the voxels start.
+    header = kind(start[: kind.sizeof_hdr], check=False)  # type: ignore[no-untyped-call]
+    if int(header["intent_code"]) in _SURFACES:
+        raise UnreadableImage("cifti", "CIFTI files hold values of surfaces, not images.")
+    shape = header.get_data_shape()
+    _check_kind(shape, header.get_data_dtype())
+    axes = int(shape[0]), int(shape[1]), int(shape[2]) if len(shape) > 2 else 1
     offset = int(header["vox_offset"])
     if offset > _LAST_START:
         raise UnreadableImage("truncated", "The voxels start nowhere in the file.")
     return _Volume(
         header=header,
-        offset=max(offset, len(header.binaryblock)),
-        shape=(int(shape[0]), int(shape[1]), int(shape[2]) if len(shape) > 2 else 1),
-        dtype=dtype,
-        affine=affine,
+        offset=offset if offset >= kind.sizeof_hdr else kind.single_vox_offset,
+        shape=axes,
+        dtype=header.get_data_dtype(),
+        affine=_affine(header, axes),
     )
+
+
+def _affine(header: nib.Nifti1Header, shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:
+    """From stored indices to millimetres: by the first of the header's ways that makes sense.
+
+    Repaired are what nibabel, ITK and FSL repair, too.
+
+    Raises:
+        UnreadableImage: ``voxel_size`` or ``no_orientation``.
+    """
+    by_matrix, by_rotation = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
+    ways = [_sform(header, shape)] if by_matrix else []
+    ways += [_qform(header)] if by_rotation else []
+    if not ways:  # nothing but the size of the voxels: method 1 of the standard
+        ways = [shape_zoom_affine(shape, _zooms(header), header.default_x_flip)]
+    unit = _MILLIMETRES.get(int(header["xyzt_units"]) & 0x07, 1.0)
+    spatial = [affine for affine in ways if _is_spatial(affine)]
+    for affine in spatial:
+        affine[:3] *= unit
+        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        if _PLAUSIBLE[0] < sizes.min() and sizes.max() < _PLAUSIBLE[1]:
+            return affine
+    if spatial:
+        raise UnreadableImage("voxel_size", "The voxels have a size that makes no sense.")
+    raise UnreadableImage("no_orientation", "The header does not say how the volume lies.")
+
+
+def _sform(header: nib.Nifti1Header, shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:
+    affine = np.asarray(header.get_sform(), dtype=np.float64)
+    if shape[2] == 1 and not affine[:3, 2].any():  # of a single slice some leave it out
+        across = np.cross(affine[:3, 0], affine[:3, 1])
+        affine[:3, 2] = across / (np.linalg.norm(across) or 1.0)
+    return affine
+
+
+def _qform(header: nib.Nifti1Header) -> npt.NDArray[np.float64]:
+    """The rotation with what rounding has done to it undone; of NaN where there is none."""
+    vector = np.array([float(header[f"quatern_{name}"]) for name in "bcd"])
+    squared = float(vector @ vector)
+    affine = np.eye(4)
+    if not squared <= _MOST_QUATERNION:
+        affine[:3] = np.nan
+        return affine
+    if squared > 1:
+        vector /= math.sqrt(squared)
+    real = math.sqrt(max(0.0, 1 - float(vector @ vector)))
+    zooms = _zooms(header)
+    zooms[2] *= -1.0 if float(header["pixdim"][0]) < 0 else 1.0  # anything else means 1
+    affine[:3, :3] = quat2mat([real, *vector]) * zooms
+    origin = [float(header[f"qoffset_{name}"]) for name in "xyz"]
+    affine[:3, 3] = np.nan_to_num(origin, nan=0.0, posinf=0.0, neginf=0.0)
+    return affine
+
+
+def _zooms(header: nib.Nifti1Header) -> npt.NDArray[np.float64]:
+    """(3,) voxel sizes; 1 where the header gives none."""
+    sizes = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
+    sizes[~np.isfinite(sizes) | (sizes == 0)] = 1.0
+    sizes[int(header["dim"][0]) :] = 1.0
+    return sizes
 
 
 def _is_spatial(affine: npt.NDArray[np.float64]) -> bool:
@@ -207,8 +284,10 @@ def _is_spatial(affine: npt.NDArray[np.float64]) -> bool:
 
 
 def _check_kind(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
-    if len(shape) < 2 or min(shape) < 1:
+    if len(shape) < 2:
         raise UnreadableImage("truncated", "This is neither a volume nor a slice.")
+    if min(shape) < 1:
+        raise UnreadableImage("no_voxels", "The header gives an axis of the volume no voxels.")
     if any(extent != 1 for extent in shape[3:]):
         raise UnreadableImage(
             "four_dimensional", "Volumes with several points in time or directions are refused."
@@ -226,7 +305,7 @@ def _cut(volume: _Volume, plane: str, limits: Limits) -> FileFacts:
     shape = [volume.shape[int(at)] for at in np.argsort(orientation[:, 0])]
     affine = volume.affine @ inv_ornt_aff(orientation, volume.shape)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    axis = PLANES.index(plane) if plane in PLANES else _acquired(sizes)
+    axis = PLANES.index(plane) if plane in PLANES else _acquired(shape, sizes)
     columns_axis = 1 if axis == 0 else 0
     rows_axis = 1 if axis == 2 else 2
     rows, columns = shape[rows_axis], shape[columns_axis]
@@ -258,9 +337,14 @@ def _cut(volume: _Volume, plane: str, limits: Limits) -> FileFacts:
     return FileFacts(format="NIFTI", frames=tuple(frames), plane=PLANES[axis])
 
 
-def _acquired(sizes: npt.NDArray[np.float64]) -> int:
-    """The axis with the largest spacing; of equal ones that from foot to head."""
-    return 2 if sizes[2] > 0.99 * sizes.max() else int(sizes.argmax())
+def _acquired(shape: list[int], sizes: npt.NDArray[np.float64]) -> int:
+    """The axis to cut where nobody says which; see :func:`inspect_nifti`."""
+    if min(shape) < _THIN:
+        # Of axes that are equally short the one that runs from foot to head.
+        return max(range(3), key=lambda axis: (-shape[axis], axis))
+    coarsest = int(sizes.argmax())
+    clearly = sizes[coarsest] > _ANISOTROPIC * np.delete(sizes, coarsest).max()
+    return coarsest if clearly else 2
 
 
 def _vector(numbers: npt.NDArray[np.float64]) -> Vector:
@@ -299,10 +383,39 @@ def _voxels(content: bytes, volume: _Volume) -> Iterator[bytes]:
 
 def _pieces(content: bytes) -> Iterator[bytes]:
     """The file in pieces, inflated where need be; also files of several gzip members."""
-    file = io.BytesIO(content)
-    source = gzip.GzipFile(fileobj=file) if content.startswith(_GZIP) else file
+    if not content.startswith(_GZIP):
+        for at in range(0, len(content), _CHUNK):
+            yield content[at : at + _CHUNK]
+        return
     try:
-        while piece := source.read(_CHUNK):
-            yield piece
-    except (EOFError, OSError, zlib.error):
+        yield from _inflated(content, _CHUNK)
+    except (EOFError, zlib.error):
         raise UnreadableImage("truncated", "The NIfTI file is damaged or incomplete.") from None
+
+
+def _inflated(content: bytes, size: int) -> Iterator[bytes]:
+    """What gzip members hold, one after the other, in pieces of at most ``size`` bytes.
+
+    Python's own reader goes through the texts of a member's header byte by byte, and they can be
+    as long as the file.
+
+    Raises:
+        EOFError: the last member has no end.
+        zlib.error: there is something else.
+    """
+    inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    for at in range(0, len(content), _PACKED_CHUNK):
+        rest = content[at : at + _PACKED_CHUNK]
+        while rest:
+            if inflater.eof:
+                rest = rest.lstrip(b"\0")  # some pad the file behind a member
+                if not rest:
+                    break
+                inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            yield inflater.decompress(rest, size)
+            rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+    while not inflater.eof:
+        piece = inflater.decompress(b"", size)
+        if not piece:
+            raise EOFError
+        yield piece

@@ -9,11 +9,14 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ml.errors import UnreadableImage
+from ml.imaging import jpegs, pngs
 from ml.imaging.discretion import hushed
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+# PNG specification, section 11.2.1: where IHDR has it, and of what value.
+_PNG_COLOUR_TYPE, _GREY_WITH_ALPHA = 25, 4
 
 
 def decode_png(content: bytes, limits: Limits) -> list[Slice]:
@@ -22,7 +25,13 @@ def decode_png(content: bytes, limits: Limits) -> list[Slice]:
 
 
 def decode_jpeg(content: bytes, limits: Limits) -> list[Slice]:
-    """Decode a JPEG, turned upright by its EXIF orientation. Raises :class:`UnreadableImage`."""
+    """Decode a JPEG, turned upright by its EXIF orientation; of several pictures the first.
+
+    Phones and stereo cameras put further pictures behind the first one (CIPA DC-007).
+
+    Raises:
+        UnreadableImage: also where the data do not fill what the header promises.
+    """
     return _decode(content, "JPEG", limits)
 
 
@@ -63,6 +72,7 @@ def _decode(content: bytes, image_format: str, limits: Limits) -> list[Slice]:
         with hushed(), Image.open(io.BytesIO(content), formats=(image_format,)) as image:
             _check(image, limits)
             image.load()
+            (pngs if image_format == "PNG" else jpegs).check_whole(content)
             upright = ImageOps.exif_transpose(image)
             return [Slice(_pixels(upright, content))]
     except UnreadableImage:
@@ -79,7 +89,7 @@ def _check(image: Image.Image, limits: Limits) -> None:
     width, height = image.size
     if width * height > limits.max_pixels:
         raise _too_many_pixels(limits)
-    if getattr(image, "is_animated", False):
+    if image.format == "PNG" and getattr(image, "is_animated", False):
         raise UnreadableImage("animated", "Animated images are not accepted.")
     if min(width, height) < limits.min_side:
         raise UnreadableImage(
@@ -120,7 +130,13 @@ def _sixteen_bit_colour(content: bytes) -> Pixels:
         raise UnreadableImage("truncated", "The PNG file is damaged or incomplete.")
     if decoded.ndim == 2:
         return cast("Pixels", decoded)
-    return cast("Pixels", cv2.cvtColor(decoded[..., :3], cv2.COLOR_BGR2RGB))
+    colours = decoded[..., :3]
+    if decoded.shape[2] == 4:  # on black, as _on_black does it with 8 bits
+        opacity = decoded[..., 3:].astype(np.float32) / 65535
+        colours = np.rint(colours * opacity).astype(np.uint16)
+    if content[_PNG_COLOUR_TYPE] == _GREY_WITH_ALPHA:
+        return cast("Pixels", np.ascontiguousarray(colours[..., 0]))
+    return cast("Pixels", cv2.cvtColor(colours, cv2.COLOR_BGR2RGB))
 
 
 def _on_black(image: Image.Image) -> Image.Image:

@@ -1,6 +1,6 @@
 """The registry of file readers, chosen by content and never by file name.
 
-A format joins by adding a :class:`Reader` to ``_READERS``: how to recognise its first bytes, what
+A format joins by adding a :class:`Reader` to ``_READERS``: how to recognise its content, what
 its header says, and how to turn the whole content into slices.
 """
 
@@ -32,7 +32,7 @@ def _picture(format: str, decode: Callable[[bytes, Limits], list[Slice]], magic:
 
     return Reader(
         format=format,
-        recognises=lambda head: head.startswith(magic),
+        recognises=lambda content: content.startswith(magic),
         inspect=facts,
         decode=lambda content, limits, _plane: decode(content, limits),
     )
@@ -65,9 +65,8 @@ def sniff(content: bytes) -> Reader:
     """
     if not content:
         raise UnreadableImage("empty", "The file is empty.")
-    head = content[:4096]
     for reader in _READERS:
-        if reader.recognises(head):
+        if reader.recognises(content):
             return reader
     raise UnreadableImage(
         "unsupported", f"This is not an image that can be read; accepted are {accepted()}."

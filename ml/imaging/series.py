@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,17 @@ from ml.imaging.facts import FileFacts, FrameFacts, Geometry
 _SAME_PLACE = 0.01  # mm along the normal
 _ASIDE = 1.0  # mm; slices of one level that lie farther apart are no copies
 _SAME_DIRECTION = 0.9995  # cosine, less than two degrees
+_MOST_SHEAR = 0.035  # sine of two degrees
 _SAME_SPACING = 0.01  # share
+_ROUNDED = 0.53  # mm; how far whole numbers lie from what they stand for, and from the step tried
+_TRIED = 81  # steps
+_FEWEST_ROUNDED = 5  # slices that show a pattern of rounding
 _EVEN = 0.1  # distances may differ by a tenth and still be called even
 _NAMED = 0.7  # cosine to an axis of the body from which a plane bears its name
 _PLANES = ("sagittal", "coronal", "axial")
+
+
+Order = Literal["place", "location", "number", "given"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,9 @@ class SeriesPlan:
         slice_spacing: millimetres between neighbours; the usual distance where one is missing.
         missing: slices that the usual distance asks for and that are not there.
         duplicates: numbers of files left out, since they show the same slice again.
+        order: what it goes by: the place in the head (``place``), a place on a line that nothing
+            says more about (``location``), the number of the image (``number``), or the order in
+            which the slices came (``given``). The last two are guesses.
     """
 
     slices: tuple[Placed, ...]
@@ -52,6 +63,7 @@ class SeriesPlan:
     duplicates: tuple[int, ...]
     modality: str | None
     series_uid: str | None
+    order: Order = "place"
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ def assemble(files: Sequence[FileFacts]) -> list[SeriesPlan]:
     DICOM files of one series are split further where size, spacing or orientation differ, and,
     where they show the same places several times (echoes, diffusion weightings, points in time),
     into one stack for each time. NIfTI volumes stand by themselves; pictures are one series in the
-    order given. Without geometry the instance number orders DICOM files.
+    order given. Without geometry a location orders DICOM files, and without that their number.
     """
     seen: set[str] = set()
     repeated: dict[Hashable, list[int]] = defaultdict(list)
@@ -111,10 +123,66 @@ def _series(members: list[_Member]) -> list[SeriesPlan]:
     plans: list[SeriesPlan] = []
     for alike in _grouped(members, _alike):
         if alike[0].frame.geometry is None:
-            plans.append(_plan_by_number(sorted(alike, key=lambda one: one.order)))
+            plans += _plans_without_geometry(alike)
+        elif _share_one_place(alike):
+            plans.append(_plan_by_number(alike))
         else:
             plans += [_plan_by_place(stack) for stack in _stacks(alike)]
     return plans
+
+
+def _share_one_place(members: list[_Member]) -> bool:
+    """Whether they are the frames of one file that gives all of them one place."""
+    first = members[0]
+    return len(members) > 1 and all(
+        one.number == first.number
+        and one.frame.geometry == first.frame.geometry
+        and one.frame.contrast == first.frame.contrast
+        for one in members
+    )
+
+
+def _plans_without_geometry(members: list[_Member]) -> list[SeriesPlan]:
+    locations = _locations(members)
+    if locations is None:
+        return [_plan_by_number(sorted(members, key=lambda one: one.order))]
+    return [_plan_by_location(stack, locations) for stack in _stacks_on_line(members, locations)]
+
+
+def _locations(members: list[_Member]) -> dict[_Member, float] | None:
+    """Millimetres on a line for each; None where some have none, or all the same."""
+    given = [one.frame.location for one in members]
+    numbers: list[float]
+    if all(isinstance(one, float) for one in given):
+        numbers = [one for one in given if isinstance(one, float)]
+    elif all(isinstance(one, tuple) for one in given):
+        points = np.array(given, dtype=np.float64)
+        # They lie on a line across the slices; its direction is that of the farthest extent.
+        first = points[0]
+        farthest = points[int(np.linalg.norm(points - first, axis=1).argmax())]
+        line = farthest - first
+        line *= 1.0 if line[int(np.abs(line).argmax())] >= 0 else -1.0
+        numbers = list(points @ line / (np.linalg.norm(line) or 1.0))
+    else:
+        return None
+    if max(numbers) - min(numbers) < _SAME_PLACE:
+        return None
+    return {one: float(number) for one, number in zip(members, numbers, strict=True)}
+
+
+def _stacks_on_line(members: list[_Member], locations: dict[_Member, float]) -> list[list[_Member]]:
+    """Split slices that show most locations several times by contrast, and by nothing else."""
+    levels = len({round(location / _SAME_PLACE) for location in locations.values()})
+    contrasts = _grouped(members, lambda a, b: a.frame.contrast == b.frame.contrast)
+    return contrasts if 2 * levels <= len(members) else [members]
+
+
+def _plan_by_location(members: list[_Member], locations: dict[_Member, float]) -> SeriesPlan:
+    """Order on the line. Nothing is taken for a copy, since directions are unknown."""
+    ordered = sorted(members, key=lambda one: (locations[one], one.order))
+    plan = _plan_by_number(ordered)
+    slices = tuple(Placed(one.number, one.frame.index, locations[one]) for one in ordered)
+    return replace(plan, slices=slices, order="location")
 
 
 def _grouped(
@@ -158,13 +226,38 @@ def _cosine(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _stacks(members: list[_Member]) -> list[list[_Member]]:
-    """Split slices that show most places several times, by contrast and then by order."""
+    """Split slices that show places several times, by contrast and then by order.
+
+    Where only some places are shown again, it is a second run that was given up, if the marks say
+    so or all of it came after the first; otherwise it is slices that came twice.
+    """
     if not _overlap(members):
-        return [members]
+        return _runs(members)
     stacks = []
     for contrast in _grouped(members, lambda a, b: a.frame.contrast == b.frame.contrast):
         stacks += _by_turn(contrast) if _overlap(contrast) else [contrast]
     return stacks
+
+
+def _runs(members: list[_Member]) -> list[list[_Member]]:
+    """The first run through the places, and others that are shorter."""
+    places = _places(members)
+    most = max(len(place) for place in places)
+    if most == 1:
+        return [members]
+    again = [place for place in places if len(place) > 1]
+    contrasts = _grouped(members, lambda a, b: a.frame.contrast == b.frame.contrast)
+    marked = all(len({one.frame.contrast for one in place}) == len(place) for place in again)
+    if marked and len(contrasts) <= most:
+        return contrasts
+    return _by_turn(members) if len(again) > 1 and _came_after(places) else [members]
+
+
+def _came_after(places: list[list[_Member]]) -> bool:
+    """Whether the second slices of all places have higher numbers than all first ones."""
+    numbers = [sorted(one.file.instance_number or 0 for one in place) for place in places]
+    first = max(place[0] for place in numbers)
+    return first < min(one for place in numbers for one in place[1:])
 
 
 def _overlap(members: list[_Member]) -> bool:
@@ -216,15 +309,22 @@ def _plan_by_place(members: list[_Member]) -> SeriesPlan:
     positions = _positions(kept)
     spacing, missing, even = _spacing(positions)
     shares = np.linspace(0.0, 1.0, len(kept))
-    whole = even and missing == 0 and len(kept) >= 3 and _straight(_points(kept), shares, spacing)
     first = members[0]
+    points = _points(kept)
+    whole = (
+        even
+        and missing == 0
+        and len(kept) >= 3
+        and _straight(points, shares, spacing)
+        and _upright(points, _geometry(first))
+    )
     return SeriesPlan(
         slices=tuple(
             Placed(one.number, one.frame.index, float(position))
             for one, position in zip(kept, positions, strict=True)
         ),
         plane=first.file.plane or _plane(_geometry(first)),
-        is_stack=whole or _is_stack(positions, _points(kept), spacing),
+        is_stack=whole or _is_stack(positions, points, spacing),
         is_volume=whole,
         slice_spacing=spacing,
         missing=missing,
@@ -242,16 +342,21 @@ def _aside(first: _Member, other: _Member) -> bool:
 
 
 def _plan_by_number(members: list[_Member]) -> SeriesPlan:
+    """The slices in the order given, and whether numbers tell that it is theirs."""
+    first = members[0]
+    numbers = [one.file.instance_number for one in members]
+    numbered = None not in numbers and len(set(numbers)) == len(numbers)
     return SeriesPlan(
         slices=tuple(Placed(one.number, one.frame.index, None) for one in members),
-        plane=None,
+        plane=_plane(first.frame.geometry) if first.frame.geometry else None,
         is_stack=False,
         is_volume=False,
         slice_spacing=None,
         missing=0,
         duplicates=(),
-        modality=members[0].file.modality,
-        series_uid=members[0].file.series_uid,
+        modality=first.file.modality,
+        series_uid=first.file.series_uid,
+        order="number" if numbered else "given",
     )
 
 
@@ -260,6 +365,8 @@ def _spacing(positions: npt.NDArray[np.float64]) -> tuple[float | None, int, boo
     if len(positions) < 2:
         return None, 0, False
     distances = np.diff(positions)
+    if (step := _step_before_rounding(positions)) is not None:
+        return step, 0, True
     usual = float(np.median(distances))
     if usual < _SAME_PLACE:
         return None, 0, False
@@ -267,6 +374,38 @@ def _spacing(positions: npt.NDArray[np.float64]) -> tuple[float | None, int, boo
     even = bool(np.all(np.abs(distances - steps * usual) <= _EVEN * usual))
     missing = int((steps - 1).sum()) if even else 0
     return usual, missing, even
+
+
+def _step_before_rounding(positions: npt.NDArray[np.float64]) -> float | None:
+    """The even step that was rounded to whole millimetres (1, 2, 1, 1, 1, 2 ...); None for others.
+
+    Slices of whole millimetres of which some are missing look alike where steps are as short as
+    one; there several of the longer ones have to be spread evenly.
+    """
+    distances = np.diff(positions)
+    step = float(distances.mean())
+    if len(positions) < _FEWEST_ROUNDED or np.abs(positions - np.round(positions)).max() > 1e-3:
+        return None
+    if set(np.round(distances)) != {math.floor(step), math.ceil(step)}:
+        return None
+    if step < 2 and (distances > step).sum() < 3:
+        return None
+    # Both ends are rounded as well, so that the step is known to one part of their distance.
+    numbers = np.arange(len(positions))
+    steps = step + np.linspace(-1, 1, _TRIED) / numbers[-1]
+    off = positions - steps[:, None] * numbers
+    widths = off.max(axis=1) - off.min(axis=1)
+    best = int(widths.argmin())
+    return float(steps[best]) if widths[best] <= 2 * _ROUNDED else None
+
+
+def _upright(points: npt.NDArray[np.float64], geometry: Geometry) -> bool:
+    """Whether the stack runs along the normal of its slices: a gantry's tilt shears it."""
+    along = points[-1] - points[0]
+    length = float(np.linalg.norm(along))
+    aside = along - np.array(geometry.normal) * _cosine(along, geometry.normal)
+    # Over a short way rounding makes a large angle of a small distance.
+    return float(np.linalg.norm(aside)) <= max(_ASIDE, length * _MOST_SHEAR)
 
 
 def _is_stack(

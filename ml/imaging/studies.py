@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ml.errors import UnreadableImage
-from ml.imaging.archives import is_archive, is_junk, members
+from ml.imaging.archives import is_archive, junk_among, members
 from ml.imaging.facts import FileFacts
 from ml.imaging.limits import Limits
 from ml.imaging.readers import inspect, load, read_bytes
@@ -65,8 +65,14 @@ def study_files(
     """
     limits = limits or Limits()
     if path.is_dir():
-        for inner in sorted(one for one in path.rglob("*") if one.is_file()):
-            if not is_junk(PurePosixPath(inner.relative_to(path))):
+        found = {
+            PurePosixPath(inner.relative_to(path)): inner
+            for inner in sorted(path.rglob("*"))
+            if inner.is_file()
+        }
+        junk = junk_among(found)
+        for relative, inner in found.items():
+            if relative not in junk:
                 yield from study_files(inner, limits)
         return
     try:

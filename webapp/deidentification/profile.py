@@ -56,6 +56,7 @@ HARMLESS_TEXT: frozenset[int] = frozenset(
         "RescaleType",
         "LUTExplanation",
         "ModalityLUTType",
+        "StackID",  # slices of several stacks at one place are told apart by nothing else
     )
     if (tag := tag_for_keyword(keyword)) is not None
 )
@@ -71,6 +72,12 @@ PICTURE_BYTES: frozenset[int] = frozenset(
         "FloatPixelData",
         "DoubleFloatPixelData",
         "LUTData",
+        "RedPaletteColorLookupTableData",
+        "GreenPaletteColorLookupTableData",
+        "BluePaletteColorLookupTableData",
+        "SegmentedRedPaletteColorLookupTableData",
+        "SegmentedGreenPaletteColorLookupTableData",
+        "SegmentedBluePaletteColorLookupTableData",
         "ExtendedOffsetTable",
         "ExtendedOffsetTableLengths",
     )

@@ -1,6 +1,7 @@
 """DICOM images become slices with true values."""
 
 import io
+import uuid
 
 import numpy as np
 import pydicom
@@ -12,6 +13,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
@@ -19,10 +21,12 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from ml.imaging import Limits, inspect, parse_dicom, read_bytes
+from ml.imaging import Limits, inspect, parse_dicom, read_bytes, square_pixels
 from ml.imaging.pictures import encode_png
+from ml.imaging.series import assemble
 from tests.dicom_images import an_image, code_of, enhanced, ramp
 from tests.dicoms import as_bytes
+from webapp.deidentification import Pseudonymiser, deidentify
 
 LIMITS = Limits()
 
@@ -141,8 +145,96 @@ class TestColour:
         dataset.PixelData = pixels.tobytes()
         return dataset
 
+    @pytest.mark.parametrize("bits", [8, 16])
+    def test_palettes_survive_de_identification_and_are_applied(self, bits: int) -> None:
+        dataset = an_image(
+            PhotometricInterpretation="PALETTE COLOR", BitsAllocated=8, BitsStored=8, HighBit=7
+        )
+        levels = ramp(top=255).astype(np.uint8)
+        dataset.PixelData = levels.tobytes()
+        table = (np.arange(256) * (257 if bits == 16 else 1)).astype(f"<u{bits // 8}")
+        for colour in ("Red", "Green", "Blue"):
+            setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, bits])
+            setattr(dataset, f"{colour}PaletteColorLookupTableData", table.tobytes())
+        (one,) = read_bytes(deidentified(dataset))
+        np.testing.assert_array_equal(one.pixels, np.stack([table[levels]] * 3, axis=2))
+
+
+def deidentified(dataset: FileDataset) -> bytes:
+    pseudonymiser = Pseudonymiser(b"k" * 32, uuid.UUID(int=7))
+    return deidentify(parse_dicom(as_bytes(dataset), LIMITS), pseudonymiser).content
+
+
+class TestPlaces:
+    def test_stacks_at_one_place_are_told_apart_after_de_identification(self) -> None:
+        dataset = enhanced(6)
+        for number, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+            content = Dataset()
+            content.StackID = "122112"[number]
+            group.FrameContentSequence = Sequence([content])
+            height = (0, 0, 4, 4, 8, 8)[number]
+            group.PlanePositionSequence[0].ImagePositionPatient = [0, 0, height]
+        plans = assemble([inspect(deidentified(dataset))])
+        assert [[one.frame for one in plan.slices] for plan in plans] == [[0, 3, 4], [1, 2, 5]]
+
+    def test_a_location_serves_where_there_is_no_geometry(self) -> None:
+        dataset = an_image(SliceLocation="-12.5")
+        del dataset.ImagePositionPatient
+        (frame,) = inspect(deidentified(dataset)).frames
+        assert (frame.geometry, frame.location) == (None, -12.5)
+
+    def test_a_position_serves_without_directions_also_per_frame(self) -> None:
+        dataset = an_image(ImagePositionPatient=[1, 2, 3])
+        del dataset.ImageOrientationPatient
+        assert inspect(as_bytes(dataset)).frames[0].location == (1.0, 2.0, 3.0)
+        many = enhanced(3)
+        del many.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+        (plan,) = assemble([inspect(as_bytes(many))])
+        assert (plan.order, [one.frame for one in plan.slices]) == ("location", [0, 1, 2])
+
+    def test_groups_in_the_dataset_itself_are_found(self) -> None:
+        dataset = enhanced(4)
+        places = [
+            group.PlanePositionSequence[0] for group in dataset.PerFrameFunctionalGroupsSequence
+        ]
+        shared = dataset.SharedFunctionalGroupsSequence[0]
+        dataset.PlanePositionSequence = Sequence(places[::-1])
+        dataset.PlaneOrientationSequence = shared.PlaneOrientationSequence
+        del dataset.PerFrameFunctionalGroupsSequence, dataset.SharedFunctionalGroupsSequence
+        (plan,) = assemble([inspect(as_bytes(dataset))])
+        assert (plan.is_volume, [one.frame for one in plan.slices]) == (True, [3, 2, 1, 0])
+
+    @pytest.mark.parametrize("far", ["1e20", "-1e308", "1e6"])
+    def test_what_lies_nowhere_near_a_scanner_has_no_place(self, far: str) -> None:
+        dataset = an_image(ImagePositionPatient=["0", "0", far], SliceLocation=far)
+        (frame,) = inspect(as_bytes(dataset)).frames
+        assert (frame.geometry, frame.location) == (None, None)
+
+    def test_the_aspect_ratio_serves_where_no_spacing_is_given(self) -> None:
+        dataset = an_image(PixelAspectRatio=[4, 2])
+        assert inspect(as_bytes(dataset)).frames[0].spacing == (1.0, 1.0)
+        del dataset.PixelSpacing
+        (frame,) = inspect(as_bytes(dataset)).frames
+        assert (frame.spacing, frame.measured) == ((2.0, 1.0), False)
+        assert square_pixels(read_bytes(as_bytes(dataset))[0]).shape == (128, 64)
+        for ratio in ([1, 1], [0, 1], [-2, 1], [1, 100]):
+            dataset.PixelAspectRatio = ratio
+            assert inspect(as_bytes(dataset)).frames[0].spacing is None
+
 
 class TestFiles:
+    @pytest.mark.parametrize("count", [8, 100, 2048])
+    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+    def test_zeros_behind_the_data_set_are_passed_over(
+        self, count: int, syntax: pydicom.uid.UID
+    ) -> None:
+        dataset = an_image()
+        dataset.file_meta.TransferSyntaxUID = syntax
+        padded = as_bytes(dataset) + bytes(count)
+        np.testing.assert_array_equal(read_bytes(padded)[0].pixels, ramp())
+        again = deidentify(parse_dicom(padded, LIMITS), Pseudonymiser(b"k", uuid.UUID(int=7)))
+        np.testing.assert_array_equal(read_bytes(again.content)[0].pixels, ramp())
+
     @pytest.mark.parametrize(
         "syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless], ids=lambda uid: uid.name
     )

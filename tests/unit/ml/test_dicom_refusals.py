@@ -17,7 +17,7 @@ import pydicom.data
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -52,6 +52,36 @@ class TestLies:
         compressed.compress(RLELossless)
         compressed.NumberOfFrames = 3
         assert code_of(compressed) == "header_lies"
+
+    def test_more_frames_than_announced(self) -> None:
+        dataset = an_image()
+        dataset.PixelData = dataset.PixelData * 3
+        assert code_of(dataset) == "more_frames"
+        dataset.NumberOfFrames = 2
+        assert code_of(dataset) == "more_frames"
+        dataset.NumberOfFrames = 3
+        assert len(read_bytes(as_bytes(dataset))) == 3
+
+    @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
+    @pytest.mark.parametrize("has_offsets", [True, False])
+    def test_more_compressed_frames_than_announced(
+        self, syntax: pydicom.uid.UID, has_offsets: bool
+    ) -> None:
+        dataset = an_image(NumberOfFrames=3)
+        dataset.PixelData = dataset.PixelData * 3
+        dataset.compress(syntax)
+        frames = list(generate_frames(dataset.PixelData, number_of_frames=3))
+        dataset.PixelData = encapsulate(frames, has_bot=has_offsets)
+        assert len(read_bytes(as_bytes(dataset))) == 3
+        dataset.NumberOfFrames = 1
+        assert code_of(dataset) == "more_frames"
+
+    def test_a_frame_in_several_fragments_is_one(self) -> None:
+        dataset = an_image()
+        dataset.compress(JPEG2000Lossless)
+        (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
+        dataset.PixelData = encapsulate([frame], fragments_per_frame=3, has_bot=False)
+        assert len(read_bytes(as_bytes(dataset))) == 1
 
     @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
     def test_size_of_compressed_pixels(self, syntax: pydicom.uid.UID) -> None:
@@ -151,6 +181,13 @@ class TestDamage:
             content[at] = data.draw(st.integers(0, 255))
         with contextlib.suppress(UnreadableImage):
             read_bytes(bytes(content))
+
+
+def test_the_directory_of_a_disc_is_no_damaged_file() -> None:
+    content = (SET / "dicomdirtests" / "DICOMDIR").read_bytes()
+    with pytest.raises(UnreadableImage) as caught:
+        parse_dicom(content, LIMITS)
+    assert caught.value.code == "no_pixels"
 
 
 class TestDiscretion:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ml.errors import UnreadableImage
-from ml.imaging import Limits, Slice, inspect, read_bytes, read_path, square_pixels
+from ml.imaging import Limits, Slice, inspect, pngs, read_bytes, read_path, square_pixels
 from ml.imaging.pictures import encode_png
 from ml.imaging.values import to_uint16
 
@@ -60,6 +60,126 @@ def test_transparent_pixels_become_black() -> None:
     layer = Image.new("RGBA", (64, 64), (255, 255, 255, 0))
     (one,) = read_bytes(encoded(layer))
     assert one.pixels.max() == 0
+
+
+@pytest.mark.parametrize("grey", [True, False])
+def test_sixteen_bit_transparency_is_laid_on_black_like_that_of_eight_bits(grey: bool) -> None:
+    light = np.full((64, 64), 50_000, np.uint16)
+    opacity = ramp(np.uint16)
+    colours = [light] * 3 if grey else [light, light // 2, light // 5]
+    content = encode_png(np.stack([*colours, opacity], axis=2))
+    if grey:
+        content = grey_with_alpha(light, opacity)
+    (one,) = read_bytes(content)
+    expected = np.stack([np.rint(c * (opacity / 65535)) for c in colours], axis=2)
+    assert one.pixels.dtype == np.uint16
+    assert one.is_colour is not grey
+    np.testing.assert_allclose(one.pixels, expected[..., 0] if grey else expected, atol=1)
+
+
+def grey_with_alpha(grey: np.ndarray, opacity: np.ndarray) -> bytes:
+    """A PNG of colour type 4, which no library at hand writes with 16 bits."""
+    height, width = grey.shape
+    rows = np.stack([grey, opacity], axis=2).astype(">u2").reshape(height, -1)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    header = struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0)
+    return png_of((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+
+
+def png_of(*chunks: tuple[bytes, bytes]) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+
+
+def test_a_jpeg_with_a_second_picture_inside_gives_the_first() -> None:
+    first, second = Image.fromarray(ramp()), Image.new("L", (640, 480), 90)
+    content = encoded(first, "MPO", save_all=True, append_images=[second])
+    assert Image.open(io.BytesIO(content)).n_frames == 2
+    (one,) = read_bytes(content)
+    np.testing.assert_array_equal(one.pixels, np.asarray(Image.open(io.BytesIO(content))))
+
+
+class TestDamagedJpegs:
+    """Decoders fill up what is missing; a picture with a made-up part is no picture."""
+
+    WHOLE = (SAMPLES / "glioma-1.jpg").read_bytes()
+
+    def lying(self, rows: int = 512, columns: int = 512) -> bytes:
+        at = self.WHOLE.index(b"\xff\xc0")
+        size = struct.pack(">HH", rows, columns)
+        return self.WHOLE[: at + 5] + size + self.WHOLE[at + 9 :]
+
+    @pytest.mark.parametrize("missing", [1, 2, 10, 500, 9000])
+    @pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
+    def test_a_missing_end_even_where_it_was_mended(self, missing: int, end: bytes) -> None:
+        if missing > 2 or not end:
+            assert code_of(self.WHOLE[:-missing] + end) == "truncated"
+
+    @pytest.mark.parametrize(
+        ("rows", "columns", "code"),
+        [
+            (1024, 512, "truncated"), (520, 512, "truncated"), (512, 1024, "truncated"),
+            (256, 512, "header_lies"), (512, 256, "header_lies"),
+        ],
+    )  # fmt: skip
+    def test_a_header_that_lies_about_the_size(self, rows: int, columns: int, code: str) -> None:
+        assert code_of(self.lying(rows, columns)) == code
+
+    def test_bytes_that_are_gone_in_the_middle(self) -> None:
+        middle = len(self.WHOLE) // 2
+        for damaged in (
+            self.WHOLE[:middle] + bytes(200) + self.WHOLE[middle + 200 :],
+            self.WHOLE[:middle] + self.WHOLE[middle + 3000 :],
+        ):
+            assert code_of(damaged) in {"truncated", "header_lies"}
+
+    def test_scans_that_are_missing(self) -> None:
+        picture = Image.open(io.BytesIO(self.WHOLE))
+        content = encoded(picture, "JPEG", progressive=True)
+        scan = content.rindex(b"\xff\xda")
+        assert code_of(content[:scan] + b"\xff\xd9") == "truncated"
+
+    @pytest.mark.parametrize("quality", [5, 50, 100])
+    @pytest.mark.parametrize("progressive", [True, False])
+    @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+    def test_whole_pictures_of_every_kind_pass(
+        self, mode: str, progressive: bool, quality: int
+    ) -> None:
+        picture = Image.open(io.BytesIO(self.WHOLE)).convert(mode)
+        black = Image.new(mode, (97, 61))
+        for one in (picture, picture.crop((3, 0, 300, 201)), black):
+            for options in ({}, {"restart_marker_rows": 2}, {"optimize": True}):
+                content = encoded(one, "JPEG", progressive=progressive, quality=quality, **options)
+                assert len(read_bytes(content + b"behind the end" * 9)) == 1
+
+
+class TestPngsOfAnotherSize:
+    def lying(self, rows: int, interlaced: int = 0) -> bytes:
+        data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in ramp()))
+        header = struct.pack(">IIBBBBB", 64, rows, 8, 0, 0, 0, interlaced)
+        return png_of((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+
+    def test_less_or_more_rows_than_announced(self) -> None:
+        assert len(read_bytes(self.lying(64))) == 1
+        assert code_of(self.lying(65)) == "truncated"
+        assert code_of(self.lying(400)) == "truncated"
+        assert code_of(self.lying(63)) == "header_lies"
+
+    def test_a_missing_end(self) -> None:
+        assert code_of(self.lying(64)[:-12]) == "truncated"
+
+    def test_interlaced_pictures_of_odd_sizes_and_depths_pass(self) -> None:
+        for width, height, bits in ((33, 35, 8), (64, 37, 4), (41, 64, 1), (50, 39, 16)):
+            sizes = [
+                (-(-(width - x) // across), -(-(height - y) // down))
+                for x, y, across, down in pngs._PASSES
+            ]
+            rows = b"".join(bytes((1 + -(-w * bits // 8)) * h) for w, h in sizes)
+            header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 1)
+            chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+            assert read_bytes(png_of(*chunks))[0].pixels.shape == (height, width)
 
 
 def test_exif_orientation_is_applied() -> None:

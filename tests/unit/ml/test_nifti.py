@@ -5,6 +5,7 @@ import gzip
 import io
 import itertools
 import math
+import struct
 import tracemalloc
 from pathlib import Path
 
@@ -193,7 +194,166 @@ class TestVolumes:
         assert one.pixels.shape == (48, 64)
 
 
+class TestExtensions:
+    """What stands between the header and the voxels is passed over, whatever it is."""
+
+    @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+    @pytest.mark.parametrize("endianness", ["<", ">"])
+    @pytest.mark.parametrize("lengths", [(8,), (300,), (24, 1000, 5), (70_000,), (2_000_000,)])
+    def test_any_number_and_length(
+        self, kind: type[nib.Nifti1Image], endianness: str, lengths: tuple[int, ...]
+    ) -> None:
+        header = kind.header_class(endianness=endianness)
+        header.set_data_dtype(np.int32)
+        image = kind(np.asarray(a_volume().dataobj), a_volume().affine, header)
+        for length in lengths:
+            one = nib.nifti1.Nifti1Extension("afni", b"x" * length)
+            image.header.extensions.append(one)
+        content = as_bytes(image)
+        for sent in (content, gzip.compress(content, 1)):
+            np.testing.assert_array_equal(values(sent), values(as_bytes(a_volume())))
+
+    def test_extensions_that_make_no_sense_do_no_harm(self) -> None:
+        content = as_bytes(a_volume())
+        header = bytearray(content[:352])
+        header[108:112] = np.float32(352 + 48).tobytes()
+        header[348] = 1
+        nonsense = struct.pack("<ii", -5, 4) + b"x" * 40
+        damaged = bytes(header) + nonsense + content[352:]
+        np.testing.assert_array_equal(values(damaged), values(content))
+
+
+class TestGzipHeaders:
+    @pytest.mark.parametrize("length", [100, 5000, 60_000, 3_000_000])
+    def test_names_and_comments_can_be_long(self, length: int) -> None:
+        packed = gzip.compress(as_bytes(a_volume()), mtime=0)
+        named = packed[:3] + b"\x18" + packed[4:10] + b"n" * length + b"\0c\0" + packed[10:]
+        np.testing.assert_array_equal(values(named), values(packed))
+        assert len(strip_nifti(named, LIMITS)) < len(packed) + 100
+
+    def test_extra_fields_can_be_long(self) -> None:
+        packed = gzip.compress(as_bytes(a_volume()), mtime=0)
+        extra = packed[:3] + b"\x04" + packed[4:10] + b"\xff\xff" + bytes(65535) + packed[10:]
+        np.testing.assert_array_equal(values(extra), values(packed))
+
+    def test_an_empty_member_and_zeros_in_front_and_behind(self) -> None:
+        packed = gzip.compress(as_bytes(a_volume()))
+        padded = gzip.compress(b"") + bytes(100_000) + packed + bytes(100)
+        np.testing.assert_array_equal(values(padded), values(packed))
+
+    def test_a_header_without_end_is_soon_refused(self) -> None:
+        endless = b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * 50_000_000
+        assert code_of(endless) in {"unsupported", "truncated"}
+
+
+class TestRepairs:
+    """Headers that nibabel, ITK and FSL repair are read as they read them."""
+
+    def turned(self) -> nib.Nifti1Image:
+        """A volume that only its quaternion places, half turned about the axis of the body."""
+        image = a_volume((1.0, 1.0, 3.0))
+        affine = np.diag([-1.0, -1.0, 3.0, 1.0])
+        turned = nib.Nifti1Image(np.asarray(image.dataobj), affine)
+        turned.header.set_qform(affine, code=1)
+        turned.header.set_sform(None, code=0)
+        return turned
+
+    def same(self, content: bytes, image: nib.Nifti1Image) -> None:
+        whole = as_bytes(image)
+        np.testing.assert_array_equal(values(content), values(whole))
+        np.testing.assert_array_equal(values(strip_nifti(content, LIMITS)), values(whole))
+        assert inspect(content).frames[0].spacing == inspect(whole).frames[0].spacing
+
+    def edited(self, image: nib.Nifti1Image, at: int, form: str, *numbers: float) -> bytes:
+        content = bytearray(as_bytes(image))
+        struct.pack_into(form, content, at, *numbers)
+        return bytes(content)
+
+    @pytest.mark.parametrize("factor", [0.0, 7.0, math.nan])
+    def test_a_factor_of_the_quaternion_that_is_neither_1_nor_minus_1(self, factor: float) -> None:
+        self.same(self.edited(self.turned(), 76, "<f", factor), self.turned())
+
+    def test_a_negative_factor_still_mirrors(self) -> None:
+        image = nib.Nifti1Image(np.asarray(a_volume().dataobj), np.diag([1, 1, -2.0, 1]))
+        image.header.set_qform(image.affine, code=1)
+        image.header.set_sform(None, code=0)
+        _right, _front, head = where(values(as_bytes(image)))
+        assert np.all(head == np.arange(34)[::-1, None, None])
+
+    @pytest.mark.parametrize("length", [1.001, 1.02])
+    def test_a_quaternion_that_rounding_has_made_too_long(self, length: float) -> None:
+        self.same(self.edited(self.turned(), 264, "<f", length), self.turned())
+
+    @pytest.mark.parametrize("number", [0.0, math.nan, math.inf])
+    def test_a_matrix_of_nothing_beside_a_good_quaternion(self, number: float) -> None:
+        image = self.turned()
+        image.header.set_sform(image.header.get_qform(), code=1)
+        self.same(self.edited(image, 280, "<12f", *[number] * 12), image)
+
+    def test_voxels_without_a_size_measure_one_millimetre(self) -> None:
+        image = self.turned()
+        facts = inspect(self.edited(image, 80, "<3f", 0.0, 0.0, math.nan), plane="coronal")
+        assert facts.frames[0].spacing == (1.0, 1.0)
+        image.header.set_sform(np.diag([-1, -1, 3.0, 1]), code=1)
+        self.same(self.edited(image, 80, "<3f", 0.0, 0.0, 0.0), image)
+
+    def test_a_single_slice_whose_matrix_has_no_third_direction(self) -> None:
+        image = nib.Nifti1Image(np.ones((64, 48, 1), np.int16), np.diag([2.0, 2.0, 1.0, 1.0]))
+        content = self.edited(image, 280, "<12f", 2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0)
+        facts = inspect(content)
+        assert (facts.plane, facts.frames[0].spacing) == ("axial", (2.0, 2.0))
+
+    def test_no_place_at_all_is_named(self) -> None:
+        image = a_volume()
+        image.header.set_qform(None, code=0)
+        assert code_of(self.edited(image, 280, "<12f", *[0.0] * 12)) == "no_orientation"
+        long = self.edited(self.turned(), 256, "<3f", 3.0, 4.0, 5.0)
+        assert code_of(long) == "no_orientation"
+
+
+class TestPlaneByThickness:
+    @pytest.mark.parametrize(
+        ("shape", "sizes", "plane"),
+        [
+            ((64, 64, 12), (3, 3, 2.5), "axial"), ((64, 64, 40), (3.5, 3, 3), "axial"),
+            ((12, 64, 64), (1, 1, 1), "sagittal"), ((64, 1, 64), (1, 1, 1), "coronal"),
+            ((64, 64, 60), (1, 1.3, 1), "axial"), ((64, 64, 60), (1, 1.5, 1), "coronal"),
+            ((64, 64, 31), (5, 1, 1), "axial"),
+        ],
+    )  # fmt: skip
+    def test_short_axes_and_clearly_larger_spacings_tell_it_and_nothing_else(
+        self, shape: tuple[int, int, int], sizes: tuple[float, float, float], plane: str
+    ) -> None:
+        image = nib.Nifti1Image(np.ones(shape, np.int16), np.diag([*sizes, 1.0]))
+        facts = inspect(as_bytes(image))
+        axis = ("sagittal", "coronal", "axial").index(plane)
+        assert (facts.plane, len(facts.frames)) == (plane, shape[axis])
+
+
 class TestRefusals:
+    def test_files_that_hold_no_image_are_named(self) -> None:
+        image = nib.Nifti2Image(np.zeros((1, 1, 1, 1, 40, 50), np.float32), np.eye(4))
+        image.header["intent_code"] = 3002
+        assert code_of(as_bytes(image)) == "cifti"
+        analyze = nib.AnalyzeHeader()
+        analyze.set_data_shape(SHAPE)
+        assert code_of(bytes(analyze.binaryblock)) == "header_only"
+
+    @pytest.mark.parametrize("axis", [3, 4])
+    def test_an_axis_of_length_0_is_named(self, axis: int) -> None:
+        content = bytearray(as_bytes(nib.Nifti1Image(np.ones((40, 40, 40, 1)), np.eye(4))))
+        struct.pack_into("<2h", content, 40, 4, 40)
+        struct.pack_into("<h", content, 40 + 2 * axis, 0)
+        assert code_of(bytes(content)) == "no_voxels"
+
+    def test_metres_that_must_be_millimetres_are_named(self) -> None:
+        image = a_volume()
+        image.header.set_xyzt_units("meter")
+        assert code_of(as_bytes(image)) == "voxel_size"
+        image = a_volume((0.001, 0.001, 0.002))
+        image.header.set_xyzt_units("meter")
+        assert inspect(as_bytes(image)).frames[0].spacing == pytest.approx((1.0, 1.0))
+
     def test_volumes_over_time(self) -> None:
         image = nib.Nifti1Image(np.zeros((*SHAPE, 2), np.int16), np.eye(4))
         assert code_of(as_bytes(image)) == "four_dimensional"

@@ -96,7 +96,69 @@ class TestOrder:
         assert plan.modality is None
 
 
+class TestOrderWithoutGeometry:
+    """Where directions are missing, whatever else says where a slice lies orders them."""
+
+    def located(self, location: object, number: int | None = None, contrast: str = "") -> FileFacts:
+        one = a_slice(None, number=number, contrast=contrast)
+        return replace(one, frames=(replace(one.frames[0], location=location),))
+
+    def test_the_scanner_s_location_comes_before_the_number(self) -> None:
+        files = [self.located(z, number=n) for n, z in enumerate((5.0, -10.0, 0.0, -5.0))]
+        (plan,) = assemble(files)
+        assert (order(plan), plan.order, plan.is_volume) == ([1, 3, 2, 0], "location", False)
+        assert [placed.position for placed in plan.slices] == [-10.0, -5.0, 0.0, 5.0]
+
+    @pytest.mark.parametrize("line", [(0.0, 0.0, 1.0), (0.0, -0.3, 0.95), (1.0, 0.0, 0.1)])
+    def test_positions_without_directions_order_towards_left_back_and_head(
+        self, line: tuple[float, float, float]
+    ) -> None:
+        files = [
+            self.located(tuple(place * one - 7.0 for one in line)) for place in (6.0, 0.0, 9.0, 3.0)
+        ]
+        (plan,) = assemble(files)
+        assert (order(plan), plan.order, plan.duplicates) == ([1, 3, 0, 2], "location", ())
+
+    def test_nothing_is_taken_for_a_copy_and_marks_tell_stacks_apart(self) -> None:
+        files = [self.located(float(z), contrast=echo) for echo in "ab" for z in (2, 0, 1)]
+        assert [order(plan) for plan in assemble(files)] == [[1, 2, 0], [4, 5, 3]]
+        unmarked = [self.located(float(z)) for z in (2, 0, 1, 0)]
+        (plan,) = assemble(unmarked)
+        assert order(plan) == [1, 3, 2, 0]
+
+    def test_without_a_location_of_each_it_is_the_number_or_what_was_given(self) -> None:
+        files = [self.located(1.0, number=2), self.located(None, number=1)]
+        (plan,) = assemble(files)
+        assert (order(plan), plan.order) == ([1, 0], "number")
+        (plan,) = assemble([self.located(None), self.located(None)])
+        assert (order(plan), plan.order) == ([0, 1], "given")
+        (plan,) = assemble([self.located(4.0, number=2), self.located(4.0, number=1)])
+        assert (order(plan), plan.order) == ([1, 0], "number")
+
+
 class TestSplitting:
+    @pytest.mark.parametrize("mark", ["b 1000", ""])
+    def test_a_second_run_that_was_given_up_stands_by_itself(self, mark: str) -> None:
+        files = stack(6)
+        files += [a_slice((0.0, 0.0, n * 3.0), number=7 + n, contrast=mark) for n in range(2)]
+        first, second = assemble(files)
+        assert (order(first), first.is_volume, first.duplicates) == (list(range(6)), True, ())
+        assert (order(second), second.is_volume, second.duplicates) == ([6, 7], False, ())
+
+    def test_a_marked_slice_again_is_no_copy_and_marks_of_each_slice_split_nothing(self) -> None:
+        again = a_slice((0.0, 0.0, 6.0), number=9, contrast="b 1000")
+        assert [len(plan.slices) for plan in assemble([*stack(6), again])] == [6, 1]
+        each = [a_slice((0, 0, n * 3.0), contrast=f"echo {n}") for n in range(5)]
+        (plan,) = assemble([*each, a_slice((0, 0, 6.0), contrast="echo 9")])
+        assert (len(plan.slices), len(plan.duplicates)) == (5, 1)
+
+    def test_frames_of_one_place_are_one_series_in_the_order_of_the_file(self) -> None:
+        place = Geometry((0.0, 0.0, 5.0), *AXIAL)
+        frames = tuple(FrameFacts(index, 64, 64, (1.0, 1.0), place) for index in range(12))
+        (plan,) = assemble([FileFacts("DICOM", frames, "MR", series_uid="S")])
+        assert [placed.frame for placed in plan.slices] == list(range(12))
+        assert (plan.plane, plan.is_stack, plan.order) == ("axial", False, "given")
+
     def test_series_sizes_and_spacings_fall_apart(self) -> None:
         files = stack(3) + stack(4, series="T") + stack(3, size=128) + stack(5, spacing=(2.0, 2.0))
         assert [len(plan.slices) for plan in assemble(files)] == [3, 3, 5, 4]
@@ -150,6 +212,46 @@ class TestSplitting:
         (plan,) = assemble([FileFacts("DICOM", frames, "MR", series_uid="S")])
         assert [placed.frame for placed in plan.slices] == [1, 2, 0]
         assert plan.is_volume
+
+
+class TestRounding:
+    """Writers that keep whole millimetres alone."""
+
+    @pytest.mark.parametrize("step", [1.25, 1.3, 1.5, 2.4, 3.3, 4.5, 5.333, 6.7])
+    @pytest.mark.parametrize("start", [-40.0, -17.6])
+    def test_rounded_steps_are_even_and_leave_nothing_missing(
+        self, step: float, start: float
+    ) -> None:
+        files = [a_slice((0.0, 0.0, float(round(start + n * step)))) for n in range(24)]
+        (plan,) = assemble(files)
+        assert (len(plan.slices), plan.missing, plan.is_volume) == (24, 0, True)
+        assert plan.slice_spacing == pytest.approx(step, abs=0.05)
+
+    @pytest.mark.parametrize("gone", [{9}, {3, 4}, {5, 6, 7}, {2, 15}])
+    @pytest.mark.parametrize("step", [1.0, 2.0, 3.0])
+    def test_whole_millimetres_with_gaps_still_have_gaps(self, step: float, gone: set[int]) -> None:
+        (plan,) = assemble([one for n, one in enumerate(stack(24, step=step)) if n not in gone])
+        assert (plan.missing, plan.is_volume, plan.slice_spacing) == (len(gone), False, step)
+
+
+class TestShear:
+    """A stack whose direction is not that of its slices would be drawn askew as a volume."""
+
+    def tilted(self, degrees: float, along: tuple[float, float, float]) -> SeriesPlan:
+        angle = np.radians(degrees)
+        directions = ((1.0, 0.0, 0.0), (0.0, float(np.cos(angle)), float(np.sin(angle))))
+        places = [tuple(n * 5.0 * one for one in along) for n in range(24)]
+        (plan,) = assemble([a_slice(place, directions=directions) for place in places[::-1]])
+        assert order(plan) == list(range(24))[::-1]
+        return plan
+
+    def test_a_gantry_s_tilt_makes_a_stack_in_order_and_no_volume(self) -> None:
+        plan = self.tilted(15, (0.0, 0.0, 1.0))
+        assert (plan.is_stack, plan.is_volume, plan.missing) == (True, False, 0)
+
+    def test_an_oblique_stack_along_its_normal_is_a_volume(self) -> None:
+        normal = (0.0, -float(np.sin(np.radians(15))), float(np.cos(np.radians(15))))
+        assert self.tilted(15, normal).is_volume
 
 
 class TestGapsAndCopies:
