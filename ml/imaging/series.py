@@ -19,6 +19,7 @@ _MOST_SHEAR = 0.035  # sine of two degrees
 _SAME_SPACING = 0.01  # share
 _ROUNDED = 0.53  # mm; how far whole numbers lie from what they stand for, and from the step tried
 _TRIED = 81  # steps
+_LEAST_ROUNDED = 0.55  # mm; shorter steps look like every place twice
 _FEWEST_ROUNDED = 5  # slices that show a pattern of rounding
 _EVEN = 0.1  # distances may differ by a tenth and still be called even
 _NAMED = 0.7  # cosine to an axis of the body from which a plane bears its name
@@ -124,21 +125,26 @@ def _series(members: list[_Member]) -> list[SeriesPlan]:
     for alike in _grouped(members, _alike):
         if alike[0].frame.geometry is None:
             plans += _plans_without_geometry(alike)
-        elif _share_one_place(alike):
-            plans.append(_plan_by_number(alike))
+        elif all(map(_share_one_place, files := _by_file(alike))):
+            plans += [_plan_by_number(frames) for frames in files]
         else:
             plans += [_plan_by_place(stack) for stack in _stacks(alike)]
     return plans
 
 
-def _share_one_place(members: list[_Member]) -> bool:
-    """Whether they are the frames of one file that gives all of them one place."""
-    first = members[0]
-    return len(members) > 1 and all(
-        one.number == first.number
-        and one.frame.geometry == first.frame.geometry
-        and one.frame.contrast == first.frame.contrast
-        for one in members
+def _by_file(members: list[_Member]) -> list[list[_Member]]:
+    files: dict[int, list[_Member]] = defaultdict(list)
+    for one in members:
+        files[one.number].append(one)
+    return list(files.values())
+
+
+def _share_one_place(frames: list[_Member]) -> bool:
+    """Whether a file, as old ones do, gives all of its frames the place of the first."""
+    first = frames[0].frame
+    return len(frames) > 1 and all(
+        one.frame.geometry == first.geometry and one.frame.contrast == first.contrast
+        for one in frames
     )
 
 
@@ -231,6 +237,8 @@ def _stacks(members: list[_Member]) -> list[list[_Member]]:
     Where only some places are shown again, it is a second run that was given up, if the marks say
     so or all of it came after the first; otherwise it is slices that came twice.
     """
+    if _rounded_together(members):
+        return [members]
     if not _overlap(members):
         return _runs(members)
     stacks = []
@@ -305,6 +313,8 @@ def _positions(members: list[_Member]) -> npt.NDArray[np.float64]:
 def _plan_by_place(members: list[_Member]) -> SeriesPlan:
     """Order along the normal; of slices that show the same the first in the order given stays."""
     places = _places(members)
+    if len(places) < len(members) and (ordered := _rounded_together(members)):
+        places = [[one] for one in ordered]
     kept = [one for place in places for one in place if one is place[0] or _aside(place[0], one)]
     positions = _positions(kept)
     spacing, missing, even = _spacing(positions)
@@ -334,6 +344,24 @@ def _plan_by_place(members: list[_Member]) -> SeriesPlan:
         modality=first.file.modality,
         series_uid=first.file.series_uid,
     )
+
+
+def _rounded_together(members: list[_Member]) -> list[_Member] | None:
+    """All slices in order, where rounding alone has brought some to one place; else None.
+
+    Their numbers have to run through the stack in one direction.
+    """
+    numbered = sorted(members, key=lambda one: one.order)
+    marks = {one.frame.contrast for one in members}
+    if len({one.file.instance_number for one in members}) < len(members) or len(marks) > 1:
+        return None
+    positions = _positions(numbered)
+    if positions[0] > positions[-1]:
+        numbered, positions = numbered[::-1], positions[::-1]
+    if np.any(np.diff(positions) < 0):
+        return None
+    step = _step_before_rounding(positions)
+    return numbered if step is not None and step > _LEAST_ROUNDED else None
 
 
 def _aside(first: _Member, other: _Member) -> bool:
@@ -382,10 +410,10 @@ def _step_before_rounding(positions: npt.NDArray[np.float64]) -> float | None:
     Slices of whole millimetres of which some are missing look alike where steps are as short as
     one; there several of the longer ones have to be spread evenly.
     """
-    distances = np.diff(positions)
-    step = float(distances.mean())
     if len(positions) < _FEWEST_ROUNDED or np.abs(positions - np.round(positions)).max() > 1e-3:
         return None
+    distances = np.diff(positions)
+    step = float(distances.mean())
     if set(np.round(distances)) != {math.floor(step), math.ceil(step)}:
         return None
     if step < 2 and (distances > step).sum() < 3:

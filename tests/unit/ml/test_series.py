@@ -155,9 +155,11 @@ class TestSplitting:
     def test_frames_of_one_place_are_one_series_in_the_order_of_the_file(self) -> None:
         place = Geometry((0.0, 0.0, 5.0), *AXIAL)
         frames = tuple(FrameFacts(index, 64, 64, (1.0, 1.0), place) for index in range(12))
-        (plan,) = assemble([FileFacts("DICOM", frames, "MR", series_uid="S")])
-        assert [placed.frame for placed in plan.slices] == list(range(12))
-        assert (plan.plane, plan.is_stack, plan.order) == ("axial", False, "given")
+        file = FileFacts("DICOM", frames, "MR", series_uid="S")
+        for plan in (*assemble([file]), *assemble([file, file])):
+            assert [placed.frame for placed in plan.slices] == list(range(12))
+            assert (plan.plane, plan.is_stack, plan.order) == ("axial", False, "given")
+        assert len(assemble([file, file])) == 2
 
     def test_series_sizes_and_spacings_fall_apart(self) -> None:
         files = stack(3) + stack(4, series="T") + stack(3, size=128) + stack(5, spacing=(2.0, 2.0))
@@ -225,6 +227,19 @@ class TestRounding:
         files = [a_slice((0.0, 0.0, float(round(start + n * step)))) for n in range(24)]
         (plan,) = assemble(files)
         assert (len(plan.slices), plan.missing, plan.is_volume) == (24, 0, True)
+        assert plan.slice_spacing == pytest.approx(step, abs=0.05)
+
+    @pytest.mark.parametrize("direction", [1, -1])
+    @pytest.mark.parametrize("step", [0.6, 0.8, 0.9])
+    def test_slices_that_rounding_brought_to_one_place_are_no_copies(
+        self, step: float, direction: int
+    ) -> None:
+        files = [
+            a_slice((0.0, 0.0, float(round(n * step))), number=50 + direction * n)
+            for n in range(24)
+        ]
+        (plan,) = assemble(files[::-1])
+        assert (order(plan), plan.duplicates, plan.is_volume) == (list(range(24))[::-1], (), True)
         assert plan.slice_spacing == pytest.approx(step, abs=0.05)
 
     @pytest.mark.parametrize("gone", [{9}, {3, 4}, {5, 6, 7}, {2, 15}])
