@@ -197,12 +197,13 @@ def _set_aside(study: Study) -> None:
 
 def _described(series: Series, plan: SeriesPlan, sources: Sequence[Source]) -> Series:
     first = plan.slices[0]
-    geometry = sources[first.file].facts.frames[first.frame].geometry
+    frame = sources[first.file].facts.frames[first.frame]
+    geometry = frame.geometry
     series.uid = plan.series_uid
     series.modality = plan.modality
     series.plane = plan.plane
     series.is_stack = plan.is_stack
-    series.is_volume = plan.is_volume
+    series.is_volume = plan.is_volume and frame.measured
     series.slice_spacing = plan.slice_spacing
     series.row_direction = list(geometry.row_direction) if geometry else None
     series.column_direction = list(geometry.column_direction) if geometry else None
@@ -233,8 +234,9 @@ def _new_image(source: Source, placed: Placed) -> Image:
         frame=frame.index,
         width=frame.columns,
         height=frame.rows,
-        row_spacing=frame.spacing[0] if frame.spacing else None,
-        column_spacing=frame.spacing[1] if frame.spacing else None,
+        # A mere ratio is no length: the viewer would measure millimetres that nobody knows.
+        row_spacing=frame.spacing[0] if frame.spacing and frame.measured else None,
+        column_spacing=frame.spacing[1] if frame.spacing and frame.measured else None,
         origin=list(frame.geometry.position) if frame.geometry else None,
     )
 

@@ -80,6 +80,20 @@ class TestSeries:
             assert {(i.row_spacing, i.column_spacing) for i in series.images} == {(2.0, 1.0)}
             assert study(study_id).analyses[0].images_total == 7
 
+    def test_ratio_of_the_pixels_alone_is_no_length(self, app: Flask, make_user: MakeUser) -> None:
+        shared = {"study_uid": "1.2.4", "series_uid": "1.2.4.1"}
+        slices = [
+            mr_slice(head(n, 3, 128), position=(0, 0, 3.0 * n), number=n + 1, **shared)
+            for n in range(3)
+        ]
+        for one in slices:
+            del one.PixelSpacing
+            one.PixelAspectRatio = [2, 1]
+        study_id = submit(app, make_user(), [as_bytes(one) for one in slices])
+        with app.app_context(), unscoped():
+            assert {image.row_spacing for image in study(study_id).images} == {None}
+            assert not study(study_id).series[0].is_volume
+
     def test_several_series_are_kept_apart(self, app: Flask, make_user: MakeUser) -> None:
         from pydicom.uid import generate_uid
 
