@@ -148,7 +148,9 @@ def test_page_and_api_answer_as_the_command_line_does(
 
     visit.first_run()
     visit.upload(*paths, code="P-2002")
-    expect(visit.page.get_by_text("Done", exact=True)).to_be_visible(timeout=90_000)
+    expect(visit.page.locator("#result").get_by_text("Done", exact=True)).to_be_visible(
+        timeout=90_000
+    )
     visit.picture("study-several")
     shown = visit.page.locator(".image-results li").all_inner_texts()
     for text, answer in zip(shown, expected, strict=True):

@@ -115,7 +115,7 @@ def test_viewer_never_feigns_certainty(portal: Portal, visit: Visit, reader: Acc
     expect(answer).to_have_text("Glioma · tumour > 99%")
     visit.page.locator("[data-stage]").first.focus()
     visit.page.keyboard.press("End")
-    expect(answer).to_have_text("No tumour · tumour < 1%")
+    expect(answer).to_have_text("None of the three tumours found · tumour < 1%")
 
 
 def test_stack_scrolls_by_wheel_keys_strip_and_swipe(
