@@ -26,7 +26,7 @@ _LZMA_HEADER = struct.Struct("<2xHBL")  # APPNOTE.TXT 5.8: properties and size o
 _LEAST_DICTIONARY = 4096
 _XZ_MEMORY = 128 * 2**20
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
-_JUNK = {"dicomdir", "thumbs.db", "desktop.ini", "autorun.inf"}
+_JUNK = {"dicomdir", "thumbs.db", "desktop.ini"}
 _OF_DISCS = {"dicomdir", "autorun.inf"}
 # What makes a set of files a disc with its own viewer, and what that brings along.
 _PROGRAMS = {".exe", ".dll", ".jar", ".msi", ".so", ".dylib", ".class"}
@@ -56,14 +56,14 @@ def is_junk(path: PurePosixPath) -> bool:
 def junk_among(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
     """Those that are junk by themselves, and what belongs to the viewer of a disc.
 
-    A disc has a directory of its DICOM files or programs on it. Its programs are junk, and so
-    are pictures: its images are DICOM.
+    A disc has a directory of its DICOM files or programs on it. Its pictures are those of the
+    viewer: its images are DICOM. Its programs are no images and are refused as such.
     """
     every = list(paths)
     junk = {path for path in every if is_junk(path)}
     programs = {path for path in every if path.suffix.lower() in _PROGRAMS}
     if programs or any(path.name.lower().partition(";")[0] in _OF_DISCS for path in every):
-        junk |= programs | {path for path in every if path.suffix.lower() in _PICTURES}
+        junk |= {path for path in every if path.suffix.lower() in _PICTURES}
     return junk
 
 

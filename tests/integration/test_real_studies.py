@@ -85,7 +85,7 @@ def outcome(api: Api, name: str, content: bytes) -> str:
     assert answer.status_code in {202, 422}, (name, answer.status_code, answer.text)
     if answer.status_code == 422:
         detail = str(answer.json()["detail"])
-        return detail.removeprefix(f"{name}: ").partition(" Accepted are ")[0]
+        return detail.removeprefix(f"{name}: ").partition(" Files must be ")[0]
     found = api.finished(answer.json()["id"])
     return str(found["status"]) if found["status"] == "done" else str(found["reason"])
 
