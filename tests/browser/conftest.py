@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.browser.visits import SIZES, Visit, sign_in
+from tests.factories import Account
+from tests.portal import Portal
 from tests.portal_fixtures import broker, broker_url, portal
 
 __all__ = ["broker", "broker_url", "portal"]
@@ -45,3 +48,29 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """SQLite alone: the other database is tested below the pages."""
     shutil.copyfile(request.getfixturevalue("migrated_sqlite"), tmp_path / "test.sqlite3")
     return f"sqlite:///{tmp_path / 'test.sqlite3'}"
+
+
+@pytest.fixture(params=list(SIZES))
+def visit(
+    portal: Portal, chromium: Browser, screenshots: Path, request: pytest.FixtureRequest
+) -> Iterator[Visit]:
+    """A window in which nothing may go wrong."""
+    address = portal.start_web()
+    context = chromium.new_context(
+        viewport=SIZES[request.param], locale="en-GB", has_touch=request.param == "phone"
+    )
+    visit = Visit(context.new_page(), address, request.param, screenshots)
+    visit.page.on("console", visit.note_console)
+    visit.page.on("pageerror", lambda error: visit.troubles.append(str(error)))
+    visit.page.on("request", visit.note_request)
+    yield visit
+    context.close()
+    assert not visit.troubles
+
+
+@pytest.fixture
+def reader(portal: Portal, visit: Visit) -> Account:
+    """Somebody who has signed in on the page."""
+    account = portal.make_user()
+    sign_in(visit.page, visit.address, account)
+    return account

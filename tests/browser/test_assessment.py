@@ -1,15 +1,13 @@
 """Assessing slices and studies in a browser, on a desk and on a phone."""
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 from sqlalchemy import select
 
-from tests.browser.test_journey import SIZES, Visit
 from tests.browser.test_viewer import open_study, wheel
+from tests.browser.visits import Visit, sign_in
 from tests.factories import Account, SeriesStudyIds, make_series_study
 from tests.portal import Portal
 from tests.waiting import wait_until
@@ -21,43 +19,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.integration]
 OPENED_AT = 15  # the slice in the middle of 30, which the page opens at
 
 
-@pytest.fixture(params=list(SIZES))
-def visit(
-    portal: Portal, chromium: Browser, screenshots: Path, request: pytest.FixtureRequest
-) -> Iterator[Visit]:
-    address = portal.start_web()
-    context = chromium.new_context(
-        viewport=SIZES[request.param], locale="en-GB", has_touch=request.param == "phone"
-    )
-    visit = Visit(context.new_page(), address, request.param, screenshots)
-    visit.page.on("console", visit.note_console)
-    visit.page.on("pageerror", lambda error: visit.troubles.append(str(error)))
-    visit.page.on("request", visit.note_request)
-    yield visit
-    context.close()
-    assert not visit.troubles
-
-
-@pytest.fixture
-def reader(portal: Portal, visit: Visit) -> Account:
-    """Somebody who has signed in on the page."""
-    account = portal.make_user()
-    sign_in(visit.page, visit.address, account)
-    return account
-
-
 @pytest.fixture
 def ids(portal: Portal, reader: Account) -> SeriesStudyIds:
     """A series of 30 slices."""
     return make_series_study(portal.app, reader, slices=30)
-
-
-def sign_in(page: Page, address: str, account: Account) -> None:
-    page.goto(f"{address}/sign-in")
-    page.get_by_label("E-mail").fill(account.email)
-    page.get_by_label("Password", exact=True).fill(account.password)
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading", name="Worklist")).to_be_visible()
 
 
 def heading(page: Page, number: int) -> Locator:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.visits import SIZES, sign_in
 from tests.factories import SeriesStudyIds, make_account, make_series_study
 from tests.portal import Portal
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
-SIZES = {"desk": {"width": 1440, "height": 900}, "phone": {"width": 360, "height": 780}}
 THEMES = ("dark", "light")
 
 
@@ -41,7 +41,9 @@ class Desk:
             path = self.screenshots / f"{name}-{theme}-{self.size}.png"
             self.page.screenshot(path=path, full_page=True, animations="disabled")
         width = self.page.evaluate("document.documentElement.scrollWidth")
-        assert width <= SIZES[self.size]["width"], f"{name} is {width} px wide"
+        assert width <= SIZES[self.size.removesuffix("-plain")]["width"], (
+            f"{name} is {width} px wide"
+        )
 
 
 @pytest.fixture(params=[("desk", True), ("phone", True), ("desk", False)])
@@ -57,15 +59,9 @@ def desk(
         viewport=SIZES[size], locale="en-GB", java_script_enabled=script, has_touch=size == "phone"
     )
     page = context.new_page()
-    page.goto(f"{address}/sign-in")
-    page.get_by_label("E-mail").fill(account.email)
-    page.get_by_label("Password", exact=True).fill(account.password)
-    page.get_by_role("button", name="Sign in").click()
+    sign_in(page, address, account)
     yield Desk(page, address, size if script else f"{size}-plain", screenshots, study, other)
     context.close()
-
-
-SIZES["desk-plain"] = SIZES["desk"]
 
 
 def test_correct_move_and_delete(desk: Desk) -> None:

@@ -4,20 +4,20 @@ import os
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import func, select
 
-from tests.browser.test_journey import SAMPLES, Visit
-from tests.browser.test_viewer import pytestmark, reader, visit
+from tests.browser.visits import Visit
 from tests.dicoms import Patient, axial_series
 from tests.factories import Account
-from tests.portal import Portal
+from tests.portal import SAMPLES, Portal
 from webapp.database import db
 from webapp.studies.models import Image, Study
 from webapp.studies.models import Patient as PatientRow
 from webapp.tenancy import unscoped
 
-__all__ = ["pytestmark", "reader", "visit"]
+pytestmark = [pytest.mark.browser, pytest.mark.integration]
 STUDY = re.compile(r"/studies/[0-9a-f-]{36}")
 
 

@@ -2,7 +2,6 @@
 
 import io
 import re
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -11,9 +10,9 @@ import numpy.typing as npt
 import PIL.Image
 import pydicom
 import pytest
-from playwright.sync_api import Browser, FloatRect, Locator, Page, Request, expect
+from playwright.sync_api import FloatRect, Locator, Page, Request, expect
 
-from tests.browser.test_journey import SIZES, Visit
+from tests.browser.visits import SIZES, Visit
 from tests.factories import (
     Account,
     SeriesStudyIds,
@@ -27,35 +26,6 @@ from webapp.studies.models import Image, Status
 from webapp.tenancy import unscoped
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
-
-
-@pytest.fixture(params=list(SIZES))
-def visit(
-    portal: Portal, chromium: Browser, screenshots: Path, request: pytest.FixtureRequest
-) -> Iterator[Visit]:
-    address = portal.start_web()
-    context = chromium.new_context(
-        viewport=SIZES[request.param], locale="en-GB", has_touch=request.param == "phone"
-    )
-    visit = Visit(context.new_page(), address, request.param, screenshots)
-    visit.page.on("console", visit.note_console)
-    visit.page.on("pageerror", lambda error: visit.troubles.append(str(error)))
-    visit.page.on("request", visit.note_request)
-    yield visit
-    context.close()
-    assert not visit.troubles
-
-
-@pytest.fixture
-def reader(portal: Portal, visit: Visit) -> Account:
-    """Somebody who has signed in on the page."""
-    account = portal.make_user()
-    visit.open("/sign-in")
-    visit.page.get_by_label("E-mail").fill(account.email)
-    visit.page.get_by_label("Password", exact=True).fill(account.password)
-    visit.page.get_by_role("button", name="Sign in").click()
-    expect(visit.page.get_by_role("heading", name="Worklist")).to_be_visible()
-    return account
 
 
 def open_study(visit: Visit, ids: SeriesStudyIds, query: str = "") -> Page:
@@ -627,11 +597,10 @@ def full_screen_button(page: Page) -> Locator:
 
 
 class TestLayout:
+    @pytest.mark.parametrize("visit", ["desk"], indirect=True)
     def test_desk_shows_slice_headline_and_assessment_at_once(
         self, portal: Portal, visit: Visit, reader: Account
     ) -> None:
-        if visit.size != "desk":
-            pytest.skip("of a wide screen")
         page = open_study(visit, make_series_study(portal.app, reader, slices=30))
         assessment = page.locator("#feedback")
         for part in (
@@ -653,21 +622,19 @@ class TestLayout:
         assert is_seen(page, page.locator("#report"))
 
     @pytest.mark.parametrize("height", [620, 768, 1200])
+    @pytest.mark.parametrize("visit", ["desk"], indirect=True)
     def test_stage_shrinks_and_grows_with_the_window(
         self, portal: Portal, visit: Visit, reader: Account, height: int
     ) -> None:
-        if visit.size != "desk":
-            pytest.skip("of a wide screen")
         visit.page.set_viewport_size({"width": 1440, "height": height})
         page = open_study(visit, make_series_study(portal.app, reader, slices=30))
         assert is_seen(page, page.locator("[data-viewer]"))
         assert box_of(page.locator("[data-stage]").first)["height"] > 0.35 * height
 
+    @pytest.mark.parametrize("visit", ["phone"], indirect=True)
     def test_phone_has_result_and_assessment_one_tap_away(
         self, portal: Portal, visit: Visit, reader: Account
     ) -> None:
-        if visit.size != "phone":
-            pytest.skip("of a phone")
         page = open_study(visit, make_series_study(portal.app, reader, slices=30))
         jump = page.get_by_role("navigation", name="On this page")
         expect(jump).to_contain_text("Glioma tumour 97%")
