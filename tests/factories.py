@@ -34,7 +34,7 @@ from webapp.studies.models import (
     Status,
     Study,
 )
-from webapp.studies.operations import UploadedFile, submit_study
+from webapp.studies.operations import UploadedFile, submit_files
 from webapp.tenancy import acting_for
 
 _DIRECTIONS = {
@@ -115,7 +115,7 @@ def make_study(
         files = [
             UploadedFile(f"{n}-{SAMPLE.name}", SAMPLE.read_bytes()) for n in range(len(called))
         ]
-        study = submit_study(actor=user, files=files)
+        study = submit_files(actor=user, files=files).study
         ids = StudyIds(study.id, study.images[0].id, study.analyses[0].id)
         claim = analyses.claim_analysis(study.analyses[0].id)
         assert claim is not None

@@ -23,7 +23,7 @@ from webapp.accounts.operations import create_token
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
 from webapp.studies.models import Analysis, Image, Prediction, Status, Study
-from webapp.studies.operations import UploadedFile, submit_study
+from webapp.studies.operations import UploadedFile, submit_files
 from webapp.tenancy import acting_for, unscoped
 
 REPOSITORY = Path(__file__).parents[1]
@@ -100,7 +100,7 @@ class Portal:
         """Upload files as one study."""
         with self.app.app_context(), acting_for(account.organisation_id):
             files = [UploadedFile(path.name, path.read_bytes()) for path in paths]
-            return submit_study(actor=find_user_by_address(account.email), files=files).id
+            return submit_files(actor=find_user_by_address(account.email), files=files).study.id
 
     def analysis(self, study_id: uuid.UUID) -> Analysis:
         """The study's newest analysis, as the database has it now."""

@@ -16,7 +16,7 @@ from webapp.accounts.queries import user_by_address
 from webapp.database import db
 from webapp.extensions import current_settings
 from webapp.studies.models import Analysis, Priority, Status, Study
-from webapp.studies.operations import Idempotency, UploadedFile, submit_study
+from webapp.studies.operations import Idempotency, UploadedFile, submit_files
 from webapp.tenancy import acting_for
 
 EMAIL = "demo@example.org"
@@ -56,7 +56,7 @@ def submit_samples(user: User) -> int:
     with acting_for(user.organisation_id):
         for number, row in enumerate(rows, start=1):
             path = _SAMPLES / row["path"]
-            submit_study(
+            submit_files(
                 actor=user,
                 files=[UploadedFile(path.name, path.read_bytes())],
                 patient_code=f"DEMO-{number:02d}",

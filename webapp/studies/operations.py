@@ -29,7 +29,6 @@ from webapp.studies.submission import (
     Submission,
     instance_of,
     submit_files,
-    submit_study,
 )
 
 __all__ = [
@@ -48,7 +47,6 @@ __all__ = [
     "receive_instance",
     "retry_study",
     "submit_files",
-    "submit_study",
 ]
 
 

@@ -118,30 +118,6 @@ class _Wish:
     choices: Choices
 
 
-def submit_study(
-    *,
-    actor: User,
-    files: Sequence[ReceivedFile],
-    patient_code: str = "",
-    description: str = "",
-    priority: Priority = Priority.ROUTINE,
-    idempotency: Idempotency | None = None,
-    handling: Handling | None = None,
-    choices: Choices | None = None,
-) -> Study:
-    """:func:`submit_files` for callers that expect one study; of several it gives the first."""
-    return submit_files(
-        actor=actor,
-        files=files,
-        patient_code=patient_code,
-        description=description,
-        priority=priority,
-        idempotency=idempotency,
-        handling=handling,
-        choices=choices,
-    ).study
-
-
 def submit_files(
     *,
     actor: User,

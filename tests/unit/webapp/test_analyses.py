@@ -17,7 +17,7 @@ from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
 from webapp.studies import analyses
 from webapp.studies.models import Analysis, Prediction, Status, Study
-from webapp.studies.operations import UploadedFile, retry_study, submit_study
+from webapp.studies.operations import UploadedFile, retry_study, submit_files
 from webapp.studies.results import StudyResult, result_of
 from webapp.tenancy import acting_for, unscoped
 
@@ -88,7 +88,7 @@ def work(app: Flask, make_user: Callable[..., Account]) -> object:
     with app.app_context():
         with acting_for(account.organisation_id):
             files = [UploadedFile("slice.jpg", SAMPLE.read_bytes())]
-            study = submit_study(actor=find_user_by_address(account.email), files=files)
+            study = submit_files(actor=find_user_by_address(account.email), files=files).study
             made = Work(account, study.id, study.analyses[0].id)
         yield made
 

@@ -30,7 +30,7 @@ from webapp.studies.operations import (
     Handling,
     UploadedFile,
     receive_instance,
-    submit_study,
+    submit_files,
 )
 from webapp.tenancy import acting_for, unscoped
 
@@ -43,7 +43,7 @@ def submit(
     with app.app_context(), acting_for(account.organisation_id):
         files = [UploadedFile(f"{number}.dcm", content) for number, content in enumerate(contents)]
         user = find_user_by_address(account.email)
-        return submit_study(actor=user, files=files, handling=handling).id
+        return submit_files(actor=user, files=files, handling=handling).study.id
 
 
 def study(study_id: uuid.UUID) -> Study:

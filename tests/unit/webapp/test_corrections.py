@@ -70,7 +70,7 @@ from webapp.studies.operations import (
     UploadedFile,
     find_study,
     receive_instance,
-    submit_study,
+    submit_files,
 )
 from webapp.tenancy import acting_for, unscoped
 
@@ -92,7 +92,7 @@ def events(action: str) -> list[AuditEvent]:
 
 def dicom_study(actor: User, contents: list[bytes], **values: Any) -> Study:
     files = [UploadedFile(f"{number}.dcm", content) for number, content in enumerate(contents)]
-    return submit_study(actor=actor, files=files, **values)
+    return submit_files(actor=actor, files=files, **values).study
 
 
 def dicomweb(app: Flask, account: Account) -> Callable[[str], Any]:
@@ -276,7 +276,7 @@ class TestMoving:
         account = make_user()
         with acting(app, account) as actor:
             files = [UploadedFile(f"{n}.jpg", SAMPLE.read_bytes()) for n in range(2)]
-            study = submit_study(actor=actor, files=files)
+            study = submit_files(actor=actor, files=files).study
             claim = analyses.claim_analysis(study.analyses[0].id)
             assert claim is not None
             image_ids = [study.images[1].id]
@@ -738,7 +738,9 @@ class TestSweeping:
     ) -> None:
         account = make_user()
         with acting(app, account) as actor:
-            study = submit_study(actor=actor, files=[UploadedFile("1.jpg", SAMPLE.read_bytes())])
+            study = submit_files(
+                actor=actor, files=[UploadedFile("1.jpg", SAMPLE.read_bytes())]
+            ).study
             key = study.images[0].blob_key or ""
             with current_blobs().in_use():
                 delete_study(actor=actor, study_id=study.id, deletion=TEST)

@@ -26,7 +26,7 @@ from webapp.errors import Conflict, InvalidInput, NotFound
 from webapp.review.models import Assessment, Confidence, Verdict
 from webapp.review.operations import Opinion, Subject, record_assessments
 from webapp.studies.models import Image, Study
-from webapp.studies.operations import UploadedFile, submit_study
+from webapp.studies.operations import UploadedFile, submit_files
 from webapp.tenancy import acting_for
 
 MakeUser = Callable[..., Account]
@@ -151,7 +151,7 @@ class TestRecordFeedback:
         with acting(app, account) as actor:
             sample = Path(__file__).parents[3] / "ml" / "samples" / "glioma-2.jpg"
             files = [UploadedFile(sample.name, sample.read_bytes())]
-            study = submit_study(actor=actor, files=files)
+            study = submit_files(actor=actor, files=files).study
             subject = Subject(study.id, (study.images[0].id,))
             with pytest.raises(Conflict):
                 record_assessments(actor=actor, subject=subject, opinion=Opinion(Verdict.UNSURE))

@@ -22,7 +22,7 @@ from webapp.reporting.content import Answer, KeySlice
 from webapp.reporting.pictures import grey_slice
 from webapp.studies import analyses
 from webapp.studies.models import Image, Instance
-from webapp.studies.operations import UploadedFile, submit_study
+from webapp.studies.operations import UploadedFile, submit_files
 from webapp.studies.stack import read_stack
 from webapp.studies.windowing import Suggestion, shown_in_grey, suggestion_of
 from webapp.tenancy import acting_for
@@ -111,7 +111,7 @@ def kept(
     """Upload and decode a file: its image, its address, its picture in a report, its window."""
     with app.app_context(), acting_for(account.organisation_id):
         files = [UploadedFile("slice.dcm", content)]
-        study = submit_study(actor=find_user_by_address(account.email), files=files)
+        study = submit_files(actor=find_user_by_address(account.email), files=files).study
         assert study.current_analysis is not None
         claim = analyses.claim_analysis(study.current_analysis.id)
         assert claim is not None

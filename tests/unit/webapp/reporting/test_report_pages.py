@@ -25,7 +25,7 @@ from webapp.database import db
 from webapp.reporting.content import gather
 from webapp.review.models import Verdict
 from webapp.studies.models import Study
-from webapp.studies.operations import UploadedFile, submit_study
+from webapp.studies.operations import UploadedFile, submit_files
 from webapp.tenancy import acting_for, unscoped
 
 NOT_RULED_OUT = hd.sr.CodedConcept("not-ruled-out", "99SULCUS", "Not ruled out")
@@ -55,7 +55,7 @@ def waiting_study(app: Flask, account: Account) -> str:
     with app.app_context(), acting_for(account.organisation_id):
         user = find_user_by_address(account.email)
         files = [UploadedFile(SAMPLE.name, SAMPLE.read_bytes())]
-        return str(submit_study(actor=user, files=files).id)
+        return str(submit_files(actor=user, files=files).study.id)
 
 
 @pytest.mark.parametrize(("name", "media_type"), FORMATS.items())
