@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -19,6 +19,7 @@ from webapp.studies.models import Image, Instance, Prediction, Series, Study
 from webapp.studies.orientation import patient_orientation
 from webapp.studies.queries import images_of
 from webapp.studies.results import StudyResult, model_of, result_of
+from webapp.studies.series import are_slices
 from webapp.studies.windowing import Suggestion, suggestion_of
 
 NOTICE = "Research software. Not a certified medical device; not for diagnosis."
@@ -214,8 +215,9 @@ def gather(study: Study, *, reader: User | None = None) -> ReportContent:
     if result is None or model is None:
         raise Conflict(_("A report is available once the study has been analysed."))
     images = images_of(study)
-    keys = _key_slices(_chosen(result.key_images, images))
-    contradicting = _key_slices(_chosen(tuple(result.contradicting), images))
+    series = _series_of(images)
+    keys = _key_slices(_chosen(result.key_images, images), series)
+    contradicting = _key_slices(_chosen(tuple(result.contradicting), images), series)
     if not keys:
         raise Conflict(_("The stored image can no longer be read."))
     readings, hidden = _readings(study, reader) if reader else ((), 0)
@@ -237,12 +239,10 @@ def gather(study: Study, *, reader: User | None = None) -> ReportContent:
         key_slices=keys + contradicting,
         contradicting=contradicting,
         slices=tuple(_slice_answer(image) for image in images),
-        series=_series(images),
+        series=_series(series.values(), images),
         readings=readings,
         hidden_readings=hidden,
-        is_of_slices=any(
-            series.plane is not None or series.is_stack for series in _series_of(images).values()
-        ),
+        is_of_slices=are_slices(series.values()),
     )
 
 
@@ -257,9 +257,10 @@ def _chosen(ids: Sequence[uuid.UUID], images: Sequence[Image]) -> list[Image]:
     return [known[one] for one in ids if one in known]
 
 
-def _key_slices(chosen: Sequence[Image]) -> tuple[KeySlice, ...]:
+def _key_slices(
+    chosen: Sequence[Image], series: Mapping[uuid.UUID, Series]
+) -> tuple[KeySlice, ...]:
     instances = _instances(chosen)
-    series = _series_of(chosen)
     found = (
         _key_slice(image, series[image.series_id], instances.get(image.instance_id))
         for image in chosen
@@ -335,8 +336,8 @@ def _slice_answer(image: Image) -> SliceAnswer:
     return SliceAnswer(image.position + 1, tumor)
 
 
-def _series(images: Sequence[Image]) -> tuple[SeriesFacts, ...]:
-    rows = sorted(_series_of(images).values(), key=lambda series: series.position)
+def _series(found: Iterable[Series], images: Sequence[Image]) -> tuple[SeriesFacts, ...]:
+    rows = sorted(found, key=lambda series: series.position)
     return tuple(
         SeriesFacts(
             uid=series.uid or uid_of(series.id),

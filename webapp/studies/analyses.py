@@ -269,13 +269,13 @@ def finish_analysis(
             model_ms=model_ms,
             finished_at=now(),
             lease_until=None,
+            **(_conclusion(claim, answers) if answers else {}),
         )
+        # Read anew: its current analysis is the one that has just ended.
         study = db.session.get_one(Study, claim.study_id, populate_existing=True)
         _keep_decoded(claim, decoded)
         _keep_predictions(claim, answers)
         _keep_problems(claim, problems)
-        if answers:
-            _conclude(claim, answers)
         audit.record("classify_study", subject=study, status=status.value, model=model.sha256[:12])
         queue_automatic_deliveries(study)
         db.session.commit()
@@ -471,8 +471,8 @@ def _keep_predictions(claim: Claim, answers: Sequence[Answer]) -> None:
     )
 
 
-def _conclude(claim: Claim, answers: Sequence[Answer]) -> None:
-    """Keep the answer about the study."""
+def _conclusion(claim: Claim, answers: Sequence[Answer]) -> dict[str, object]:
+    """The answer about the study, as the fields of :class:`Analysis`."""
     images = {image.id: image for image in claim.images}
     series = dict.fromkeys(image.series_id for image in claim.images)
     numbers = {series_id: number for number, series_id in enumerate(series)}
@@ -493,30 +493,18 @@ def _conclude(claim: Claim, answers: Sequence[Answer]) -> None:
         ]
     )
     key = answers[found.key[0]]
-    _update_answer(
-        claim,
-        mode=_mode(claim.images),
-        label=found.label.value,
-        probabilities=key.probabilities,
-        prediction_set=[label.value for label in found.prediction_set],
-        in_distribution=key.in_distribution,
-        in_distribution_share=found.in_distribution_share,
-        key_image_ids=[str(answers[index].image_id) for index in found.key],
-        contradicting_images={
+    return {
+        "mode": _mode(claim.images),
+        "label": found.label.value,
+        "probabilities": key.probabilities,
+        "prediction_set": [label.value for label in found.prediction_set],
+        "in_distribution": key.in_distribution,
+        "in_distribution_share": found.in_distribution_share,
+        "key_image_ids": [str(answers[index].image_id) for index in found.key],
+        "contradicting_images": {
             str(answers[index].image_id): answers[index].label for index in found.contradicting
         },
-    )
-
-
-def _update_answer(claim: Claim, **values: object) -> None:
-    db.session.execute(
-        update(Analysis)
-        .where(Analysis.id == claim.analysis_id)
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
-    analysis = db.session.get_one(Analysis, claim.analysis_id)
-    db.session.refresh(analysis)
+    }
 
 
 def _mode(images: Sequence[ClaimedImage]) -> Mode:

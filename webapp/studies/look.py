@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 
 from sqlalchemy import select
 from sqlalchemy.orm import contains_eager, selectinload
@@ -57,22 +58,29 @@ class Look:
     """A study with one of its slices looked at: all that the page and its result need.
 
     Attributes:
-        images: all of them with their answers, or none where they are more than
-            ``LISTED_AT_MOST``.
         selected: the slice looked at.
         contradicting: slices that suggest another tumour than the study is said to have.
         result: what is said about the study; None until there is an answer.
-        earlier: what earlier analyses said, the latest first.
     """
 
     study: Study
     series: list[ShownSeries]
-    images: list[Image]
     selected: Image | None
     keys: list[KeySlice]
     contradicting: list[KeySlice]
     result: StudyResult | None
-    earlier: list[Earlier]
+
+    # The part of the page that asks again and again shows neither of these two.
+
+    @cached_property
+    def images(self) -> list[Image]:
+        """All of them with their answers, or none where they are more than ``LISTED_AT_MOST``."""
+        return images_of(self.study) if 1 < self.total <= LISTED_AT_MOST else []
+
+    @cached_property
+    def earlier(self) -> list[Earlier]:
+        """What earlier analyses said, the latest first."""
+        return _earlier(self.study)
 
     @property
     def analysis(self) -> Analysis | None:
@@ -132,8 +140,7 @@ class Comparable:
 def look_at(study: Study, *, position: int | None = None) -> Look:
     """Load what the page shows; without a ``position`` the study's key slice is looked at.
 
-    The number of rows read does not depend on the number of slices, but for studies of up to
-    ``LISTED_AT_MOST``.
+    The number of rows read does not depend on the number of slices.
     """
     series = shown_series(study)
     result = result_of(study)
@@ -145,12 +152,10 @@ def look_at(study: Study, *, position: int | None = None) -> Look:
     return Look(
         study=study,
         series=series,
-        images=images_of(study) if 1 < total <= LISTED_AT_MOST else [],
         selected=_image_at(study, wanted),
         keys=keys,
         contradicting=_slices(study, tuple(result.contradicting)) if result else [],
         result=result,
-        earlier=_earlier(study),
     )
 
 

@@ -125,7 +125,7 @@ def shown_series(study: Study) -> list[ShownSeries]:
     return [_joined(list(run)) for _key, run in groupby(every, key=_run_key)]
 
 
-def are_slices(series: Iterable[ShownSeries]) -> bool:
+def are_slices(series: Iterable[ShownSeries | Series]) -> bool:
     """Whether these are slices of a series, and not single pictures."""
     return any(one.plane is not None or one.is_stack for one in series)
 

@@ -133,7 +133,12 @@ def show(study_id: uuid.UUID) -> ResponseReturnValue:
     others = comparable_studies(study)
     edges = edges_of(selected.series) if selected else None
     return render_template(
-        "studies/study.html", comparable=others, edges=edges, panel=panel, **context
+        "studies/study.html",
+        comparable=others,
+        edges=edges,
+        panel=panel,
+        images=context["look"].images,
+        **context,
     )
 
 
@@ -265,7 +270,6 @@ def _study(study: Study, position: int | None) -> dict[str, Any]:
     return {
         "study": study,
         "look": look,
-        "images": look.images,
         "selected": look.selected,
         "analysis": look.analysis,
         "prediction": look.prediction,
