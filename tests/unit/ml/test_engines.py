@@ -99,13 +99,18 @@ def test_quantised_transformer_keeps_its_features(
     network = ARCHITECTURES[name].build().eval()
     size = 2 * network.multiple
     smaller = F.interpolate(torch.from_numpy(images), size=(size, size), mode="area")
-    quantise(network, smaller, tmp_path / "network.xml")
-    engine = OpenVINOEngine(tmp_path / "network.xml", precision="int8")
-    found = engine.run(smaller.numpy()).features
     expected = TorchEngine(network, device=CPU, dtype=torch.float32).run(smaller.numpy()).features
-    spread = (expected - expected.mean(0)).std()
-    # By the rules of convolutions it is .11 of the one and .24 of the other.
-    assert (found - expected).abs().mean() < 0.09 * spread
+
+    def error(path: Path) -> float:
+        quantise(network, smaller, path)
+        found = OpenVINOEngine(path, precision="int8").run(smaller.numpy()).features
+        return float((found - expected).abs().mean())
+
+    own = error(tmp_path / "network.xml")
+    network.attends = False
+    # How large the error is depends on the processor: without VNNI, sums of 8-bit products
+    # saturate. That the rules of convolutions make a larger one does not.
+    assert own < 0.9 * error(tmp_path / "as-convolutions.xml")
 
 
 def test_any_batch_size_gives_the_same_answers(
