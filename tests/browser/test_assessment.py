@@ -209,12 +209,12 @@ def test_each_of_two_tabs_saves_what_it_says(
     }
 
 
-def stage_point(page: Page, x: float, y: float) -> tuple[float, float]:
-    """A place in the slice, in fractions of its frame, on the page."""
+def stage_points(page: Page, *places: tuple[float, float]) -> list[tuple[float, float]]:
+    """Places in the slice, in fractions of its frame, on the page."""
     page.locator("[data-stage]").first.scroll_into_view_if_needed()
     box = page.locator("[data-frame]").first.bounding_box()
     assert box is not None
-    return box["x"] + x * box["width"], box["y"] + y * box["height"]
+    return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
 
 
 def region_of(portal: Portal) -> list[list[float]]:
@@ -251,7 +251,7 @@ def test_region_is_drawn_kept_and_shown_again(
     page.get_by_role("button", name="Mark a region").click()
     bar = page.locator("[data-region-bar]")
     expect(bar).to_be_visible()
-    draw(page, visit, [stage_point(page, *at) for at in ((0.5, 0.3), (0.6, 0.4), (0.8, 0.6))])
+    draw(page, visit, stage_points(page, (0.5, 0.3), (0.6, 0.4), (0.8, 0.6)))
     drawn = page.locator(".regions polygon.region")
     expect(drawn).to_have_count(1)
     page.screenshot(path=visit.screenshots / f"assessment-region-{visit.size}.png")
@@ -280,8 +280,8 @@ def test_freehand_line_is_undone_cleared_and_made_coarser(
     page = open_study(visit, ids)
     page.get_by_role("button", name="Mark a region").click()
     page.get_by_role("button", name="Freehand").click()
-    ring = [(0.5 + 0.2 * c, 0.5 + 0.2 * s) for c, s in circle(400)]
-    draw(page, visit, [stage_point(page, *at) for at in ring])
+    ring = [(0.5 + 0.2 * c, 0.5 + 0.2 * s) for c, s in circle(240)]
+    draw(page, visit, stage_points(page, *ring))
     drawn = page.locator(".regions polygon.region")
     expect(drawn).to_have_count(1)
     page.get_by_role("button", name="Clear").click()

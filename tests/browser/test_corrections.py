@@ -54,7 +54,7 @@ def desk(
     account = make_account(portal.app, organisation="St Elsewhere")
     study = make_series_study(portal.app, account, slices=12, code="P-1001")
     other = make_series_study(portal.app, account, slices=4, code="P-2002")
-    address = portal.start_web()
+    address = portal.address
     context = chromium.new_context(
         viewport=SIZES[size], locale="en-GB", java_script_enabled=script, has_touch=size == "phone"
     )

@@ -21,6 +21,7 @@ from tests.factories import (
     make_study,
 )
 from tests.portal import Portal
+from tests.waiting import wait_until
 from webapp.database import db
 from webapp.studies.models import Image, Status
 from webapp.tenancy import unscoped
@@ -525,8 +526,11 @@ def test_fit_shows_the_whole_slice(
     zoom = page.locator("[data-zoom]")
 
     def expect_whole() -> None:
+        # The slice follows its stage a frame later.
+        wait_until(
+            lambda: is_inside(box_of(frame), box_of(stage)), seconds=10, what="the whole slice"
+        )
         shown, room = box_of(frame), box_of(stage)
-        assert is_inside(shown, room)
         fills = max(shown["width"] / room["width"], shown["height"] / room["height"])
         assert fills == pytest.approx(1, abs=0.01)
         ratio = columns * spacing[1] / (rows * spacing[0])

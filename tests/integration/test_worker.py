@@ -70,7 +70,7 @@ def test_slices_of_a_volume_are_answered_together_as_on_the_command_line(
 
 def test_killed_worker_s_job_is_finished_once_after_the_restart(portal: Portal) -> None:
     worker = portal.start_worker()
-    study_id = portal.submit(portal.make_user(), ALL_SAMPLES * 8)
+    study_id = portal.submit(portal.make_user(), ALL_SAMPLES * 5)
     wait_until(lambda: portal.analysis(study_id).images_done, seconds=90, what="some progress")
     portal.kill(worker)
     assert portal.study(study_id).status is Status.RUNNING
@@ -79,18 +79,18 @@ def test_killed_worker_s_job_is_finished_once_after_the_restart(portal: Portal) 
     assert portal.wait_for_end(study_id, seconds=150) is Status.DONE
     assert portal.analysis(study_id).attempt == 2
     predictions = portal.predictions(study_id)
-    assert len(predictions) == len(ALL_SAMPLES) * 8
+    assert len(predictions) == len(ALL_SAMPLES) * 5
     assert len({prediction.image_id for prediction in predictions}) == len(predictions)
 
 
 def test_killed_child_is_replaced_and_its_job_is_finished(portal: Portal) -> None:
     worker = portal.start_worker()
-    study_id = portal.submit(portal.make_user(), ALL_SAMPLES * 8)
+    study_id = portal.submit(portal.make_user(), ALL_SAMPLES * 5)
     wait_until(lambda: portal.analysis(study_id).images_done, seconds=90, what="some progress")
     for child in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split():
         os.kill(int(child), signal.SIGKILL)
     assert portal.wait_for_end(study_id, seconds=150) is Status.DONE
-    assert len(portal.predictions(study_id)) == len(ALL_SAMPLES) * 8
+    assert len(portal.predictions(study_id)) == len(ALL_SAMPLES) * 5
 
 
 def test_job_whose_message_was_lost_is_sent_again(portal: Portal) -> None:
