@@ -1,4 +1,4 @@
-"""De-identify a DICOM file in memory: PS3.15 Annex E, basic profile, dates moved, pixels untouched.
+"""De-identify a DICOM file in memory: PS3.15 Annex E, basic profile, dates moved, values untouched.
 
 What happens to which attribute stands in :mod:`webapp.deidentification.profile`. Elements are
 looked at as the bytes that the file holds, so that a value in the wrong place or of the wrong
@@ -20,10 +20,13 @@ from pydicom.tag import BaseTag
 
 from ml.errors import UnreadableImage
 from ml.imaging.discretion import discreet, hushed
+from webapp.deidentification.pixel_data import keep_only_pixels
 from webapp.deidentification.profile import (
     ACTIONS,
     BYTES_VRS,
     HARMLESS_TEXT,
+    LUT_DATA,
+    LUT_SEQUENCES,
     PICTURE_BYTES,
     TEXT_VRS,
     Action,
@@ -83,6 +86,7 @@ def _deidentify(dataset: pydicom.Dataset, pseudonymiser: Pseudonymiser) -> Deide
     _demand_identity(dataset)  # what is no UID is gone now
     _say_so(dataset, code)
     _new_meta(dataset)
+    keep_only_pixels(dataset)
     return Deidentified(as_file(dataset), dataset, code, burned_in)
 
 
@@ -130,15 +134,23 @@ class _Cleaner:
         self._shift = timedelta(days=days)
         self._names = names
 
-    def clean(self, dataset: pydicom.Dataset) -> None:
-        """Go through all elements, those inside sequences alike."""
+    def clean(self, dataset: pydicom.Dataset, inside: int | None = None) -> None:
+        """Go through all elements, those inside sequences alike.
+
+        Args:
+            inside: tag of the sequence that ``dataset`` is an item of.
+        """
         for tag in list(dataset.keys()):
             element = dataset.get_item(tag)
-            if not self._stays(dataset, tag, element):
+            if not self._stays(dataset, tag, element, inside):
                 del dataset[tag]
 
     def _stays(
-        self, dataset: pydicom.Dataset, tag: BaseTag, element: DataElement | RawDataElement
+        self,
+        dataset: pydicom.Dataset,
+        tag: BaseTag,
+        element: DataElement | RawDataElement,
+        inside: int | None,
     ) -> bool:
         """Apply the rules to one element; False where it has to go."""
         if tag.is_private or tag.group in _REMOVED_GROUPS or _is_overlay(tag):
@@ -156,8 +168,10 @@ class _Cleaner:
             return vr != "SQ"
         if vr == "SQ":
             return self._cleaned(dataset, tag)
+        if int(tag) == LUT_DATA:
+            return inside in LUT_SEQUENCES
         if vr in BYTES_VRS:
-            return int(tag) in PICTURE_BYTES
+            return inside is None and int(tag) in PICTURE_BYTES
         if vr in TEXT_VRS and int(tag) not in HARMLESS_TEXT:
             return False
         return self._is_plain(vr, element)
@@ -183,7 +197,7 @@ class _Cleaner:
         if not isinstance(items, Sequence):
             return False
         for item in items:
-            self.clean(item)
+            self.clean(item, int(tag))
         return True
 
     def _moved(self, dataset: pydicom.Dataset, tag: BaseTag) -> bool:
