@@ -5,6 +5,7 @@ uses, or in a table's surplus. So nothing here is copied: frames are rebuilt fro
 values from the bits that belong to them. What cannot be followed to its end is refused.
 """
 
+import copy
 import math
 
 import numpy as np
@@ -19,7 +20,9 @@ from ml.errors import UnreadableImage
 from ml.imaging.bare_frames import bare_frame, bare_rle
 from ml.imaging.codestreams import frame_size
 from ml.imaging.dicom import PIXELS, check_frame, optional
+from ml.imaging.jpeg2000 import is_jpeg2000
 from ml.imaging.lookup_tables import trim_palette, trim_table
+from ml.imaging.scan_ends import Decode, ended_with_picture
 
 _LARGEST = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
@@ -205,6 +208,7 @@ def _rebuild(dataset: pydicom.Dataset) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
     frames = _frames(dataset, count)
     bare = []
+    decode = _decoder(dataset)
     for frame in frames:
         if syntax == RLELossless:
             planes = samples * _number(dataset, "BitsAllocated") // 8
@@ -212,6 +216,8 @@ def _rebuild(dataset: pydicom.Dataset) -> None:
         else:
             bare.append(bare_frame(frame))
             check_frame(dataset, bare[-1], rows, columns, syntax, whole=True)
+            if not is_jpeg2000(bare[-1]):
+                bare[-1] = ended_with_picture(bare[-1], decode)
     dataset.PixelData = encapsulate(bare, has_bot=True)
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
@@ -233,6 +239,20 @@ def _frames(dataset: pydicom.Dataset, count: int) -> list[bytes]:
     if len(frames) < count:
         raise _lies()
     return frames
+
+
+def _decoder(dataset: pydicom.Dataset) -> Decode:
+    """Decodes one frame by itself, as the header of ``dataset`` describes it."""
+    one = copy.deepcopy(dataset.group_dataset(0x0028))
+    one.NumberOfFrames = 1
+    one.file_meta = dataset.file_meta
+
+    def decode(frame: bytes) -> npt.NDArray[np.generic]:
+        one.PixelData = encapsulate([frame])
+        one["PixelData"].VR = "OB"
+        return next(iter_pixels(one, raw=True, correct_unused_bits=False)).copy()
+
+    return decode
 
 
 def _has_spare_bits(dataset: pydicom.Dataset, frames: list[bytes]) -> bool:

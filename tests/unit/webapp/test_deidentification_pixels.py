@@ -111,6 +111,7 @@ class TestValuesStay:
         again = pydicom.dcmread(io.BytesIO(as_bytes(after)))
         assert np.array_equal(before.pixel_array, again.pixel_array)
         assert again.file_meta.TransferSyntaxUID == before.file_meta.TransferSyntaxUID
+        assert again.get("NumberOfFrames") == before.get("NumberOfFrames")
 
     @pytest.mark.parametrize(
         "syntax", [*PLAIN, RLELossless, JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless]
@@ -299,6 +300,33 @@ class TestCompressed:
         with pytest.raises(UnreadableImage) as refused:
             content(dataset)
         assert refused.value.code == "truncated"
+
+    @pytest.mark.parametrize("name", [*JPEGS, *LS_FILES])
+    @pytest.mark.parametrize("share", [0.3, 0.5, 0.8, 0.95])
+    def test_a_frame_cut_short_and_closed_is_refused(self, name: str, share: float) -> None:
+        dataset = jpeg(name)
+        frame = frames(dataset)[0].rstrip(b"\0")
+        start = frame.index(b"\xff\xda") + 14
+        cut = frame[: start + int((len(frame) - start) * share)].rstrip(b"\xff")
+        with_frame(dataset, cut + b"\xff\xd9")
+        with pytest.raises(UnreadableImage) as refused:
+            content(dataset)
+        assert refused.value.code == "truncated"
+
+    @pytest.mark.parametrize("name", [*JPEGS, *LS_FILES])
+    @SETTINGS
+    @given(mark=st.text("abcdefghijklmnopqrstuvwxyz^ ", min_size=8, max_size=60))
+    def test_text_between_the_picture_and_its_end_is_cut_off(self, name: str, mark: str) -> None:
+        dataset = pydicom.dcmread(BUNDLED / name)
+        before = dataset.pixel_array.copy()
+        frame = frames(dataset)[0].rstrip(b"\0")
+        if mark.encode() in frame:
+            return
+        end = frame.rindex(b"\xff\xd9")
+        with_frame(dataset, frame[:end] + mark.encode() + frame[end:])
+        keep_only_pixels(dataset)
+        assert mark[4:].encode() not in dataset.PixelData
+        assert np.array_equal(dataset.pixel_array, before)
 
     @pytest.mark.parametrize("frame", [b"\xff\xd8", b"\xff\xd8\xff\xd9", b"no", bytes(100)])
     def test_what_is_no_frame_is_refused(self, frame: bytes) -> None:
