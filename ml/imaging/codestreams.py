@@ -14,11 +14,12 @@ _MOST_SEGMENTS = 10_000
 
 @dataclass(frozen=True)
 class FrameSize:
-    """What a decoder would make room for."""
+    """What a decoder would make room for; ``bits`` of the widest component."""
 
     rows: int
     columns: int
     samples: int
+    bits: int = 0
 
 
 def frame_size(frame: bytes) -> FrameSize | None:
@@ -40,7 +41,8 @@ def _jpeg(frame: bytes) -> FrameSize | None:
         if marker == 0xFF:  # a fill byte
             at += 1
         elif marker in _FRAMES:
-            return FrameSize(_number(frame, at + 5, 2), _number(frame, at + 7, 2), frame[at + 9])
+            rows, columns = _number(frame, at + 5, 2), _number(frame, at + 7, 2)
+            return FrameSize(rows, columns, frame[at + 9], frame[at + 4])
         elif marker in _WITHOUT_LENGTH:
             at += 2
         else:
@@ -70,7 +72,10 @@ def _jpeg2000(frame: bytes) -> FrameSize | None:
     if not frame.startswith(_JPEG2000_START):
         return None
     width, height, left, top = (_number(frame, at, 4) for at in (8, 12, 16, 20))
-    return FrameSize(height - top, width - left, _number(frame, 40, 2))
+    samples = _number(frame, 40, 2)
+    # The highest bit says whether there are signs. ``frame`` may be only the start.
+    depths = [(frame[at] & 0x7F) + 1 for at in range(42, min(42 + 3 * samples, len(frame)), 3)]
+    return FrameSize(height - top, width - left, samples, max(depths, default=0))
 
 
 def _number(frame: bytes, at: int, size: int) -> int:

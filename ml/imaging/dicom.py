@@ -75,6 +75,16 @@ def inspect_dicom(dataset: pydicom.Dataset, limits: Limits) -> FileFacts:
         return _facts(dataset, limits)
 
 
+def check_dicom(dataset: pydicom.Dataset, limits: Limits) -> None:
+    """Judge a header as :func:`inspect_dicom` does, without making facts of it.
+
+    Raises:
+        UnreadableImage: as :func:`inspect_dicom`.
+    """
+    with discreet("truncated", "The DICOM header is damaged."):
+        _check(dataset, limits)
+
+
 def group_of(dataset: pydicom.Dataset, index: int, name: str) -> pydicom.Dataset:
     """A functional group of a frame, or the dataset itself where it has none (PS3.3 C.7.6.16).
 
@@ -103,16 +113,34 @@ def optional(dataset: pydicom.Dataset, name: str) -> Any:
         return None
 
 
-def _facts(dataset: pydicom.Dataset, limits: Limits) -> FileFacts:
-    meta = getattr(dataset, "file_meta", None) or FileMetaDataset()
-    sop_class = _uid(dataset, "SOPClassUID") or _uid(meta, "MediaStorageSOPClassUID")
+def _check(dataset: pydicom.Dataset, limits: Limits) -> None:
+    meta, sop_class = _meta(dataset), _sop_class(dataset)
     _check_image(dataset, sop_class)
     _check_kind(dataset, sop_class)
     syntax = _transfer_syntax(meta)
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
-    count = max(1, int(dataset.get("NumberOfFrames") or 1))
+    rows, columns, count = _shape(dataset)
     _check_size(dataset, rows, columns, count, limits)
     _check_data(dataset, rows, columns, count, syntax)
+
+
+def _meta(dataset: pydicom.Dataset) -> pydicom.Dataset:
+    return getattr(dataset, "file_meta", None) or FileMetaDataset()
+
+
+def _sop_class(dataset: pydicom.Dataset) -> str | None:
+    return _uid(dataset, "SOPClassUID") or _uid(_meta(dataset), "MediaStorageSOPClassUID")
+
+
+def _shape(dataset: pydicom.Dataset) -> tuple[int, int, int]:
+    """Rows, columns, frames."""
+    count = max(1, int(dataset.get("NumberOfFrames") or 1))
+    return int(dataset.Rows), int(dataset.Columns), count
+
+
+def _facts(dataset: pydicom.Dataset, limits: Limits) -> FileFacts:
+    _check(dataset, limits)
+    meta, sop_class = _meta(dataset), _sop_class(dataset)
+    syntax, (rows, columns, count) = _transfer_syntax(meta), _shape(dataset)
     return FileFacts(
         format="DICOM",
         frames=tuple(_frame(dataset, index, rows, columns) for index in range(count)),
@@ -179,8 +207,11 @@ def _check_size(
 
 def _check_data(dataset: pydicom.Dataset, rows: int, columns: int, count: int, syntax: UID) -> None:
     """Compare what the header promises with what is there, before anything makes room for it."""
+    present = [name for name in PIXELS if name in dataset]
+    if len(present) > 1:
+        raise _lies()  # PS3.3 C.7.6.24: one of them alone
     if not syntax.is_encapsulated:
-        name = next(name for name in PIXELS if name in dataset)
+        name = present[0]
         samples = 2 if _word(dataset, "PhotometricInterpretation") == "YBR_FULL_422" else None
         bits = rows * columns * count * (samples or _samples(dataset)) * _bits(dataset)
         held, wanted = len(dataset[name].value or b""), math.ceil(bits / 8)

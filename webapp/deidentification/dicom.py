@@ -1,4 +1,4 @@
-"""De-identify a DICOM file in memory: PS3.15 Annex E, basic profile, dates moved, pixels untouched.
+"""De-identify a DICOM file in memory: PS3.15 Annex E, basic profile, dates moved, values untouched.
 
 What happens to which attribute stands in :mod:`webapp.deidentification.profile`. Elements are
 looked at as the bytes that the file holds, so that a value in the wrong place or of the wrong
@@ -12,32 +12,40 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pydicom
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID_dictionary
 
 from ml.errors import UnreadableImage
 from ml.imaging.discretion import discreet, hushed
+from webapp.deidentification.identifiers import Identifiers
+from webapp.deidentification.pixel_data import keep_only_pixels
 from webapp.deidentification.profile import (
     ACTIONS,
     BYTES_VRS,
     HARMLESS_TEXT,
+    LUT_DATA,
+    LUT_SEQUENCES,
     PICTURE_BYTES,
     TEXT_VRS,
     Action,
 )
 from webapp.deidentification.pseudonyms import Pseudonymiser
 
-_STANDARD_UIDS = "1.2.840.10008."
-# PS3.5 6.2: what a code string, a number as text, a time may be made of. Bytes, as in the file.
-_CODE = re.compile(rb"[A-Z0-9_ \\\0]*")
-_NUMBER = re.compile(rb"[0-9eE+\-. \\\0]*")
-_TIME = re.compile(rb"[0-9.: \\\0]*")
+# PS3.5 6.2: what a code string, a number as text, a time may be made of.
+_CODE = re.compile(r"[A-Z0-9_ \\\0]*")
+_NUMBER = re.compile(r"[0-9eE+\-. \\\0]*")
+_TIME = re.compile(r"[0-9.: \\\0]*")
+# Code strings whose few values are judged by themselves (:mod:`ml.imaging.dicom`).
+_DEFINED = frozenset(
+    tag_for_keyword(keyword) for keyword in ("Modality", "PhotometricInterpretation")
+)
 _UID = re.compile(r"[0-9.]{1,64}")
 _SHAPES = {"CS": _CODE, "DS": _NUMBER, "IS": _NUMBER, "TM": _TIME}
-_WORD = re.compile(rb"[A-Za-z0-9\x80-\xff]{4,}")
+_FRAME_OF_REFERENCE = Tag("FrameOfReferenceUID")
 _IMPLEMENTATION_UID = "2.25.243879174961402378136527216047251139466"
 _REMOVED_GROUPS = {0x0004, 0x0010}  # media directory, patient
 _ACTIONS_OF_PS3_15 = (
@@ -78,11 +86,12 @@ def _deidentify(dataset: pydicom.Dataset, pseudonymiser: Pseudonymiser) -> Deide
     identity = _identity(dataset)
     code = pseudonymiser.patient(*identity)
     burned_in = {"YES": "yes", "NO": "no"}.get(_text(dataset, "BurnedInAnnotation"), "unknown")
-    cleaner = _Cleaner(pseudonymiser, pseudonymiser.days(*identity), _names(dataset))
+    cleaner = _Cleaner(pseudonymiser, pseudonymiser.days(*identity), Identifiers(dataset))
     cleaner.clean(dataset)
     _demand_identity(dataset)  # what is no UID is gone now
     _say_so(dataset, code)
     _new_meta(dataset)
+    keep_only_pixels(dataset)
     return Deidentified(as_file(dataset), dataset, code, burned_in)
 
 
@@ -113,32 +122,31 @@ def _text(dataset: pydicom.Dataset, name: str) -> str:
     return str(dataset.get(name) or "").strip().strip("\0")
 
 
-def _names(dataset: pydicom.Dataset) -> frozenset[bytes]:
-    """Words of the patient's name and identifiers, to be found again where they do not belong."""
-    texts = [
-        _text(dataset, name) for name in ("PatientName", "PatientID", "AccessionNumber", "StudyID")
-    ]
-    words = _WORD.findall(" ".join(texts).encode(errors="replace").upper())
-    return frozenset(word for word in words if not word.isdigit() or len(word) >= 5)
-
-
 class _Cleaner:
     """The rules for one patient."""
 
-    def __init__(self, pseudonymiser: Pseudonymiser, days: int, names: frozenset[bytes]) -> None:
+    def __init__(self, pseudonymiser: Pseudonymiser, days: int, names: Identifiers) -> None:
         self._pseudonymiser = pseudonymiser
         self._shift = timedelta(days=days)
         self._names = names
 
-    def clean(self, dataset: pydicom.Dataset) -> None:
-        """Go through all elements, those inside sequences alike."""
+    def clean(self, dataset: pydicom.Dataset, inside: int | None = None) -> None:
+        """Go through all elements, those inside sequences alike.
+
+        Args:
+            inside: tag of the sequence that ``dataset`` is an item of.
+        """
         for tag in list(dataset.keys()):
             element = dataset.get_item(tag)
-            if not self._stays(dataset, tag, element):
+            if not self._stays(dataset, tag, element, inside):
                 del dataset[tag]
 
     def _stays(
-        self, dataset: pydicom.Dataset, tag: BaseTag, element: DataElement | RawDataElement
+        self,
+        dataset: pydicom.Dataset,
+        tag: BaseTag,
+        element: DataElement | RawDataElement,
+        inside: int | None,
     ) -> bool:
         """Apply the rules to one element; False where it has to go."""
         if tag.is_private or tag.group in _REMOVED_GROUPS or _is_overlay(tag):
@@ -156,34 +164,34 @@ class _Cleaner:
             return vr != "SQ"
         if vr == "SQ":
             return self._cleaned(dataset, tag)
+        if int(tag) == LUT_DATA:
+            return inside in LUT_SEQUENCES
         if vr in BYTES_VRS:
-            return int(tag) in PICTURE_BYTES
+            return inside is None and int(tag) in PICTURE_BYTES
         if vr in TEXT_VRS and int(tag) not in HARMLESS_TEXT:
             return False
         return self._is_plain(vr, element)
 
     def _is_plain(self, vr: str, element: DataElement | RawDataElement) -> bool:
-        """Whether the value is what its kind allows, and holds no word of the patient's name."""
+        """Whether the value is what its kind allows, and names nobody."""
         if vr not in _SHAPES and vr not in TEXT_VRS:
-            return True  # binary numbers
-        raw = element.value
-        value = raw if isinstance(raw, bytes) else _as_bytes(raw)
+            return _is_as_many(element)
+        value = _as_text(element.value)
         shape = _SHAPES.get(vr)
         if shape and not shape.fullmatch(value):
             return False
-        upper = value.upper()
         if vr == "CS":
-            return self._names.isdisjoint(_WORD.findall(upper))
-        if vr in _SHAPES:  # whole numbers: "0.10000" is not the patient 10000
-            return self._names.isdisjoint(number.strip(b" \0") for number in value.split(b"\\"))
-        return not any(name in upper for name in self._names)
+            return int(element.tag) in _DEFINED or not self._names.in_code(value)
+        if vr in _SHAPES:
+            return not self._names.in_number(value)
+        return not self._names.in_text(value)
 
     def _cleaned(self, dataset: pydicom.Dataset, tag: BaseTag) -> bool:
         items = dataset[tag].value
         if not isinstance(items, Sequence):
             return False
         for item in items:
-            self.clean(item)
+            self.clean(item, int(tag))
         return True
 
     def _moved(self, dataset: pydicom.Dataset, tag: BaseTag) -> bool:
@@ -218,11 +226,22 @@ class _Cleaner:
         if not all(_UID.fullmatch(text) for text in texts):
             return False
         new = [
-            text if text.startswith(_STANDARD_UIDS) else self._pseudonymiser.uid(text)
-            for text in texts
+            text if _is_well_known(tag, text) else self._pseudonymiser.uid(text) for text in texts
         ]
         element.value = new[0] if len(new) == 1 else new
         return True
+
+
+def _is_well_known(tag: BaseTag, uid: str) -> bool:
+    """Whether a UID is registered in PS3.6, in a place where one is meant.
+
+    Not for instances: what lies below DICOM's own root there was made up by a sender.
+    """
+    if uid not in UID_dictionary:
+        return False
+    if tag == _FRAME_OF_REFERENCE:
+        return UID_dictionary[uid][1] == "Well-known frame of reference"  # of an atlas
+    return ACTIONS.get(int(tag)) is not Action.REPLACE_UID
 
 
 def _is_overlay(tag: BaseTag) -> bool:
@@ -243,13 +262,28 @@ def _vr(tag: BaseTag, element: DataElement | RawDataElement) -> str:
     return said if said in known.split(" or ") else first
 
 
-def _as_bytes(value: Any) -> bytes:
-    if isinstance(value, str):
-        return value.encode(errors="replace")
+def _is_as_many(element: DataElement | RawDataElement) -> bool:
+    """Whether there are no more binary numbers than the dictionary allows: more could be text."""
     try:
-        return "\\".join(str(one) for one in value).encode(errors="replace")
+        allowed = dictionary_VM(element.tag)
+    except KeyError:
+        return False
+    if not allowed.isdigit() or not isinstance(element, DataElement):
+        return True
+    return int(allowed) >= element.VM
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, str):
+        return value
+    try:
+        return "\\".join(str(one) for one in value)
     except TypeError:
-        return str(value).encode(errors="replace")
+        return str(value)
 
 
 def _say_so(dataset: pydicom.Dataset, code: str) -> None:

@@ -54,7 +54,6 @@ HARMLESS_TEXT: frozenset[int] = frozenset(
         "CodeMeaning",
         "WindowCenterWidthExplanation",
         "RescaleType",
-        "LUTExplanation",
         "ModalityLUTType",
         "StackID",  # slices of several stacks at one place are told apart by nothing else
     )
@@ -63,15 +62,16 @@ HARMLESS_TEXT: frozenset[int] = frozenset(
 
 # Values of this kind can hold anything; they stay for HARMLESS_TEXT alone.
 TEXT_VRS = frozenset({"AE", "AS", "LO", "LT", "PN", "SH", "ST", "UC", "UN", "UR", "UT"})
-# Bytes: only those that a picture is made of.
+# Bytes: only those that a picture is made of, and of these only the picture
+# (:mod:`webapp.deidentification.pixel_data`).
 BYTES_VRS = frozenset({"OB", "OW", "OD", "OF", "OL", "OV"})
+# In the dataset itself; pixels and palettes inside of sequences are icons and the like.
 PICTURE_BYTES: frozenset[int] = frozenset(
     tag
     for keyword in (
         "PixelData",
         "FloatPixelData",
         "DoubleFloatPixelData",
-        "LUTData",
         "RedPaletteColorLookupTableData",
         "GreenPaletteColorLookupTableData",
         "BluePaletteColorLookupTableData",
@@ -81,5 +81,11 @@ PICTURE_BYTES: frozenset[int] = frozenset(
         "ExtendedOffsetTable",
         "ExtendedOffsetTableLengths",
     )
+    if (tag := tag_for_keyword(keyword)) is not None
+)
+LUT_DATA = tag_for_keyword("LUTData")  # in the items of these sequences alone
+LUT_SEQUENCES: frozenset[int] = frozenset(
+    tag
+    for keyword in ("ModalityLUTSequence", "VOILUTSequence")
     if (tag := tag_for_keyword(keyword)) is not None
 )

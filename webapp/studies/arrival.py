@@ -32,6 +32,7 @@ from ml.imaging import (
 )
 from ml.imaging.archives import is_junk
 from ml.imaging.burned_in import TextBox, find_text, mask_text
+from ml.imaging.dicom import check_dicom
 from ml.imaging.discretion import discreet
 from ml.imaging.pictures import encode_png
 from webapp.deidentification import Pseudonymiser, as_file, deidentify
@@ -254,7 +255,9 @@ def _checked_picture(
 def _checked_dicom(
     content: bytes, pseudonymiser: Pseudonymiser, limits: Limits, burned_in: BurnedIn
 ) -> tuple[bytes, FileFacts, DicomFacts]:
-    done = deidentify(parse_dicom(content, limits), pseudonymiser)
+    dataset = parse_dicom(content, limits)
+    check_dicom(dataset, limits)  # before anything is made of its pixels
+    done = deidentify(dataset, pseudonymiser)
     facts = inspect_dicom(done.dataset, limits)
     kept = done.content
     if _may_show_names(done.burned_in, facts) and burned_in is not BurnedIn.KEEP:

@@ -78,6 +78,8 @@ def _sort_out_repeated(delivered: Delivered, blobs: Keeper, *, forgiving: bool) 
 
 
 def _repeats(one: Arrival, other: Arrival, blobs: Keeper) -> bool:
+    if one.facts.frames != other.facts.frames:
+        return False  # equal pixels at another place: another slice under a wrong identifier
     if one.dicom and other.dicom and one.dicom.pixels_key == other.dicom.pixels_key:
         return True
     return same_picture(one.blob_key, other.blob_key, blobs)

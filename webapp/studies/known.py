@@ -12,7 +12,7 @@ import numpy as np
 from sqlalchemy import select
 
 from ml.errors import UnreadableImage
-from ml.imaging import NO_LIMITS, read_bytes
+from ml.imaging import NO_LIMITS, inspect, read_bytes
 from webapp.database import db
 from webapp.storage import Keeper, MissingBlob
 from webapp.studies.arrival import Arrival
@@ -66,12 +66,20 @@ def shows_the_same(instance: Instance, arrival: Arrival, blobs: Keeper) -> bool:
     """Whether a kept DICOM instance and a file that names itself the same show the same picture.
 
     The same pixels come in other bytes where an archive has compressed them without loss: then
-    both are decoded.
+    both are decoded. Equal pixels at another place are another picture: the empty slices at both
+    ends of a head are alike.
     """
-    pixels_key = arrival.dicom.pixels_key if arrival.dicom else None
-    if instance.blob_key == arrival.blob_key or instance.pixels_key == pixels_key:
+    if instance.blob_key == arrival.blob_key:
         return True
-    return same_picture(instance.blob_key, arrival.blob_key, blobs)
+    pixels_key = arrival.dicom.pixels_key if arrival.dicom else None
+    if instance.pixels_key != pixels_key and not same_picture(
+        instance.blob_key, arrival.blob_key, blobs
+    ):
+        return False
+    try:
+        return inspect(blobs.get(instance.blob_key), NO_LIMITS).frames == arrival.facts.frames
+    except (UnreadableImage, MissingBlob):
+        return False
 
 
 def same_picture(one: str, other: str, blobs: Keeper) -> bool:

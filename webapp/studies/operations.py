@@ -60,7 +60,7 @@ def receive_instance(
         node: the archive that sent it, where one is known.
 
     Returns:
-        None where the organisation has this SOP instance, with the same pixels, already.
+        None where the organisation has this SOP instance, with the same picture, already.
 
     Raises:
         UnreadableImage: the file is not acceptable, or its pixels may name the patient.
@@ -87,13 +87,14 @@ def receive_instance(
         db.session.commit()
     except IntegrityError:  # the same instance on a second association at the same moment
         db.session.rollback()
-        _is_kept(arrival, current_blobs())
+        if not _is_kept(arrival, current_blobs()):
+            raise  # something else is wrong: the sender must not be told that it is stored
         return None
     return instance
 
 
 def _is_kept(arrival: Arrival, blobs: Keeper) -> bool:
-    """Whether this SOP instance is here; raises :class:`OtherContent` if with other pixels."""
+    """Whether this SOP instance is here; raises :class:`OtherContent` if another image."""
     known = db.session.scalar(select(Instance).where(Instance.uid == arrival.facts.sop_uid))
     if known is None:
         return False

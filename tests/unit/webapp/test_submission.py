@@ -341,6 +341,31 @@ class TestSameIdentifierOtherPixels:
             uploads.receive(other)
         assert uploads.count(Image) == 1
 
+    def test_equal_pixels_at_another_place_are_another_slice(self, uploads: Uploads) -> None:
+        one = mr_slice(head(0, 2, 128))
+        other = mr_slice(head(0, 2, 128), position=(0, 0, 9))
+        for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+            setattr(other, name, one.get(name))
+        other.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
+        with pytest.raises(RefusedUpload, match="different pixels"):
+            uploads.send([as_bytes(one), as_bytes(other)])
+        assert uploads.status(as_bytes(one)) == SUCCESS
+        assert uploads.status(as_bytes(other)) == DUPLICATE_WITH_OTHER_PIXELS
+        one.StudyDescription = "corrected"
+        assert uploads.status(as_bytes(one)) == SUCCESS
+
+    def test_series_under_one_identifier_is_refused_and_not_thinned(self, uploads: Uploads) -> None:
+        slices = [mr_slice(head(n, 5, 128), position=(0, 0, 5.0 * n)) for n in range(5)]
+        for one in slices:
+            for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+                setattr(one, name, slices[0].get(name))
+            one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
+        with pytest.raises(RefusedUpload):
+            uploads.send([as_bytes(one) for one in slices])
+        told = [uploads.status(as_bytes(one)) for one in slices]
+        assert told == [SUCCESS, *[DUPLICATE_WITH_OTHER_PIXELS] * 4]
+        assert uploads.count(Instance) == 1
+
     def test_is_named_where_the_rest_is_kept(self, uploads: Uploads) -> None:
         one, other = same_uid_other_pixels()
         sent = uploads.send({"A/1": one, "B/1": other}, handling=Handling(forgiving=True))

@@ -1,0 +1,291 @@
+"""Pixel Data taken apart: what is kept is the picture that the header announces, and no other bit.
+
+A name can stand in the comment of a compressed frame, behind the pixels, in bits that no value
+uses, or in a table's surplus. So nothing here is copied: frames are rebuilt from their parts, and
+values from the bits that belong to them. What cannot be followed to its end is refused.
+"""
+
+import copy
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.dataelem import DataElement
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels import iter_pixels
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+
+from ml.errors import UnreadableImage
+from ml.imaging.bare_frames import bare_frame, bare_rle
+from ml.imaging.codestreams import frame_size
+from ml.imaging.dicom import PIXELS, check_frame, optional
+from ml.imaging.jpeg2000 import is_jpeg2000
+from ml.imaging.lookup_tables import trim_palette, trim_table
+from ml.imaging.scan_ends import Decode, ended_with_picture
+
+_LARGEST = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
+_TABLES = ("ModalityLUTSequence", "VOILUTSequence")
+_OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+
+
+def keep_only_pixels(dataset: pydicom.Dataset) -> None:
+    """Rewrite the pixels and lookup tables of ``dataset`` without what is not the picture.
+
+    The transfer syntax stays, but for compressed values with something in bits that they do not
+    use: those are written uncompressed.
+
+    Args:
+        dataset: with ``file_meta``; changed. One without pixels stays as it is.
+
+    Raises:
+        UnreadableImage: ``truncated`` where the pixels are damaged, ``header_lies`` where they
+            are others than the header says, ``more_frames`` where there are more.
+    """
+    names = [name for name in PIXELS if name in dataset]
+    little = dataset.file_meta.TransferSyntaxUID.is_little_endian
+    _trim_tables(dataset, little=little)
+    if not names:
+        return
+    if len(names) > 1:
+        raise _lies()
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        _rebuild(dataset)
+    else:
+        _cut(dataset, names[0], little=little)
+    for name in _OFFSETS:
+        if name in dataset:
+            del dataset[name]
+
+
+def _trim_tables(dataset: pydicom.Dataset, *, little: bool) -> None:
+    trim_palette(dataset, little=little)
+    for level in _levels(dataset):
+        for name in _TABLES:
+            for item in optional(level, name) or ():
+                if "LUTData" in item:
+                    trim_table(item, little=little)
+
+
+def _levels(dataset: pydicom.Dataset) -> list[pydicom.Dataset]:
+    """The dataset and all items below it."""
+    found = [dataset]
+    for level in found:
+        for element in level:
+            if element.VR == "SQ":
+                found += element.value
+    return found
+
+
+def _number(dataset: pydicom.Dataset, name: str, missing: int | None = None) -> int:
+    value = dataset.get(name)
+    if value is None or value == "":
+        if missing is None:
+            raise _lies()
+        return missing
+    return int(value)
+
+
+def _size(dataset: pydicom.Dataset) -> tuple[int, int, int, int]:
+    """Rows, columns, frames, samples."""
+    size = (
+        _number(dataset, "Rows"),
+        _number(dataset, "Columns"),
+        _number(dataset, "NumberOfFrames", 1) or 1,
+        _number(dataset, "SamplesPerPixel", 1) or 1,
+    )
+    if min(size) < 1:
+        raise _lies()
+    return size
+
+
+def _field(dataset: pydicom.Dataset, allocated: int) -> tuple[int, int]:
+    """(bits, number of the lowest) of what a stored value is made of."""
+    stored = _number(dataset, "BitsStored")
+    lowest = _number(dataset, "HighBit", stored - 1) + 1 - stored
+    if not 0 < lowest < 16:  # what decoders take a wrong HighBit for
+        lowest = 0
+    if not 1 <= stored <= allocated - lowest:
+        raise _lies()
+    return stored, lowest
+
+
+def _is_signed(dataset: pydicom.Dataset) -> bool:
+    return _number(dataset, "PixelRepresentation", 0) == 1
+
+
+# --- uncompressed ---------------------------------------------------------------------------
+
+
+def _cut(dataset: pydicom.Dataset, name: str, *, little: bool) -> None:
+    rows, columns, count, samples = _size(dataset)
+    element = dataset[name]
+    if element.is_undefined_length:
+        raise _lies()  # fragments in a file that says it has none
+    allocated = _LARGEST.get(name) or _number(dataset, "BitsAllocated")
+    if allocated not in {1, 8, 16, 32, 64}:
+        raise _lies()
+    if samples == 3 and str(dataset.get("PhotometricInterpretation")).strip() == "YBR_FULL_422":
+        samples = 2
+    bits = rows * columns * count * samples * allocated
+    wanted = math.ceil(bits / 8)
+    raw = bytes(element.value or b"")
+    if len(raw) < wanted:
+        raise _lies()
+    if len(raw) >= wanted + math.ceil(bits / count / 8) + wanted % 2:
+        raise UnreadableImage("more_frames", "The file holds more frames than its header says.")
+    # Bytes in words (PS3.5 8.1.2) lie the other way round in big endian.
+    swapped = not little and allocated <= 8 and element.VR == "OW"
+    kept = _exactly(raw, wanted, swapped=swapped)
+    if name != "PixelData":
+        kept = _plain_floats(kept, f"{'<' if little else '>'}f{allocated // 8}")
+    elif allocated == 1:
+        kept = _without_last_bits(kept, bits)
+    else:
+        kept = _without_unused_bits(dataset, kept, allocated, little=little)
+    kept += bytes(len(kept) % 2)
+    if swapped:
+        kept = _swapped(kept)
+    dataset[name] = DataElement(element.tag, element.VR, kept)
+
+
+def _exactly(raw: bytes, wanted: int, *, swapped: bool) -> bytes:
+    if not swapped:
+        return raw[:wanted]
+    even = wanted + wanted % 2
+    if len(raw) < even:
+        raise _lies()
+    return _swapped(raw[:even])[:wanted]
+
+
+def _swapped(raw: bytes) -> bytes:
+    return np.frombuffer(raw, ">u2").astype("<u2").tobytes()
+
+
+def _plain_floats(raw: bytes, dtype: str) -> bytes:
+    """One kind of NaN: the bits of one could be anything."""
+    values = np.frombuffer(raw, dtype)
+    nowhere = np.isnan(values)
+    return np.where(nowhere, np.nan, values).astype(dtype).tobytes() if nowhere.any() else raw
+
+
+def _without_last_bits(raw: bytes, bits: int) -> bytes:
+    """Pixels of one bit fill bytes from the lowest bit on; the last byte may have bits left."""
+    left = bits % 8
+    return raw[:-1] + bytes((raw[-1] & (1 << left) - 1,)) if left else raw
+
+
+def _without_unused_bits(
+    dataset: pydicom.Dataset, raw: bytes, allocated: int, *, little: bool
+) -> bytes:
+    stored, lowest = _field(dataset, allocated)
+    if stored == allocated:
+        return raw
+    order = "<" if little else ">"
+    values = np.frombuffer(raw, f"{order}u{allocated // 8}")
+    return _cleared(values, stored, lowest, signed=_is_signed(dataset)).tobytes()
+
+
+def _cleared(
+    values: npt.NDArray[np.unsignedinteger], stored: int, lowest: int, *, signed: bool
+) -> npt.NDArray[np.generic]:
+    """Bits outside of the field zero; above it the sign, where there is one."""
+    field = (2**stored - 1) << lowest
+    kept = values & values.dtype.type(field)
+    if signed:
+        above = values.dtype.type((1 << 8 * values.dtype.itemsize) - (1 << (stored + lowest)))
+        negative = (kept & values.dtype.type(1 << (stored + lowest - 1))) != 0
+        kept = np.where(negative, kept | above, kept)
+    return kept.astype(values.dtype)
+
+
+# --- compressed -----------------------------------------------------------------------------
+
+
+def _rebuild(dataset: pydicom.Dataset) -> None:
+    rows, columns, count, samples = _size(dataset)
+    _field(dataset, _number(dataset, "BitsAllocated"))
+    syntax = dataset.file_meta.TransferSyntaxUID
+    frames = _frames(dataset, count)
+    bare = []
+    decode = _decoder(dataset)
+    for frame in frames:
+        if syntax == RLELossless:
+            planes = samples * _number(dataset, "BitsAllocated") // 8
+            bare.append(bare_rle(frame, planes, rows * columns))
+        else:
+            bare.append(bare_frame(frame))
+            check_frame(dataset, bare[-1], rows, columns, syntax, whole=True)
+            if not is_jpeg2000(bare[-1]):
+                bare[-1] = ended_with_picture(bare[-1], decode)
+    dataset.PixelData = encapsulate(bare, has_bot=True)
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    if _has_spare_bits(dataset, bare):
+        _write_out_if_used(dataset)
+
+
+def _frames(dataset: pydicom.Dataset, count: int) -> list[bytes]:
+    offsets = tuple(dataset.get(name) for name in _OFFSETS)
+    frames = list(
+        generate_frames(
+            dataset.PixelData,
+            number_of_frames=count,
+            extended_offsets=offsets if all(offsets) else None,
+        )
+    )
+    if len(frames) > count:
+        raise UnreadableImage("more_frames", "The file holds more frames than its header says.")
+    if len(frames) < count:
+        raise _lies()
+    return frames
+
+
+def _decoder(dataset: pydicom.Dataset) -> Decode:
+    """Decodes one frame by itself, as the header of ``dataset`` describes it."""
+    one = copy.deepcopy(dataset.group_dataset(0x0028))
+    one.NumberOfFrames = 1
+    one.file_meta = dataset.file_meta
+
+    def decode(frame: bytes) -> npt.NDArray[np.generic]:
+        one.PixelData = encapsulate([frame])
+        one["PixelData"].VR = "OB"
+        return next(iter_pixels(one, raw=True, correct_unused_bits=False)).copy()
+
+    return decode
+
+
+def _has_spare_bits(dataset: pydicom.Dataset, frames: list[bytes]) -> bool:
+    """Whether the streams carry more bits than a value is made of."""
+    stored = _number(dataset, "BitsStored")
+    if dataset.file_meta.TransferSyntaxUID == RLELossless:
+        return stored < _number(dataset, "BitsAllocated")
+    sizes = [frame_size(frame) for frame in frames]
+    return any(size is None or size.bits > stored for size in sizes)
+
+
+def _write_out_if_used(dataset: pydicom.Dataset) -> None:
+    """Keep the values uncompressed where bits that do not belong to them are used."""
+    stored, signed = _number(dataset, "BitsStored"), _is_signed(dataset)
+    # Raw values: pydicom would clear the bits itself, or turn colours.
+    decoded = list(iter_pixels(dataset, raw=True, correct_unused_bits=False))
+    values = [frame.view(f"u{frame.dtype.itemsize}") for frame in decoded]
+    # Decoders take compressed values to lie lowest, whatever HighBit says.
+    kept = [_cleared(frame, stored, 0, signed=signed) for frame in values]
+    plain = [_cleared(frame, stored, 0, signed=False) for frame in values]
+    for known in (kept, plain):
+        if all(np.array_equal(one, other) for one, other in zip(values, known, strict=True)):
+            return
+    if _number(dataset, "SamplesPerPixel", 1) != 1:
+        raise _lies()
+    raw = b"".join(np.ascontiguousarray(frame).tobytes() for frame in kept)
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.BitsAllocated, dataset.HighBit = 8 * kept[0].dtype.itemsize, stored - 1
+    vr = "OB" if dataset.BitsAllocated == 8 else "OW"
+    element = DataElement(0x7FE00010, vr, raw + bytes(len(raw) % 2))
+    element.is_undefined_length = False
+    dataset["PixelData"] = element
+
+
+def _lies() -> UnreadableImage:
+    return UnreadableImage("header_lies", "The header promises other pixels than the file holds.")
