@@ -17,6 +17,8 @@ from webapp import (
     storage,
     wording,
 )
+from webapp.accounts import throttle
+from webapp.accounts.sessions import SESSION_LASTS
 from webapp.database import db
 from webapp.extensions import csrf, limiter, migrate
 from webapp.storage import BlobStore
@@ -45,6 +47,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     migrate.init_app(app, db, directory=str(REPOSITORY / "migrations"), render_as_batch=True)
     csrf.init_app(app)
     limiter.init_app(app)
+    throttle.init_app(app, settings)
     languages.init_app(app)
     wording.init_app(app)
     queueing.init_app(app, settings)
@@ -74,16 +77,27 @@ def _flask_settings(settings: Settings) -> dict[str, Any]:
         "REMEMBER_COOKIE_HTTPONLY": True,
         "REMEMBER_COOKIE_SAMESITE": "Lax",
         "REMEMBER_COOKIE_SECURE": settings.cookie_secure,
-        "REMEMBER_COOKIE_DURATION": 14 * 24 * 3600,
-        "PERMANENT_SESSION_LIFETIME": 12 * 3600,
+        "REMEMBER_COOKIE_DURATION": SESSION_LASTS,
+        # The server's own row decides (webapp.accounts.sessions); no cookie outlasts it.
+        "PERMANENT_SESSION_LIFETIME": SESSION_LASTS,
         "WTF_CSRF_TIME_LIMIT": None,  # as long as the session: a page left open can be sent
         "WTF_CSRF_SSL_STRICT": True,
-        "RATELIMIT_STORAGE_URI": "memory://",
+        "RATELIMIT_STORAGE_URI": settings.limits_url,
+        "RATELIMIT_STORAGE_OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},
+        "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": True,  # each process by itself
+        "TRUSTED_HOSTS": _trusted_hosts(settings),
         "TEMPLATES_AUTO_RELOAD": False,
         "API_TITLE": "Sulcus",
         "API_VERSION": "v1",
         "OPENAPI_VERSION": "3.1.0",
     }
+
+
+def _trusted_hosts(settings: Settings) -> list[str] | None:
+    """None: every name is taken. Checks of health come to the machine itself."""
+    if not settings.trusted_hosts:
+        return None
+    return [*settings.trusted_hosts, "localhost", "127.0.0.1"]
 
 
 def _register_features(app: Flask) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from http import HTTPStatus
 
 from flask import Flask, Response, render_template, request
@@ -48,8 +49,8 @@ def _http_error(error: HTTPException) -> Response:
     for name, value in error.get_headers():
         if name.lower() in {"allow", "retry-after", "www-authenticate"}:
             answer.headers[name] = value
-    if status == 401:
-        answer.headers["WWW-Authenticate"] = "Bearer"
+    if status == 429:
+        answer.headers.setdefault("Retry-After", "60")
     return answer
 
 
@@ -68,9 +69,16 @@ def _sentence(status: int, error: HTTPException) -> str:
         404: gettext("There is nothing at this address, or you do not have access to it."),
         405: gettext("This address does not accept that kind of request."),
         413: _too_large(),
-        429: gettext("Too many attempts. Please wait a minute."),
+        429: _wait(error),
     }
     return sentences.get(status) or error.description or HTTPStatus(status).phrase
+
+
+def _wait(error: HTTPException) -> str:
+    seconds = getattr(error, "retry_after", None) or 60
+    if seconds <= 60:
+        return str(gettext("Too many attempts. Please wait a minute."))
+    return str(gettext("Too many attempts. Please wait %(n)d minutes.", n=math.ceil(seconds / 60)))
 
 
 def _too_large() -> str:
@@ -111,7 +119,12 @@ def _answer(
         if fields:
             problem["errors"] = fields
         problem |= extra or {}
-        return Response(json.dumps(problem), status=status, content_type="application/problem+json")
+        answer = Response(
+            json.dumps(problem), status=status, content_type="application/problem+json"
+        )
+        if status == 401:
+            answer.headers["WWW-Authenticate"] = "Bearer"
+        return answer
     page = render_template("errors/error.html", status=status, message=message)
     return Response(page, status=status, content_type="text/html; charset=utf-8")
 
