@@ -1,6 +1,5 @@
 """The web tier: pages and API. It never imports torch; the worker does that."""
 
-import logging
 from typing import Any
 
 from flask import Flask
@@ -11,6 +10,7 @@ from webapp import (
     access,
     errorpages,
     languages,
+    logs,
     monitoring,
     queueing,
     security,
@@ -32,8 +32,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         InvalidSetting: the environment holds a wrong value.
     """
     settings = settings or Settings.from_environment()
-    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
     app = Flask(__name__)
+    logs.init_app(app, level=settings.log_level)
     app.request_class = PortalRequest
     app.config.update(_flask_settings(settings))
     app.extensions["settings"] = settings
@@ -65,7 +65,9 @@ def _flask_settings(settings: Settings) -> dict[str, Any]:
     return {
         "SECRET_KEY": settings.secret_key,
         "SQLALCHEMY_DATABASE_URI": settings.database_url,
-        "SQLALCHEMY_ENGINE_OPTIONS": {} if sqlite else {"pool_pre_ping": True, "pool_size": 10},
+        # Errors of statements go to the logs, and their parameters are patients' data and hashes.
+        "SQLALCHEMY_ENGINE_OPTIONS": {"hide_parameters": True}
+        | ({} if sqlite else {"pool_pre_ping": True, "pool_size": 10}),
         # One request may hold several files; the limit of one file is checked beside it.
         "MAX_CONTENT_LENGTH": settings.max_upload_bytes + 2**20,
         "MAX_FORM_MEMORY_SIZE": 2**20,

@@ -15,6 +15,7 @@ from webapp.database import db
 from webapp.errors import PortalError
 from webapp.extensions import current_settings
 from webapp.languages import browser_locale
+from webapp.logs import name_of, told
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def _http_error(error: HTTPException) -> Response:
 
 def _crash(error: Exception) -> Response:
     db.session.rollback()
-    _log.error("%s %s failed", request.method, request.path, exc_info=error)
+    _log.error("%s failed\n%s", name_of(request), told(error))
     # The user's language is in the database, which may be what failed.
     with force_locale(browser_locale()):
         return _answer(500, gettext("Something went wrong on our side. It has been recorded."))
