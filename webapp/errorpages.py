@@ -8,7 +8,7 @@ from http import HTTPStatus
 from flask import Flask, Response, render_template, request
 from flask_babel import force_locale, gettext
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, SecurityError
 
 from webapp.access import API_PREFIX
 from webapp.database import db
@@ -46,6 +46,10 @@ def _http_error(error: HTTPException) -> Response:
     if error.response is not None:
         return error.response  # type: ignore[return-value]
     status = error.code or 500
+    if isinstance(error, SecurityError):
+        # The name that the request was sent to is none of ours: no page can be addressed under it.
+        sentence = gettext("The portal does not answer under this host name.")
+        return Response(sentence, status=status, content_type="text/plain; charset=utf-8")
     answer = _answer(status, _sentence(status, error), code=_slug(status))
     for name, value in error.get_headers():
         if name.lower() in {"allow", "retry-after", "www-authenticate"}:

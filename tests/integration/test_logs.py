@@ -110,3 +110,11 @@ def test_a_statement_that_fails_leaves_no_parameter(portal: Portal, address: str
     assert "user_session" not in answer.text
     for secret in (account.email, account.password, str(account.id), account.id.hex, "argon2"):
         assert secret not in found.replace("argon2/", "").replace("import argon2", ""), secret
+
+
+@pytest.mark.parametrize("header", ["SCRIPT_NAME", "PATH_INFO", "Script-Name"])
+def test_no_header_changes_the_address(portal: Portal, header: str) -> None:
+    address = portal.start_web()
+    answer = requests.get(f"{address}/sign-in", headers={header: f"/{MARK}"}, timeout=20)
+    assert answer.status_code == 200
+    assert MARK not in answer.text

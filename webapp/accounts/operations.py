@@ -93,7 +93,7 @@ def create_user(
     password_hash = passwords.hash_password(password)
     with unscoped():
         _let_others_wait()
-        _refuse_known_address(email)
+        _refuse_known_address(email, told_to=actor)
         if actor is not None and organisation is None:
             owner = actor.organisation
         else:
@@ -190,10 +190,12 @@ def invite(*, actor: User, email: str, role: Role) -> tuple[Invitation, str]:
 
     Raises:
         InvalidInput: the address cannot be taken.
-        Conflict: there is an account with this address.
+        Conflict: the organisation has an account with this address.
     """
     email = checked_email(email)
-    with unscoped():
+    with acting_for(actor.organisation_id):
+        # An account elsewhere is no concern of the inviting organisation: only who has the link
+        # is told that it cannot be used.
         _refuse_known_address(email)
     token = secrets.token_urlsafe(32)
     invitation = Invitation(
@@ -226,7 +228,9 @@ def accept_invitation(*, token: str, name: str, password: str) -> User:
     with unscoped():
         _let_others_wait()
         invitation = find_invitation(token)  # again: somebody may have been faster
-        _refuse_known_address(email)
+        if user_by_address(email) is not None:
+            db.session.rollback()
+            raise Conflict(_("This invitation cannot be used. Ask whoever sent it to you."))
         user = User(
             organisation_id=invitation.organisation_id,
             name=name,
@@ -401,11 +405,20 @@ def _add_user(action: str, user: User, *, actor: User | None) -> None:
     )
 
 
-def _refuse_known_address(email: str) -> None:
-    if db.session.scalar(select(User.id).where(User.email == email)) is not None:
-        db.session.rollback()
-        message = _("There is already an account with this e-mail address.")
-        raise Conflict(message, fields={"email": message})
+def _refuse_known_address(email: str, *, told_to: User | None = None) -> None:
+    """Refuse an address that has an account.
+
+    Args:
+        told_to: an administrator, who is not to learn of accounts of other organisations.
+    """
+    owner = db.session.scalar(select(User.organisation_id).where(User.email == email))
+    if owner is None:
+        return
+    db.session.rollback()
+    message = _("There is already an account with this e-mail address.")
+    if told_to is not None and owner != told_to.organisation_id:
+        message = _("This address cannot be added. Invite the person with a link instead.")
+    raise Conflict(message, fields={"email": message})
 
 
 def _refuse_last_administrator(user: User) -> None:

@@ -33,7 +33,7 @@ from webapp.extensions import current_settings
 # Each step makes whoever goes on wait longer.
 _AT_ONE_ACCOUNT = "10/minute;20/10minute;40/hour;100/day"
 _FROM_ONE_ADDRESS = "20/minute;100/hour"  # a ward may share one
-_AT_ONE_ACCOUNT_FROM_ANYWHERE = "100/hour;300/day"
+_AT_ONE_ACCOUNT_FROM_ANYWHERE = "100/hour"
 _COOKIE = "sulcus_device"
 _KNOWN_FOR = 180 * 24 * 3600  # seconds
 _ACCOUNTS_OF_A_DEVICE = 8

@@ -190,6 +190,7 @@ def users() -> ResponseReturnValue:
 
 @blueprint.post("/admin/users")
 @access.requires(Role.ADMIN)
+@limiter.limit("100/hour")
 def add_user() -> ResponseReturnValue:
     """Add a user directly."""
     form = UserForm()
