@@ -6,6 +6,7 @@ stands beside its field in :class:`Settings`.
 
 import contextlib
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Mapping
@@ -37,6 +38,10 @@ class Settings:
         public_url: SULCUS_PUBLIC_URL, the address that people type; used in invitations.
         trusted_proxies: SULCUS_TRUSTED_PROXIES, how many proxies' X-Forwarded headers to believe.
         cookie_secure: SULCUS_COOKIE_SECURE; by default true where ``public_url`` is https.
+        session_idle_minutes: SULCUS_SESSION_IDLE_MINUTES, after how long without use a session
+            ends; those that a person asked to keep on a device last 14 days.
+        trusted_hosts: SULCUS_TRUSTED_HOSTS, the names that the portal answers to, separated by
+            commas; others are answered 400. Without it every name is taken.
         max_upload_bytes: SULCUS_MAX_UPLOAD_MB, limit of one file and of one request.
         max_pixels: SULCUS_MAX_MEGAPIXELS, limit of one image.
         device: SULCUS_DEVICE, where the worker runs the model: ``auto``, ``cpu`` or ``cuda``.
@@ -61,6 +66,8 @@ class Settings:
     public_url: str
     trusted_proxies: int
     cookie_secure: bool
+    session_idle_minutes: int
+    trusted_hosts: tuple[str, ...]
     max_upload_bytes: int
     max_pixels: int
     device: str
@@ -80,6 +87,11 @@ class Settings:
         if parts.scheme == "redis+socket":
             return f"unix://{unquote(parts.path)}"
         return self.broker_url
+
+    @property
+    def limits_url(self) -> str:
+        """``broker_url`` in the form that the package limits takes."""
+        return self.redis_url.replace("unix://", "redis+unix://", 1)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -105,6 +117,10 @@ class Settings:
             cookie_secure=_flag(
                 env, "SULCUS_COOKIE_SECURE", default=public_url.startswith("https://")
             ),
+            session_idle_minutes=_whole_number(
+                env, "SULCUS_SESSION_IDLE_MINUTES", 12 * 60, at_least=1
+            ),
+            trusted_hosts=_hosts(env),
             max_upload_bytes=_whole_number(env, "SULCUS_MAX_UPLOAD_MB", 512, at_least=1) * 2**20,
             max_pixels=_whole_number(env, "SULCUS_MAX_MEGAPIXELS", 64, at_least=1) * 1_000_000,
             device=_choice(env, "SULCUS_DEVICE", "auto", _DEVICES),
@@ -180,6 +196,17 @@ def _tls_files(env: Mapping[str, str]) -> dict[str, Path | None]:
             "SULCUS_DICOM_TLS_CERTIFICATE and SULCUS_DICOM_TLS_KEY belong together."
         )
     return files
+
+
+def _hosts(env: Mapping[str, str]) -> tuple[str, ...]:
+    named = [host.strip().lower() for host in env.get("SULCUS_TRUSTED_HOSTS", "").split(",")]
+    hosts = tuple(host for host in named if host)
+    for host in hosts:
+        if not re.fullmatch(r"\.?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?", host):
+            raise InvalidSetting(
+                f"SULCUS_TRUSTED_HOSTS: {host!r} is not a host name, such as sulcus.example.org."
+            )
+    return hosts
 
 
 def _database_url(env: Mapping[str, str], home: Path) -> str:

@@ -27,11 +27,15 @@ keepalive = 5
 # Whose X-Forwarded-* headers count for the URL scheme; a comma-separated list or "*".
 forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
 
-# %(U)s is the path alone. The query string and the referrer can hold a search
-# for a patient's code, and logs travel further than the database does.
+# SCRIPT_NAME and PATH_INFO come from the request line alone, whoever sends headers of that name.
+forwarder_headers = ""
+
+# Paths hold invitations' tokens and studies' identifiers, query strings a search for a patient's
+# code, and logs travel further than the database does: what is logged is the address's rule.
 accesslog = "-"
 errorlog = "-"
-access_log_format = '%(h)s "%(m)s %(U)s %(H)s" %(s)s %(b)s %(M)sms'
+access_log_format = '%(h)s "%({sulcus.route}e)s %(H)s" %(s)s %(b)s %(M)sms'
+logger_class = "webapp.gunicornlogs.DiscreetLogger"
 loglevel = os.environ.get("SULCUS_LOG_LEVEL", "info").lower()
 
 # Its default path is one per user, so two instances would fight over it.

@@ -1,6 +1,5 @@
 """The web tier: pages and API. It never imports torch; the worker does that."""
 
-import logging
 from typing import Any
 
 from flask import Flask
@@ -11,12 +10,15 @@ from webapp import (
     access,
     errorpages,
     languages,
+    logs,
     monitoring,
     queueing,
     security,
     storage,
     wording,
 )
+from webapp.accounts import throttle
+from webapp.accounts.sessions import SESSION_LASTS
 from webapp.database import db
 from webapp.extensions import csrf, limiter, migrate
 from webapp.storage import BlobStore
@@ -30,8 +32,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         InvalidSetting: the environment holds a wrong value.
     """
     settings = settings or Settings.from_environment()
-    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
     app = Flask(__name__)
+    logs.init_app(app, level=settings.log_level)
     app.request_class = PortalRequest
     app.config.update(_flask_settings(settings))
     app.extensions["settings"] = settings
@@ -45,6 +47,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     migrate.init_app(app, db, directory=str(REPOSITORY / "migrations"), render_as_batch=True)
     csrf.init_app(app)
     limiter.init_app(app)
+    throttle.init_app(app, settings)
     languages.init_app(app)
     wording.init_app(app)
     queueing.init_app(app, settings)
@@ -62,7 +65,9 @@ def _flask_settings(settings: Settings) -> dict[str, Any]:
     return {
         "SECRET_KEY": settings.secret_key,
         "SQLALCHEMY_DATABASE_URI": settings.database_url,
-        "SQLALCHEMY_ENGINE_OPTIONS": {} if sqlite else {"pool_pre_ping": True, "pool_size": 10},
+        # Errors of statements go to the logs, and their parameters are patients' data and hashes.
+        "SQLALCHEMY_ENGINE_OPTIONS": {"hide_parameters": True}
+        | ({} if sqlite else {"pool_pre_ping": True, "pool_size": 10}),
         # One request may hold several files; the limit of one file is checked beside it.
         "MAX_CONTENT_LENGTH": settings.max_upload_bytes + 2**20,
         "MAX_FORM_MEMORY_SIZE": 2**20,
@@ -74,16 +79,27 @@ def _flask_settings(settings: Settings) -> dict[str, Any]:
         "REMEMBER_COOKIE_HTTPONLY": True,
         "REMEMBER_COOKIE_SAMESITE": "Lax",
         "REMEMBER_COOKIE_SECURE": settings.cookie_secure,
-        "REMEMBER_COOKIE_DURATION": 14 * 24 * 3600,
-        "PERMANENT_SESSION_LIFETIME": 12 * 3600,
+        "REMEMBER_COOKIE_DURATION": SESSION_LASTS,
+        # The server's own row decides (webapp.accounts.sessions); no cookie outlasts it.
+        "PERMANENT_SESSION_LIFETIME": SESSION_LASTS,
         "WTF_CSRF_TIME_LIMIT": None,  # as long as the session: a page left open can be sent
         "WTF_CSRF_SSL_STRICT": True,
-        "RATELIMIT_STORAGE_URI": "memory://",
+        "RATELIMIT_STORAGE_URI": settings.limits_url,
+        "RATELIMIT_STORAGE_OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},
+        "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": True,  # each process by itself
+        "TRUSTED_HOSTS": _trusted_hosts(settings),
         "TEMPLATES_AUTO_RELOAD": False,
         "API_TITLE": "Sulcus",
         "API_VERSION": "v1",
         "OPENAPI_VERSION": "3.1.0",
     }
+
+
+def _trusted_hosts(settings: Settings) -> list[str] | None:
+    """None: every name is taken. Checks of health come to the machine itself."""
+    if not settings.trusted_hosts:
+        return None
+    return [*settings.trusted_hosts, "localhost", "127.0.0.1"]
 
 
 def _register_features(app: Flask) -> None:

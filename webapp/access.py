@@ -6,7 +6,6 @@ page of another site cannot use the API with a visitor's cookie. Many picture ar
 bearer tokens: DICOMweb takes a token as the password of basic authentication, too.
 """
 
-import uuid
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,15 +17,16 @@ from werkzeug.exceptions import Unauthorized
 
 from webapp.accounts.models import Role, User
 from webapp.accounts.operations import user_of_token
-from webapp.database import db
+from webapp.accounts.sessions import user_of_session
 from webapp.errors import NotAllowed
 from webapp.extensions import login_manager
-from webapp.tenancy import set_request_scope, unscoped
+from webapp.tenancy import set_request_scope
 
 View = TypeVar("View", bound=Callable[..., object])
 DICOMWEB_PREFIX = "/dicomweb/"
 # Whoever calls these is a program: it has a token, and is answered with problem documents.
 API_PREFIX = ("/api/", DICOMWEB_PREFIX)
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def public(view: View) -> View:
@@ -58,17 +58,10 @@ def actor() -> User:
     return user
 
 
-def _load_user(session_id: str) -> User | None:
-    identifier, _, session_key = session_id.partition(".")
-    try:
-        key = uuid.UUID(identifier)
-    except ValueError:
-        return None
-    with unscoped():
-        user = db.session.get(User, key)
-    if user is None or not user.is_active or user.session_key != session_key:
-        return None
-    return user
+def _load_user(session_token: str) -> User | None:
+    # Fragments poll while nobody sits there; pages, forms and images are asked for by somebody.
+    polls = request.method == "GET" and "HX-Request" in request.headers
+    return user_of_session(session_token, by_person=not polls)
 
 
 def admit_visitor() -> bool:
@@ -88,12 +81,15 @@ def _guard() -> ResponseReturnValue | None:
     if request.endpoint is None:
         return None  # no such address: 404 for everybody
     view = current_app.view_functions[request.endpoint]
+    is_public = getattr(view, "is_public", False) or request.endpoint == "static"
     is_api = request.path.startswith(API_PREFIX)
+    if is_public and is_api:
+        return None  # whatever the token
     user = _token_holder() if is_api else _signed_in()
     if user is not None:
         g.actor = user
         set_request_scope(user.organisation_id)
-    if getattr(view, "is_public", False) or request.endpoint == "static":
+    if is_public:
         return None
     if user is None:
         if is_api:
@@ -116,7 +112,8 @@ def _token_holder() -> User | None:
     token = given.token if given.type == "bearer" else None
     if given.type == "basic" and request.path.startswith(DICOMWEB_PREFIX):
         token = given.password  # whatever the user name
-    return user_of_token(token) if token else None
+    writes = request.method not in _READING
+    return user_of_token(token, writes=writes) if token else None
 
 
 def _to_sign_in() -> ResponseReturnValue:

@@ -6,9 +6,11 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import JSON, DateTime, Dialect, Engine, Enum, MetaData, event
+from sqlalchemy import JSON, DateTime, Dialect, Engine, Enum, ExceptionContext, MetaData, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
+
+from webapp.tenancy import LimitedSession
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -79,7 +81,7 @@ def enum_column(kind: type[StrEnum], name: str) -> Enum:
 
 
 # Models inherit from Base and not from db.Model, so that type checkers understand them.
-db = SQLAlchemy(metadata=Base.metadata)
+db = SQLAlchemy(metadata=Base.metadata, session_options={"class_": LimitedSession})
 
 
 @event.listens_for(Engine, "connect")
@@ -95,6 +97,22 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA busy_timeout=10000")
     cursor.close()
+
+
+@event.listens_for(Engine, "handle_error")
+def _keep_values_out_of_texts(context: ExceptionContext) -> None:
+    """PostgreSQL repeats the values that it refuses; the text of an error may go to a log."""
+    original, wrapped = context.original_exception, context.sqlalchemy_exception
+    state = getattr(original, "sqlstate", None)
+    if state is None:
+        return
+    kind = f"{type(original).__module__}.{type(original).__name__}"
+    text = str(original).partition("\n")[0]  # behind it: DETAIL: Key (email)=(…) already exists.
+    if state.startswith("22"):  # data exceptions quote the value at once
+        text = f"SQLSTATE {state}"
+    original.args = (text,)
+    if wrapped is not None:
+        wrapped.args = (f"({kind}) {text}",)
 
 
 def _lower(text: str | None) -> str | None:

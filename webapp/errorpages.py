@@ -2,18 +2,20 @@
 
 import json
 import logging
+import math
 from http import HTTPStatus
 
 from flask import Flask, Response, render_template, request
 from flask_babel import force_locale, gettext
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, SecurityError
 
 from webapp.access import API_PREFIX
 from webapp.database import db
 from webapp.errors import PortalError
 from webapp.extensions import current_settings
 from webapp.languages import browser_locale
+from webapp.logs import name_of, told
 
 _log = logging.getLogger(__name__)
 
@@ -44,18 +46,22 @@ def _http_error(error: HTTPException) -> Response:
     if error.response is not None:
         return error.response  # type: ignore[return-value]
     status = error.code or 500
+    if isinstance(error, SecurityError):
+        # The name that the request was sent to is none of ours: no page can be addressed under it.
+        sentence = gettext("The portal does not answer under this host name.")
+        return Response(sentence, status=status, content_type="text/plain; charset=utf-8")
     answer = _answer(status, _sentence(status, error), code=_slug(status))
     for name, value in error.get_headers():
         if name.lower() in {"allow", "retry-after", "www-authenticate"}:
             answer.headers[name] = value
-    if status == 401:
-        answer.headers["WWW-Authenticate"] = "Bearer"
+    if status == 429:
+        answer.headers.setdefault("Retry-After", "60")
     return answer
 
 
 def _crash(error: Exception) -> Response:
     db.session.rollback()
-    _log.error("%s %s failed", request.method, request.path, exc_info=error)
+    _log.error("%s failed\n%s", name_of(request), told(error))
     # The user's language is in the database, which may be what failed.
     with force_locale(browser_locale()):
         return _answer(500, gettext("Something went wrong on our side. It has been recorded."))
@@ -68,9 +74,16 @@ def _sentence(status: int, error: HTTPException) -> str:
         404: gettext("There is nothing at this address, or you do not have access to it."),
         405: gettext("This address does not accept that kind of request."),
         413: _too_large(),
-        429: gettext("Too many attempts. Please wait a minute."),
+        429: _wait(error),
     }
     return sentences.get(status) or error.description or HTTPStatus(status).phrase
+
+
+def _wait(error: HTTPException) -> str:
+    seconds = getattr(error, "retry_after", None) or 60
+    if seconds <= 60:
+        return str(gettext("Too many attempts. Please wait a minute."))
+    return str(gettext("Too many attempts. Please wait %(n)d minutes.", n=math.ceil(seconds / 60)))
 
 
 def _too_large() -> str:
@@ -111,7 +124,12 @@ def _answer(
         if fields:
             problem["errors"] = fields
         problem |= extra or {}
-        return Response(json.dumps(problem), status=status, content_type="application/problem+json")
+        answer = Response(
+            json.dumps(problem), status=status, content_type="application/problem+json"
+        )
+        if status == 401:
+            answer.headers["WWW-Authenticate"] = "Bearer"
+        return answer
     page = render_template("errors/error.html", status=status, message=message)
     return Response(page, status=status, content_type="text/html; charset=utf-8")
 

@@ -100,6 +100,13 @@ class NotFound(PortalError):
     code = "not-found"
 
 
+class ExpiredToken(PortalError):
+    """The bearer token was good once."""
+
+    status = 401
+    code = "token-expired"
+
+
 class NotAllowed(PortalError):
     """The person's role does not reach that far."""
 

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from webapp.access import public
 from webapp.database import db
 from webapp.extensions import current_settings
+from webapp.logs import method_of
 
 blueprint = Blueprint("monitoring", __name__)
 
@@ -87,7 +88,7 @@ def _start() -> None:
 
 def _count(response: Response) -> Response:
     endpoint = request.endpoint or "none"
-    _REQUESTS.labels(endpoint, request.method, response.status_code).inc()
+    _REQUESTS.labels(endpoint, method_of(request), response.status_code).inc()
     if "started" in g:
         _SECONDS.labels(endpoint).observe(time.perf_counter() - g.started)
     return response

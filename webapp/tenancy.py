@@ -7,22 +7,25 @@ of the system itself that must look across organisations says so with :func:`uns
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from flask import g
-from sqlalchemy import ForeignKey, event, false
+from flask_sqlalchemy.session import Session as FlaskSession
+from sqlalchemy import ForeignKey, event, false, func, select, update
 from sqlalchemy.orm import (
     Mapped,
     ORMExecuteState,
     Session,
     UOWTransaction,
     mapped_column,
+    scoped_session,
     with_loader_criteria,
 )
 
 _EVERYTHING = object()
+_KEYS_AT_ONCE = 1000
 
 
 class ScopeMissing(RuntimeError):
@@ -31,6 +34,29 @@ class ScopeMissing(RuntimeError):
 
 class ForeignRow(RuntimeError):
     """A row of another organisation was about to be written: a mistake in our code."""
+
+
+class UnlimitedStatement(RuntimeError):
+    """Rows were about to be written by key, past the condition: a mistake in our code."""
+
+
+class LimitedSession(FlaskSession):
+    """The session of the portal: without the old verbs for many rows, which pass by the layer."""
+
+    def bulk_save_objects(self, *_arguments: Any, **_options: Any) -> None:
+        """Not offered; raises :class:`UnlimitedStatement` but in :func:`unscoped`."""
+        _refuse_unless_unscoped("bulk_save_objects")
+        super().bulk_save_objects(*_arguments, **_options)
+
+    def bulk_insert_mappings(self, *_arguments: Any, **_options: Any) -> None:
+        """Not offered; raises :class:`UnlimitedStatement` but in :func:`unscoped`."""
+        _refuse_unless_unscoped("bulk_insert_mappings")
+        super().bulk_insert_mappings(*_arguments, **_options)
+
+    def bulk_update_mappings(self, *_arguments: Any, **_options: Any) -> None:
+        """Not offered; raises :class:`UnlimitedStatement` but in :func:`unscoped`."""
+        _refuse_unless_unscoped("bulk_update_mappings")
+        super().bulk_update_mappings(*_arguments, **_options)
 
 
 class OrganisationOwned:
@@ -80,12 +106,54 @@ def _scope(value: object) -> Iterator[None]:
         g.organisation_scope = before
 
 
+def update_by_key(
+    session: Session | scoped_session[Any],
+    model: type[OrganisationOwned],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Update rows of the organisation acted for, each by its ``id``, in one statement.
+
+    Raises:
+        ForeignRow: a row is not there, or another organisation's, or would become that.
+    """
+    if not rows:
+        return
+    owner = current_organisation_id()
+    key: Any = model.id  # type: ignore[attr-defined]
+    keys = list({row["id"] for row in rows})
+    found = 0
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        some = keys[start : start + _KEYS_AT_ONCE]
+        found += session.scalar(select(func.count(key)).where(key.in_(some))) or 0
+    if found != len(keys) or any(row.get("organisation_id", owner) != owner for row in rows):
+        raise ForeignRow(f"{model.__name__} does not belong to the organisation acted for")
+    with unscoped():
+        session.execute(update(model), rows)
+
+
+def _writes_by_key(state: ORMExecuteState) -> bool:
+    """Whether no condition can be added: an update of one row for each parameter, an insert."""
+    if state.is_insert:
+        mapper = state.bind_mapper
+        return mapper is not None and issubclass(mapper.class_, OrganisationOwned)
+    return state.is_update and isinstance(state.parameters, list)
+
+
+def _refuse_unless_unscoped(what: str) -> None:
+    if g.get("organisation_scope") is not _EVERYTHING:
+        raise UnlimitedStatement(f"{what} by key would reach rows of every organisation")
+
+
 @event.listens_for(Session, "do_orm_execute")
 def _limit_to_organisation(state: ORMExecuteState) -> None:
-    if state.is_column_load or not (state.is_select or state.is_update or state.is_delete):
+    if state.is_column_load:
         return
     scope = g.get("organisation_scope")
     if scope is _EVERYTHING:
+        return
+    if _writes_by_key(state):
+        _refuse_unless_unscoped(state.statement.__class__.__name__)
+    if not (state.is_select or state.is_update or state.is_delete):
         return
     if scope is None:
         if any(issubclass(mapper.class_, OrganisationOwned) for mapper in state.all_mappers):

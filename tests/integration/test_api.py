@@ -284,6 +284,8 @@ class TestQuestionsBeforeKeeping:
         assert {"studies", "already_known", "left_out", "notes"} <= set(
             schemas["Submitted"]["properties"]
         )
+        found = description["paths"]["/api/v1/feedback"]["get"]["responses"]["200"]["content"]
+        assert set(found) == {"application/json", "application/zip"}
 
 
 class TestStudies:
@@ -500,7 +502,9 @@ class TestFeedback:
         for body, field in wrong:
             assert problem(caller.post(address, json=body), 422)["errors"].keys() == {field}
 
-    @pytest.mark.parametrize("body", ["{", "\xff", "[" * 60_000])
+    @pytest.mark.parametrize(
+        "body", ["{", "\xff", "[" * 60_000, '{"image_id": ' + "9" * 5_000 + "}"]
+    )
     def test_malformed_json_is_a_bad_request(
         self, app: Flask, make_user: MakeUser, call_as: CallAs, body: str
     ) -> None:

@@ -96,6 +96,7 @@ TABLE: dict[tuple[str, str], Line] = {
     ("GET", "/sign-in"): Line((200, 302, 302, 302, 302)),
     ("POST", "/sign-in"): Line((422, 302, 302, 302, 302)),
     ("POST", "/sign-out"): who_signed_in(302),
+    ("POST", "/account/sign-out-everywhere"): who_signed_in(302),
     ("GET", "/invitations/<token>"): everybody(200),
     ("POST", "/invitations/<token>"): everybody(422),
     ("POST", "/language"): everybody(302, data={"locale": "de"}),

@@ -43,6 +43,8 @@ def test_the_secret_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
         ("SULCUS_PUBLIC_URL", "sulcus.example.org"),
         ("SULCUS_TRUSTED_PROXIES", "-1"),
         ("SULCUS_TRUSTED_PROXIES", "one"),
+        ("SULCUS_TRUSTED_HOSTS", "sulcus.example.org, https://x"),
+        ("SULCUS_SESSION_IDLE_MINUTES", "0"),
         ("SULCUS_MAX_UPLOAD_MB", "0"),
         ("SULCUS_MAX_MEGAPIXELS", "1e3"),
         ("SULCUS_COOKIE_SECURE", "perhaps"),

@@ -9,7 +9,7 @@ import click
 from flask.cli import AppGroup
 
 from webapp.accounts import operations, queries
-from webapp.accounts.models import Role
+from webapp.accounts.models import Role, Scope
 from webapp.commandline import told_in_one_line
 from webapp.tenancy import unscoped
 
@@ -87,21 +87,38 @@ def set_password(email: str, *, password_stdin: bool) -> None:
 @tokens.command("create")
 @click.argument("email")
 @click.option("--name", default="command line", show_default=True, help="What it is for.")
-def create_token(email: str, name: str) -> None:
+@click.option(
+    "--days",
+    type=click.Choice([str(days) for days in operations.TOKEN_DAYS]),
+    default=str(operations.DEFAULT_TOKEN_DAYS),
+    show_default=True,
+    help="After how many it expires.",
+)
+@click.option(
+    "--scope",
+    type=click.Choice([scope.value for scope in Scope]),
+    default=Scope.WRITE.value,
+    show_default=True,
+    help="What it may do.",
+)
+def create_token(email: str, name: str, days: str, scope: str) -> None:
     """Print a new token that acts for EMAIL. It is shown this once."""
     with told_in_one_line():
         user = queries.find_user_by_address(email)
-        _row, token = operations.create_token(user=user, name=name)
+        _row, token = operations.create_token(
+            user=user, name=name, days=int(days), scope=Scope(scope)
+        )
         click.echo(token)
 
 
 @tokens.command("list")
 @click.argument("email")
 def list_tokens(email: str) -> None:
-    """List the tokens that act for EMAIL: name, made, last used."""
+    """List the tokens that act for EMAIL: name, made, last used, expires, scope."""
     with told_in_one_line():
         for row in queries.list_tokens(queries.find_user_by_address(email)):
-            click.echo("\t".join([row.name, _moment(row.created_at), _moment(row.last_used_at)]))
+            moments = (row.created_at, row.last_used_at, row.expires_at)
+            click.echo("\t".join([row.name, *map(_moment, moments), row.scope.value]))
 
 
 def _password(*, password_stdin: bool) -> str:

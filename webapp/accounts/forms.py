@@ -6,12 +6,18 @@ from wtforms import BooleanField, EmailField, PasswordField, SelectField, String
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import DataRequired, EqualTo, InputRequired, Length
 
-from webapp.accounts.models import Role
+from webapp.accounts import operations
+from webapp.accounts.models import Role, Scope
 from webapp.wording import ROLES
 
 _MISSING = _l("Please fill this in.")
 _given = DataRequired(_MISSING)
 _chosen = InputRequired(_MISSING)
+_SCOPES = [
+    SelectChoice(Scope.WRITE, _l("Read and write")),
+    SelectChoice(Scope.READ, _l("Read only")),
+]
+_DAYS = [SelectChoice(days, _l("%(n)d days", n=days)) for days in operations.TOKEN_DAYS]
 _ROLES = [SelectChoice(role, ROLES[role.value]) for role in Role]
 
 
@@ -73,9 +79,13 @@ class PasswordForm(FlaskForm):
 
 
 class TokenForm(FlaskForm):
-    """What a new token of the API is for."""
+    """What a new token of the API is for, what it may do, and for how long."""
 
     name = StringField(_l("Name"), [_given, Length(max=80)])
+    scope = SelectField(_l("Access"), choices=_SCOPES, coerce=Scope, default=Scope.WRITE)
+    days = SelectField(
+        _l("Valid for"), choices=_DAYS, coerce=int, default=operations.DEFAULT_TOKEN_DAYS
+    )
 
 
 class InviteForm(FlaskForm):

@@ -1,6 +1,5 @@
 """Who may sign in, and for which organisation they act."""
 
-import secrets
 import uuid
 from datetime import datetime
 from enum import StrEnum
@@ -9,7 +8,7 @@ from flask_login import UserMixin
 from sqlalchemy import Enum, ForeignKey, String, true
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from webapp.database import Base, Identifier, Timestamped, now
+from webapp.database import Base, Identifier, Timestamped, enum_column, now
 from webapp.tenancy import OrganisationOwned
 
 
@@ -65,18 +64,40 @@ class User(UserMixin, Timestamped, OrganisationOwned, Base):
     is_active: Mapped[bool] = mapped_column(default=True)
     locale: Mapped[str | None] = mapped_column(String(16))
     last_seen_at: Mapped[datetime | None]
-    # Part of every session; a new one signs all of the user's devices out.
-    session_key: Mapped[str] = mapped_column(String(32), default=lambda: secrets.token_hex(16))
 
     organisation: Mapped[Organisation] = relationship(lazy="joined")
 
+    # Of the session that is acted in; not kept here, and only its hash is kept anywhere.
+    session_token = ""
+
     def get_id(self) -> str:
-        """What the session cookie holds."""
-        return f"{self.id}.{self.session_key}"
+        """What the session cookie and the remember cookie hold."""
+        return self.session_token
 
     def may(self, role: Role | str) -> bool:
         """Whether the user's role includes ``role``."""
         return self.role.includes(Role(role))
+
+
+class UserSession(Timestamped, OrganisationOwned, Base):
+    """One device on which a user has signed in, until it ends; only its token's hash is kept.
+
+    Attributes:
+        last_seen_at: the last use by a person; fragments that poll do not count.
+        expires_at: when it ends in any case.
+        is_remembered: it outlasts the browser, and does not end by being idle.
+    """
+
+    __tablename__ = "user_session"
+
+    id: Mapped[Identifier]
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"), index=True)
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    last_seen_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    is_remembered: Mapped[bool]
+
+    user: Mapped[User] = relationship()
 
 
 class Invitation(Timestamped, OrganisationOwned, Base):
@@ -101,8 +122,19 @@ class Invitation(Timestamped, OrganisationOwned, Base):
         return self.accepted_at is None and self.revoked_at is None and self.expires_at > now()
 
 
+class Scope(StrEnum):
+    """What a token of the API lets a program do; writing includes reading."""
+
+    READ = "read"
+    WRITE = "write"
+
+
 class ApiToken(Timestamped, OrganisationOwned, Base):
-    """A bearer token of the API; only its hash is kept."""
+    """A bearer token of the API; only its hash is kept.
+
+    Attributes:
+        expires_at: None for tokens of before 0009, which never expire.
+    """
 
     __tablename__ = "api_token"
 
@@ -112,5 +144,9 @@ class ApiToken(Timestamped, OrganisationOwned, Base):
     token_hash: Mapped[str] = mapped_column(String(64), unique=True)
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    scope: Mapped[Scope] = mapped_column(
+        enum_column(Scope, "scope"), default=Scope.WRITE, server_default=Scope.WRITE.value
+    )
 
     user: Mapped[User] = relationship()

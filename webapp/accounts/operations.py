@@ -2,16 +2,17 @@
 
 import secrets
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from flask_babel import gettext as _
 from sqlalchemy import ColumnElement, false, select, text, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import joinedload
 
 from webapp import audit
 from webapp.accounts import passwords
 from webapp.accounts.checks import checked_email, checked_language, checked_name
-from webapp.accounts.models import ApiToken, Invitation, Organisation, Role, User
+from webapp.accounts.models import ApiToken, Invitation, Organisation, Role, Scope, User
 from webapp.accounts.queries import (
     find_invitation,
     find_user_by_address,
@@ -19,13 +20,17 @@ from webapp.accounts.queries import (
     token_hash,
     user_by_address,
 )
+from webapp.accounts.sessions import begin_session, end_sessions
 from webapp.database import db, now
-from webapp.errors import Conflict, InvalidInput, NotFound
+from webapp.errors import Conflict, ExpiredToken, InvalidInput, NotAllowed, NotFound
 from webapp.tenancy import acting_for, unscoped
 
 DEFAULT_ORGANISATION = "Default"
 INVITATION_LASTS = timedelta(days=7)
 TOKEN_PREFIX = "sulcus_"  # noqa: S105 - what tokens start with, not one
+TOKEN_DAYS = (30, 90, 365)
+"""How long a new token of the API may last."""
+DEFAULT_TOKEN_DAYS = 90
 # One write a minute instead of one a request.
 _LAST_USED_EVERY = timedelta(minutes=1)
 
@@ -88,7 +93,7 @@ def create_user(
     password_hash = passwords.hash_password(password)
     with unscoped():
         _let_others_wait()
-        _refuse_known_address(email)
+        _refuse_known_address(email, told_to=actor)
         if actor is not None and organisation is None:
             owner = actor.organisation
         else:
@@ -101,15 +106,16 @@ def create_user(
     return user
 
 
-def sign_in(*, email: str, password: str) -> User:
-    """Check address and password; the caller then opens the session.
+def sign_in(*, email: str, password: str, is_remembered: bool = False) -> User:
+    """Check address and password and begin a session, whose token is ``session_token``.
 
     Raises:
         InvalidInput: they do not fit, or the account is closed; the sentence does not say which.
     """
     user = user_by_address(email)
-    fits = passwords.matches(password, user.password_hash if user else None)
-    if user is None:
+    checked = user.password_hash if user else None
+    fits = passwords.matches(password, checked)
+    if user is None or checked is None:
         raise _wrong_sign_in()
     with acting_for(user.organisation_id):
         if not (fits and user.is_active):
@@ -117,22 +123,27 @@ def sign_in(*, email: str, password: str) -> User:
             audit.record("refuse_sign_in", subject=user, reason=why)
             db.session.commit()
             raise _wrong_sign_in()
-        if passwords.is_outdated(user.password_hash):
-            user.password_hash = passwords.hash_password(password)
-        user.last_seen_at = now()
+        renewed = passwords.hash_password(password) if passwords.is_outdated(checked) else checked
+        # The password may be changed, or the account closed, beside this: then nobody is found.
+        found = db.session.scalar(
+            update(User)
+            .where(User.id == user.id, User.password_hash == checked, User.is_active)
+            .values(last_seen_at=now(), password_hash=renewed)
+            .returning(User.id)
+        )
+        if found is None:
+            db.session.rollback()
+            raise _wrong_sign_in()
+        begin_session(user, is_remembered=is_remembered)
         audit.record("sign_in", subject=user, actor_id=user.id)
         db.session.commit()
     return user
 
 
-def record_sign_out(*, user: User) -> None:
-    """Note in the audit trail that the user left."""
-    audit.record("sign_out", subject=user, actor_id=user.id)
-    db.session.commit()
-
-
 def change_password(*, user: User, current: str, new: str) -> None:
-    """Set a new password and sign the user out everywhere; the caller opens a new session.
+    """Set a new password, sign the user out everywhere and end all tokens of theirs.
+
+    The caller opens a new session.
 
     Raises:
         InvalidInput: ``current`` is wrong, or ``new`` breaks a rule.
@@ -146,7 +157,7 @@ def change_password(*, user: User, current: str, new: str) -> None:
 
 
 def set_password(*, email: str, password: str) -> User:
-    """Set a user's password from the command line and sign the user out everywhere.
+    """Set a user's password from the command line, as :func:`change_password`.
 
     Raises:
         NotFound: there is no such user.
@@ -179,10 +190,12 @@ def invite(*, actor: User, email: str, role: Role) -> tuple[Invitation, str]:
 
     Raises:
         InvalidInput: the address cannot be taken.
-        Conflict: there is an account with this address.
+        Conflict: the organisation has an account with this address.
     """
     email = checked_email(email)
-    with unscoped():
+    with acting_for(actor.organisation_id):
+        # An account elsewhere is no concern of the inviting organisation: only who has the link
+        # is told that it cannot be used.
         _refuse_known_address(email)
     token = secrets.token_urlsafe(32)
     invitation = Invitation(
@@ -215,7 +228,9 @@ def accept_invitation(*, token: str, name: str, password: str) -> User:
     with unscoped():
         _let_others_wait()
         invitation = find_invitation(token)  # again: somebody may have been faster
-        _refuse_known_address(email)
+        if user_by_address(email) is not None:
+            db.session.rollback()
+            raise Conflict(_("This invitation cannot be used. Ask whoever sent it to you."))
         user = User(
             organisation_id=invitation.organisation_id,
             name=name,
@@ -259,9 +274,9 @@ def change_user(*, actor: User, user_id: uuid.UUID, role: Role, is_active: bool)
     if not (is_active and role is Role.ADMIN):
         _refuse_last_administrator(user)
         _revoke_open_invitations(Invitation.invited_by_id == user.id)
-    if user.is_active and not is_active:
-        user.session_key = secrets.token_hex(16)
     user.role, user.is_active = role, is_active
+    if not is_active:
+        _shut_out(user)
     audit.record(
         "change_user", subject=user, actor_id=actor.id, role=role.value, is_active=is_active
     )
@@ -276,21 +291,36 @@ def set_blind_reading(*, actor: User, is_on: bool) -> None:
     db.session.commit()
 
 
-def create_token(*, user: User, name: str) -> tuple[ApiToken, str]:
+def create_token(
+    *, user: User, name: str, days: int = DEFAULT_TOKEN_DAYS, scope: Scope = Scope.WRITE
+) -> tuple[ApiToken, str]:
     """Make a bearer token for the API.
+
+    Args:
+        days: after how many it expires, one of :data:`TOKEN_DAYS`.
+        scope: reading alone, or uploading and changing as well.
 
     Returns:
         The row and the token itself, of which only the hash is kept.
 
     Raises:
-        InvalidInput: the name is missing or too long.
+        InvalidInput: the name is missing or too long, or no token may last that long.
     """
     name = checked_name(name, longest=80)
+    if days not in TOKEN_DAYS:
+        message = _("Not a valid choice.")
+        raise InvalidInput(message, fields={"days": message})
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
-    row = ApiToken(user_id=user.id, name=name, token_hash=token_hash(token))
+    row = ApiToken(
+        user_id=user.id,
+        name=name,
+        token_hash=token_hash(token),
+        expires_at=now() + timedelta(days=days),
+        scope=scope,
+    )
     with acting_for(user.organisation_id):
         db.session.add(row)
-        audit.record("create_token", subject=row, actor_id=user.id)
+        audit.record("create_token", subject=row, actor_id=user.id, days=days, scope=scope.value)
         db.session.commit()
     return row, token
 
@@ -307,8 +337,16 @@ def revoke_token(*, user: User, token_id: uuid.UUID) -> None:
     db.session.commit()
 
 
-def user_of_token(token: str) -> User | None:
-    """The active user that a bearer token belongs to, or None."""
+def user_of_token(token: str, *, writes: bool = False) -> User | None:
+    """The active user that a bearer token belongs to, or None.
+
+    Args:
+        writes: the program wants to change something.
+
+    Raises:
+        ExpiredToken: the token was good until it expired.
+        NotAllowed: the token is for reading alone.
+    """
     moment = now()
     with unscoped():
         row = db.session.scalar(
@@ -318,11 +356,23 @@ def user_of_token(token: str) -> User | None:
         )
         if row is None or not row.user.is_active:
             return None
+        if row.expires_at is not None and row.expires_at <= moment:
+            raise ExpiredToken(_("This token has expired. Create a new one in the portal."))
+        if writes and row.scope is not Scope.WRITE:
+            raise NotAllowed(_("This token may only read."))
         user = row.user
         if row.last_used_at is None or row.last_used_at < moment - _LAST_USED_EVERY:
-            row.last_used_at = moment
-            db.session.commit()
+            _note_use(row, moment)
     return user
+
+
+def _note_use(row: ApiToken, moment: datetime) -> None:
+    """Write it down; a database that is busy is no reason to turn a program away."""
+    try:
+        row.last_used_at = moment
+        db.session.commit()
+    except OperationalError:
+        db.session.rollback()
 
 
 def _let_others_wait() -> None:
@@ -355,11 +405,20 @@ def _add_user(action: str, user: User, *, actor: User | None) -> None:
     )
 
 
-def _refuse_known_address(email: str) -> None:
-    if db.session.scalar(select(User.id).where(User.email == email)) is not None:
-        db.session.rollback()
-        message = _("There is already an account with this e-mail address.")
-        raise Conflict(message, fields={"email": message})
+def _refuse_known_address(email: str, *, told_to: User | None = None) -> None:
+    """Refuse an address that has an account.
+
+    Args:
+        told_to: an administrator, who is not to learn of accounts of other organisations.
+    """
+    owner = db.session.scalar(select(User.organisation_id).where(User.email == email))
+    if owner is None:
+        return
+    db.session.rollback()
+    message = _("There is already an account with this e-mail address.")
+    if told_to is not None and owner != told_to.organisation_id:
+        message = _("This address cannot be added. Invite the person with a link instead.")
+    raise Conflict(message, fields={"email": message})
 
 
 def _refuse_last_administrator(user: User) -> None:
@@ -381,7 +440,17 @@ def _revoke_open_invitations(which: ColumnElement[bool]) -> None:
 def _replace_password(user: User, new: str) -> None:
     passwords.check_rules(new, email=user.email, name=user.name)
     user.password_hash = passwords.hash_password(new)
-    user.session_key = secrets.token_hex(16)
+    _shut_out(user)
+
+
+def _shut_out(user: User) -> None:
+    """End all sessions and tokens of the user, in the current transaction."""
+    end_sessions(user)
+    db.session.execute(
+        update(ApiToken)
+        .where(ApiToken.user_id == user.id, ApiToken.revoked_at.is_(None))
+        .values(revoked_at=now())
+    )
 
 
 def _wrong_sign_in() -> InvalidInput:

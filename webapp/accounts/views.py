@@ -4,6 +4,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from flask import (
     Blueprint,
@@ -23,7 +24,7 @@ from flask_login import COOKIE_NAME, current_user, login_user, logout_user
 from flask_wtf import FlaskForm
 
 from webapp import access
-from webapp.accounts import operations, queries
+from webapp.accounts import operations, queries, sessions, throttle
 from webapp.accounts.checks import checked_language
 from webapp.accounts.forms import (
     AcceptInvitationForm,
@@ -42,21 +43,9 @@ from webapp.extensions import current_settings, limiter
 
 blueprint = Blueprint("accounts", __name__)
 
-_ATTEMPTS = "10/minute;100/hour"
-
-
-def _failed(response: Response) -> bool:
-    """Only failures count against a limit: a ward may share one address."""
-    return response.status_code == 422
-
-
-def _submitted_address() -> str:
-    return "e-mail " + request.form.get("email", "").strip().lower()[:254]
-
 
 @blueprint.route("/first-run", methods=["GET", "POST"])
 @access.public
-@limiter.limit(_ATTEMPTS, methods=["POST"], deduct_when=_failed)
 def first_run() -> ResponseReturnValue:
     """Make the first account; there is no such page once there is one."""
     if not queries.no_account_yet():
@@ -64,20 +53,20 @@ def first_run() -> ResponseReturnValue:
     form = FirstRunForm()
     with _errors_shown_in(form):
         if form.validate_on_submit():
-            user = operations.create_first_account(
-                organisation=form.organisation.data,
-                name=form.name.data,
-                email=form.email.data,
-                password=form.password.data,
-            )
-            return _open_session(user)
+            with _counted(throttle.rules_of_secret(request, "first run")):
+                user = operations.create_first_account(
+                    organisation=form.organisation.data,
+                    name=form.name.data,
+                    email=form.email.data,
+                    password=form.password.data,
+                )
+            sessions.open_session(user=user)
+            return _signed_in(user)
     return render_template("accounts/first_run.html", form=form), _status(form)
 
 
 @blueprint.route("/sign-in", methods=["GET", "POST"])
 @access.public
-@limiter.limit(_ATTEMPTS, methods=["POST"], deduct_when=_failed)
-@limiter.limit(_ATTEMPTS, methods=["POST"], deduct_when=_failed, key_func=_submitted_address)
 def sign_in() -> ResponseReturnValue:
     """Sign in, then go to where the visitor wanted to."""
     target = _local_address(request.args.get("next"))
@@ -86,8 +75,13 @@ def sign_in() -> ResponseReturnValue:
     form = SignInForm()
     with _errors_shown_in(form):
         if form.validate_on_submit():
-            user = operations.sign_in(email=form.email.data, password=form.password.data)
-            return _open_session(user, remember=form.remember.data, target=target)
+            with _counted(throttle.rules_of_sign_in(request, form.email.data)):
+                user = operations.sign_in(
+                    email=form.email.data,
+                    password=form.password.data,
+                    is_remembered=form.remember.data,
+                )
+            return _signed_in(user, remember=form.remember.data, target=target)
     page = render_template(
         "accounts/sign_in.html", form=form, no_account_yet=queries.no_account_yet()
     )
@@ -97,24 +91,30 @@ def sign_in() -> ResponseReturnValue:
 @blueprint.post("/sign-out")
 def sign_out() -> ResponseReturnValue:
     """End the session on this device."""
-    operations.record_sign_out(user=access.actor())
-    _forget_session()
-    logout_user()
-    return redirect(url_for("accounts.sign_in"))
+    sessions.sign_out(user=access.actor())
+    return _signed_out()
+
+
+@blueprint.post("/account/sign-out-everywhere")
+def sign_out_everywhere() -> ResponseReturnValue:
+    """End the sessions on all devices, this one as well."""
+    sessions.sign_out_everywhere(user=access.actor())
+    return _signed_out()
 
 
 @blueprint.route("/invitations/<token>", methods=["GET", "POST"])
 @access.public
-@limiter.limit(_ATTEMPTS, methods=["POST"], deduct_when=_failed)
 def accept_invitation(token: str) -> ResponseReturnValue:
     """Make the account that an invitation is for."""
     form = AcceptInvitationForm()
     with _errors_shown_in(form):
         if form.validate_on_submit():
-            user = operations.accept_invitation(
-                token=token, name=form.name.data, password=form.password.data
-            )
-            return _open_session(user)
+            with _counted(throttle.rules_of_secret(request, "invitation")):
+                user = operations.accept_invitation(
+                    token=token, name=form.name.data, password=form.password.data
+                )
+            sessions.open_session(user=user)
+            return _signed_in(user)
     invitation = queries.find_invitation(token)
     page = render_template("accounts/accept_invitation.html", form=form, invitation=invitation)
     return page, _status(form)
@@ -139,17 +139,19 @@ def account() -> ResponseReturnValue:
 
 
 @blueprint.post("/account/password")
-@limiter.limit(_ATTEMPTS, deduct_when=_failed)
 def change_password() -> ResponseReturnValue:
-    """Change the password; all other devices are signed out."""
+    """Change the password; all other devices are signed out, and tokens end."""
     user, form = access.actor(), PasswordForm()
     with _errors_shown_in(form):
         if form.validate_on_submit():
-            operations.change_password(user=user, current=form.current.data, new=form.password.data)
+            with _counted(throttle.rules_of_secret(request, "password", str(user.id))):
+                operations.change_password(
+                    user=user, current=form.current.data, new=form.password.data
+                )
             remembered = current_app.config.get("REMEMBER_COOKIE_NAME", COOKIE_NAME)
-            answer = _open_session(
-                user, remember=remembered in request.cookies, target=url_for("accounts.account")
-            )
+            remember = remembered in request.cookies
+            sessions.open_session(user=user, is_remembered=remember)
+            answer = _signed_in(user, remember=remember, target=url_for("accounts.account"))
             flash(_("Your password has been changed."), "success")
             return answer
     return _account_page(password_form=form)
@@ -161,7 +163,12 @@ def create_token() -> ResponseReturnValue:
     form, new_token = TokenForm(), None
     with _errors_shown_in(form):
         if form.validate_on_submit():
-            _row, new_token = operations.create_token(user=access.actor(), name=form.name.data)
+            _row, new_token = operations.create_token(
+                user=access.actor(),
+                name=form.name.data,
+                days=form.days.data,
+                scope=form.scope.data,
+            )
             form = TokenForm(formdata=None)
     return _account_page(token_form=form, new_token=new_token)
 
@@ -183,6 +190,7 @@ def users() -> ResponseReturnValue:
 
 @blueprint.post("/admin/users")
 @access.requires(Role.ADMIN)
+@limiter.limit("100/hour")
 def add_user() -> ResponseReturnValue:
     """Add a user directly."""
     form = UserForm()
@@ -267,6 +275,7 @@ def _account_page(
         password_form=password_form,
         token_form=token_form,
         tokens=queries.list_tokens(access.actor()),
+        devices=sessions.count_sessions(access.actor()),
         new_token=new_token,
     )
     return page, _status(password_form, token_form)
@@ -308,13 +317,28 @@ def _status(*forms: FlaskForm) -> int:
     return 422 if any(form.errors for form in forms) else 200
 
 
-def _open_session(
-    user: User, *, remember: bool = False, target: str | None = None
-) -> ResponseReturnValue:
+@contextmanager
+def _counted(rules: list[throttle.Rule]) -> Iterator[None]:
+    """Count a try before it is made; one that succeeds is given back."""
+    counters = throttle.current_throttle()
+    counters.count(rules)
+    yield
+    counters.give_back(rules)
+
+
+def _signed_in(user: User, *, remember: bool = False, target: str | None = None) -> Response:
     # Nothing of the session before, which somebody else may have prepared, stays.
     _forget_session()
     login_user(user, remember=remember)
-    return redirect(target or url_for("studies.worklist"))
+    answer = cast("Response", redirect(target or url_for("studies.worklist")))
+    throttle.remember_device(request, answer, user.email)
+    return answer
+
+
+def _signed_out() -> ResponseReturnValue:
+    _forget_session()
+    logout_user()
+    return redirect(url_for("accounts.sign_in"))
 
 
 def _forget_session() -> None:

@@ -33,7 +33,7 @@ class PortalParser(FlaskParser):
             raise UnsupportedMediaType(_("Send JSON with the content type application/json."))
         try:
             return super().load_json(req, schema)
-        except RecursionError as error:
+        except (RecursionError, ValueError) as error:  # too deep, or a number of too many digits
             raise _malformed() from error
 
     def load_form(self, req: Request, schema: ma.Schema) -> MultiDictProxy:

@@ -172,6 +172,7 @@ def create_feedback(values: dict[str, Any], study_id: uuid.UUID) -> dict[str, An
 @blueprint.get("/feedback")
 @blueprint.arguments(schemas.FeedbackQuerySchema, location="query")
 @blueprint.response(200, schemas.FeedbackListSchema)
+@blueprint.doc(responses={200: {"content": {"application/zip": {"schema": _FILE}}}})
 @blueprint.alt_response(403, "FORBIDDEN")
 @requires(Role.REVIEWER)
 def list_feedback(query: dict[str, Any]) -> dict[str, Any] | Response:

@@ -180,8 +180,8 @@ def _search(
 
 
 def _warn(response: Response, text: str) -> None:
-    """A warning as PS3.18 8.3.4 wants it."""
-    response.headers.add("Warning", f'299 {request.host} "{text}"')
+    """A warning as PS3.18 8.3.4 wants it; its agent is a pseudonym (RFC 7234 5.5)."""
+    response.headers.add("Warning", f'299 sulcus "{text}"')
 
 
 def _json(value: Any, *, status: int = 200) -> Response:

@@ -35,7 +35,7 @@ from webapp.studies.models import (
     Status,
     Study,
 )
-from webapp.tenancy import acting_for, unscoped
+from webapp.tenancy import acting_for, unscoped, update_by_key
 
 LEASE = timedelta(seconds=20)
 MAX_ATTEMPTS = 4
@@ -438,7 +438,7 @@ def _keep_decoded(claim: Claim, decoded: Sequence[Decoded]) -> None:
         return
     rows = [{"id": one.image_id} | _columns(one) for one in decoded]
     with acting_for(claim.organisation_id):
-        db.session.execute(update(Image), rows)
+        update_by_key(db.session, Image, rows)
 
 
 def _columns(decoded: Decoded) -> dict[str, Any]:

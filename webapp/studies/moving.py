@@ -13,7 +13,7 @@ from datetime import date
 from typing import Any
 
 from flask_babel import gettext as _
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from ml.errors import UnreadableImage
 from ml.imaging import NO_LIMITS, FileFacts, inspect
@@ -35,6 +35,7 @@ from webapp.studies.operations import find_study
 from webapp.studies.reassigning import reassign
 from webapp.studies.removal import remove_unnamed
 from webapp.studies.submission import checked_description
+from webapp.tenancy import update_by_key
 
 MOVED_AWAY = "moved_away"
 """Why the analysis of a study without images has no answer."""
@@ -317,7 +318,7 @@ def _give_instances(target: Study, rewritten: Sequence[_Rewritten]) -> dict[uuid
     ]
     if rows:
         db.session.flush()
-        db.session.execute(update(Instance), rows)
+        update_by_key(db.session, Instance, rows)
     return {one.id: one.blob_key for one in rewritten}
 
 
@@ -344,7 +345,7 @@ def _give_images(
                     "source_key": source_key or image.source_key,
                 }
             )
-    db.session.execute(update(Image), rows)
+    update_by_key(db.session, Image, rows)
     db.session.expire_all()
     for study in (source, target):
         for series in study.series:

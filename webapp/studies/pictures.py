@@ -39,12 +39,7 @@ def heatmap(image: Image) -> Response:
     prediction = image.prediction
     if prediction is None or prediction.heatmap_key is None:
         raise NotFound(_("There is no heatmap for this image."))
-    response = _answer(prediction.heatmap_key, f"heatmap-{image.position + 1}.png")
-    # Another model may answer about the same slice: the browser asks whether it is still this one.
-    response.cache_control.max_age = None
-    response.cache_control.immutable = False
-    response.cache_control.no_cache = True
-    return response
+    return _answer(prediction.heatmap_key, f"heatmap-{image.position + 1}.png")
 
 
 def eight_bit(content: bytes, *, window: Suggestion | None = None) -> bytes:
@@ -79,8 +74,9 @@ def _answer(
     else:
         response.set_data(change(_content(key)))
     response.cache_control.private = True
-    response.cache_control.max_age = 3600
-    response.cache_control.immutable = True
+    # The browser asks each time: nothing is shown from its cache to who uses it after a sign-out,
+    # and another model may answer about the same slice.
+    response.cache_control.no_cache = True
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Disposition"] = f'inline; filename="{name}"'
     return response

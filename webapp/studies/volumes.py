@@ -74,7 +74,6 @@ def slice_values(image: Image) -> Response:
         content = _content(image.blob_key)
         response.set_data(_grey(content).astype("<u2").tobytes())
         response.headers["X-Bits"] = "16" if is_16_bit_png(content) else "8"
-    response.cache_control.max_age = 3600
     return response
 
 
@@ -222,13 +221,14 @@ def _streamed(chunks: Iterator[bytes], keys: list[str], kind: str) -> Response:
     response = Response(mimetype=kind)
     if not _known_to_browser(response, hashlib.sha256("\0".join(keys).encode()).hexdigest()):
         response.response = stream_with_context(chunks)
-    response.cache_control.no_cache = True  # another model's answer changes it: always ask
     return response
 
 
 def _known_to_browser(response: Response, tag: str) -> bool:
     response.set_etag(tag)
     response.cache_control.private = True
+    # The browser asks each time: the answer may change, and the reader may have signed out.
+    response.cache_control.no_cache = True
     if request.if_none_match.contains(tag):
         response.status_code = 304
         return True

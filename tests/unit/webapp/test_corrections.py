@@ -699,7 +699,7 @@ def queue_delivery(actor: User, study: Study) -> None:
 
 class TestSweeping:
     def test_every_column_that_names_a_blob_is_asked(self) -> None:
-        not_blobs = {"user.session_key", "instance.pixels_key"}
+        not_blobs = {"instance.pixels_key"}
         named = {
             f"{table.name}.{column.name}"
             for table in db.metadata.tables.values()

@@ -18,3 +18,10 @@ def test_requests_are_counted(client: FlaskClient) -> None:
     client.get("/healthz")
     text = client.get("/metrics").text
     assert 'endpoint="monitoring.healthz",method="GET",status="200"' in text
+
+
+def test_any_word_may_be_a_method_but_not_a_label(client: FlaskClient) -> None:
+    client.open("/healthz", method="ZEBRAFINK")
+    text = client.get("/metrics").text
+    assert "ZEBRAFINK" not in text
+    assert 'method="other",status="405"' in text

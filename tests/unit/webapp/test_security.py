@@ -1,5 +1,6 @@
 """What every answer carries, and what a form needs to be taken."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,14 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from config import Settings
 from tests.conftest import make_settings
-from tests.factories import Account
+from tests.factories import Account, make_api_token
 from webapp import create_app
+from webapp.dicomweb.addresses import instance_url
 
 SignIn = Callable[[Account], FlaskClient]
+MakeUser = Callable[..., Account]
 
 BEARER_PREFIXES = ("/api/", "/dicomweb/")
 
@@ -95,7 +99,8 @@ def test_the_session_cookie_is_out_of_reach_for_scripts(
     account = make_user()
     values = {"email": account.email, "password": account.password, "remember": "y"}
     cookies = client.post("/sign-in", data=values).headers.getlist("Set-Cookie")
-    assert {cookie.partition("=")[0] for cookie in cookies} == {"sulcus", "remember_token"}
+    names = {cookie.partition("=")[0] for cookie in cookies}
+    assert names == {"sulcus", "remember_token", "sulcus_device"}
     for cookie in cookies:
         assert "HttpOnly" in cookie
         assert "SameSite=Lax" in cookie
@@ -120,3 +125,37 @@ def test_errors_are_problems_for_those_who_ask_for_json(client: FlaskClient) -> 
     assert answer.content_type == "application/problem+json"
     problem = answer.get_json(force=True)
     assert (problem["status"], problem["title"]) == (404, "Not Found")
+
+
+class TestHostNames:
+    @pytest.fixture
+    def visitor(self, settings: Settings) -> FlaskClient:
+        return create_app(
+            dataclasses.replace(settings, trusted_hosts=("sulcus.example.org",))
+        ).test_client()
+
+    @pytest.mark.parametrize("path", ["/sign-in", "/dicomweb/studies", "/healthz", "/nowhere"])
+    @pytest.mark.parametrize("host", ["evil.example", "a b", "sulcus.example.org.evil.example"])
+    def test_that_are_not_ours_are_refused(
+        self, visitor: FlaskClient, path: str, host: str
+    ) -> None:
+        answer = visitor.get(path, headers={"Host": host})
+        assert answer.status_code == 400
+        assert host not in answer.text
+
+    @pytest.mark.parametrize("host", ["sulcus.example.org", "sulcus.example.org:8000", "127.0.0.1"])
+    def test_that_are_ours_are_answered(self, visitor: FlaskClient, host: str) -> None:
+        assert visitor.get("/sign-in", headers={"Host": host}).status_code == 200
+
+    def test_are_not_repeated_by_dicomweb(self, app: Flask, make_user: MakeUser) -> None:
+        _id, token = make_api_token(app, make_user())
+        with app.test_request_context(headers={"Host": "evil.example"}):
+            assert instance_url("1.2", "1.3", "1.4") == (
+                "/dicomweb/studies/1.2/series/1.3/instances/1.4"
+            )
+        answer = app.test_client().get(
+            "/dicomweb/studies",
+            query_string={"PatientAge": "1"},
+            headers={"Authorization": f"Bearer {token}", "Host": "evil.example"},
+        )
+        assert "evil" not in str(answer.headers) + answer.text

@@ -235,6 +235,8 @@ class TestValues:
         np.testing.assert_array_equal(found, phantom(3)[1])
         assert answer.headers["X-Bits"] == "16"
         assert answer.cache_control.private
+        assert answer.cache_control.no_cache is True
+        assert answer.cache_control.max_age is None
         known = {"If-None-Match": answer.headers["ETag"]}
         assert browser.get(f"/images/{ids.image_ids[1]}/values", headers=known).status_code == 304
 

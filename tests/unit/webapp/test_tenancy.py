@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from flask import Flask
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import aliased, joinedload, selectinload
 
 from tests.factories import Account, make_study
@@ -14,7 +14,14 @@ from webapp.accounts.models import Organisation, User
 from webapp.audit import AuditEvent
 from webapp.database import db
 from webapp.studies.models import Image, Patient, Study
-from webapp.tenancy import ForeignRow, ScopeMissing, acting_for, unscoped
+from webapp.tenancy import (
+    ForeignRow,
+    ScopeMissing,
+    UnlimitedStatement,
+    acting_for,
+    unscoped,
+    update_by_key,
+)
 
 
 @pytest.fixture
@@ -137,3 +144,47 @@ def test_threads_have_scopes_of_their_own(app: Flask, ours: Account, theirs: Acc
     with ThreadPoolExecutor(4) as pool:
         accounts = [ours, theirs] * 10
         assert list(pool.map(own_users, accounts)) == [[account.id] for account in accounts]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda row: db.session.execute(update(User), [row]),
+        lambda row: db.session.execute(update(User), [row, row]),
+        lambda row: db.session.execute(insert(User), [row]),
+        lambda row: db.session.execute(insert(User).values(**row)),
+        lambda row: db.session.bulk_update_mappings(User, [row]),
+        lambda row: db.session.bulk_insert_mappings(User, [row]),
+        lambda row: db.session.bulk_save_objects([User(**row)]),
+    ],
+)
+def test_writing_by_key_is_refused_but_to_the_system_itself(
+    app: Flask, ours: Account, theirs: Account, write: Callable[[dict[str, object]], object]
+) -> None:
+    row: dict[str, object] = {"id": theirs.id, "name": "changed"}
+    with app.app_context():
+        with acting_for(ours.organisation_id), pytest.raises(UnlimitedStatement):
+            write(row)
+        with pytest.raises(UnlimitedStatement):
+            write(row)
+        db.session.rollback()
+        with unscoped():
+            assert db.session.get_one(User, theirs.id).name != "changed"
+            db.session.execute(update(User), [row])
+            assert db.session.scalar(select(User.name).where(User.id == theirs.id)) == "changed"
+
+
+def test_rows_are_updated_by_key_only_where_all_are_ours(
+    app: Flask, ours: Account, theirs: Account
+) -> None:
+    with app.app_context(), acting_for(ours.organisation_id):
+        update_by_key(db.session, User, [{"id": ours.id, "name": "new"}])
+        assert db.session.scalar(select(User.name)) == "new"
+        for row in (
+            {"id": theirs.id, "name": "changed"},
+            {"id": uuid.uuid4(), "name": "changed"},
+            {"id": ours.id, "organisation_id": theirs.organisation_id},
+        ):
+            with pytest.raises(ForeignRow):
+                update_by_key(db.session, User, [{"id": ours.id, "name": "newer"}, row])
+        assert db.session.scalar(select(User.name)) == "new"

@@ -9,11 +9,11 @@ from sqlalchemy import func, select, update
 
 from tests.factories import Account, make_api_token
 from tests.unit.webapp.accounts.acting import PASSWORD, MakeUser, acting, actions, at_once
-from webapp.accounts import operations, queries
-from webapp.accounts.models import ApiToken, Organisation, Role, User
+from webapp.accounts import operations, queries, sessions
+from webapp.accounts.models import ApiToken, Organisation, Role, Scope, User
 from webapp.audit import AuditEvent
 from webapp.database import db, now
-from webapp.errors import Conflict, InvalidInput, NotFound
+from webapp.errors import Conflict, ExpiredToken, InvalidInput, NotAllowed, NotFound
 from webapp.tenancy import unscoped
 
 
@@ -22,6 +22,18 @@ def reload(app: Flask, account: Account) -> User:
         user = db.session.get_one(User, account.id)
         db.session.expunge_all()
         return user
+
+
+def session_of(app: Flask, account: Account) -> str:
+    """The token of a new session."""
+    with app.app_context():
+        user = operations.sign_in(email=account.email, password=account.password)
+        return user.session_token
+
+
+def is_open(app: Flask, session: str) -> bool:
+    with app.app_context():
+        return sessions.user_of_session(session, by_person=True) is not None
 
 
 def first_account(number: int = 1) -> User:
@@ -162,13 +174,14 @@ class TestSignIn:
 
 
 class TestPassword:
-    def test_a_change_ends_all_sessions(self, app: Flask, make_user: MakeUser) -> None:
+    def test_a_change_ends_all_sessions_and_tokens(self, app: Flask, make_user: MakeUser) -> None:
         account = make_user()
-        before = reload(app, account).session_key
+        session, (_id, token) = session_of(app, account), make_api_token(app, account)
         with acting(app, account) as user:
             operations.change_password(user=user, current=account.password, new="a new sentence")
-        assert reload(app, account).session_key != before
+        assert not is_open(app, session)
         with app.app_context():
+            assert operations.user_of_token(token) is None
             assert operations.sign_in(email=account.email, password="a new sentence")
             with pytest.raises(InvalidInput):
                 operations.sign_in(email=account.email, password=account.password)
@@ -181,15 +194,12 @@ class TestPassword:
         self, app: Flask, make_user: MakeUser, current: str, new: str, field: str
     ) -> None:
         account = make_user()
-        before = reload(app, account)
+        before, session = reload(app, account), session_of(app, account)
         with acting(app, account) as user, pytest.raises(InvalidInput) as refused:
             operations.change_password(user=user, current=current, new=new)
         assert set(refused.value.fields) == {field}
-        after = reload(app, account)
-        assert (after.password_hash, after.session_key) == (
-            before.password_hash,
-            before.session_key,
-        )
+        assert reload(app, account).password_hash == before.password_hash
+        assert is_open(app, session)
 
     def test_setting_it_for_nobody_is_refused(self, app: Flask) -> None:
         with app.app_context(), pytest.raises(NotFound):
@@ -211,10 +221,10 @@ class TestChangeUser:
         self, app: Flask, make_user: MakeUser
     ) -> None:
         admin, user = make_user(Role.ADMIN), make_user()
-        _id, token = make_api_token(app, user)
-        before = reload(app, user).session_key
+        (_id, token), session = make_api_token(app, user), session_of(app, user)
         self.change(app, admin, user, user.role, False)
-        assert reload(app, user).session_key != before
+        self.change(app, admin, user, user.role, True)
+        assert not is_open(app, session)
         with app.app_context():
             assert operations.user_of_token(token) is None
 
@@ -249,6 +259,41 @@ class TestChangeUser:
 
 
 class TestToken:
+    def test_expires(self, app: Flask, make_user: MakeUser) -> None:
+        token_id, token = make_api_token(app, make_user())
+        with app.app_context(), unscoped():
+            row = db.session.get_one(ApiToken, token_id)
+            assert row.expires_at is not None
+            assert abs(row.expires_at - now() - timedelta(days=90)) < timedelta(minutes=1)
+            row.expires_at = now()
+            db.session.commit()
+            with pytest.raises(ExpiredToken):
+                operations.user_of_token(token)
+
+    def test_of_before_they_expired_lasts(self, app: Flask, make_user: MakeUser) -> None:
+        token_id, token = make_api_token(app, make_user())
+        with app.app_context(), unscoped():
+            db.session.get_one(ApiToken, token_id).expires_at = None
+            db.session.commit()
+            assert operations.user_of_token(token, writes=True)
+
+    def test_lasts_only_as_long_as_is_offered(self, app: Flask, make_user: MakeUser) -> None:
+        account = make_user()
+        with acting(app, account) as user:
+            for days in (0, -1, 31, 10**9):
+                with pytest.raises(InvalidInput) as refused:
+                    operations.create_token(user=user, name="bridge", days=days)
+                assert set(refused.value.fields) == {"days"}
+
+    def test_for_reading_does_not_write(self, app: Flask, make_user: MakeUser) -> None:
+        account = make_user()
+        with acting(app, account) as user:
+            _row, token = operations.create_token(user=user, name="viewer", scope=Scope.READ)
+        with app.app_context():
+            assert operations.user_of_token(token)
+            with pytest.raises(NotAllowed):
+                operations.user_of_token(token, writes=True)
+
     def test_belongs_to_its_user(self, app: Flask, make_user: MakeUser) -> None:
         account = make_user()
         _id, token = make_api_token(app, account)
