@@ -25,6 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ml.imaging import read_path
 from ml.imaging.burned_in import TextBox, find_text
 from ml.imaging.slices import Pixels
+from ml.likeness import several_slices
 from ml.preprocess import head_mask, to_grey
 
 Ink = npt.NDArray[np.float32]  # (height, width), 0 where there is none, 1 where it is full
@@ -75,6 +76,7 @@ COLOURS = {
     "cyan": (0.0, 0.9, 1.0),
     "blue": (0.1, 0.2, 1.0),
 }
+MONTAGES = ((1, 2), (2, 1), (2, 2), (2, 3), (3, 3), (4, 5))  # rows, columns
 PLACES = ("corner", "edge", "head", "head, outlined")
 
 
@@ -107,8 +109,14 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--captions", type=int, default=1500)
     parser.add_argument("--free", type=int, default=600, help="slices without text at most")
+    parser.add_argument(
+        "--montages", type=int, default=0, metavar="N", help="instead, N montages of each kind"
+    )
     options = parser.parse_args()
     slices = list(text_free(options.data_root, options.free))
+    if options.montages:
+        report_montages(slices, options.montages)
+        return
     report_captions([one for _source, one in slices], options.captions)
     report_false_alarms(slices)
 
@@ -254,6 +262,30 @@ def report_false_alarms(slices: Sequence[tuple[str, Pixels]]) -> None:
     for source, results in [*alarms.items(), ("all", list(chain(*alarms.values())))]:
         share = sum(results) / max(1, len(results))
         print(f"  {source:42s} {sum(results):5d} of {len(results):5d} {share:7.1%}")
+
+
+def report_montages(slices: Sequence[tuple[str, Pixels]], each: int) -> None:
+    """Print the share of drawn montages, and of single slices, that count as several slices."""
+    random = np.random.default_rng(SEED)
+    print("\nmontages called several slices")
+    for rows, columns in MONTAGES:
+        for gap, level in ((0, 0), (4, 0), (4, 1)):
+            hits = 0
+            for _ in range(each):
+                side = max(96, 512 // max(rows, columns))
+                chosen = random.integers(len(slices), size=rows * columns)
+                tiles = [_levels(slices[at][1], side) for at in chosen]
+                tiles = [np.pad(one, ((0, gap), (0, gap)), constant_values=level) for one in tiles]
+                lines = [np.hstack(tiles[at * columns :][:columns]) for at in range(rows)]
+                hits += several_slices(np.asarray(np.vstack(lines) * 255, np.uint8)) > 1
+            name = f"{rows} x {columns}, gap {gap} px, {'white' if level else 'black'}"
+            print(f"  {name:42s} {hits:5d} of {each:5d} {hits / each:7.1%}")
+    print("\nsingle slices called several")
+    alarms: dict[str, list[bool]] = defaultdict(list)
+    for source, pixels in slices:
+        alarms[source].append(several_slices(pixels) > 1)
+    for source, results in alarms.items():
+        print(f"  {source:42s} {sum(results):5d} of {len(results):5d}")
 
 
 def _share_in(boxes: Sequence[TextBox], ink: npt.NDArray[np.bool_]) -> float:
