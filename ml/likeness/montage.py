@@ -7,7 +7,7 @@ from ml.imaging.pictures import Pixels
 from ml.preprocess import percentiles, to_grey
 
 _SIDE = 384  # px; the longer side of the copy that is looked at
-_DARK = 0.12  # of the 99th percentile: air around a head
+_DARK = 0.07  # of the 99th percentile: air around a head
 _LEAST = 0.5  # a head's longer side, of the largest head's
 _LEAST_OF_PICTURE = 0.02  # a head's bounding box, of the picture's area
 _WHITE = 0.5  # of the 99th percentile: a line drawn between slices
