@@ -16,7 +16,7 @@ from ml.engines import Engine, choose_device, choose_engine
 from ml.errors import UnreadableImage
 from ml.imaging.pictures import Pixels
 from ml.labels import LABELS, Label, called
-from ml.likeness import colour_or_bright_frame, evidence_against_head
+from ml.likeness import colour_or_bright_frame, evidence_against_head, several_slices
 from ml.preprocess import LEAST_HEAD, PIPELINES, FloatImage, Prepared
 from ml.quality import QualityFlag, quality_flags
 from ml.registry import SERVING, Model, load_model
@@ -251,6 +251,7 @@ class Predictor:
         values = probabilities.numpy()
         score = max(
             colour_or_bright_frame(one.pixels),
+            several_slices(one.pixels),
             # What is smaller is not cropped to, and so smaller than any head that was learnt.
             LEAST_HEAD / max(one.prepared.head_share, 1e-3),
             familiarity_score(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.imaging.pictures import Pixels
+from ml.likeness import several_slices
 from ml.preprocess import FloatImage, MaskImage, head_mask, percentiles, to_grey
 
 _SIDE = 256  # px; the longer side of the copy that most rules look at
@@ -40,6 +41,7 @@ class QualityFlag(StrEnum):
     BLURRED = "blurred"
     MOTION = "motion"
     NOISY = "noisy"
+    SEVERAL_SLICES = "several_slices"
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def quality_flags(
     - ``blurred``: hardly any detail of one or two pixels beside that of two to four.
     - ``motion``: the background is brighter in one direction than across it, as ghosts make it.
     - ``noisy``: the noise is more than 3.5 % of the head's range.
+    - ``several_slices``: several heads of like size stand side by side.
 
     Args:
         pixels: (height, width) or (height, width, 3) RGB, 8 or 16 bit.
@@ -95,6 +98,7 @@ def quality_flags(
         QualityFlag.BLURRED: found.detail < _FINEST_DETAIL,
         QualityFlag.MOTION: found.ghosting > _GHOSTING,
         QualityFlag.NOISY: found.noise > _NOISE,
+        QualityFlag.SEVERAL_SLICES: several_slices(pixels) > 1,
     }
     return tuple(flag for flag, holds in rules.items() if holds)
 

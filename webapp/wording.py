@@ -86,6 +86,7 @@ QUALITY: Mapping[str, LazyString] = {
     "blurred": _l("The image is blurred."),
     "motion": _l("There is ghosting beside the head, as from movement."),
     "noisy": _l("The image is noisy."),
+    "several_slices": _l("The image shows several slices; upload each by itself."),
 }
 
 # Why a study ended without an answer (Study.reason, Analysis.reason, Image.problem).

@@ -11,10 +11,11 @@ from datetime import date, datetime
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
 import pydicom
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.multival import MultiValue
+from pydicom.uid import ExplicitVRLittleEndian
 
 from ml.errors import UnreadableImage
 from ml.imaging import (
@@ -32,12 +33,15 @@ from ml.imaging import (
 )
 from ml.imaging.archives import is_junk
 from ml.imaging.burned_in import TextBox, find_text, mask_text
-from ml.imaging.dicom import check_dicom
+from ml.imaging.dicom import GREY, MR_CLASSES, check_dicom
 from ml.imaging.discretion import discreet
 from ml.imaging.pictures import encode_png
 from webapp.deidentification import Pseudonymiser, as_file, deidentify
 from webapp.extensions import current_settings
 from webapp.storage import Keeper
+
+_BITS_OF_A_SCREEN = 8
+_FRAMES = 48  # of a long file that are looked at before somebody is asked: evenly, both ends too
 
 
 class BurnedIn(StrEnum):
@@ -260,7 +264,7 @@ def _checked_dicom(
     done = deidentify(dataset, pseudonymiser)
     facts = inspect_dicom(done.dataset, limits)
     kept = done.content
-    if _may_show_names(done.burned_in, facts) and burned_in is not BurnedIn.KEEP:
+    if _may_show_names(done.burned_in, done.dataset, facts) and burned_in is not BurnedIn.KEEP:
         kept = _without_letters(done.content, done.dataset, done.burned_in, limits, burned_in)
     code = done.patient_code or pseudonymiser.patient(facts.study_uid or "")
     return kept, facts, DicomFacts(code, _date(done.dataset), pixels_key(done.dataset))
@@ -276,11 +280,24 @@ def pixels_key(dataset: pydicom.Dataset) -> str:
     return digest.hexdigest()
 
 
-def _may_show_names(declared: str, facts: FileFacts) -> bool:
-    """Whether the pixels have to be looked at; scanners' own images carry no letters."""
+def _may_show_names(declared: str, dataset: pydicom.Dataset, facts: FileFacts) -> bool:
+    """Whether the pixels have to be looked at: all but those that a scanner has just measured.
+
+    What a scanner stores as original has more than 8 bits of grey, and nobody has drawn on it.
+    What a file says of itself is believed where it admits to letters, never where it denies them.
+    """
     if declared == "yes":
         return True
-    return declared == "unknown" and facts.sop_class == SecondaryCaptureImageStorage
+    kind = [str(word).strip().upper() for word in _words(dataset.get("ImageType"))]
+    original = kind[:1] == ["ORIGINAL"] and kind[1:2] == ["PRIMARY"]
+    grey = int(dataset.get("SamplesPerPixel") or 1) == 1
+    grey = grey and str(dataset.get("PhotometricInterpretation")).startswith("MONOCHROME")
+    deep = int(dataset.get("BitsStored") or 8) > _BITS_OF_A_SCREEN
+    return not (facts.sop_class in MR_CLASSES and original and grey and deep)
+
+
+def _words(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, MultiValue)) else [value]
 
 
 def _without_letters(
@@ -291,17 +308,22 @@ def _without_letters(
     burned_in: BurnedIn,
 ) -> bytes:
     """The file with letters blacked out; as it is where there are none and none are declared."""
-    found = [(one.index, one.pixels, find_text(one.pixels)) for one in read_bytes(content, limits)]
-    boxes = [box for _index, _pixels, here in found for box in here]
+    frames = [one.pixels for one in read_bytes(content, limits)]
+    # What is to be blacked out is looked for in every frame.
+    few = len(frames) if burned_in is BurnedIn.MASK else min(len(frames), _FRAMES)
+    looked_at = [frames[at * (len(frames) - 1) // max(1, few - 1)] for at in range(few)]
+    boxes = [box for pixels in looked_at for box in find_text(pixels)]
     if not boxes and declared != "yes":
         return content
-    height, width = found[0][1].shape[:2]
+    height, width = frames[0].shape[:2]
     if burned_in is BurnedIn.ASK:
         raise TextInPixels(_fractions(boxes, width, height))
     if not boxes:
         raise UnreadableImage(
             "burned_in_unseen", "The file says that its pixels name the patient; none were found."
         )
+    if str(dataset.PhotometricInterpretation) not in GREY:
+        raise UnreadableImage("burned_in", "Letters are blacked out in grey images alone.")
     return _masked(dataset, boxes)
 
 

@@ -12,7 +12,7 @@ from ml.dataset import read_manifest
 from ml.errors import InvalidModel
 from ml.imaging import read_path
 from ml.imaging.pictures import Pixels
-from ml.likeness import colour_or_bright_frame, evidence_against_head
+from ml.likeness import colour_or_bright_frame, evidence_against_head, several_slices
 from ml.likeness.rule import BUNDLED, Rule, bundled_rule
 from ml.likeness.statistics import statistics
 from ml.preprocess import to_grey
@@ -113,3 +113,26 @@ def test_damaged_rule_is_said_so(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(InvalidModel):
         Rule.load(path)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 2), (2, 1), (2, 2), (3, 2), (3, 3), (4, 5)])
+@pytest.mark.parametrize(("gap", "level"), [(0, 0), (4, 0), (4, 255)])
+def test_slices_side_by_side_are_several(rows: int, columns: int, gap: int, level: int) -> None:
+    side = 512 // max(rows, columns)
+    tiles = []
+    for number in range(rows * columns):
+        small = cv2.resize(grey_sample(number % len(SAMPLES)), (side - 16, side - 16))
+        tiles.append(np.pad(np.pad(small, 8), ((0, gap), (0, gap)), constant_values=level))
+    lines = [np.hstack(tiles[row * columns :][:columns]) for row in range(rows)]
+    assert several_slices(np.vstack(lines)) > 1
+
+
+@pytest.mark.parametrize("number", range(len(SAMPLES)))
+def test_one_slice_is_not_several(number: int) -> None:
+    assert several_slices(SAMPLES[number]) == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 900), (5, 5), (40, 900, 3)])
+def test_slices_are_counted_in_every_shape_of_picture(shape: tuple[int, ...]) -> None:
+    pixels: Pixels = np.random.default_rng(2).integers(0, 256, shape, np.uint8)
+    assert several_slices(pixels) >= 0

@@ -43,6 +43,7 @@ POOR: dict[QualityFlag, Callable[[Floats], Floats]] = {
     QualityFlag.BLURRED: lambda image: cv2.GaussianBlur(image, (0, 0), image.shape[0] / 90),
     QualityFlag.MOTION: ghosted,
     QualityFlag.NOISY: lambda image: image + noise(image.shape) * 45,
+    QualityFlag.SEVERAL_SLICES: lambda image: np.hstack([np.pad(image, 8)] * 2),
 }
 
 

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
 from sqlalchemy import select
 
+from ml.errors import UnreadableImage
 from ml.imaging.pictures import encode_png
 from tests.dicoms import IDENTIFIERS, Patient, as_bytes, axial_series, head, mr_slice
 from tests.factories import SAMPLE, Account
@@ -63,6 +64,29 @@ def with_text(picture: bytes) -> bytes:
     assert pixels is not None
     cv2.putText(pixels, "ROENTGEN W 1947", (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 255, 2)
     return encode_png(pixels)
+
+
+def screen(kind: str) -> pydicom.Dataset:
+    """An MR image with a name drawn into it, which its header does not own up to."""
+    pixels = head(0, 1, 256)
+    caption = np.zeros(pixels.shape, np.uint8)
+    cv2.putText(caption, "ROENTGEN W 1947", (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 1)
+    drawn = np.maximum(pixels, caption.astype(np.uint16) * 16)
+    dataset = mr_slice(drawn)
+    if kind == "8 bits":
+        small = (drawn // 16).astype(np.uint8)
+        dataset.set_pixel_data(small, "MONOCHROME2", 8, generate_instance_uid=False)
+        return dataset
+    if kind == "no image type":
+        del dataset.ImageType
+        return dataset
+    dataset.ImageType = ["DERIVED", "SECONDARY"]
+    if kind == "said to hold none":
+        dataset.BurnedInAnnotation = "NO"
+    if kind == "one frame of many":
+        dataset.NumberOfFrames = 3
+        dataset.PixelData = np.stack([pixels, pixels, drawn]).tobytes()
+    return dataset
 
 
 class TestSeries:
@@ -276,6 +300,36 @@ class TestTextInPixels:
         dataset.BurnedInAnnotation = "YES"
         with pytest.raises(QuestionableUpload):
             submit(app, make_user(), [as_bytes(dataset)])
+
+    @pytest.mark.parametrize(
+        "kind",
+        ["derived", "said to hold none", "8 bits", "no image type", "one frame of many"],
+    )
+    def test_letters_in_the_pixels_of_every_kind_are_asked_about(
+        self, app: Flask, make_user: MakeUser, kind: str
+    ) -> None:
+        dataset = screen(kind)
+        with pytest.raises(QuestionableUpload):
+            submit(app, make_user(), [as_bytes(dataset)])
+        with pytest.raises(UnreadableImage, match="text in the image"):
+            receive(app, make_user(), [as_bytes(dataset)])
+
+    def test_letters_in_colour_are_asked_about_and_not_blacked_out(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        dataset = screen("derived")
+        grey = (dataset.pixel_array // 16).astype(np.uint8)
+        pixels = np.stack([grey, grey, grey // 4], axis=2)
+        dataset.set_pixel_data(pixels, "RGB", 8, generate_instance_uid=False)
+        with pytest.raises(QuestionableUpload):
+            submit(app, make_user(), [as_bytes(dataset)])
+        with pytest.raises(RefusedUpload):
+            submit(app, make_user(), [as_bytes(dataset)], Handling(burned_in=BurnedIn.MASK))
+
+    def test_derived_images_without_letters_come_in(self, app: Flask, make_user: MakeUser) -> None:
+        dataset = mr_slice(head(0, 1, 256))
+        dataset.ImageType = ["DERIVED", "SECONDARY", "MPR"]
+        submit(app, make_user(), [as_bytes(dataset)])
 
     @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless])
     def test_text_in_a_scanner_s_pixels_is_blacked_out_in_the_kept_file(
