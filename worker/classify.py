@@ -12,7 +12,6 @@ from itertools import groupby
 
 import cv2
 import numpy as np
-from celery import Task
 from celery.signals import worker_process_init
 from sqlalchemy.exc import DBAPIError
 
@@ -60,8 +59,8 @@ def load_model(**_signal: object) -> None:
         _log.exception("the model cannot be loaded")
 
 
-@app.task(name=CLASSIFY, bind=True, max_retries=None)
-def classify_study(self: "Task[..., None]", *, analysis_id: str) -> None:
+@app.task(name=CLASSIFY)
+def classify_study(*, analysis_id: str) -> None:
     """Claim the analysis, classify, keep the answers. Runs twice without harm."""
     claim = analyses.claim_analysis(uuid.UUID(analysis_id))
     if claim is None:
@@ -72,7 +71,7 @@ def classify_study(self: "Task[..., None]", *, analysis_id: str) -> None:
         _log.warning("analysis %s was taken over by another worker", analysis_id)
     except (DBAPIError, OSError) as fault:
         db.session.rollback()
-        _try_later(self, claim, fault)
+        _try_later(claim, fault)
     except (InvalidModel, MissingBlob, MemoryError) as fault:
         _log.exception("analysis %s failed", analysis_id)
         _fail(claim, _reason(fault))
@@ -239,8 +238,8 @@ def _overlay(result: Result, shape: tuple[int, int]) -> bytes:
     return overlay_png(np.asarray(cv2.resize(result.heat, shape[::-1]), np.float32))
 
 
-def _try_later(task: "Task[..., None]", claim: analyses.Claim, fault: Exception) -> None:
-    """Back off after a passing fault, until the attempts are used up."""
+def _try_later(claim: analyses.Claim, fault: Exception) -> None:
+    """Back off after a passing fault, until the attempts are used up; the sweeper sends it."""
     if claim.attempt >= analyses.MAX_ATTEMPTS:
         _log.error("analysis %s failed", claim.analysis_id, exc_info=fault)
         _fail(claim, "internal")
@@ -248,7 +247,6 @@ def _try_later(task: "Task[..., None]", claim: analyses.Claim, fault: Exception)
     wait = 2**claim.attempt
     _log.warning("analysis %s is tried again in %d s: %s", claim.analysis_id, wait, fault)
     analyses.release_analysis(claim, wait=timedelta(seconds=wait))
-    raise task.retry(exc=fault, countdown=wait)
 
 
 def _fail(claim: analyses.Claim, reason: str) -> None:

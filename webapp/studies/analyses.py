@@ -297,13 +297,14 @@ def release_analysis(claim: Claim, *, wait: timedelta) -> None:
     """Put the analysis back into the queue, for another attempt after a passing fault.
 
     Args:
-        wait: how long the caller lets its next message wait; the sweeper waits as long.
+        wait: how long the sweeper waits at least before it sends the next message.
 
     Raises:
         LeaseLost: the analysis is no longer this worker's.
     """
     with acting_for(claim.organisation_id):
-        _update_own(claim, status=Status.QUEUED, lease_until=None, sent_at=now() + wait)
+        due = now() + wait - RESEND_AFTER
+        _update_own(claim, status=Status.QUEUED, lease_until=None, sent_at=due)
         db.session.commit()
 
 

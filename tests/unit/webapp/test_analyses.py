@@ -184,6 +184,13 @@ def test_released_job_is_queued_again(work: Work) -> None:
     assert work.claim().attempt == 2
 
 
+def test_released_job_is_sent_again_when_its_wait_is_over(work: Work) -> None:
+    analyses.release_analysis(work.claim(), wait=timedelta(seconds=4))
+    assert analyses.analyses_to_resend() == []
+    analyses.release_analysis(work.claim(), wait=timedelta(seconds=-1))
+    assert analyses.analyses_to_resend() == [work.analysis_id]
+
+
 def test_images_without_an_answer_reject_the_study(work: Work) -> None:
     claim = work.claim()
     problems = {claim.images[0].id: "blank"}
