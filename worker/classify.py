@@ -20,17 +20,18 @@ from ml.errors import InvalidModel, UnreadableImage
 from ml.explain import overlay_png
 from ml.imaging import square_pixels
 from ml.predictor import Predictor, Result
-from webapp.database import db
+from webapp.database import db, is_full
 from webapp.extensions import current_blobs
 from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
 from webapp.queueing import CLASSIFY
-from webapp.storage import MissingBlob
+from webapp.storage import MissingBlob, NoRoom
 from webapp.studies import analyses
 from worker.app import app, flask_app
 from worker.decoding import Decoder, Opened, batched
 
 BATCH = 8
+FULL_DISK_WAIT = timedelta(seconds=30)
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +63,10 @@ def load_model(**_signal: object) -> None:
 @app.task(name=CLASSIFY)
 def classify_study(*, analysis_id: str) -> None:
     """Claim the analysis, classify, keep the answers. Runs twice without harm."""
+    if not current_blobs().has_room():
+        # It stays queued; the sweeper sends it again and again until there is room.
+        _log.error("analysis %s waits: the disk is full, or nearly so", analysis_id)
+        return
     claim = analyses.claim_analysis(uuid.UUID(analysis_id))
     if claim is None:
         return
@@ -239,14 +244,20 @@ def _overlay(result: Result, shape: tuple[int, int]) -> bytes:
 
 
 def _try_later(claim: analyses.Claim, fault: Exception) -> None:
-    """Back off after a passing fault, until the attempts are used up; the sweeper sends it."""
-    if claim.attempt >= analyses.MAX_ATTEMPTS:
+    """Back off after a passing fault, until the attempts are used up; the sweeper sends it.
+
+    A full disk uses up no attempt: it lasts until somebody makes room.
+    """
+    full = isinstance(fault, NoRoom) or is_full(fault)
+    if claim.attempt >= analyses.MAX_ATTEMPTS and not full:
         _log.error("analysis %s failed", claim.analysis_id, exc_info=fault)
         _fail(claim, "internal")
         return
-    wait = 2**claim.attempt
-    _log.warning("analysis %s is tried again in %d s: %s", claim.analysis_id, wait, fault)
-    analyses.release_analysis(claim, wait=timedelta(seconds=wait))
+    wait = FULL_DISK_WAIT if full else timedelta(seconds=2**claim.attempt)
+    _log.warning(
+        "analysis %s is tried again in %d s: %s", claim.analysis_id, wait.total_seconds(), fault
+    )
+    analyses.release_analysis(claim, wait=wait, counts=not full)
 
 
 def _fail(claim: analyses.Claim, reason: str) -> None:
