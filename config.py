@@ -55,6 +55,9 @@ class Settings:
         dicom_tls_ca: SULCUS_DICOM_TLS_CA, whose certificates senders have to show.
         quiet_seconds: SULCUS_QUIET_SECONDS, after how long without news a study that another
             system sends counts as complete.
+        least_free_bytes: SULCUS_LEAST_FREE_MB, room on the disk below which nothing more is kept.
+        stalled_minutes: SULCUS_STALLED_MINUTES, after how long without a sign of life from worker
+            or beat, or with a job that nobody takes, ``/readyz`` says so.
     """
 
     home: Path
@@ -79,6 +82,9 @@ class Settings:
     dicom_tls_key: Path | None
     dicom_tls_ca: Path | None
     quiet_seconds: int
+
+    least_free_bytes: int
+    stalled_minutes: int
 
     @property
     def redis_url(self) -> str:
@@ -129,6 +135,8 @@ class Settings:
             dicom_ae_title=_ae_title(env),
             dicom_bind=env.get("SULCUS_DICOM_BIND") or "127.0.0.1",
             quiet_seconds=_whole_number(env, "SULCUS_QUIET_SECONDS", 10, at_least=0),
+            least_free_bytes=_whole_number(env, "SULCUS_LEAST_FREE_MB", 256, at_least=0) * 2**20,
+            stalled_minutes=_whole_number(env, "SULCUS_STALLED_MINUTES", 5, at_least=1),
             **_tls_files(env),
         )
 

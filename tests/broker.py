@@ -2,8 +2,11 @@
 
 import importlib
 import shutil
+import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import redis
@@ -49,6 +52,16 @@ class Broker:
             self._process.terminate()
             self._process.wait(timeout=10)
             self._process = None
+
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Connections stay open inside the block, and nobody answers on them."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """Stop and remove the folder."""

@@ -9,6 +9,7 @@ from config import REPOSITORY, Settings
 from webapp import (
     access,
     errorpages,
+    health,
     languages,
     logs,
     monitoring,
@@ -37,7 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.request_class = PortalRequest
     app.config.update(_flask_settings(settings))
     app.extensions["settings"] = settings
-    app.extensions["blobs"] = BlobStore(settings.storage_dir)
+    app.extensions["blobs"] = BlobStore(settings.storage_dir, settings.least_free_bytes)
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
@@ -54,6 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     security.init_app(app)
     errorpages.init_app(app)
     access.init_app(app)
+    health.init_app(app)
     monitoring.init_app(app)
     storage.init_app(app)
     _register_features(app)

@@ -1,16 +1,43 @@
 """The database: base class, column types and the SQLite settings that every connection gets."""
 
+import hashlib
+import random
+import sqlite3
+import time
 import uuid
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import JSON, DateTime, Dialect, Engine, Enum, ExceptionContext, MetaData, event
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    Engine,
+    Enum,
+    ExceptionContext,
+    MetaData,
+    event,
+    func,
+    select,
+)
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.types import TypeDecorator
 
 from webapp.tenancy import LimitedSession
+
+_TRIES = 10
+_TRIES_LAST = 20.0  # seconds: SQLite alone waits for half of that until it gives up once
+# serialization_failure, deadlock_detected, lock_not_available; the rest of class 57 and 08 says
+# that the server is away.
+_POSTGRES_BUSY = ("40001", "40P01", "55P03", "57", "08")
+_POSTGRES_FULL = "53100"  # disk_full
+
+Found = TypeVar("Found")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -82,6 +109,70 @@ def enum_column(kind: type[StrEnum], name: str) -> Enum:
 
 # Models inherit from Base and not from db.Model, so that type checkers understand them.
 db = SQLAlchemy(metadata=Base.metadata, session_options={"class_": LimitedSession})
+
+
+def retried(work: Callable[[], Found]) -> Found:
+    """Do a short transaction, again where another was faster, in its way, or locked the database.
+
+    Args:
+        work: reads all that it decides by, writes, and commits; the session is rolled back
+            between two tries.
+
+    Raises:
+        DBAPIError, StaleDataError: of the last try, or one that another try would not mend.
+    """
+    deadline = time.monotonic() + _TRIES_LAST
+    for number in range(1, _TRIES + 1):
+        try:
+            return work()
+        except (DBAPIError, StaleDataError) as error:
+            db.session.rollback()
+            lost = isinstance(error, IntegrityError | StaleDataError) or is_busy(error)
+            if not lost or number == _TRIES or time.monotonic() > deadline:
+                raise
+        # At random: those that met once must not meet again.
+        time.sleep(random.uniform(0, 0.02 * 2**number))  # noqa: S311
+    raise AssertionError("the last try returns or raises")
+
+
+def one_at_a_time(names: Iterable[str]) -> None:
+    """Wait until no other transaction has any of ``names``; they are held until this one ends.
+
+    What the session has read before may be out of date by then, and is read anew.
+    """
+    connection = db.session.connection()
+    if connection.dialect.name == "postgresql":
+        for key in sorted({_lock_key(name) for name in names}):  # one order: no deadlock
+            connection.execute(select(func.pg_advisory_xact_lock(key)))
+    elif not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # SQLite has one writer anyway
+    db.session.expire_all()
+
+
+def _lock_key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether the database is locked, chose this transaction to give way, or is away."""
+    if not isinstance(error, DBAPIError):
+        return False
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+    return error.connection_invalidated or _sqlstate(error).startswith(_POSTGRES_BUSY)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether the database's disk is full."""
+    if not isinstance(error, DBAPIError):
+        return False
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_FULL or _sqlstate(error) == _POSTGRES_FULL
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""
 
 
 @event.listens_for(Engine, "connect")

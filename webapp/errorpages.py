@@ -8,14 +8,16 @@ from http import HTTPStatus
 from flask import Flask, Response, render_template, request
 from flask_babel import force_locale, gettext
 from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException, SecurityError
 
 from webapp.access import API_PREFIX
-from webapp.database import db
+from webapp.database import db, is_busy, is_full
 from webapp.errors import PortalError
 from webapp.extensions import current_settings
 from webapp.languages import browser_locale
 from webapp.logs import name_of, told
+from webapp.storage import NoRoom
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(PortalError, _portal_error)
     app.register_error_handler(CSRFError, csrf_error)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(NoRoom, _no_room)
+    app.register_error_handler(DBAPIError, _database_error)
     app.register_error_handler(Exception, _crash)
 
 
@@ -59,10 +63,37 @@ def _http_error(error: HTTPException) -> Response:
     return answer
 
 
+def _no_room(_error: Exception) -> Response:
+    """A full disk passes: the sender may try the same again later."""
+    db.session.rollback()
+    _log.error("%s was refused: a disk is full", name_of(request))
+    # The user's language is in the database, here and below, which may be what failed.
+    with force_locale(browser_locale()):
+        message = gettext("The server has no room left. Nothing was stored; please try later.")
+        return _later(message, code="storage-full", seconds=120)
+
+
+def _database_error(error: DBAPIError) -> Response:
+    if is_full(error):
+        return _no_room(error)
+    if not is_busy(error):
+        return _crash(error)
+    db.session.rollback()
+    _log.error("%s was refused: the database is busy or away", name_of(request))
+    with force_locale(browser_locale()):
+        message = gettext("The database is busy. Nothing was stored; please try again.")
+        return _later(message, code="busy", seconds=5)
+
+
+def _later(message: str, *, code: str, seconds: int) -> Response:
+    answer = _answer(503, message, code=code)
+    answer.headers["Retry-After"] = str(seconds)
+    return answer
+
+
 def _crash(error: Exception) -> Response:
     db.session.rollback()
     _log.error("%s failed\n%s", name_of(request), told(error))
-    # The user's language is in the database, which may be what failed.
     with force_locale(browser_locale()):
         return _answer(500, gettext("Something went wrong on our side. It has been recorded."))
 

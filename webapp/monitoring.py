@@ -3,7 +3,6 @@
 import os
 import time
 
-import redis
 from flask import Blueprint, Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import (
@@ -15,12 +14,9 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from webapp.access import public
-from webapp.database import db
-from webapp.extensions import current_settings
+from webapp.health import Trouble, troubles
 from webapp.logs import method_of
 
 blueprint = Blueprint("monitoring", __name__)
@@ -46,10 +42,11 @@ def healthz() -> ResponseReturnValue:
 @blueprint.get("/readyz")
 @public
 def readyz() -> ResponseReturnValue:
-    """Database and queue answer; 503 with the name of what does not."""
-    checks = {"database": _database_answers(), "queue": _queue_answers()}
-    ready = all(checks.values())
-    return {"status": "ok" if ready else "not ready", **checks}, 200 if ready else 503
+    """Everything that is needed works; 503 with codes of what does not."""
+    found = troubles()
+    checks = {"database": Trouble.DATABASE not in found, "queue": Trouble.BROKER not in found}
+    answer = {"status": "not ready" if found else "ok", **checks, "reasons": found}
+    return answer, 503 if found else 200
 
 
 @blueprint.get("/metrics")
@@ -61,25 +58,6 @@ def metrics() -> ResponseReturnValue:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
-
-
-def _database_answers() -> bool:
-    try:
-        db.session.execute(text("SELECT 1"))
-    except SQLAlchemyError:
-        return False
-    return True
-
-
-def _queue_answers() -> bool:
-    settings = current_settings()
-    client = redis.Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
-    try:
-        return bool(client.ping())
-    except redis.RedisError:
-        return False
-    finally:
-        client.close()
 
 
 def _start() -> None:

@@ -42,16 +42,19 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,  # results live in the database
-        # A message is given back when a worker dies over it, and the task starts again.
+        # Late, so that a worker holds one message for each task that it can work on. Nothing is
+        # given back when it dies: rows and leases tell the sweeper what to send again.
         task_acks_late=True,
-        task_reject_on_worker_lost=True,
+        task_reject_on_worker_lost=False,
         worker_prefetch_multiplier=1,
-        # Longer than any task: a shorter time would hand a running task to a second worker.
-        # What a dead worker held is found much sooner, by its lease (webapp.studies.analyses).
+        worker_enable_prefetch_count_reduction=False,
         broker_transport_options={
-            "visibility_timeout": 3600,
+            # Acknowledging stays inside the worker. Redis kept a copy of each message until then:
+            # one such call that failed filled the prefetch for good (docs/decisions/0034).
+            "ack_emulation": False,
             "socket_timeout": 10,
             "socket_connect_timeout": 2,
+            "health_check_interval": 10,
             # Whoever uploads does not wait for a broker that is away: the sweeper sends later.
             "max_retries": 1,
             "interval_start": 0,
@@ -59,6 +62,9 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
             "interval_max": 0.1,
         },
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        # A Redis that starts, is full or changes its role answers with errors that pass.
+        broker_channel_error_retry=True,
         # The row's lease decides who works; a lost connection is no reason to stop.
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_send_task_events=False,

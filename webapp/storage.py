@@ -5,10 +5,12 @@ if nobody wanted it. Whoever keeps content therefore holds a shared lock on the 
 commit (:func:`release_kept` in the web process), and whoever removes blobs holds it alone.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -29,8 +31,15 @@ _FLUSHES = 8  # at once: a file system writes down together what waits for it to
 _WAIT = 0.5  # seconds that a removal waits for those who keep content just now
 
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
 class MissingBlob(Exception):
     """There is no blob of that name."""
+
+
+class NoRoom(OSError):
+    """The disk is full, or less is free than has to stay so. It passes once there is room."""
 
 
 class Keeper(Protocol):
@@ -46,8 +55,14 @@ class Keeper(Protocol):
 class BlobStore:
     """Write once, read many. The same content has the same key and is kept once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, least_free: int = 0) -> None:
+        """Keep blobs in ``folder``, while more than ``least_free`` bytes of its disk are free."""
         self._folder = folder
+        self._least_free = least_free
+
+    def has_room(self) -> bool:
+        """Whether content can be kept now."""
+        return free_bytes(self._folder) > self._least_free
 
     def put(self, content: bytes) -> str:
         """Keep ``content`` and return its key. Safe against a crash and against a twin writer."""
@@ -56,8 +71,14 @@ class BlobStore:
 
     @contextmanager
     def batch(self) -> Iterator["Batch"]:
-        """Keep many blobs: they are there once the block has ended, and none where it fails."""
-        with self._until_named():
+        """Keep many blobs: they are there once the block has ended, and none where it fails.
+
+        Raises:
+            NoRoom: the disk is full, or nearly so.
+        """
+        if not self.has_room():
+            raise NoRoom(errno.ENOSPC, "less is free than SULCUS_LEAST_FREE_MB")
+        with _full_disk_told(), self._until_named():
             batch = Batch(self._folder, self._path)
             try:
                 yield batch
@@ -221,6 +242,23 @@ class Batch:
         """Remove what has no name yet."""
         for partial in self._partial.values():
             partial.unlink(missing_ok=True)
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder, which need not be there yet, in bytes."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+@contextmanager
+def _full_disk_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise NoRoom(error.errno, "the disk is full") from error
 
 
 def _flush(path: Path) -> None:

@@ -2,11 +2,18 @@
 
 import logging
 import sys
+import time
+from contextlib import suppress
+from functools import lru_cache
 
+import redis
 from celery import Celery
+from celery.signals import after_task_publish, task_postrun, task_prerun
 
 from config import InvalidSetting
 from webapp import create_app
+from webapp.health import BEAT_SIGN, BUSY_SIGN, WORKER_SIGN, broker_client
+from webapp.queueing import RESEND
 
 try:
     flask_app = create_app()
@@ -20,3 +27,31 @@ for noisy in ("celery.app.trace", "celery.beat", "celery.worker.strategy"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
 
 app: Celery = flask_app.extensions["celery"]
+
+
+@lru_cache(maxsize=1)
+def _broker() -> redis.Redis:
+    """One client for each process that leaves signs; Celery's parent process leaves none."""
+    return broker_client(flask_app.extensions["settings"])
+
+
+@after_task_publish.connect
+def sign_of_beat(sender: str = "", **_signal: object) -> None:
+    """Beat alone sends this task."""
+    if sender == RESEND:
+        with suppress(redis.RedisError):
+            _broker().set(BEAT_SIGN, time.time())
+
+
+@task_prerun.connect
+def sign_of_worker(**_signal: object) -> None:
+    """A message was taken."""
+    with suppress(redis.RedisError):
+        _broker().mset({WORKER_SIGN: time.time(), BUSY_SIGN: time.time()})
+
+
+@task_postrun.connect
+def sign_of_idle_worker(**_signal: object) -> None:
+    """The task has ended."""
+    with suppress(redis.RedisError):
+        _broker().delete(BUSY_SIGN)

@@ -12,7 +12,6 @@ from itertools import groupby
 
 import cv2
 import numpy as np
-from celery import Task
 from celery.signals import worker_process_init
 from sqlalchemy.exc import DBAPIError
 
@@ -21,17 +20,18 @@ from ml.errors import InvalidModel, UnreadableImage
 from ml.explain import overlay_png
 from ml.imaging import square_pixels
 from ml.predictor import Predictor, Result
-from webapp.database import db
+from webapp.database import db, is_full
 from webapp.extensions import current_blobs
 from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
 from webapp.queueing import CLASSIFY
-from webapp.storage import MissingBlob
+from webapp.storage import MissingBlob, NoRoom
 from webapp.studies import analyses
 from worker.app import app, flask_app
 from worker.decoding import Decoder, Opened, batched
 
 BATCH = 8
+FULL_DISK_WAIT = timedelta(seconds=30)
 
 _log = logging.getLogger(__name__)
 
@@ -60,9 +60,13 @@ def load_model(**_signal: object) -> None:
         _log.exception("the model cannot be loaded")
 
 
-@app.task(name=CLASSIFY, bind=True, max_retries=None)
-def classify_study(self: "Task[..., None]", *, analysis_id: str) -> None:
+@app.task(name=CLASSIFY)
+def classify_study(*, analysis_id: str) -> None:
     """Claim the analysis, classify, keep the answers. Runs twice without harm."""
+    if not current_blobs().has_room():
+        # It stays queued; the sweeper sends it again and again until there is room.
+        _log.error("analysis %s waits: the disk is full, or nearly so", analysis_id)
+        return
     claim = analyses.claim_analysis(uuid.UUID(analysis_id))
     if claim is None:
         return
@@ -72,7 +76,7 @@ def classify_study(self: "Task[..., None]", *, analysis_id: str) -> None:
         _log.warning("analysis %s was taken over by another worker", analysis_id)
     except (DBAPIError, OSError) as fault:
         db.session.rollback()
-        _try_later(self, claim, fault)
+        _try_later(claim, fault)
     except (InvalidModel, MissingBlob, MemoryError) as fault:
         _log.exception("analysis %s failed", analysis_id)
         _fail(claim, _reason(fault))
@@ -239,16 +243,21 @@ def _overlay(result: Result, shape: tuple[int, int]) -> bytes:
     return overlay_png(np.asarray(cv2.resize(result.heat, shape[::-1]), np.float32))
 
 
-def _try_later(task: "Task[..., None]", claim: analyses.Claim, fault: Exception) -> None:
-    """Back off after a passing fault, until the attempts are used up."""
-    if claim.attempt >= analyses.MAX_ATTEMPTS:
+def _try_later(claim: analyses.Claim, fault: Exception) -> None:
+    """Back off after a passing fault, until the attempts are used up; the sweeper sends it.
+
+    A full disk uses up no attempt: it lasts until somebody makes room.
+    """
+    full = isinstance(fault, NoRoom) or is_full(fault)
+    if claim.attempt >= analyses.MAX_ATTEMPTS and not full:
         _log.error("analysis %s failed", claim.analysis_id, exc_info=fault)
         _fail(claim, "internal")
         return
-    wait = 2**claim.attempt
-    _log.warning("analysis %s is tried again in %d s: %s", claim.analysis_id, wait, fault)
-    analyses.release_analysis(claim, wait=timedelta(seconds=wait))
-    raise task.retry(exc=fault, countdown=wait)
+    wait = FULL_DISK_WAIT if full else timedelta(seconds=2**claim.attempt)
+    _log.warning(
+        "analysis %s is tried again in %d s: %s", claim.analysis_id, wait.total_seconds(), fault
+    )
+    analyses.release_analysis(claim, wait=wait, counts=not full)
 
 
 def _fail(claim: analyses.Claim, reason: str) -> None:

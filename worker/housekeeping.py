@@ -10,7 +10,7 @@ from webapp.queueing import PURGE, RESEND, SWEEP, send_classification, send_deli
 from webapp.review.operations import purge_drafts
 from webapp.studies import analyses
 from webapp.studies.assembly import assemble_quiet_studies
-from webapp.studies.removal import sweep_blobs
+from webapp.studies.removal import remove_unfinished, sweep_blobs
 from worker.app import app
 
 _log = logging.getLogger(__name__)
@@ -49,6 +49,9 @@ def sweep() -> None:
 
 @app.task(name=PURGE)
 def purge_old_drafts() -> None:
-    """Forget assessments that somebody began long ago and never saved."""
+    """Forget assessments that somebody began long ago, and files that nobody finished."""
+    # Every hour: the daily sweep is for what has a name, and a restart of beat puts it off.
+    if count := remove_unfinished():
+        _log.info("%d unfinished files were removed", count)
     if count := purge_drafts():
         _log.info("%d drafts were forgotten", count)

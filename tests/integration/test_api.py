@@ -2,9 +2,11 @@
 
 import io
 import json
+import sqlite3
 import uuid
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +15,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from pydicom.uid import generate_uid
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 from werkzeug.test import TestResponse
 
+from config import Settings
 from ml.imaging.pictures import encode_png
 from tests.dicoms import Patient, axial_series
 from tests.factories import (
@@ -29,6 +32,7 @@ from webapp.accounts.models import Role
 from webapp.api.schemas import ImageSchema, PredictionSchema
 from webapp.database import db
 from webapp.pacs.receiving import OTHER_PATIENT
+from webapp.storage import BlobStore
 from webapp.studies import analyses
 from webapp.studies.models import Analysis, Study
 from webapp.tenancy import acting_for, unscoped
@@ -521,3 +525,40 @@ class TestFeedback:
         accepted = caller.submit().get_json()
         answer = caller.post(f"{accepted['links']['self']}/feedback", json={"verdict": "agree"})
         problem(answer, 409)
+
+
+def test_full_disk_refuses_an_upload_for_now_and_keeps_nothing(
+    app: Flask, make_user: MakeUser, call_as: CallAs
+) -> None:
+    settings: Settings = app.extensions["settings"]
+    app.extensions["blobs"] = BlobStore(settings.storage_dir, 2**60)
+    account = make_user()
+    answer = call_as(account).submit()
+    assert problem(answer, 503)["code"] == "storage-full"
+    assert int(answer.headers["Retry-After"]) > 0
+    with app.app_context(), unscoped():
+        assert db.session.scalar(select(func.count()).select_from(Study)) == 0
+    app.extensions["blobs"] = BlobStore(settings.storage_dir)
+    assert call_as(account).submit().status_code == 202
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_locked_database_is_said_to_be_busy(
+    app: Flask, make_user: MakeUser, call_as: CallAs
+) -> None:
+    caller = call_as(make_user())
+    with app.app_context():
+        path = db.engine.url.database
+        db.engine.dispose()
+
+    def give_up_at_once(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA busy_timeout=0")
+
+    with app.app_context():
+        event.listen(db.engine, "connect", give_up_at_once)
+    with closing(sqlite3.connect(str(path), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        answer = caller.submit()
+        assert problem(answer, 503)["code"] == "busy"
+        other.execute("ROLLBACK")
+    assert caller.submit().status_code == 202

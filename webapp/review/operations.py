@@ -9,12 +9,11 @@ from typing import Any
 
 from flask_babel import gettext as _
 from sqlalchemy import delete, select
-from sqlalchemy.exc import IntegrityError
 
 from ml.labels import INDEX
 from webapp import audit
 from webapp.accounts.models import User
-from webapp.database import db, now
+from webapp.database import db, now, one_at_a_time, retried
 from webapp.errors import Conflict, InvalidInput
 from webapp.review.models import OTHER, Assessment, AssessmentDraft, Confidence, Verdict
 from webapp.studies.models import Analysis, Image, Prediction, Purpose, Status, Study
@@ -103,12 +102,8 @@ def record_assessments(*, actor: User, subject: Subject, opinion: Opinion) -> li
             | {"region": region if one.image_id == drawn_on else None}
             for one in predictions
         ]
-    try:
-        return _keep(values, subject)
-    except IntegrityError:
-        # The same reader answered at the same moment elsewhere; that answer is the earlier one.
-        db.session.rollback()
-        return _keep(values, subject)
+    # The same reader may answer at the same moment elsewhere; that answer is the earlier one.
+    return retried(lambda: _keep(values, subject))
 
 
 def record_export(action: str, *, actor_id: uuid.UUID | None, rows: int) -> None:
@@ -130,11 +125,9 @@ def keep_draft(*, actor: User, study_id: uuid.UUID, payload: Mapping[str, str]) 
     whole = {name: _storable(value) for name, value in payload.items()}
     if sum(map(len, whole.values())) > LONGEST_DRAFT:
         raise InvalidInput(_("This is too long to be kept."))
-    try:
-        _write_draft(actor.id, study.id, whole)
-    except IntegrityError:  # another tab began at the same moment
-        db.session.rollback()
-        _write_draft(actor.id, study.id, whole)
+    reader_id, study_id = actor.id, study.id
+    # Another tab may begin at the same moment.
+    retried(lambda: _write_draft(reader_id, study_id, whole))
 
 
 def discard_draft(*, actor: User, study_id: uuid.UUID) -> None:
@@ -215,6 +208,7 @@ def _of_slice(prediction: Prediction, opinion: Opinion, *, several: bool) -> dic
 
 def _keep(values: Sequence[dict[str, Any]], subject: Subject) -> list[Assessment]:
     first = values[0]
+    one_at_a_time([f"answers {first['reader_id']} {first['study_id']}"])
     earlier = _current_rows(first["study_id"], first["reader_id"], [v["image_id"] for v in values])
     kept, new = [], []
     for value in values:

@@ -293,17 +293,21 @@ def fail_analysis(claim: Claim, *, reason: str) -> None:
         db.session.commit()
 
 
-def release_analysis(claim: Claim, *, wait: timedelta) -> None:
+def release_analysis(claim: Claim, *, wait: timedelta, counts: bool = True) -> None:
     """Put the analysis back into the queue, for another attempt after a passing fault.
 
     Args:
-        wait: how long the caller lets its next message wait; the sweeper waits as long.
+        wait: how long the sweeper waits at least before it sends the next message.
+        counts: whether the attempt is one of :data:`MAX_ATTEMPTS`. Where not, the next claim has
+            its number; the caller must be through with its own.
 
     Raises:
         LeaseLost: the analysis is no longer this worker's.
     """
     with acting_for(claim.organisation_id):
-        _update_own(claim, status=Status.QUEUED, lease_until=None, sent_at=now() + wait)
+        due = now() + wait - RESEND_AFTER
+        attempt = claim.attempt if counts else claim.attempt - 1
+        _update_own(claim, status=Status.QUEUED, lease_until=None, sent_at=due, attempt=attempt)
         db.session.commit()
 
 

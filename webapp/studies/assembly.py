@@ -12,7 +12,7 @@ from ml.errors import UnreadableImage
 from ml.imaging import NO_LIMITS, FileFacts, inspect
 from ml.imaging.series import Placed, SeriesPlan, assemble
 from webapp import audit
-from webapp.database import db, now
+from webapp.database import db, now, one_at_a_time
 from webapp.errors import Conflict
 from webapp.extensions import current_blobs, current_settings
 from webapp.storage import MissingBlob
@@ -133,7 +133,7 @@ def assemble_quiet_studies() -> list[uuid.UUID]:
             continue
         with acting_for(organisation_id):
             try:
-                analysis_ids.append(_assemble(study_uid))
+                analysis_ids.append(_assemble(organisation_id, study_uid))
             except (IntegrityError, Conflict):
                 # Another process was faster; what it left, the next sweep finds.
                 db.session.rollback()
@@ -163,7 +163,13 @@ def study_holding(instance_uids: Sequence[str]) -> Study | None:
     return found[0].study if found else None
 
 
-def _assemble(study_uid: str) -> uuid.UUID:
+def study_lock(organisation_id: uuid.UUID, study_uid: str) -> str:
+    """What whoever puts a DICOM study together holds (:func:`webapp.database.one_at_a_time`)."""
+    return f"study {organisation_id} {study_uid}"
+
+
+def _assemble(organisation_id: uuid.UUID, study_uid: str) -> uuid.UUID:
+    one_at_a_time([study_lock(organisation_id, study_uid)])
     sources = sources_of(study_uid)
     study = study_with_uid(study_uid)
     if study is None:

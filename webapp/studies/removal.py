@@ -49,11 +49,20 @@ def sweep_blobs(*, youngest: timedelta = YOUNGEST) -> int:
     """
     blobs = current_blobs()
     moment = now() - youngest
-    removed = 0
+    removed = remove_unfinished(youngest=youngest)
     for folder in blobs.folders():
-        removed += blobs.remove_partial(moment, folder)
         removed += remove_unnamed(blobs.older_than(moment, folder))
     return removed
+
+
+def remove_unfinished(*, youngest: timedelta = YOUNGEST) -> int:
+    """Remove files that killed processes began to write, and never finished; return how many.
+
+    Args:
+        youngest: what was written within this time stays.
+    """
+    blobs, moment = current_blobs(), now() - youngest
+    return sum(blobs.remove_partial(moment, folder) for folder in blobs.folders())
 
 
 def _named(keys: Collection[str]) -> set[str]:

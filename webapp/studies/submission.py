@@ -4,18 +4,17 @@ import hashlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from flask_babel import gettext as _
 from flask_babel import ngettext
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 
 from ml.errors import UnreadableImage
 from webapp import audit
 from webapp.accounts.models import User
-from webapp.database import db
+from webapp.database import db, one_at_a_time, retried
 from webapp.errors import (
     Conflict,
     InvalidInput,
@@ -38,6 +37,7 @@ from webapp.studies.assembly import (
     attach,
     patient_with,
     sources_of,
+    study_lock,
 )
 from webapp.studies.delivery import instances_with, take_in_all
 from webapp.studies.destinations import Destination, destination_of
@@ -171,6 +171,9 @@ def submit_files(
             destination_of(parcel, code if wish.code else "", choices.known)
 
     def record() -> Submission:
+        one_at_a_time(_names(wish, parcels, codes))
+        if idempotency and (earlier := _earlier(actor, idempotency, fingerprint)):
+            return earlier
         submission = Submission(left_out=delivered.left_out, received=len(files))
         for parcel, code in zip(parcels, codes, strict=True):
             _record(parcel, code, wish, submission)
@@ -180,17 +183,19 @@ def submit_files(
         db.session.commit()
         return submission
 
-    try:
-        submission = record()
-    except IntegrityError:
-        # A twin of this request was faster: with the same key, patient, or DICOM study.
-        db.session.rollback()
-        if idempotency and (earlier := _earlier(actor, idempotency, fingerprint)):
-            return earlier
-        submission = record()
+    # A twin of this request may be faster: with the same key, patient, or DICOM study.
+    submission = retried(record)
     for analysis_id in submission.analysis_ids:
         send_classification(analysis_id)
     return submission
+
+
+def _names(wish: _Wish, parcels: Sequence[Parcel], codes: Sequence[str]) -> Iterator[str]:
+    """What this upload makes or changes: others that do have to wait."""
+    for parcel, code in zip(parcels, codes, strict=True):
+        yield f"patient {wish.actor.organisation_id} {code}"
+        if parcel.uid:
+            yield study_lock(wish.actor.organisation_id, parcel.uid)
 
 
 def instance_of(arrival: Arrival, received_by: User, node: PacsNode | None) -> Instance:

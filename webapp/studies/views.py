@@ -31,6 +31,7 @@ from webapp.errors import (
     QuestionableCode,
 )
 from webapp.extensions import current_settings
+from webapp.health import troubles
 from webapp.review.panel import begun_panel, panel_of
 from webapp.studies import pictures, queries, stack, volumes
 from webapp.studies.export import export_history
@@ -244,6 +245,7 @@ def jobs() -> ResponseReturnValue:
         analyses=page.analyses,
         counts=page.counts,
         oldest_waiting_seconds=page.oldest_waiting_seconds,
+        troubles=troubles(),
     )
 
 

@@ -184,6 +184,21 @@ def test_released_job_is_queued_again(work: Work) -> None:
     assert work.claim().attempt == 2
 
 
+def test_released_job_is_sent_again_when_its_wait_is_over(work: Work) -> None:
+    analyses.release_analysis(work.claim(), wait=timedelta(seconds=4))
+    assert analyses.analyses_to_resend() == []
+    analyses.release_analysis(work.claim(), wait=timedelta(seconds=-1))
+    assert analyses.analyses_to_resend() == [work.analysis_id]
+
+
+def test_job_that_waits_for_room_on_the_disk_uses_up_no_attempt(work: Work) -> None:
+    for _ in range(analyses.MAX_ATTEMPTS + 1):
+        analyses.release_analysis(work.claim(), wait=timedelta(0), counts=False)
+    analyses.analyses_to_resend()
+    assert work.analysis.status is Status.QUEUED
+    assert work.claim().attempt == 1
+
+
 def test_images_without_an_answer_reject_the_study(work: Work) -> None:
     claim = work.claim()
     problems = {claim.images[0].id: "blank"}

@@ -1,6 +1,12 @@
 """Alive, ready, counting."""
 
+from dataclasses import replace
+
+from flask import Flask
 from flask.testing import FlaskClient
+
+from config import Settings
+from webapp.storage import BlobStore
 
 
 def test_a_running_process_is_alive(client: FlaskClient) -> None:
@@ -11,7 +17,21 @@ def test_a_running_process_is_alive(client: FlaskClient) -> None:
 def test_without_a_broker_it_is_not_ready_and_says_so(client: FlaskClient) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 503
-    assert answer.get_json() == {"status": "not ready", "database": True, "queue": False}
+    assert answer.get_json() == {
+        "status": "not ready",
+        "database": True,
+        "queue": False,
+        "reasons": ["broker_unavailable"],
+    }
+
+
+def test_full_disk_makes_it_not_ready(app: Flask, client: FlaskClient) -> None:
+    settings: Settings = app.extensions["settings"]
+    app.extensions["settings"] = replace(settings, least_free_bytes=2**60)
+    app.extensions["blobs"] = BlobStore(settings.storage_dir, 2**60)
+    reasons = client.get("/readyz").get_json()["reasons"]
+    assert "storage_full" in reasons
+    assert ("database_disk_full" in reasons) == settings.database_url.startswith("sqlite")
 
 
 def test_requests_are_counted(client: FlaskClient) -> None:

@@ -1,12 +1,15 @@
 """Blobs are written once, found by their content, and never half."""
 
+import resource
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from webapp.storage import BlobStore, MissingBlob
+from webapp.storage import BlobStore, MissingBlob, NoRoom
 
 
 def test_content_is_found_by_its_hash(tmp_path: Path) -> None:
@@ -57,3 +60,36 @@ def test_nothing_is_left_of_a_batch_that_fails(tmp_path: Path) -> None:
 def test_what_was_never_kept_is_missing(tmp_path: Path, key: str) -> None:
     with pytest.raises(MissingBlob):
         BlobStore(tmp_path).get(key)
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """The kernel refuses to write further, as it does with a full disk or a quota."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+
+    def keep() -> None:
+        with store.batch() as batch:
+            batch.put(b"small")
+            batch.put(b"large" * 1000)
+
+    with files_up_to(1000), pytest.raises(NoRoom):
+        keep()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    store.put(b"large" * 1000)
+
+
+def test_nothing_is_kept_where_less_is_free_than_has_to_stay_so(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "blobs", 2**60)
+    assert not store.has_room()
+    with pytest.raises(NoRoom):
+        store.put(b"content")
+    assert not (tmp_path / "blobs").exists()

@@ -1,0 +1,120 @@
+"""Whether the portal can do its work. Whatever stands in the way has a code.
+
+Beat and worker leave a sign of life in the broker: the moment of the last message sent or taken.
+That a worker answers a ping says nothing: it may do so while it takes no message any more.
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+
+import redis
+from flask import Flask, current_app
+from sqlalchemy import exists, func, make_url, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from config import Settings
+from webapp.database import db, now
+from webapp.extensions import current_blobs, current_settings
+from webapp.storage import free_bytes
+from webapp.studies.models import Analysis, Status
+from webapp.tenancy import unscoped
+
+BEAT_SIGN = "sulcus:sign:beat"
+WORKER_SIGN = "sulcus:sign:worker"
+BUSY_SIGN = "sulcus:sign:busy"
+# A delivery or a sweep may take as long as this; an analysis renews its lease meanwhile.
+_LONGEST_TASK = 15 * 60.0  # seconds
+
+
+class Trouble(StrEnum):
+    """Why the portal is not ready."""
+
+    DATABASE = "database_unavailable"
+    BROKER = "broker_unavailable"
+    BEAT = "beat_silent"
+    WORKER = "worker_silent"
+    QUEUE = "queue_stalled"
+    STORAGE = "storage_full"
+    DATABASE_DISK = "database_disk_full"
+
+
+def init_app(app: Flask) -> None:
+    """Remember the start: whoever has left no sign yet gets some minutes."""
+    app.extensions["started_at"] = time.time()
+
+
+def broker_client(settings: Settings) -> redis.Redis:
+    """A client that gives up soon: no request and no task waits for a sign of life."""
+    return redis.Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
+
+
+def troubles() -> list[Trouble]:
+    """Everything that stands in the way now; empty where the portal is ready."""
+    return [*_of_disks(), *_of_database(), *_of_broker()]
+
+
+def _of_disks() -> Iterator[Trouble]:
+    settings = current_settings()
+    if not current_blobs().has_room():
+        yield Trouble.STORAGE
+    url = make_url(settings.database_url)
+    file = url.database if url.get_backend_name() == "sqlite" else None
+    if file and free_bytes(Path(file).parent) <= settings.least_free_bytes:
+        yield Trouble.DATABASE_DISK
+
+
+def _of_database() -> Iterator[Trouble]:
+    try:
+        db.session.execute(text("SELECT 1"))
+        if _queue_stalled():
+            yield Trouble.QUEUE
+    except SQLAlchemyError:
+        db.session.rollback()
+        yield Trouble.DATABASE
+
+
+def _of_broker() -> Iterator[Trouble]:
+    patience = current_settings().stalled_minutes * 60.0
+    try:
+        with broker_client(current_settings()) as client:
+            beat, worker, busy = client.mget(BEAT_SIGN, WORKER_SIGN, BUSY_SIGN)
+    except redis.RedisError:
+        yield Trouble.BROKER
+        return
+    if _age(beat) > patience:
+        yield Trouble.BEAT
+    is_busy = busy is not None and time.time() - float(busy) < _LONGEST_TASK
+    if _age(worker) > patience and not is_busy and not _some_lease_runs():
+        yield Trouble.WORKER
+
+
+def _age(sign: bytes | None) -> float:
+    """Seconds since a sign was left; since the start of this process where there is none."""
+    moment = float(sign) if sign else float(current_app.extensions["started_at"])
+    return time.time() - moment
+
+
+def _queue_stalled() -> bool:
+    """Whether a job has waited for long, and in all that time nobody took any."""
+    moment = now() - timedelta(minutes=current_settings().stalled_minutes)
+    with unscoped():
+        waiting = db.session.scalar(
+            select(func.min(Analysis.created_at)).where(Analysis.status == Status.QUEUED)
+        )
+        if waiting is None or waiting > moment:
+            return False
+        taken = db.session.scalar(select(func.max(Analysis.started_at)))
+    return (taken is None or taken < moment) and not _some_lease_runs()
+
+
+def _some_lease_runs() -> bool:
+    try:
+        with unscoped():
+            works = exists().where(Analysis.status == Status.RUNNING, Analysis.lease_until > now())
+            return bool(db.session.scalar(select(works)))
+    except SQLAlchemyError:
+        db.session.rollback()
+        return False
