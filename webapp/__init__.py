@@ -15,12 +15,12 @@ from webapp import (
     queueing,
     security,
     storage,
+    uploads,
     wording,
 )
 from webapp.database import db
 from webapp.extensions import csrf, limiter, migrate
 from webapp.storage import BlobStore
-from webapp.uploads import PortalRequest
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -32,7 +32,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_environment()
     logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
     app = Flask(__name__)
-    app.request_class = PortalRequest
     app.config.update(_flask_settings(settings))
     app.extensions["settings"] = settings
     app.extensions["blobs"] = BlobStore(settings.storage_dir)
@@ -43,6 +42,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         )
     db.init_app(app)
     migrate.init_app(app, db, directory=str(REPOSITORY / "migrations"), render_as_batch=True)
+    uploads.init_app(app)
     csrf.init_app(app)
     limiter.init_app(app)
     languages.init_app(app)
@@ -63,8 +63,7 @@ def _flask_settings(settings: Settings) -> dict[str, Any]:
         "SECRET_KEY": settings.secret_key,
         "SQLALCHEMY_DATABASE_URI": settings.database_url,
         "SQLALCHEMY_ENGINE_OPTIONS": {} if sqlite else {"pool_pre_ping": True, "pool_size": 10},
-        # One request may hold several files; the limit of one file is checked beside it.
-        "MAX_CONTENT_LENGTH": settings.max_upload_bytes + 2**20,
+        "MAX_CONTENT_LENGTH": uploads.LARGEST_OF_VISITORS,  # webapp.uploads says where it is more
         "MAX_FORM_MEMORY_SIZE": 2**20,
         "MAX_FORM_PARTS": 2100,
         "SESSION_COOKIE_NAME": "sulcus",
