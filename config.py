@@ -50,6 +50,9 @@ class Settings:
         dicom_tls_ca: SULCUS_DICOM_TLS_CA, whose certificates senders have to show.
         quiet_seconds: SULCUS_QUIET_SECONDS, after how long without news a study that another
             system sends counts as complete.
+        max_volume_bytes: SULCUS_MAX_VOLUME_MB, limit of a series that is shown as a volume.
+        max_decoding_bytes: SULCUS_MAX_DECODING_MB, what images that are being decoded may take
+            together in one process; what needs more waits for its turn.
     """
 
     home: Path
@@ -72,6 +75,10 @@ class Settings:
     dicom_tls_key: Path | None
     dicom_tls_ca: Path | None
     quiet_seconds: int
+
+    # What images may take once they are opened.
+    max_volume_bytes: int
+    max_decoding_bytes: int
 
     @property
     def redis_url(self) -> str:
@@ -113,6 +120,9 @@ class Settings:
             dicom_ae_title=_ae_title(env),
             dicom_bind=env.get("SULCUS_DICOM_BIND") or "127.0.0.1",
             quiet_seconds=_whole_number(env, "SULCUS_QUIET_SECONDS", 10, at_least=0),
+            max_volume_bytes=_whole_number(env, "SULCUS_MAX_VOLUME_MB", 1024, at_least=1) * 2**20,
+            max_decoding_bytes=_whole_number(env, "SULCUS_MAX_DECODING_MB", 1024, at_least=64)
+            * 2**20,
             **_tls_files(env),
         )
 

@@ -128,7 +128,7 @@ class Spool:
     @property
     def is_in_memory(self) -> bool:
         """Whether nothing was written to the disk."""
-        return not self._file._rolled
+        return self._file.name is None
 
     def close(self) -> None:
         """Give memory and disk back."""
