@@ -7,6 +7,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import REPOSITORY, Settings
+from ml.imaging import Room
 from webapp import (
     access,
     errorpages,
@@ -34,6 +35,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask(__name__)
     app.config.update(_flask_settings(settings))
     app.extensions["settings"] = settings
+    app.extensions["room"] = Room(settings.max_decoding_bytes)
     app.extensions["blobs"] = BlobStore(settings.storage_dir)
     if settings.trusted_proxies:
         count = settings.trusted_proxies

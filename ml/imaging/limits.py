@@ -1,5 +1,8 @@
-"""How much one file may ask for."""
+"""How much one file may ask for, and how much all that are open may take together."""
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -34,3 +37,30 @@ class Limits:
 NO_LIMITS = Limits(
     max_bytes=2**40, max_pixels=2**40, min_side=1, max_slices=2**31, max_total_bytes=2**40
 )
+
+
+class Room:
+    """Memory that the threads of a process share while they decode.
+
+    Who needs more than is free waits, in no order; who needs more than there is waits for all
+    others and has it alone.
+    """
+
+    def __init__(self, size: int) -> None:
+        """``size`` in bytes."""
+        self._size = self._free = size
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, wanted: int) -> Iterator[None]:
+        """Hold ``wanted`` bytes. Not to be nested: two threads would wait for each other."""
+        share = min(wanted, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= share)
+            self._free -= share
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += share
+                self._changed.notify_all()
