@@ -18,6 +18,7 @@ class Limits:
         max_total_bytes: what one file may grow to once it is unpacked and decoded.
         max_archive_bytes: what all files of an archive, one after the other, may grow to.
         max_entries: files in one archive and in all archives inside of it.
+        max_archives: archives in one archive, itself counted.
         max_expansion: how many times its own size an archive may grow to, once that is large.
         max_depth: how deep archives may stand inside of archives; 1 is none inside.
     """
@@ -29,6 +30,7 @@ class Limits:
     max_total_bytes: int = 2**30
     max_archive_bytes: int = 2 * 2**30
     max_entries: int = 5000
+    max_archives: int = 200
     max_expansion: int = 100
     max_depth: int = 2
 

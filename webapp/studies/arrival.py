@@ -174,7 +174,7 @@ def take_in_file(
     """
     limits = upload_limits()
     try:
-        for name, content, packed in _unpacked(file, limits):
+        for name, content, packed in _unpacked(file, limits, into):
             try:
                 arrival = take_in(
                     content,
@@ -232,14 +232,18 @@ def take_in(
             return Arrival(facts, blobs.put(kept))
 
 
-def _unpacked(file: ReceivedFile, limits: Limits) -> Iterator[tuple[str, bytes, bool]]:
+def _unpacked(
+    file: ReceivedFile, limits: Limits, into: Delivered
+) -> Iterator[tuple[str, bytes, bool]]:
     """(name, content, whether from an archive) of the file, or of all files in it."""
     content = file.content
     if not is_archive(content):
         yield file.name, content, False
         return
-    for name, member in members(content, limits):
+    left_out: list[str] = []
+    for name, member in members(content, limits, left_out):
         yield f"{file.name}/{name}", member, True
+    into.left_out += [(f"{file.name}/{name}", "junk") for name in left_out]
 
 
 def _checked_picture(
