@@ -75,7 +75,7 @@ def _png(channels: int, depth: type) -> bytes:
 
 
 def _nifti() -> bytes:
-    pixels = np.zeros((1000, 1000, 1000), np.uint8)
+    pixels = np.zeros((800, 800, 800), np.uint8)
     pixels[300:600, 300:600, 300:600] = 100
     return gzip.compress(nibabel.Nifti1Image(pixels, np.eye(4)).to_bytes(), 1)
 

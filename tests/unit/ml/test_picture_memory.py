@@ -6,13 +6,14 @@ import tracemalloc
 import zlib
 
 import cv2
+import nibabel
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from ml.errors import UnreadableImage
-from ml.imaging import Room, read_bytes
+from ml.imaging import Limits, Room, read_bytes
 from ml.imaging.pictures import decoding_bytes, encode_png
 
 RANDOM = np.random.default_rng(5)
@@ -131,3 +132,11 @@ def test_room_is_shared_and_never_exceeded() -> None:
     assert not any(thread.is_alive() for thread in threads)
     assert held == 0
     assert most <= 100
+
+
+def test_a_volume_of_single_bytes_counts_as_what_it_becomes() -> None:
+    content = nibabel.Nifti1Image(np.zeros((64, 64, 64), np.uint8), np.eye(4)).to_bytes()
+    assert len(read_bytes(content, Limits(max_total_bytes=2 * 64**3))) == 64
+    with pytest.raises(UnreadableImage) as caught:
+        read_bytes(content, Limits(max_total_bytes=2 * 64**3 - 1))
+    assert caught.value.code == "too_many_pixels"
