@@ -58,6 +58,9 @@ class Settings:
         least_free_bytes: SULCUS_LEAST_FREE_MB, room on the disk below which nothing more is kept.
         stalled_minutes: SULCUS_STALLED_MINUTES, after how long without a sign of life from worker
             or beat, or with a job that nobody takes, ``/readyz`` says so.
+        max_volume_bytes: SULCUS_MAX_VOLUME_MB, limit of a series that is shown as a volume.
+        max_decoding_bytes: SULCUS_MAX_DECODING_MB, what images that are being decoded may take
+            together in one process; what needs more waits for its turn.
     """
 
     home: Path
@@ -85,6 +88,9 @@ class Settings:
 
     least_free_bytes: int
     stalled_minutes: int
+    # What images may take once they are opened.
+    max_volume_bytes: int
+    max_decoding_bytes: int
 
     @property
     def redis_url(self) -> str:
@@ -137,6 +143,9 @@ class Settings:
             quiet_seconds=_whole_number(env, "SULCUS_QUIET_SECONDS", 10, at_least=0),
             least_free_bytes=_whole_number(env, "SULCUS_LEAST_FREE_MB", 256, at_least=0) * 2**20,
             stalled_minutes=_whole_number(env, "SULCUS_STALLED_MINUTES", 5, at_least=1),
+            max_volume_bytes=_whole_number(env, "SULCUS_MAX_VOLUME_MB", 1024, at_least=1) * 2**20,
+            max_decoding_bytes=_whole_number(env, "SULCUS_MAX_DECODING_MB", 1024, at_least=64)
+            * 2**20,
             **_tls_files(env),
         )
 

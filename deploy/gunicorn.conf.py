@@ -2,6 +2,7 @@
 
 Threads, because a request waits for the database and a page that waits for its
 result keeps a connection open; processes, where one interpreter is not enough.
+No proxy is needed to keep slow connections away from the threads.
 """
 
 import os
@@ -12,9 +13,11 @@ from typing import Any
 wsgi_app = "wsgi:app"
 bind = f"{os.environ.get('SULCUS_BIND', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 
-worker_class = "gthread"
+worker_class = "deploy.connections.CollectingWorker"
 workers = int(os.environ.get("SULCUS_WEB_WORKERS", "1"))
 threads = int(os.environ.get("SULCUS_WEB_THREADS", "16"))
+# With a hundred descriptors to spare where a process may have 1,024.
+worker_connections = 800
 # The heartbeat file in memory: on a slow disk it can stall a healthy worker.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
@@ -23,6 +26,7 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 timeout = 60
 graceful_timeout = int(os.environ.get("SULCUS_GRACEFUL_TIMEOUT", "30"))
 keepalive = 5
+limit_request_fields = 64
 
 # Whose X-Forwarded-* headers count for the URL scheme; a comma-separated list or "*".
 forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")

@@ -14,7 +14,7 @@ COPY migrations/ migrations/
 COPY webapp/ webapp/
 COPY worker/ worker/
 COPY ml/ ml/
-COPY deploy/gunicorn.conf.py deploy/
+COPY deploy/gunicorn.conf.py deploy/connections.py deploy/
 # The pages name the model by its card; the weights are the worker's business.
 RUN find ml/weights -type f ! -name '*.json' -delete \
     && python -m compileall -q .

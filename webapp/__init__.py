@@ -6,6 +6,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import REPOSITORY, Settings
+from ml.imaging import Room
 from webapp import (
     access,
     errorpages,
@@ -16,6 +17,7 @@ from webapp import (
     queueing,
     security,
     storage,
+    uploads,
     wording,
 )
 from webapp.accounts import throttle
@@ -23,7 +25,6 @@ from webapp.accounts.sessions import SESSION_LASTS
 from webapp.database import db
 from webapp.extensions import csrf, limiter, migrate
 from webapp.storage import BlobStore
-from webapp.uploads import PortalRequest
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -35,9 +36,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_environment()
     app = Flask(__name__)
     logs.init_app(app, level=settings.log_level)
-    app.request_class = PortalRequest
     app.config.update(_flask_settings(settings))
     app.extensions["settings"] = settings
+    app.extensions["room"] = Room(settings.max_decoding_bytes)
     app.extensions["blobs"] = BlobStore(settings.storage_dir, settings.least_free_bytes)
     if settings.trusted_proxies:
         count = settings.trusted_proxies
@@ -46,6 +47,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         )
     db.init_app(app)
     migrate.init_app(app, db, directory=str(REPOSITORY / "migrations"), render_as_batch=True)
+    uploads.init_app(app)
     csrf.init_app(app)
     limiter.init_app(app)
     throttle.init_app(app, settings)
@@ -70,8 +72,7 @@ def _flask_settings(settings: Settings) -> dict[str, Any]:
         # Errors of statements go to the logs, and their parameters are patients' data and hashes.
         "SQLALCHEMY_ENGINE_OPTIONS": {"hide_parameters": True}
         | ({} if sqlite else {"pool_pre_ping": True, "pool_size": 10}),
-        # One request may hold several files; the limit of one file is checked beside it.
-        "MAX_CONTENT_LENGTH": settings.max_upload_bytes + 2**20,
+        "MAX_CONTENT_LENGTH": uploads.LARGEST_OF_VISITORS,  # webapp.uploads says where it is more
         "MAX_FORM_MEMORY_SIZE": 2**20,
         "MAX_FORM_PARTS": 2100,
         "SESSION_COOKIE_NAME": "sulcus",

@@ -45,6 +45,11 @@ def requires(role: Role) -> Callable[[View], View]:
     return mark
 
 
+def is_public(view: Callable[..., object]) -> bool:
+    """Whether anybody may call ``view``; what serves static files does not say so itself."""
+    return getattr(view, "is_public", False) or view is current_app.view_functions.get("static")
+
+
 def init_app(app: Flask) -> None:
     """Guard every view of ``app``."""
     login_manager.init_app(app)
@@ -77,19 +82,29 @@ def admit_visitor() -> bool:
     return True
 
 
+def refuse_visitor() -> ResponseReturnValue | None:
+    """What a person gets who may not call the view of this request; None for all others.
+
+    For what has to know it ahead of the guard, such as whether to read a large body.
+
+    Raises:
+        Unauthorized, NotAllowed: instead of an answer, where programs call or a role is missing.
+    """
+    return _guard()
+
+
 def _guard() -> ResponseReturnValue | None:
     if request.endpoint is None:
         return None  # no such address: 404 for everybody
     view = current_app.view_functions[request.endpoint]
-    is_public = getattr(view, "is_public", False) or request.endpoint == "static"
     is_api = request.path.startswith(API_PREFIX)
-    if is_public and is_api:
+    if is_public(view) and is_api:
         return None  # whatever the token
     user = _token_holder() if is_api else _signed_in()
     if user is not None:
         g.actor = user
         set_request_scope(user.organisation_id)
-    if is_public:
+    if is_public(view):
         return None
     if user is None:
         if is_api:

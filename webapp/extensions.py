@@ -11,6 +11,7 @@ from flask_migrate import Migrate
 from flask_wtf import CSRFProtect
 
 from config import Settings
+from ml.imaging import Room
 from webapp.storage import BlobStore
 
 babel = Babel()
@@ -23,6 +24,11 @@ migrate = Migrate()
 def current_settings() -> Settings:
     """The settings of the application acted in."""
     return cast("Settings", current_app.extensions["settings"])
+
+
+def current_room() -> Room:
+    """What this process has to decode pictures in."""
+    return cast("Room", current_app.extensions["room"])
 
 
 def current_blobs() -> BlobStore:

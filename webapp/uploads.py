@@ -1,31 +1,119 @@
-"""Uploaded files stay in memory: what may name a patient never touches the disk.
+"""Bodies of requests: how large each may be, who may send it, and where it is kept meanwhile.
 
-Werkzeug would put files above half a megabyte into temporary files. Here all parts of a request
-share one anonymous memory file, outside of the process's own heap and with one descriptor for
-thousands of parts; it is gone when the request is.
+Limits hold before anything is parsed. Only views marked with :func:`takes_files` take large
+bodies, and of people alone who have signed in. The files of one request share one temporary file,
+which has no name and is gone when the request is; small ones never leave the memory.
 """
 
 import io
 import os
-from typing import IO, Any, cast
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, TypeVar, cast
 
-from flask import Request
+from flask import Flask, Request, current_app, request
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
+from werkzeug.exceptions import (
+    BadRequest,
+    LengthRequired,
+    RequestEntityTooLarge,
+    RequestTimeout,
+    ServiceUnavailable,
+)
+
+from webapp.access import is_public, refuse_visitor
+from webapp.database import db
+from webapp.extensions import current_settings
+
+View = TypeVar("View", bound=Callable[..., object])
+
+LARGEST_OF_VISITORS = 64 * 2**10
+"""Bytes of a body that somebody may send who has not signed in."""
+LARGEST = 256 * 2**10
+"""Bytes of a form or of JSON, unless a view says otherwise."""
+_BESIDE_FILES = 2**20  # fields and headers of parts
+_IN_MEMORY = 2**20
 
 
-class MemoryFile:
-    """Bytes in memory that several parts are written to, one behind the other."""
+def takes_files(view: View) -> View:
+    """Let ``view`` take bodies as large as an upload may be."""
+    view.takes_files = True  # type: ignore[attr-defined]
+    return view
 
-    def __init__(self) -> None:
-        if hasattr(os, "memfd_create"):
-            self._descriptor = os.memfd_create("upload", os.MFD_CLOEXEC)
-            self._file: IO[bytes] = os.fdopen(self._descriptor, "w+b", buffering=0)
-        else:  # other systems than Linux: the heap has to do
-            self._file = io.BytesIO()
+
+def takes(largest: int) -> Callable[[View], View]:
+    """Let ``view`` take bodies of up to ``largest`` bytes."""
+
+    def mark(view: View) -> View:
+        view.largest_body = largest  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def init_app(app: Flask) -> None:
+    """Bind the limits. They come ahead of all that looks into a body, such as CSRF protection."""
+    app.request_class = PortalRequest
+    app.before_request(_limit)
+    folder = app.extensions["settings"].home / "uploads"
+    app.extensions["uploads"] = folder
+
+
+def _limit() -> ResponseReturnValue | None:
+    view = current_app.view_functions.get(request.endpoint or "")
+    largest = _largest(view)
+    chosen = cast("PortalRequest", request).chosen_limit  # by a blueprint
+    request.max_content_length = largest if chosen is None else min(chosen, largest)
+    length = request.content_length
+    if length is None and "chunked" in request.headers.get("Transfer-Encoding", "").lower():
+        if view is None or is_public(view):
+            # Nobody knows how long it will be, and nobody knows the sender.
+            raise LengthRequired(_("Send the length of the body."))
+        length = largest
+        # Werkzeug would cut what is longer, and take the rest for the whole.
+        request.environ["wsgi.input"].limit = request.max_content_length
+        request.max_content_length += 1
+    if view is None or (length or 0) <= LARGEST_OF_VISITORS:
+        return None
+    refused = refuse_visitor()
+    # The body takes its time: it must not keep a connection to the database.
+    db.session.rollback()
+    return refused
+
+
+def _largest(view: Callable[..., object] | None) -> int:
+    if view is None or is_public(view):
+        return LARGEST_OF_VISITORS
+    if getattr(view, "takes_files", False):
+        # One request may hold several files; the limit of one file is checked beside it.
+        return current_settings().max_upload_bytes + _BESIDE_FILES
+    return int(getattr(view, "largest_body", LARGEST))
+
+
+class Spool:
+    """Bytes of several parts, one behind the other: in memory, and on the disk once there are many.
+
+    Raises:
+        ServiceUnavailable: when written to, if the disk is full.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(folder))  # noqa: SIM115
 
     def write(self, content: bytes, at: int) -> int:
         """Write ``content`` at an offset; returns the number of bytes written."""
-        self._file.seek(at)
-        return self._file.write(content)
+        try:
+            if at + len(content) > _IN_MEMORY:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file.seek(at)
+            return self._file.write(content)
+        except OSError as error:
+            raise ServiceUnavailable(
+                _("The server has no room for this upload at the moment. Please try again later.")
+            ) from error
 
     def read(self, size: int, at: int) -> bytes:
         """Up to ``size`` bytes from an offset."""
@@ -37,18 +125,23 @@ class MemoryFile:
         """Bytes written so far."""
         return self._file.seek(0, os.SEEK_END)
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether nothing was written to the disk."""
+        return self._file.name is None
+
     def close(self) -> None:
-        """Give the memory back."""
+        """Give memory and disk back."""
         self._file.close()
 
 
 class Part(io.RawIOBase):
-    """One part of a request, a range of its memory file. Parts are written one after the other."""
+    """One part of a request, a range of its spool. Parts are written one after the other."""
 
-    def __init__(self, memory: MemoryFile) -> None:
+    def __init__(self, spool: Spool) -> None:
         super().__init__()
-        self._memory = memory
-        self._start = memory.size
+        self._spool = spool
+        self._start = spool.size
         self._size = 0
         self._at = 0
 
@@ -62,14 +155,14 @@ class Part(io.RawIOBase):
         return True
 
     def write(self, content: Any) -> int:
-        written = self._memory.write(bytes(content), self._start + self._at)
+        written = self._spool.write(bytes(content), self._start + self._at)
         self._at += written
         self._size = max(self._size, self._at)
         return written
 
     def readinto(self, buffer: Any) -> int:
         wanted = min(len(buffer), self._size - self._at)
-        content = self._memory.read(max(0, wanted), self._start + self._at)
+        content = self._spool.read(max(0, wanted), self._start + self._at)
         buffer[: len(content)] = content
         self._at += len(content)
         return len(content)
@@ -89,18 +182,65 @@ class Part(io.RawIOBase):
         return True  # an empty file is a file
 
 
-class PortalRequest(Request):
-    """A request whose files are kept in memory."""
+class Body:
+    """The body as the server hands it over; what goes wrong there is the sender's fault."""
 
-    _memory: MemoryFile | None = None
+    limit: int | None = None
+    """Bytes after which it is too large; needed where no length was announced."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._given = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to ``size`` bytes.
+
+        Raises:
+            RequestEntityTooLarge: it is longer than ``limit``.
+            RequestTimeout: the sender has stopped or is too slow.
+            BadRequest: the body ends too early, or its chunks are not well-formed.
+        """
+        return self._taken(self._stream.read, size)
+
+    def readline(self, size: int = -1) -> bytes:
+        """Up to the end of a line; see :meth:`read`."""
+        return self._taken(self._stream.readline, size)
+
+    def _taken(self, read: Callable[[int], bytes], size: int) -> bytes:
+        try:
+            found = read(size)
+        except TimeoutError as error:
+            raise RequestTimeout(_("The body of the request came too slowly.")) from error
+        except Exception as error:  # each server has errors of its own
+            raise BadRequest(_("The body of the request is incomplete or damaged.")) from error
+        self._given += len(found)
+        if self.limit is not None and self._given > self.limit:
+            raise RequestEntityTooLarge
+        return found
+
+
+class PortalRequest(Request):
+    """A request whose files are spooled."""
+
+    _spool: Spool | None = None
+
+    def __init__(self, environ: dict[str, Any], *args: Any, **options: Any) -> None:
+        if "wsgi.input" in environ and not isinstance(environ["wsgi.input"], Body):
+            environ["wsgi.input"] = Body(environ["wsgi.input"])
+        super().__init__(environ, *args, **options)
+
+    @property
+    def chosen_limit(self) -> int | None:
+        """The limit that was set for this very request."""
+        return self._max_content_length
 
     def _get_file_stream(self, *_sizes_and_names: object, **_more: object) -> IO[bytes]:
-        if self._memory is None:
-            self._memory = MemoryFile()
-        return cast("IO[bytes]", Part(self._memory))
+        if self._spool is None:
+            self._spool = Spool(current_app.extensions["uploads"])
+        return cast("IO[bytes]", Part(self._spool))
 
     def close(self) -> None:
-        """Close the files and give their memory back."""
+        """Close the files and give their room back."""
         super().close()
-        if self._memory is not None:
-            self._memory.close()
+        if self._spool is not None:
+            self._spool.close()

@@ -1,18 +1,23 @@
 """From kept files to slices: each decoded once, kept as a PNG, and handed to the model."""
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
+
+import cv2
 
 from ml.errors import UnreadableImage
 from ml.imaging import NO_LIMITS, Limits, Slice, read_bytes
-from ml.imaging.pictures import encode_png
+from ml.imaging.pictures import Pixels, encode_png
 from webapp.storage import BlobStore, Keeper
 from webapp.studies.analyses import ClaimedImage, Decoded
 from webapp.studies.windowing import suggestion_in
 
 # What one file may take once it is decoded; the worker itself needs about a gigabyte beside it.
 SOURCE_LIMITS = Limits(max_bytes=2**30, max_total_bytes=2**30)
+
+LARGEST_FOR_MODEL = 4_000_000  # pixels; no slice of a scanner is larger, and the model's is small
 
 Item = TypeVar("Item")
 
@@ -22,19 +27,16 @@ class Opened:
     """An image with its slice, or with the reason why it has none.
 
     Attributes:
+        slice: what the model is to see, of a large picture a small copy: a batch has to fit into
+            the memory.
         decoded: what is to be recorded; None where the image was kept as a PNG before.
+        shape: (height, width) of the slice as it is kept.
     """
 
     image: ClaimedImage
     slice: Slice | UnreadableImage
     decoded: Decoded | None = None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(height, width) of the slice as it is kept."""
-        if isinstance(self.slice, UnreadableImage):
-            raise self.slice
-        return self.slice.pixels.shape[0], self.slice.pixels.shape[1]
+    shape: tuple[int, int] = (0, 0)
 
 
 class Decoder:
@@ -61,11 +63,12 @@ class Decoder:
             found = self._slice_of(image)
         except UnreadableImage as error:
             return Opened(image, error)
-        return Opened(image, found, _keep(image, found, kept))
+        return Opened(image, reduced(found), _keep(image, found, kept), found.pixels.shape[:2])
 
     def _kept(self, image: ClaimedImage, key: str) -> Opened:
         pixels = read_bytes(self._blobs.get(key), NO_LIMITS)[0].pixels
-        return Opened(image, Slice(pixels, spacing=image.spacing))
+        found = Slice(pixels, spacing=image.spacing)
+        return Opened(image, reduced(found), shape=pixels.shape[:2])
 
     def _slice_of(self, image: ClaimedImage) -> Slice:
         key = (image.source_key or "", image.plane)
@@ -88,6 +91,21 @@ class Decoder:
         except UnreadableImage as error:
             return error
         return {one.index: one for one in slices}
+
+
+def reduced(item: Slice) -> Slice:
+    """A slice of no more than ``LARGEST_FOR_MODEL`` pixels, averaged over squares of them."""
+    height, width = item.pixels.shape[:2]
+    factor = math.ceil(math.sqrt(height * width / LARGEST_FOR_MODEL))
+    if factor <= 1 or min(height, width) < factor:
+        return item
+    size = (max(1, round(width / factor)), max(1, round(height / factor)))
+    pixels = cast("Pixels", cv2.resize(item.pixels, size, interpolation=cv2.INTER_AREA))
+    spacing = item.spacing and (
+        item.spacing[0] * height / size[1],
+        item.spacing[1] * width / size[0],
+    )
+    return replace(item, pixels=pixels, spacing=spacing)
 
 
 def _keep(image: ClaimedImage, found: Slice, kept: Keeper) -> Decoded:

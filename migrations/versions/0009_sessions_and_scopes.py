@@ -87,8 +87,6 @@ def downgrade():
     connection = op.get_bind()
     for identifier in connection.scalars(sa.select(user.c.id)).all():
         connection.execute(
-            sa.update(user)
-            .where(user.c.id == identifier)
-            .values(session_key=secrets.token_hex(16))
+            sa.update(user).where(user.c.id == identifier).values(session_key=secrets.token_hex(16))
         )
     op.drop_table("user_session")

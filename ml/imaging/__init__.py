@@ -4,7 +4,7 @@ from ml.imaging.archives import is_archive, members
 from ml.imaging.dicom import inspect_dicom
 from ml.imaging.dicom_file import parse_dicom
 from ml.imaging.facts import FileFacts, FrameFacts, Geometry
-from ml.imaging.limits import NO_LIMITS, Limits
+from ml.imaging.limits import NO_LIMITS, Limits, Room
 from ml.imaging.nifti import strip_nifti
 from ml.imaging.readers import (
     ACCEPTED_FORMATS,
@@ -25,6 +25,7 @@ __all__ = [
     "FrameFacts",
     "Geometry",
     "Limits",
+    "Room",
     "Slice",
     "inspect",
     "inspect_dicom",

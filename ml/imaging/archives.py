@@ -39,6 +39,7 @@ class _Budget:
 
     entries: int
     size: int
+    archives: int
 
 
 def is_archive(content: bytes) -> bool:
@@ -67,21 +68,37 @@ def junk_among(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
     return junk
 
 
-def members(content: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
+def pictures_of_viewers(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
+    """Pictures that belong to the viewer of a disc; none where nothing else could be an image."""
+    every = list(paths)
+    junk = junk_among(every)
+    if not any(path not in junk and path.suffix.lower() not in _PROGRAMS for path in every):
+        return set()
+    return {path for path in junk if not is_junk(path)}
+
+
+def members(
+    content: bytes, limits: Limits, left_out: list[str] | None = None
+) -> Iterator[tuple[str, bytes]]:
     """(name, content) of every file in an archive and in archives inside of it.
 
     Directories, empty files, hidden files and what operating systems and discs add (also the
     viewer and its pictures) are passed over. Nothing is written to disk, so that names can be
     anything.
 
+    Args:
+        left_out: takes the names of a viewer's pictures.
+
     Raises:
         UnreadableImage: ``archive_encrypted``, ``archive_too_large``, ``archive_too_deep``,
             ``archive_method`` (a way of compression), ``truncated``, also in the middle;
             ``archive_empty`` where there is nothing.
     """
-    budget = _Budget(limits.max_entries, limits.max_archive_bytes)
+    # Of an archive in an archive the expansion counts from the outermost one.
+    most = max(_SMALL, limits.max_expansion * len(content))
+    budget = _Budget(limits.max_entries, min(limits.max_archive_bytes, most), limits.max_archives)
     empty = True
-    for member in _members(content, limits, budget, depth=1):
+    for member in _members(content, limits, budget, 1, [] if left_out is None else left_out):
         empty = False
         yield member
     if empty:
@@ -89,22 +106,30 @@ def members(content: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
 
 
 def _members(
-    content: bytes, limits: Limits, budget: _Budget, depth: int
+    content: bytes, limits: Limits, budget: _Budget, depth: int, left_out: list[str]
 ) -> Iterator[tuple[str, bytes]]:
     if depth > limits.max_depth:
         raise UnreadableImage("archive_too_deep", "Archives inside of archives go too deep.")
+    budget.archives -= 1
+    if budget.archives < 0:
+        raise _too_large()
     with _opened(content, budget) as archive:
         entries = archive.infolist()
         _check(entries, len(content), limits, budget)
         names = [_name(entry) for entry in entries]
         junk = junk_among(map(PurePosixPath, names))
     for name, entry in zip(names, entries, strict=True):
-        if name.endswith("/") or entry.file_size == 0 or PurePosixPath(name) in junk:
+        path = PurePosixPath(name)
+        if name.endswith("/") or entry.file_size == 0 or path in junk:
+            if path in junk and not is_junk(path):
+                left_out.append(name)
             continue
         inner = _read(content, entry)
         if is_archive(inner):
-            for deeper, member in _members(inner, limits, budget, depth + 1):
+            passed_over: list[str] = []
+            for deeper, member in _members(inner, limits, budget, depth + 1, passed_over):
                 yield f"{name}/{deeper}", member
+            left_out += [f"{name}/{deeper}" for deeper in passed_over]
         else:
             yield name, inner
 

@@ -190,7 +190,9 @@ def _open(content: bytes, limits: Limits) -> _Volume:
         raise UnreadableImage("truncated", "The NIfTI file is damaged or incomplete.")
     with discreet("truncated", "The NIfTI header is damaged."):
         volume = _volume(start)
-    if volume.size > limits.max_total_bytes or max(volume.shape) > _LONGEST_AXIS:
+    # Whatever they are as stored, two bytes each once decoded, and twice so while they are cut.
+    decoded = 2 * math.prod(volume.shape)
+    if max(volume.size, decoded) > limits.max_total_bytes or max(volume.shape) > _LONGEST_AXIS:
         raise UnreadableImage("too_many_pixels", "The volume has too many voxels.")
     if not content.startswith(_GZIP) and len(content) < volume.offset + volume.size:
         raise UnreadableImage("truncated", "The file holds fewer voxels than its header says.")

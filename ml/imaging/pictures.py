@@ -1,6 +1,7 @@
 """PNG and JPEG: 8 and 16 bit, grey, palette or colour, with or without alpha."""
 
 import io
+from collections.abc import Iterator
 from typing import cast
 
 import cv2
@@ -16,7 +17,11 @@ from ml.imaging.slices import Slice
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 # PNG specification, section 11.2.1: where IHDR has it, and of what value.
-_PNG_COLOUR_TYPE, _GREY_WITH_ALPHA = 25, 4
+_PNG_COLOUR_TYPE, _GREY, _GREY_WITH_ALPHA = 25, 0, 4
+_STRIP = 2**18  # pixels
+_LONGEST_SIDE = 2**15  # pixels; what resamples images counts them in 16 bits
+# Bytes of a pixel: four channels as decoded, three to be kept, and three more as it is encoded.
+_PIXEL, _DEEP_PIXEL = 12, 22
 
 
 def decode_png(content: bytes, limits: Limits) -> list[Slice]:
@@ -71,10 +76,16 @@ def _decode(content: bytes, image_format: str, limits: Limits) -> list[Slice]:
         # Pillow warns of many pixels; the limit is ours and is checked before any is decoded.
         with hushed(), Image.open(io.BytesIO(content), formats=(image_format,)) as image:
             _check(image, limits)
-            image.load()
-            (pngs if image_format == "PNG" else jpegs).check_whole(content)
-            upright = ImageOps.exif_transpose(image)
-            return [Slice(_pixels(upright, content))]
+            if image_format == "PNG":
+                pngs.check_whole(content)
+                if _has_16_bit_colour(content):
+                    return [Slice(_sixteen_bit_colour(content))]
+                image.load()
+            else:
+                image.load()
+                jpegs.check_whole(content)
+            ImageOps.exif_transpose(image, in_place=True)
+            return [Slice(_pixels(image))]
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
@@ -89,6 +100,10 @@ def _check(image: Image.Image, limits: Limits) -> None:
     width, height = image.size
     if width * height > limits.max_pixels:
         raise _too_many_pixels(limits)
+    if max(width, height) > _LONGEST_SIDE:
+        raise UnreadableImage(
+            "too_many_pixels", f"The image has more than {_LONGEST_SIDE} pixels on one side."
+        )
     if image.format == "PNG" and getattr(image, "is_animated", False):
         raise UnreadableImage("animated", "Animated images are not accepted.")
     if min(width, height) < limits.min_side:
@@ -106,13 +121,25 @@ def _too_many_pixels(limits: Limits) -> UnreadableImage:
     )
 
 
-def _pixels(image: Image.Image, content: bytes) -> Pixels:
+def decoding_bytes(content: bytes) -> int:
+    """About how many bytes a picture takes at most while it is decoded, checked and kept again.
+
+    Of what is no picture, its size.
+    """
+    try:
+        with hushed(), Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+            width, height = image.size
+    except Exception:  # decoding says what is wrong with it
+        return len(content)
+    deep = is_16_bit_png(content) and content[_PNG_COLOUR_TYPE] != _GREY
+    return len(content) + width * height * (_DEEP_PIXEL if deep else _PIXEL)
+
+
+def _pixels(image: Image.Image) -> Pixels:
     if image.mode.startswith("I") or image.mode == "F":
         return np.asarray(np.clip(np.asarray(image), 0, 65535), dtype=np.uint16)
-    if is_16_bit_png(content):
-        return _sixteen_bit_colour(content)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
-        image = _on_black(image)
+        return _on_black(image)
     grey = image.mode in {"1", "L"}
     return _contiguous(image.convert("L" if grey else "RGB"))
 
@@ -123,28 +150,49 @@ def is_16_bit_png(content: bytes) -> bool:
     return content.startswith(b"\x89PNG") and content[24] == 16
 
 
+def _has_16_bit_colour(content: bytes) -> bool:
+    """Whether it is a PNG of which Pillow keeps the upper eight bits alone."""
+    return is_16_bit_png(content) and content[_PNG_COLOUR_TYPE] != _GREY
+
+
 def _sixteen_bit_colour(content: bytes) -> Pixels:
-    """Pillow keeps only eight bits of a 16-bit colour PNG; OpenCV keeps all."""
+    """OpenCV keeps all bits. Strip by strip: as floats, all of it would take twice as much."""
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None:
         raise UnreadableImage("truncated", "The PNG file is damaged or incomplete.")
     if decoded.ndim == 2:
         return cast("Pixels", decoded)
-    colours = decoded[..., :3]
-    if decoded.shape[2] == 4:  # on black, as _on_black does it with 8 bits
-        opacity = decoded[..., 3:].astype(np.float32) / 65535
-        colours = np.rint(colours * opacity).astype(np.uint16)
-    if content[_PNG_COLOUR_TYPE] == _GREY_WITH_ALPHA:
-        return cast("Pixels", np.ascontiguousarray(colours[..., 0]))
-    return cast("Pixels", cv2.cvtColor(colours, cv2.COLOR_BGR2RGB))
+    height, width, channels = decoded.shape
+    grey = content[_PNG_COLOUR_TYPE] == _GREY_WITH_ALPHA
+    pixels = np.empty((height, width) if grey else (height, width, 3), np.uint16)
+    for rows in _strips(height, width):
+        colours = decoded[rows, :, :3]
+        if channels == 4:  # on black, as _on_black does it with 8 bits
+            opacity = decoded[rows, :, 3:].astype(np.float32) / 65535
+            colours = np.rint(colours * opacity).astype(np.uint16)
+        pixels[rows] = colours[..., 0] if grey else colours[..., ::-1]
+    return pixels
 
 
-def _on_black(image: Image.Image) -> Image.Image:
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """Ranges of rows that hold about a million pixels each."""
+    rows = max(1, _STRIP // width)
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
+
+
+def _on_black(image: Image.Image) -> Pixels:
     """Lay a picture with transparency on black, the background of an MR slice."""
     grey = image.mode == "LA"
-    layer = image.convert("RGBA")
-    ground = Image.new("RGBA", layer.size, (0, 0, 0, 255))
-    return Image.alpha_composite(ground, layer).convert("L" if grey else "RGB")
+    width, height = image.size
+    pixels = np.empty((height, width) if grey else (height, width, 3), np.uint8)
+    for rows in _strips(height, width):
+        strip = image.crop((0, rows.start, width, rows.stop))
+        strip.info = image.info  # it may name a transparent colour
+        layer = strip.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, (0, 0, 0, 255))
+        flat = Image.alpha_composite(ground, layer).convert("L" if grey else "RGB")
+        pixels[rows] = np.asarray(flat)
+    return pixels
 
 
 def _contiguous(image: Image.Image) -> Pixels:

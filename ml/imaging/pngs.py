@@ -5,6 +5,7 @@ import zlib
 from ml.errors import UnreadableImage
 
 _SIGNATURE = 8  # bytes
+_LENGTH_OF_HEAD = 13  # bytes
 # PNG specification, section 11.2.1: samples of a pixel by colour type.
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Section 8.2, Adam7: first column, first row, and the steps between columns and rows.
@@ -62,6 +63,8 @@ def _chunks(content: bytes) -> tuple[bytes, list[bytes]]:
 def _size(head: bytes) -> int:
     """Bytes of all rows, each with the byte that names its filter."""
     width, height = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:8], "big")
+    if len(head) < _LENGTH_OF_HEAD or head[9] not in _SAMPLES:
+        raise _damaged()
     bits = head[8] * _SAMPLES[head[9]]
     passes = _PASSES if head[12] else ((0, 0, 1, 1),)
     total = 0

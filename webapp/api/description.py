@@ -1,6 +1,7 @@
 """How flask-smorest is bound: the portal's own errors, arguments and OpenAPI description."""
 
 from collections.abc import Iterator
+from itertools import islice
 from json import JSONDecodeError
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ from webapp.access import public
 from webapp.api.schemas import ProblemSchema
 from webapp.errors import InvalidInput
 
+_MOST_SENTENCES = 100
 _PROBLEM = "application/problem+json"
 _DESCRIPTION = (
     "Brain MRI in, findings with their uncertainty out. "
@@ -48,7 +50,7 @@ class PortalParser(FlaskParser):
         """Say which values are wrong."""
         fields: dict[str, str] = {}
         for messages in error.messages_dict.values():  # by location: json, query, …
-            fields |= _flattened(messages)
+            fields |= islice(_flattened(messages), _MOST_SENTENCES)
         name, sentence = next(iter(fields.items()))
         raise InvalidInput(f"{name}: {sentence}", fields=fields) from error
 

@@ -35,6 +35,7 @@ from webapp.studies.operations import (
 from webapp.studies.paging import Cursor
 from webapp.studies.queries import HistoryFilters
 from webapp.studies.results import result_of
+from webapp.uploads import takes_files
 
 blueprint = PortalBlueprint(
     "api", __name__, url_prefix="/api/v1", description="Studies, results and readers' assessments."
@@ -58,6 +59,7 @@ def _limit_body(endpoint: str | None, _values: dict[str, Any] | None) -> None:
 @blueprint.response(202, schemas.SubmittedSchema)
 @blueprint.alt_response(409, "CONFLICT")
 @blueprint.alt_response(413, HTTPStatus(413).name)
+@takes_files
 def create_study(headers: dict[str, Any], values: dict[str, Any]) -> ResponseReturnValue:
     """Upload a study to be analysed.
 

@@ -21,6 +21,7 @@ from webapp.errors import NotFound
 from webapp.extensions import current_blobs, current_settings
 from webapp.storage import BlobStore, MissingBlob
 from webapp.studies.models import Instance
+from webapp.uploads import takes_files
 
 blueprint = Blueprint("dicomweb", __name__, url_prefix="/dicomweb")
 
@@ -49,6 +50,7 @@ def unreadable(_error: UnreadableImage) -> ResponseReturnValue:
 
 @blueprint.post("/studies")
 @blueprint.post(_STUDY)
+@takes_files
 def store_instances(study_uid: str | None = None) -> ResponseReturnValue:
     """Store instances; each is kept, or refused with a reason, by itself."""
     media.check_json()
@@ -57,8 +59,6 @@ def store_instances(study_uid: str | None = None) -> ResponseReturnValue:
     if media_type.lower() != "multipart/related" or part_type != media.DICOM:
         raise UnsupportedMediaType(_("Send multipart/related with parts of application/dicom."))
     settings = current_settings()
-    # The limit of one file holds for each part; a request may have any number of them.
-    request.max_content_length = None
     parts = read_parts(
         request.stream, options.get("boundary", ""), max_part_bytes=settings.max_upload_bytes
     )

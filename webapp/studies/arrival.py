@@ -5,14 +5,16 @@ worker. A NIfTI file loses all of its header that is not geometry. A picture is 
 and kept as a PNG of its pixels.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import PurePosixPath
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+import cv2
 import pydicom
 from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian
@@ -35,13 +37,14 @@ from ml.imaging.archives import is_junk
 from ml.imaging.burned_in import TextBox, find_text, mask_text
 from ml.imaging.dicom import GREY, MR_CLASSES, check_dicom
 from ml.imaging.discretion import discreet
-from ml.imaging.pictures import encode_png
+from ml.imaging.pictures import Pixels, decoding_bytes, encode_png
 from webapp.deidentification import Pseudonymiser, as_file, deidentify
-from webapp.extensions import current_settings
+from webapp.extensions import current_room, current_settings
 from webapp.storage import Keeper
 
 _BITS_OF_A_SCREEN = 8
 _FRAMES = 48  # of a long file that are looked at before somebody is asked: evenly, both ends too
+_LONGEST_SIDE_READ = 4096  # px
 
 
 class BurnedIn(StrEnum):
@@ -175,7 +178,7 @@ def take_in_file(
     """
     limits = upload_limits()
     try:
-        for name, content, packed in _unpacked(file, limits):
+        for name, content, packed in _unpacked(file, limits, into):
             try:
                 arrival = take_in(
                     content,
@@ -228,18 +231,23 @@ def take_in(
             kept = strip_nifti(content, limits)
             return Arrival(inspect(kept, limits, plane=plane), blobs.put(kept))
         case _:
-            kept, facts = _checked_picture(content, limits, burned_in)
+            with current_room().taken(decoding_bytes(content)):
+                kept, facts = _checked_picture(content, limits, burned_in)
             return Arrival(facts, blobs.put(kept))
 
 
-def _unpacked(file: ReceivedFile, limits: Limits) -> Iterator[tuple[str, bytes, bool]]:
+def _unpacked(
+    file: ReceivedFile, limits: Limits, into: Delivered
+) -> Iterator[tuple[str, bytes, bool]]:
     """(name, content, whether from an archive) of the file, or of all files in it."""
     content = file.content
     if not is_archive(content):
         yield file.name, content, False
         return
-    for name, member in members(content, limits):
+    left_out: list[str] = []
+    for name, member in members(content, limits, left_out):
         yield f"{file.name}/{name}", member, True
+    into.left_out += [(f"{file.name}/{name}", "junk") for name in left_out]
 
 
 def _checked_picture(
@@ -247,13 +255,33 @@ def _checked_picture(
 ) -> tuple[bytes, FileFacts]:
     reader = sniff(content)
     pixels = reader.decode(content, limits, "auto")[0].pixels
-    boxes = find_text(pixels) if burned_in is not BurnedIn.KEEP else []
+    boxes = _text_in(pixels) if burned_in is not BurnedIn.KEEP else []
     height, width = pixels.shape[:2]
     if boxes and burned_in is BurnedIn.ASK:
         raise TextInPixels(_fractions(boxes, width, height))
     kept = mask_text(pixels, boxes) if boxes else pixels
     facts = FileFacts(format=reader.format, frames=(FrameFacts(0, height, width),))
     return encode_png(kept), facts
+
+
+def _text_in(pixels: Pixels) -> list[TextBox]:
+    """Letters in a picture; in a large one they are looked for in a small copy."""
+    height, width = pixels.shape[:2]
+    factor = -(-max(height, width) // _LONGEST_SIDE_READ)
+    if factor <= 1 or min(height, width) < factor:
+        return find_text(pixels)
+    size = (width // factor, height // factor)
+    found = find_text(cast("Pixels", cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)))
+    across, down = width / size[0], height / size[1]
+    return [
+        TextBox(
+            left=int(box.left * across),
+            top=int(box.top * down),
+            right=min(width, math.ceil(box.right * across)),
+            bottom=min(height, math.ceil(box.bottom * down)),
+        )
+        for box in found
+    ]
 
 
 def _checked_dicom(

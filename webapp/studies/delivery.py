@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from flask_babel import gettext as _
 from sqlalchemy import select
 
+from ml.imaging.archives import pictures_of_viewers
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.deidentification import pseudonymiser_for
@@ -24,7 +26,12 @@ def take_in_all(
     """Take in every file before anything is recorded: one bad file leaves no half a study."""
     delivered = Delivered()
     pseudonymiser = pseudonymiser_for(actor.organisation_id)
-    for file in files:
+    paths = [PurePosixPath(file.file.name.replace("\\", "/")) for file in files]
+    of_viewers = pictures_of_viewers(paths)
+    for file, path in zip(files, paths, strict=True):
+        if path in of_viewers:
+            delivered.left_out.append((file.name, "junk"))
+            continue
         take_in_file(
             file,
             delivered,

@@ -62,6 +62,7 @@ from webapp.studies.parcels import guessed_patients
 from webapp.studies.patient_codes import checked_code
 from webapp.studies.received import answered, omission_count, page_of
 from webapp.studies.series import are_slices, find_series, shown_series
+from webapp.uploads import takes, takes_files
 
 blueprint = Blueprint("studies", __name__)
 
@@ -79,6 +80,7 @@ def worklist_rows() -> ResponseReturnValue:
 
 
 @blueprint.route("/studies/new", methods=["GET", "POST"])
+@takes_files
 def upload() -> ResponseReturnValue:
     """Take a study in; a script gets JSON, a browser without script a page."""
     form = UploadForm()
@@ -106,6 +108,7 @@ def upload() -> ResponseReturnValue:
 
 
 @blueprint.post("/studies/new/check")
+@takes(2**20)
 def check_upload() -> ResponseReturnValue:
     """What there is to ask about an upload before its files are sent, for the page's script."""
     question = None

@@ -24,8 +24,8 @@ from sqlalchemy.orm import selectinload
 from ml.imaging import NO_LIMITS, read_bytes
 from ml.imaging.pictures import is_16_bit_png
 from webapp.database import db
-from webapp.errors import NotFound
-from webapp.extensions import current_blobs
+from webapp.errors import Conflict, NotFound
+from webapp.extensions import current_blobs, current_settings
 from webapp.storage import MissingBlob
 from webapp.studies.models import Image, Series
 
@@ -33,6 +33,10 @@ _MILLIMETRES = 2  # NIFTI_UNITS_MM
 _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT
 _DATA_AT = 352  # header of 348 bytes and the empty extension mark
 _FASTEST = 1  # zlib's level: the link is local, the processor is shared
+# Layers for one slice: more of a volume than that was never acquired.
+_LAYERS_TO_A_SLICE = 4
+_MOST_LAYERS = 2**15 - 1  # NIfTI-1 counts in 16 bits, signed
+_LARGEST_VOXEL = 4  # bytes
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def volume(series: Series) -> Response:
 
     Raises:
         NotFound: it is no volume, or not all of its slices have been decoded yet.
+        Conflict: it would be mostly empty, or larger than the setting for volumes.
     """
     grid = _grid(series, _decoded_images(series))
     scales = {(layer.scale, layer.offset) for layer in grid.layers if layer.blob_key}
@@ -108,6 +113,7 @@ def heatmap_volume(series: Series) -> Response:
 
     Raises:
         NotFound: it is no volume, not decoded yet, or none of its slices has a heatmap.
+        Conflict: see :func:`volume`.
     """
     grid = _grid(series, _decoded_images(series))
     keys = [layer.heatmap_key or "" for layer in grid.layers]
@@ -142,15 +148,20 @@ def _grid(series: Series, images: list[Image]) -> _Grid:
     column = np.asarray(series.column_direction, dtype=np.float64)
     origins = np.asarray([image.origin for image in images], dtype=np.float64)
     way = origins[-1] - origins[0]
-    length = float(np.linalg.norm(way))
+    with np.errstate(over="ignore"):
+        length = float(np.linalg.norm(way))
     spacing = series.slice_spacing or length / (len(images) - 1)
-    if spacing <= 0 or length <= 0:
+    if spacing <= 0 or length <= 0 or not math.isfinite(length):
         raise NotFound(_("This series is not a volume."))
-    steps = np.rint((origins - origins[0]) @ (way / length) / spacing).astype(int)
-    layers = [_Layer()] * int(steps.max() + 1)
-    for step, image in zip(steps, images, strict=True):
-        layers[step] = _layer(image)
+    with np.errstate(all="ignore"):
+        steps = np.rint((origins - origins[0]) @ (way / length) / spacing)
+    if not np.isfinite(steps).all() or steps.min() < 0:
+        raise NotFound(_("This series is not a volume."))
     first = images[0]
+    _check_extent(float(steps.max()) + 1, images)
+    layers = [_Layer()] * int(steps.max() + 1)
+    for step, image in zip(steps.astype(int), images, strict=True):
+        layers[step] = _layer(image)
     affine = np.eye(4)
     affine[:3, 0] = row * (first.column_spacing or 1.0)
     affine[:3, 1] = column * (first.row_spacing or 1.0)
@@ -158,6 +169,18 @@ def _grid(series: Series, images: list[Image]) -> _Grid:
     affine[:3, 3] = origins[0]
     affine[:2] *= -1.0  # left and back become right and front
     return _Grid((first.width, first.height, len(layers)), affine, layers)
+
+
+def _check_extent(layers: float, images: list[Image]) -> None:
+    """Judge a volume by what it would be, before any of it is made."""
+    size = layers * images[0].width * images[0].height * _LARGEST_VOXEL
+    if (
+        layers > min(_LAYERS_TO_A_SLICE * len(images), _MOST_LAYERS)
+        or size > current_settings().max_volume_bytes
+    ):
+        raise Conflict(
+            _("The slices of this series are too far apart or too many to be shown as a volume.")
+        )
 
 
 def _header(grid: _Grid, kind: np.dtype[Any]) -> Any:

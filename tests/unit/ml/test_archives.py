@@ -8,6 +8,8 @@ import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from ml.errors import UnreadableImage
 from ml.imaging import Limits, is_archive, members
+from ml.imaging.archives import pictures_of_viewers
 
 LIMITS = Limits()
 
@@ -210,3 +213,39 @@ class TestLies:
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
         with contextlib.suppress(UnreadableImage):
             list(members(bytes(content), LIMITS))
+
+
+def test_pictures_of_a_viewer_are_named_as_left_out() -> None:
+    files = {"DICOMDIR": b"x", "IM1": b"one", "VIEWER/logo.png": b"logo", "VIEWER/run.exe": b"MZ"}
+    left_out: list[str] = []
+    inner = zipped(files)
+    found = dict(members(zipped({"disc.zip": inner, "IM2": b"two"}), LIMITS, left_out))
+    assert sorted(found) == ["IM2", "disc.zip/IM1", "disc.zip/VIEWER/run.exe"]
+    assert left_out == ["disc.zip/VIEWER/logo.png"]
+
+
+def test_pictures_beside_a_program_alone_are_no_viewer_s() -> None:
+    slices = [PurePosixPath("a/1.png"), PurePosixPath("a/2.png")]
+    assert pictures_of_viewers([*slices, PurePosixPath("a/setup.exe")]) == set()
+    disc = [PurePosixPath("DICOMDIR"), PurePosixPath("IM1"), PurePosixPath("start.exe")]
+    assert pictures_of_viewers([*slices, *disc]) == set(slices)
+
+
+def test_archives_in_an_archive_grow_no_further_than_it_may_itself() -> None:
+    inner = zipped({"black": bytes(60 * 2**20)})
+    content = zipped({f"{number}.zip": inner for number in range(20)}, zipfile.ZIP_STORED)
+    assert code_of(zipped({"all.zip": content}), replace(LIMITS, max_depth=3)) == (
+        "archive_too_large"
+    )
+
+
+def test_archives_in_an_archive_are_counted() -> None:
+    inner = zipped({"one": b"1"})
+    content = zipped({f"{number}.zip": inner for number in range(LIMITS.max_archives)})
+    assert code_of(content) == "archive_too_large"
+
+
+@pytest.mark.parametrize("name", ["\0", "\0\0.png", "a\0b", "NUL", "CON.dcm"])
+def test_names_can_be_anything(name: str) -> None:
+    content = zipped({"x" * len(name): b"1"}).replace(b"x" * len(name), name.encode())
+    assert [member for _name, member in members(content, LIMITS)] == [b"1"]

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 
 import nibabel
@@ -286,6 +287,33 @@ class TestVolume:
         assert values.shape == (128, 96, 6)
         assert np.ptp(values[..., 2]) == 0
         np.testing.assert_allclose(values[..., 5].T, phantom(6)[5] * 2.0 - 10.0)
+
+    @pytest.mark.parametrize(
+        ("distance", "status"), [(95.0, 200), (100.0, 409), (1e5, 409), (1e20, 409), (1e200, 404)]
+    )
+    def test_what_would_be_mostly_empty_is_not_made(
+        self, app: Flask, account: Account, browser: FlaskClient, distance: float, status: int
+    ) -> None:
+        ids = make_series_study(app, account, slices=5)  # every 5 mm
+        with app.app_context(), acting_for(account.organisation_id):
+            last = db.session.get_one(Image, ids.image_ids[4])
+            last.origin = [*last.origin[:2], last.origin[2] - 20 + distance]  # type: ignore[index]
+            db.session.commit()
+        for name in ("volume.nii", "heatmap.nii.gz"):
+            answer = browser.get(f"/series/{ids.series_id}/{name}")
+            assert answer.status_code == status, answer.text[:1000]
+            assert len(answer.data) < 2_000_000
+
+    def test_what_is_larger_than_the_setting_is_not_made(
+        self, app: Flask, account: Account, browser: FlaskClient
+    ) -> None:
+        ids = make_series_study(app, account, slices=5)
+        limit = 5 * 128 * 96 * 4
+        for largest, status in ((limit, 200), (limit - 1, 409)):
+            app.extensions["settings"] = replace(
+                app.extensions["settings"], max_volume_bytes=largest
+            )
+            assert browser.get(f"/series/{ids.series_id}/volume.nii").status_code == status
 
     def test_heatmap_has_its_grid_and_grows_with_the_heat(
         self, app: Flask, account: Account, browser: FlaskClient
