@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.imaging.slices import Pixels
+from ml.likeness.montage import heads_in
 from ml.preprocess import MaskImage, head_mask, percentiles, to_grey
 
 _LONGEST = 2048  # px; larger pictures are searched on a smaller copy
@@ -356,4 +357,9 @@ def _outside(grey: npt.NDArray[np.float32]) -> MaskImage:
     head = head_mask(grey)
     if head.mean() > 0.9:
         return np.ones_like(head)
+    for _further in range(heads_in(grey) - 1):
+        more = head_mask(np.where(head > 0, grey.min(), grey).astype(np.float32))
+        if more.mean() > 0.9:  # none that is large enough
+            break
+        head = np.maximum(head, more)
     return np.asarray(1 - head, dtype=np.uint8)

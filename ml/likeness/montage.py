@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from ml.imaging.pictures import Pixels
-from ml.preprocess import percentiles, to_grey
+from ml.preprocess import FloatImage, percentiles, to_grey
 
 _SIDE = 384  # px; the longer side of the copy that is looked at
 _DARK = 0.07  # of the 99th percentile: air around a head
@@ -26,7 +26,7 @@ def several_slices(pixels: Pixels) -> float:
     return float(heads) if heads > 1 else 0.0
 
 
-def heads_in(pixels: Pixels) -> int:
+def heads_in(pixels: Pixels | FloatImage) -> int:
     """How many heads stand apart from one another: pieces of like size, with air between them.
 
     Args:

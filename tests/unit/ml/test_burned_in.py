@@ -129,3 +129,9 @@ def test_line_that_fills_the_whole_row_ends_where_it_ends() -> None:
     pixels = np.zeros((200, drawn.shape[1]), np.uint8)
     pixels[4 : 4 + drawn.shape[0]] = drawn
     assert find_text(pixels)
+
+
+def test_second_slice_of_a_montage_is_no_writing() -> None:
+    """Rows of specks in a head count for little, whichever head it is."""
+    pair = np.hstack([slice_of(NAMES[0], 256), slice_of(NAMES[9], 256)])
+    assert find_text(pair) == []
