@@ -89,7 +89,6 @@ QUALITY: Mapping[str, LazyString] = {
     "several_slices": _l("The image shows several slices; upload each by itself."),
 }
 
-# Why a study ended without an answer (Study.reason, Analysis.reason, Image.problem).
 # Codes of ml.errors.UnreadableImage: why a file could not be taken in.
 FILE_PROBLEMS: Mapping[str, LazyString] = {
     "empty": _l("The file is empty."),
@@ -128,14 +127,13 @@ FILE_PROBLEMS: Mapping[str, LazyString] = {
     "burned_in": _l("Text in the image may identify the patient."),
     "junk": _l("Operating systems and discs add such files; they contain no images."),
     "duplicate": _l("Identical to another file in this upload."),
-    "other_content": _l(
-        "An image with the same DICOM identifier but different pixels is already stored."
-    ),
+    "other_content": _l("Another image with the same DICOM identifier has different pixels."),
     "burned_in_unseen": _l(
         "Its header says that the image identifies the patient, but no text was found to black out."
     ),
 }
 
+# Why a study ended without an answer (Study.reason, Analysis.reason, Image.problem).
 REASONS: Mapping[str, LazyString] = {
     **FILE_PROBLEMS,
     "blank": _l(
