@@ -5,7 +5,6 @@ from flask_babel import gettext as _
 from ml.imaging import ACCEPTED_FORMATS, Limits
 from webapp.wording import FILE_PROBLEMS
 
-
 _OF_THE_FILE_AS_A_WHOLE = frozenset(
     {"unsupported", "animated", "too_small", "too_large", "too_many_pixels"}
 )
