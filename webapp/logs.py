@@ -7,6 +7,7 @@ without their texts: those repeat what could not be read.
 
 import logging
 import traceback
+from collections.abc import Iterable
 from types import TracebackType
 
 from flask import Flask, Request, request
@@ -40,6 +41,24 @@ def init_app(app: Flask, *, level: str) -> None:
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
     app.before_request(_name_request)
+
+
+def keep_quiet(handlers: Iterable[logging.Handler]) -> None:
+    """Let handlers that another library has made write exceptions as ours do."""
+    for handler in handlers:
+        handler.addFilter(_without_texts)
+
+
+def _without_texts(record: logging.LogRecord) -> bool:
+    """Take an exception's text out of a record, and out of the message that Celery makes of it."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None:
+        record.exc_text = told(error)  # formatters write this down, where it is there
+    context = record.args
+    if isinstance(context, dict) and "exc" in context:
+        kind = type(error).__qualname__ if error else "an exception"
+        record.args = context | dict.fromkeys(("traceback", "args", "kwargs"), "") | {"exc": kind}
+    return True
 
 
 def told(error: BaseException) -> str:

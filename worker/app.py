@@ -8,10 +8,16 @@ from functools import lru_cache
 
 import redis
 from celery import Celery
-from celery.signals import after_task_publish, task_postrun, task_prerun
+from celery.signals import (
+    after_setup_logger,
+    after_setup_task_logger,
+    after_task_publish,
+    task_postrun,
+    task_prerun,
+)
 
 from config import InvalidSetting
-from webapp import create_app
+from webapp import create_app, logs
 from webapp.health import BEAT_SIGN, BUSY_SIGN, WORKER_SIGN, broker_client
 from webapp.queueing import RESEND
 
@@ -27,6 +33,13 @@ for noisy in ("celery.app.trace", "celery.beat", "celery.worker.strategy"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
 
 app: Celery = flask_app.extensions["celery"]
+
+
+@after_setup_logger.connect
+@after_setup_task_logger.connect
+def write_discreetly(logger: logging.Logger, **_signal: object) -> None:
+    """Celery sets handlers of its own up, in place of ours."""
+    logs.keep_quiet(logger.handlers)
 
 
 @lru_cache(maxsize=1)

@@ -1,16 +1,19 @@
 """What an exception may say in a log."""
 
+import io
 import logging
 import sys
 
 import pytest
+from celery import Celery
+from celery.app.log import TaskFormatter
 from flask import Flask
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from tests.factories import make_account
 from webapp.database import db
-from webapp.logs import DiscreetFormatter, told
+from webapp.logs import DiscreetFormatter, keep_quiet, told
 
 MARK = "Zebrafink4711"
 
@@ -31,6 +34,29 @@ def test_an_exception_tells_where_and_of_which_kind_but_not_what() -> None:
     assert "builtins.KeyError" in line
     assert "test_logs.py" in line
     assert MARK not in line
+
+
+def test_a_failing_task_repeats_nothing_of_what_it_was_given() -> None:
+    app = Celery("test", broker="memory://", backend="cache+memory://")
+
+    @app.task
+    def fail(value: str) -> None:
+        raise RuntimeError(f"cannot read {value}")
+
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(TaskFormatter("%(task_name)s %(message)s", use_color=False))
+    keep_quiet([handler])
+    logger = logging.getLogger("celery.app.trace")
+    logger.addHandler(handler)
+    try:
+        assert fail.apply((MARK,)).failed()
+    finally:
+        logger.removeHandler(handler)
+    lines = written.getvalue()
+    assert "raised unexpected: RuntimeError" in lines
+    assert "test_logs.py" in lines
+    assert MARK not in lines
 
 
 def test_an_error_of_the_system_says_which() -> None:
