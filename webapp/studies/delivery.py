@@ -15,7 +15,7 @@ from webapp.errors import QuestionableUpload, RefusedUpload
 from webapp.storage import Keeper
 from webapp.studies.arrival import Arrival, Delivered, Handling, take_in_file, upload_limits
 from webapp.studies.filenames import NamedFile
-from webapp.studies.known import same_picture, shows_the_same
+from webapp.studies.known import same_picture, same_places, shows_the_same
 from webapp.studies.models import Instance
 from webapp.studies.refusals import refusal
 
@@ -85,7 +85,7 @@ def _sort_out_repeated(delivered: Delivered, blobs: Keeper, *, forgiving: bool) 
 
 
 def _repeats(one: Arrival, other: Arrival, blobs: Keeper) -> bool:
-    if one.facts.frames != other.facts.frames:
+    if not same_places(one.facts, other.facts):
         return False  # equal pixels at another place: another slice under a wrong identifier
     if one.dicom and other.dicom and one.dicom.pixels_key == other.dicom.pixels_key:
         return True

@@ -12,7 +12,7 @@ import numpy as np
 from sqlalchemy import select
 
 from ml.errors import UnreadableImage
-from ml.imaging import NO_LIMITS, inspect, read_bytes
+from ml.imaging import NO_LIMITS, FileFacts, inspect, read_bytes
 from webapp.database import db
 from webapp.storage import Keeper, MissingBlob
 from webapp.studies.arrival import Arrival
@@ -77,9 +77,17 @@ def shows_the_same(instance: Instance, arrival: Arrival, blobs: Keeper) -> bool:
     ):
         return False
     try:
-        return inspect(blobs.get(instance.blob_key), NO_LIMITS).frames == arrival.facts.frames
+        return same_places(inspect(blobs.get(instance.blob_key), NO_LIMITS), arrival.facts)
     except (UnreadableImage, MissingBlob):
         return False
+
+
+def same_places(one: FileFacts, other: FileFacts) -> bool:
+    """Whether two files show the same places, as far as they name them.
+
+    Nothing else is compared: what was kept earlier may lack parts of a header that are kept now.
+    """
+    return [frame.geometry for frame in one.frames] == [frame.geometry for frame in other.frames]
 
 
 def same_picture(one: str, other: str, blobs: Keeper) -> bool:
