@@ -90,15 +90,16 @@ def quality_flags(
         return ()
     found = measure(grey)
     coarse = spacing is not None and max(spacing) > _COARSEST_SPACING
+    several = several_slices(pixels) > 1
     rules = {
         QualityFlag.TOO_SMALL: found.head_side < _SMALLEST_HEAD or coarse,
         QualityFlag.SATURATED: found.saturated > _SATURATED_SHARE,
         QualityFlag.MOSTLY_BLACK: found.lit < _LIT_SHARE,
         QualityFlag.LOW_CONTRAST: found.levels < _FEWEST_LEVELS,
         QualityFlag.BLURRED: found.detail < _FINEST_DETAIL,
-        QualityFlag.MOTION: found.ghosting > _GHOSTING,
+        QualityFlag.MOTION: found.ghosting > _GHOSTING and not several,  # beside it is a head
         QualityFlag.NOISY: found.noise > _NOISE,
-        QualityFlag.SEVERAL_SLICES: several_slices(pixels) > 1,
+        QualityFlag.SEVERAL_SLICES: several,
     }
     return tuple(flag for flag, holds in rules.items() if holds)
 

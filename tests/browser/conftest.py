@@ -17,11 +17,12 @@ from webapp.database import db
 
 SCREENSHOTS = Path(__file__).parents[2] / "test-results" / "screenshots"
 # Without a sandbox for containers that run as root, and without calls to other hosts. WebGL is
-# drawn by the processor.
+# drawn by the processor; so are pages, but straight away and not by way of WebGL, which takes
+# longer than most tests.
 _FLAGS = [
     "--no-sandbox", "--disable-quic", "--no-first-run", "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--enable-unsafe-swiftshader", "--disable-gpu-rasterization", "--disable-gpu-compositing",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 
 
