@@ -249,9 +249,10 @@ class Predictor:
         by_places: float | None,
     ) -> Result:
         values = probabilities.numpy()
+        slices = several_slices(one.pixels)
         score = max(
             colour_or_bright_frame(one.pixels),
-            several_slices(one.pixels),
+            slices,
             # What is smaller is not cropped to, and so smaller than any head that was learnt.
             LEAST_HEAD / max(one.prepared.head_share, 1e-3),
             familiarity_score(
@@ -261,7 +262,7 @@ class Predictor:
         return Result(
             **vars(self._opinion(values, self._doubt.label(values), score)),
             heat=explain.heat(maps, one.prepared, values),
-            quality=quality_flags(one.pixels, one.spacing),
+            quality=quality_flags(one.pixels, one.spacing, slices=slices),
             tumor_by_places=by_places,
             head_share=one.prepared.head_share,
         )

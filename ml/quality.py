@@ -68,7 +68,7 @@ class Measured:
 
 
 def quality_flags(
-    pixels: Pixels, spacing: tuple[float, float] | None = None
+    pixels: Pixels, spacing: tuple[float, float] | None = None, *, slices: float | None = None
 ) -> tuple[QualityFlag, ...]:
     """The flags of one slice, in the order of :class:`QualityFlag`; none for a blank one.
 
@@ -84,13 +84,14 @@ def quality_flags(
     Args:
         pixels: (height, width) or (height, width, 3) RGB, 8 or 16 bit.
         spacing: millimetres between pixel centres as (row, column), where known.
+        slices: what :func:`ml.likeness.several_slices` says, where it has been asked already.
     """
     grey = to_grey(pixels)
     if float(grey.max()) <= float(grey.min()):
         return ()
     found = measure(grey)
     coarse = spacing is not None and max(spacing) > _COARSEST_SPACING
-    several = several_slices(pixels) > 1
+    several = (several_slices(pixels) if slices is None else slices) > 1
     rules = {
         QualityFlag.TOO_SMALL: found.head_side < _SMALLEST_HEAD or coarse,
         QualityFlag.SATURATED: found.saturated > _SATURATED_SHARE,

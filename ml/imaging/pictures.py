@@ -131,8 +131,8 @@ def decoding_bytes(content: bytes) -> int:
             width, height = image.size
     except Exception:  # decoding says what is wrong with it
         return len(content)
-    deep = is_16_bit_png(content) and content[_PNG_COLOUR_TYPE] != _GREY
-    return len(content) + width * height * (_DEEP_PIXEL if deep else _PIXEL)
+    pixel = _DEEP_PIXEL if _has_16_bit_colour(content) else _PIXEL
+    return len(content) + width * height * pixel
 
 
 def _pixels(image: Image.Image) -> Pixels:
@@ -175,7 +175,7 @@ def _sixteen_bit_colour(content: bytes) -> Pixels:
 
 
 def _strips(height: int, width: int) -> Iterator[slice]:
-    """Ranges of rows that hold about a million pixels each."""
+    """Ranges of rows that hold about ``_STRIP`` pixels each."""
     rows = max(1, _STRIP // width)
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 

@@ -15,7 +15,7 @@ import math
 import secrets
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flask import Flask, Request, Response, current_app
@@ -70,21 +70,24 @@ class Throttle:
         Raises:
             TooManyRequests: it may not be made yet; ``retry_after`` says in how many seconds.
         """
-        if time.monotonic() >= self._shared_from:
-            try:
-                return _count(self._shared, rules)
-            except StorageError:
-                self._shared_from = time.monotonic() + _WITHOUT_REDIS
-        return _count(self._own, rules)
+        self._do(_count, rules)
 
     def give_back(self, rules: Sequence[Rule]) -> None:
         """The try was right after all."""
+        self._do(_give_back, rules)
+
+    def _do(
+        self,
+        work: Callable[[FixedWindowRateLimiter, Sequence[Rule]], None],
+        rules: Sequence[Rule],
+    ) -> None:
+        """In Redis; by this process alone where it does not answer, and for a while after."""
         if time.monotonic() >= self._shared_from:
             try:
-                return _give_back(self._shared, rules)
+                return work(self._shared, rules)
             except StorageError:
                 self._shared_from = time.monotonic() + _WITHOUT_REDIS
-        return _give_back(self._own, rules)
+        return work(self._own, rules)
 
 
 def init_app(app: Flask, settings: Settings) -> None:
