@@ -124,6 +124,7 @@ FILE_PROBLEMS: Mapping[str, LazyString] = {
     "archive_too_large": _l("The compressed file becomes too large when unpacked."),
     "archive_too_deep": _l("Compressed files are nested too deeply inside one another."),
     "archive_empty": _l("The compressed file contains nothing that could be an image."),
+    "link": _l("Links and devices in an archive are not followed; they contain no images."),
     "burned_in": _l("Text in the image may identify the patient."),
     "junk": _l("Operating systems and discs add such files; they contain no images."),
     "duplicate": _l("Identical to another file in this upload."),

@@ -1,4 +1,4 @@
-"""ZIP archives, opened in memory and within limits."""
+"""Archives (ZIP, tar), opened in memory and within limits."""
 
 import bz2
 import io
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ml.errors import UnreadableImage
+from ml.imaging import tars
 from ml.imaging.limits import Limits
 
 # Below this size the ratio says nothing: a black slice shrinks to a thousandth.
@@ -30,7 +31,11 @@ _JUNK = {"dicomdir", "thumbs.db", "desktop.ini"}
 _OF_DISCS = {"dicomdir", "autorun.inf"}
 # What makes a set of files a disc with its own viewer, and what that brings along.
 _PROGRAMS = {".exe", ".dll", ".jar", ".msi", ".so", ".dylib", ".class"}
-_PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".ico", ".svg", ".tif", ".tiff"}
+_PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".ico", ".svg", ".tif", ".tiff", ".webp"}
+
+
+LeftOut = tuple[str, str]
+"""Name of a file, and code of the reason why it is passed over."""
 
 
 @dataclass
@@ -43,7 +48,11 @@ class _Budget:
 
 
 def is_archive(content: bytes) -> bool:
-    """Whether it is a ZIP archive."""
+    """Whether it is a ZIP or a tar archive, the latter plain or in gzip, bzip2 or xz."""
+    return _is_zip(content) or tars.is_tar(content)
+
+
+def _is_zip(content: bytes) -> bool:
     return content.startswith((_ENTRY, b"PK\x05\x06"))
 
 
@@ -78,16 +87,17 @@ def pictures_of_viewers(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
 
 
 def members(
-    content: bytes, limits: Limits, left_out: list[str] | None = None
+    content: bytes, limits: Limits, left_out: list[LeftOut] | None = None
 ) -> Iterator[tuple[str, bytes]]:
     """(name, content) of every file in an archive and in archives inside of it.
 
-    Directories, empty files, hidden files and what operating systems and discs add (also the
-    viewer and its pictures) are passed over. Nothing is written to disk, so that names can be
+    Empty files, hidden files and what operating systems and discs add (also the viewer and its
+    pictures) are passed over. Nothing is written to disk, so that names can be
     anything.
 
     Args:
-        left_out: takes the names of a viewer's pictures.
+        left_out: takes what is passed over, directories apart: ``junk``, ``empty``, and of tar
+            archives ``link`` (also devices and pipes) and ``archive_method`` (sparse files).
 
     Raises:
         UnreadableImage: ``archive_encrypted``, ``archive_too_large``, ``archive_too_deep``,
@@ -106,32 +116,79 @@ def members(
 
 
 def _members(
-    content: bytes, limits: Limits, budget: _Budget, depth: int, left_out: list[str]
+    content: bytes, limits: Limits, budget: _Budget, depth: int, left_out: list[LeftOut]
 ) -> Iterator[tuple[str, bytes]]:
     if depth > limits.max_depth:
         raise UnreadableImage("archive_too_deep", "Archives inside of archives go too deep.")
     budget.archives -= 1
     if budget.archives < 0:
         raise _too_large()
-    with _opened(content, budget) as archive:
-        entries = archive.infolist()
-        _check(entries, len(content), limits, budget)
-        names = [_name(entry) for entry in entries]
-        junk = junk_among(map(PurePosixPath, names))
-    for name, entry in zip(names, entries, strict=True):
-        path = PurePosixPath(name)
-        if name.endswith("/") or entry.file_size == 0 or path in junk:
-            if path in junk and not is_junk(path):
-                left_out.append(name)
-            continue
-        inner = _read(content, entry)
+    files = _in_zip if _is_zip(content) else _in_tar
+    for name, inner in files(content, limits, budget, left_out):
         if is_archive(inner):
-            passed_over: list[str] = []
+            passed_over: list[LeftOut] = []
+            empty = True
             for deeper, member in _members(inner, limits, budget, depth + 1, passed_over):
+                empty = False
                 yield f"{name}/{deeper}", member
-            left_out += [f"{name}/{deeper}" for deeper in passed_over]
+            if empty and not passed_over:
+                left_out.append((name, "archive_empty"))
+            left_out += [(f"{name}/{deeper}", code) for deeper, code in passed_over]
         else:
             yield name, inner
+
+
+def _in_zip(
+    content: bytes, limits: Limits, budget: _Budget, left_out: list[LeftOut]
+) -> Iterator[tuple[str, bytes]]:
+    with _opened(content, budget) as archive:
+        entries = archive.infolist()
+    _check(entries, len(content), limits, budget)
+    files = [(_name(entry), entry) for entry in entries if not _name(entry).endswith("/")]
+    wanted = _wanted([(name, entry.file_size) for name, entry in files], left_out)
+    for name, entry in files:
+        if name in wanted and entry.file_size:
+            yield name, _read(content, entry)
+
+
+def _in_tar(
+    content: bytes, limits: Limits, budget: _Budget, left_out: list[LeftOut]
+) -> Iterator[tuple[str, bytes]]:
+    """The archive is read to its end once before anything of it is handed out."""
+    most = min(budget.size, max(_SMALL, limits.max_expansion * len(content)))
+    files = []
+    total = 0
+    try:
+        for entry in tars.entries(content, most):
+            budget.entries -= 1
+            total += entry.size
+            if budget.entries < 0 or total > most or entry.size > limits.max_bytes:
+                raise _too_large()
+            if entry.problem:
+                left_out.append((entry.name, entry.problem))
+            elif not entry.is_directory:
+                files.append((entry.name, entry.size))
+        budget.size -= total
+        wanted = _wanted(files, left_out)
+        for entry, inner in tars.contents(content, most):
+            if inner and entry.name in wanted:
+                yield entry.name, inner
+    except tars.TooLong:
+        raise _too_large() from None
+
+
+def _wanted(files: list[tuple[str, int]], left_out: list[LeftOut]) -> set[str]:
+    """The names of what may be images, of files with their sizes; the others are noted."""
+    junk = junk_among(PurePosixPath(name) for name, _size in files)
+    wanted = set()
+    for name, size in files:
+        if PurePosixPath(name) in junk:
+            left_out.append((name, "junk"))
+        elif size == 0:
+            left_out.append((name, "empty"))
+        else:
+            wanted.add(name)
+    return wanted
 
 
 def _name(entry: zipfile.ZipInfo) -> str:

@@ -52,7 +52,7 @@ _READERS: tuple[Reader, ...] = (
     Reader("NIFTI", nifti.recognises, nifti.inspect_nifti, nifti.decode_nifti),
 )
 # As words for a person. Archives are no format of images, but hold some.
-ACCEPTED_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "DICOM", "NIfTI", "ZIP")
+ACCEPTED_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "DICOM", "NIfTI", "ZIP", "tar")
 # Files that are one slice each.
 PICTURE_FORMATS: tuple[str, ...] = ("PNG", "JPEG")
 

@@ -244,10 +244,10 @@ def _unpacked(
     if not is_archive(content):
         yield file.name, content, False
         return
-    left_out: list[str] = []
+    left_out: list[tuple[str, str]] = []
     for name, member in members(content, limits, left_out):
         yield f"{file.name}/{name}", member, True
-    into.left_out += [(f"{file.name}/{name}", "junk") for name in left_out]
+    into.left_out += [(f"{file.name}/{name}", code) for name, code in left_out]
 
 
 def _checked_picture(

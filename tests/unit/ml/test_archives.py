@@ -1,9 +1,12 @@
 """Archives are opened in memory, and only as far as their limits go."""
 
+import bz2
 import contextlib
+import gzip
 import io
 import lzma
 import struct
+import tarfile
 import tracemalloc
 import zipfile
 import zlib
@@ -11,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +31,18 @@ def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tarred(files: dict[str, bytes], packing: str = "", form: int = tarfile.PAX_FORMAT) -> bytes:
+    """A tar archive, by a name that ends in "/" with directories."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=f"w:{packing}", format=form) as archive:  # type: ignore[call-overload]
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name.rstrip("/"))
+            entry.size = len(content)
+            entry.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+            archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 
 
@@ -217,11 +233,23 @@ class TestLies:
 
 def test_pictures_of_a_viewer_are_named_as_left_out() -> None:
     files = {"DICOMDIR": b"x", "IM1": b"one", "VIEWER/logo.png": b"logo", "VIEWER/run.exe": b"MZ"}
-    left_out: list[str] = []
+    left_out: list[tuple[str, str]] = []
     inner = zipped(files)
     found = dict(members(zipped({"disc.zip": inner, "IM2": b"two"}), LIMITS, left_out))
     assert sorted(found) == ["IM2", "disc.zip/IM1", "disc.zip/VIEWER/run.exe"]
-    assert left_out == ["disc.zip/VIEWER/logo.png"]
+    assert left_out == [("disc.zip/DICOMDIR", "junk"), ("disc.zip/VIEWER/logo.png", "junk")]
+
+
+def test_what_is_passed_over_is_named() -> None:
+    files = {"IM1": b"1", "IM2": b"", "a/": b"", "__MACOSX/._IM1": b"x", "a.zip": zipped({})}
+    for content in (zipped(files), tarred(files)):
+        left_out: list[tuple[str, str]] = []
+        assert list(members(content, LIMITS, left_out)) == [("IM1", b"1")]
+        assert sorted(left_out) == [
+            ("IM2", "empty"),
+            ("__MACOSX/._IM1", "junk"),
+            ("a.zip", "archive_empty"),
+        ]
 
 
 def test_pictures_beside_a_program_alone_are_no_viewer_s() -> None:
@@ -249,3 +277,126 @@ def test_archives_in_an_archive_are_counted() -> None:
 def test_names_can_be_anything(name: str) -> None:
     content = zipped({"x" * len(name): b"1"}).replace(b"x" * len(name), name.encode())
     assert [member for _name, member in members(content, LIMITS)] == [b"1"]
+
+
+PACKINGS = ["", "gz", "bz2", "xz"]
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+class TestTar:
+    def test_files_come_out_with_their_names_in_order(self, packing: str) -> None:
+        long = "a" * 90 + "/" + "ü" * 80 + "/IM2"
+        files = {"a/IM1": bytes(range(256)) * 5000, long: b"2", "../../etc/passwd": b"three"}
+        for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+            content = tarred(files, packing, form)
+            assert is_archive(content)
+            assert dict(members(content, LIMITS)) == files
+
+    def test_archives_in_archives(self, packing: str) -> None:
+        inner = tarred({"IM1": b"1"}, packing)
+        for content in (tarred({"a.tar": inner}), zipped({"a.tar": inner})):
+            assert list(members(content, LIMITS)) == [("a.tar/IM1", b"1")]
+        deep = tarred({"b.zip": zipped({"a.tar": inner})}, packing)
+        assert code_of(deep) == "archive_too_deep"
+
+    def test_incomplete_ones_are_refused_before_anything_is_handed_out(self, packing: str) -> None:
+        body = bytes(np.random.default_rng(3).integers(0, 256, 40_000, dtype=np.uint8))
+        content = tarred({"IM1": body, "IM2": body[::-1]}, packing)
+        for share in (0.3, 0.6, 0.85):
+            opened = members(content[: int(len(content) * share)], LIMITS)
+            with pytest.raises(UnreadableImage, match="damaged"):
+                next(opened)
+
+    def test_bombs(self, packing: str) -> None:
+        files = {f"IM{number}": bytes(30 * 2**20) for number in range(8)}
+        content = tarred(files, packing)
+        few = replace(LIMITS, max_archive_bytes=100 * 2**20)
+        assert frugally(lambda: code_of(content, few), most=140) == "archive_too_large"
+        if packing:
+            assert frugally(lambda: code_of(content), most=140) == "archive_too_large"
+
+
+class TestLimitsOfTar:
+    def test_number_and_size_of_files(self) -> None:
+        content = tarred({f"IM{number}": b"11" for number in range(20)})
+        assert code_of(content, Limits(max_entries=19)) == "archive_too_large"
+        assert code_of(content, Limits(max_bytes=1)) == "archive_too_large"
+        assert code_of(content, Limits(max_archive_bytes=39)) == "archive_too_large"
+        assert len(list(members(content, Limits(max_entries=20, max_archive_bytes=40)))) == 20
+
+    def test_numbers_count_through_all_archives(self) -> None:
+        inner = tarred({f"IM{number}": b"1" for number in range(10)})
+        content = zipped({"a.tar": inner, "b.tar": inner})
+        assert code_of(content, Limits(max_entries=21)) == "archive_too_large"
+        assert len(list(members(content, Limits(max_entries=22)))) == 20
+
+    def test_announced_sizes_that_are_not_there(self) -> None:
+        entry = tarfile.TarInfo("IM1")
+        for size in (5000, 2**33, 2**62):
+            entry.size = size
+            content = entry.tobuf(tarfile.GNU_FORMAT) + bytes(2048)
+            assert code_of(content) in {"truncated", "archive_too_large"}
+
+    def test_extended_headers_are_short_and_hold_no_long_numbers(self) -> None:
+        head = tarfile.TarInfo("x")
+        head.type = tarfile.XHDTYPE
+        for size, body in ((10**6, b"1" * 10**6), (16_000, b"1" * 16_000), (2**40, b"")):
+            head.size = size
+            padded = body + bytes(-len(body) % 512)
+            content = head.tobuf(tarfile.GNU_FORMAT) + padded + tarred({"IM1": b"1"})
+            assert code_of(content) in {"truncated", "archive_too_large"}
+
+    def test_headers_upon_headers(self) -> None:
+        head = tarfile.TarInfo("x")
+        head.type = tarfile.GNUTYPE_LONGNAME
+        head.size = 2
+        content = (head.tobuf(tarfile.GNU_FORMAT) + b"a".ljust(512, b"\0")) * 20_000
+        assert code_of(content) in {"truncated", "archive_too_large"}
+
+
+def test_links_devices_and_sparse_files_are_named_as_left_out() -> None:
+    buffer = io.BytesIO()
+    kinds = {
+        "soft": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE, "device": tarfile.CHRTYPE,
+        "disk": tarfile.BLKTYPE, "pipe": tarfile.FIFOTYPE,
+    }  # fmt: skip
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, kind in kinds.items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, "/etc/passwd"
+            archive.addfile(entry)
+        one = tarfile.TarInfo("IM1")
+        one.size = 1
+        archive.addfile(one, io.BytesIO(b"1"))
+    left_out: list[tuple[str, str]] = []
+    assert list(members(buffer.getvalue(), LIMITS, left_out)) == [("IM1", b"1")]
+    assert left_out == [(name, "link") for name in kinds]
+
+
+def test_tar_archives_behind_one_another_are_both_read() -> None:
+    content = tarred({"IM1": b"1"}) + tarred({"IM2": b"2"})
+    assert list(members(content, LIMITS)) == [("IM1", b"1"), ("IM2", b"2")]
+    assert code_of(content + b"something else" * 100) == "truncated"
+
+
+def test_names_that_are_no_text_can_be_shown() -> None:
+    content = tarred({"n\udcfcme": b"1"}, form=tarfile.GNU_FORMAT)
+    ((name, _content),) = members(content, LIMITS)
+    assert name == "n\ufffdme"
+
+
+def test_a_compressed_image_is_no_archive() -> None:
+    volume = b"\0" * 5000
+    for packed in (gzip.compress(volume), bz2.compress(volume), lzma.compress(volume)):
+        assert not is_archive(packed)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damaged_tar_archives_never_raise_anything_else(data: st.DataObject) -> None:
+    files = {"a/IM1": b"1" * 300, "ü" * 70: b"2", "b.zip": zipped({"c": b"d"})}
+    content = bytearray(tarred(files, data.draw(st.sampled_from(PACKINGS))))
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(UnreadableImage):
+        list(members(bytes(content), LIMITS))

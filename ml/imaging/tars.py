@@ -1,0 +1,172 @@
+"""Tar archives, plain or compressed, read as streams: nothing is written and little is held."""
+
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ml.errors import UnreadableImage
+from ml.imaging.unpacking import pieces, start
+
+_BLOCK = tarfile.BLOCKSIZE
+_CHECKSUM = slice(148, 156)  # POSIX.1-1988 ustar: octal digits, ended by zeros or spaces
+_LONGEST_HEADER = 16 * 2**10  # bytes of one extended header
+_OF_HEADERS = 16 * 2**20  # bytes of all headers and of the zeros at the end
+# The standard library looks for numbers in extended headers, in a time that grows with the square
+# of their length.
+_LONG_NUMBER = re.compile(rb"\d{65}")
+
+
+@dataclass(frozen=True)
+class TarEntry:
+    """One entry.
+
+    Attributes:
+        size: bytes of the file.
+        problem: code of the reason why it is passed over: ``link`` (links, devices, pipes),
+            ``archive_method`` (sparse files); None for files and directories.
+    """
+
+    name: str
+    size: int
+    is_directory: bool
+    problem: str | None
+
+
+class TooLong(Exception):
+    """The archive is longer than allowed."""
+
+
+def is_tar(content: bytes) -> bool:
+    """Whether it is a tar archive, plain or in gzip, bzip2 or xz."""
+    first = start(content, _BLOCK)
+    if len(first) < _BLOCK or not re.fullmatch(rb" *[0-7]+[\0 ]+", first[_CHECKSUM]):
+        return False
+    try:
+        tarfile.TarInfo.frombuf(first, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def entries(content: bytes, most: int) -> Iterator[TarEntry]:
+    """All entries, without their content; the archive is read to its end.
+
+    Args:
+        most: bytes of all files together that are read at most.
+
+    Raises:
+        TooLong: it is longer.
+        UnreadableImage: ``truncated`` where it is damaged or its end is missing.
+    """
+    for entry, _stream in _read(content, most):
+        yield entry
+
+
+def contents(content: bytes, most: int) -> Iterator[tuple[TarEntry, bytes]]:
+    """The files with their contents; raises as :func:`entries` does."""
+    for entry, stream in _read(content, most):
+        if not entry.is_directory and entry.problem is None:
+            yield entry, stream.take(entry.size)
+
+
+class _Stream:
+    """What the standard library takes for a file: it may read headers, and no more of them."""
+
+    mode = "rb"
+    name = ""
+
+    def __init__(self, content: bytes, most: int) -> None:
+        self._pieces = pieces(content)
+        self._piece = memoryview(b"")
+        self._most = most
+        self._at = 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int) -> bytes:
+        """Part of a header."""
+        if not 0 <= size <= _LONGEST_HEADER:
+            raise _damaged()
+        found = self._next(size)
+        if _LONG_NUMBER.search(found):
+            raise _damaged()
+        return found
+
+    def take(self, size: int) -> bytes:
+        """Exactly so many bytes."""
+        found = self._next(size)
+        if len(found) < size:
+            raise _damaged()
+        return found
+
+    def skip_to(self, at: int) -> None:
+        if at < self._at:
+            raise _damaged()
+        while self._at < at:
+            self.take(min(at - self._at, 2**20))
+
+    def _next(self, size: int) -> bytes:
+        if self._at + size > self._most:
+            raise TooLong
+        parts = []
+        left = size
+        while left:
+            if not self._piece:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    break
+                self._piece = memoryview(piece)
+                continue
+            parts.append(self._piece[:left])
+            self._piece = self._piece[left:]
+            left -= len(parts[-1])
+        found = b"".join(parts)
+        self._at += len(found)
+        return found
+
+
+def _read(content: bytes, most: int) -> Iterator[tuple[TarEntry, _Stream]]:
+    """Each entry while the stream stands at its content, which may be taken or not."""
+    stream = _Stream(content, most + _OF_HEADERS)
+    archive: tarfile.TarFile | None = None
+    ended = False
+    while True:
+        try:
+            if archive is None:
+                archive = tarfile.TarFile(fileobj=stream, mode="r")  # type: ignore[arg-type]
+                info = archive.firstmember  # type: ignore[attr-defined]
+                if info is None:
+                    raise _damaged()
+            else:
+                info = tarfile.TarInfo.fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            ended = True  # another archive may have been added behind the zeros
+            continue
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
+            if not ended:
+                raise _damaged() from None
+            return
+        except (TooLong, UnreadableImage):
+            raise
+        except Exception:  # a damaged header can raise anything at all in there
+            raise _damaged() from None
+        ended = False
+        yield _entry(info), stream
+        stream.skip_to(archive.offset)
+
+
+def _entry(info: tarfile.TarInfo) -> TarEntry:
+    problem = None
+    if info.sparse is not None:
+        problem = "archive_method"
+    elif not info.isreg() and not info.isdir():
+        problem = "link"
+    # Bytes that are no UTF-8 must not get into answers.
+    name = info.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return TarEntry(name.replace("\0", "_") or "_", info.size, info.isdir(), problem)
+
+
+def _damaged() -> UnreadableImage:
+    return UnreadableImage("truncated", "The archive is damaged or incomplete.")

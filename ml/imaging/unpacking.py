@@ -1,0 +1,98 @@
+"""Streams of gzip, bzip2 and xz, unpacked in pieces so that no more is held than is asked for."""
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Iterator
+
+from ml.errors import UnreadableImage
+
+_GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0"
+_PACKED_PIECE = 2**16  # bytes that are handed over at once
+_PIECE = 2**20
+_XZ_MEMORY = 128 * 2**20
+
+
+def is_packed(content: bytes) -> bool:
+    """Whether it is one of these streams."""
+    return content.startswith((_GZIP, _BZIP2, _XZ))
+
+
+def start(content: bytes, size: int) -> bytes:
+    """The first ``size`` bytes, unpacked where need be; fewer where there are no more."""
+    if not is_packed(content):
+        return content[:size]
+    found = b""
+    try:
+        for piece in pieces(content, size):
+            found += piece
+            if len(found) >= size:
+                break
+    except UnreadableImage:
+        pass  # as much as there is
+    return found[:size]
+
+
+def pieces(content: bytes, size: int = _PIECE) -> Iterator[bytes]:
+    """All of it in pieces of at most ``size`` bytes, unpacked where need be.
+
+    Streams that follow one another count as one, as ``cat`` makes them.
+
+    Raises:
+        UnreadableImage: ``truncated``, also in the middle.
+    """
+    try:
+        if content.startswith(_GZIP):
+            yield from _inflated(content, size)
+        elif content.startswith((_BZIP2, _XZ)):
+            yield from _unpacked(content, size)
+        else:
+            for at in range(0, len(content), size):
+                yield content[at : at + size]
+    except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError):
+        raise UnreadableImage(
+            "truncated", "The compressed file is damaged or incomplete."
+        ) from None
+
+
+def _inflated(content: bytes, size: int) -> Iterator[bytes]:
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    for at in range(0, len(content), _PACKED_PIECE):
+        rest = content[at : at + _PACKED_PIECE]
+        while rest:
+            if unpacker.eof:
+                rest = rest.lstrip(b"\0")  # some pad the file
+                if not rest:
+                    break
+                unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            yield unpacker.decompress(rest, size)
+            rest = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+    while not unpacker.eof:
+        piece = unpacker.decompress(b"", size)
+        if not piece:
+            raise EOFError
+        yield piece
+
+
+def _unpacked(content: bytes, size: int) -> Iterator[bytes]:
+    unpacker = _fresh(content)
+    for at in range(0, len(content), _PACKED_PIECE):
+        rest = content[at : at + _PACKED_PIECE]
+        while rest:
+            if unpacker.eof:
+                rest = rest.lstrip(b"\0")
+                if not rest:
+                    break
+                unpacker = _fresh(content)
+            yield unpacker.decompress(rest, size)
+            while not unpacker.eof and not unpacker.needs_input:
+                yield unpacker.decompress(b"", size)
+            rest = unpacker.unused_data if unpacker.eof else b""
+    if not unpacker.eof:
+        raise EOFError
+
+
+def _fresh(content: bytes) -> bz2.BZ2Decompressor | lzma.LZMADecompressor:
+    if content.startswith(_BZIP2):
+        return bz2.BZ2Decompressor()
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
