@@ -107,6 +107,24 @@ class TestDoor:
     ) -> None:
         problem(sign_in(make_user()).get("/api/v1/studies"), 401)
 
+    def test_what_is_left_out_is_named_in_words(self, make_user: MakeUser, call_as: CallAs) -> None:
+        found = problem(call_as(make_user()).post("/api/v1/studies", data={"priority": "x"}), 422)
+        assert found["errors"]["files"] == "Choose at least one image file."
+
+    def test_half_a_character_is_no_json(
+        self, app: Flask, make_user: MakeUser, call_as: CallAs
+    ) -> None:
+        account = make_user()
+        caller = call_as(account)
+        address = f"/api/v1/studies/{make_study(app, account).study_id}"
+        half = {"description": "a\ud800"}
+        problem(caller.client.patch(address, json=half, headers=caller.headers), 400)
+
+    def test_several_fields_are_described_together(self, client: FlaskClient) -> None:
+        schemas = client.get("/api/v1/openapi.json").get_json()["components"]["schemas"]
+        assert len(schemas["Answer"]["allOf"]) == 4
+        assert len(schemas["Deletion"]["allOf"]) == 1
+
     def test_description_is_public_and_names_the_bearer_scheme(self, client: FlaskClient) -> None:
         answer = client.get("/api/v1/openapi.json")
         assert answer.status_code == 200
@@ -347,7 +365,7 @@ class TestStudies:
         assert caller.get("/api/v1/studies?label=glioma").get_json()["items"] == []
 
     @pytest.mark.parametrize(
-        "query", ["limit=0", "limit=101", "limit=x", "cursor=x", "status=x", "label=x"]
+        "query", ["limit=0", "limit=101", "limit=x", "limit=1_0", "cursor=x", "status=x", "label=x"]
     )
     def test_wrong_query_is_a_problem(
         self, make_user: MakeUser, call_as: CallAs, query: str
@@ -498,6 +516,7 @@ class TestFeedback:
             ({"verdict": "agree", "image_id": "x"}, "image_id"),
             ({"verdict": "disagree", "label": "other"}, "finding"),
             ({"verdict": "disagree", "label": "other", "finding": "x" * 65}, "finding"),
+            ({"verdict": "agree", "region": [["0", 0], [1, 1], [1, 0]]}, "region.0.0"),
             ({"verdict": "agree", "image_ids": []}, "image_ids"),
             ({"verdict": "agree", "scope": "image"}, "scope"),
             ({"verdict": "agree", "verdikt": "x"}, "verdikt"),

@@ -1,5 +1,6 @@
 """How flask-smorest is bound: the portal's own errors, arguments and OpenAPI description."""
 
+import json
 from collections.abc import Iterator
 from itertools import islice
 from json import JSONDecodeError
@@ -7,6 +8,8 @@ from typing import Any, NoReturn
 
 import flask_smorest
 import marshmallow as ma
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import Flask, Request, Response
 from flask_babel import gettext as _
 from webargs.flaskparser import FlaskParser
@@ -34,9 +37,12 @@ class PortalParser(FlaskParser):
         if not req.is_json:
             raise UnsupportedMediaType(_("Send JSON with the content type application/json."))
         try:
-            return super().load_json(req, schema)
+            found = super().load_json(req, schema)
+            if found is not ma.missing:
+                json.dumps(found, ensure_ascii=False).encode()  # no halves of characters
         except (RecursionError, ValueError) as error:  # too deep, or a number of too many digits
             raise _malformed() from error
+        return found
 
     def load_form(self, req: Request, schema: ma.Schema) -> MultiDictProxy:
         """Fields and files of a form together: one multipart body is one set of values."""
@@ -66,6 +72,23 @@ class PortalBlueprint(flask_smorest.Blueprint):
     ARGUMENTS_PARSER = PortalParser()
 
 
+class ConditionsConverter(OpenAPIConverter):
+    """Describes what a schema demands of several fields together, too: ``Meta.conditions``."""
+
+    def schema2jsonschema(self, schema: ma.Schema | type[ma.Schema]) -> dict[str, Any]:
+        """The JSON Schema of a schema."""
+        found: dict[str, Any] = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call]
+        if conditions := getattr(schema.Meta, "conditions", None):
+            found["allOf"] = conditions
+        return found
+
+
+class ConditionsPlugin(MarshmallowPlugin):
+    """Schemas with their conditions."""
+
+    Converter = ConditionsConverter
+
+
 class PortalApi(flask_smorest.Api):
     """Bearer tokens for everything; errors stay with :mod:`webapp.errorpages`."""
 
@@ -76,6 +99,7 @@ class PortalApi(flask_smorest.Api):
         super().__init__(
             app,
             spec_kwargs={
+                "marshmallow_plugin": ConditionsPlugin(),
                 "info": {"description": _DESCRIPTION},
                 "security": [{"bearer": []}],
                 "servers": [{"url": "/"}],
@@ -111,5 +135,7 @@ def _flattened(messages: Any, path: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(messages, dict):
         for name, inner in messages.items():
             yield from _flattened(inner, f"{path}.{name}" if path else str(name))
-    else:
+    elif isinstance(messages, list):
         yield path or "_schema", " ".join(map(str, messages))
+    else:  # one sentence that is translated only now
+        yield path or "_schema", str(messages)

@@ -1,5 +1,6 @@
 """What the API takes and gives, for checking, for writing and for the description."""
 
+import re
 from typing import Any
 
 import marshmallow as ma
@@ -12,14 +13,39 @@ from werkzeug.datastructures import FileStorage
 from ml.labels import LABELS
 from webapp.reporting.operations import ReportFormat
 from webapp.review.models import OTHER, Confidence, Verdict
-from webapp.studies.corrections import DeletionReason
+from webapp.studies.corrections import LONGEST_NOTE, DeletionReason
 from webapp.studies.models import Mode, Priority, Status
 from webapp.studies.operations import MAX_FILES, PLANES, BurnedIn, Known
+from webapp.studies.paging import CURSOR
+from webapp.studies.patient_codes import LONGEST_CODE
+from webapp.studies.submission import LONGEST_DESCRIPTION
 from webapp.wording import FINDINGS, QUALITY
 
 MOST_ROWS = 100
+Json = dict[str, Any]
 _LABEL = validate.OneOf([label.value for label in LABELS])
 _NO_NUL = validate.ContainsNoneOf("\0")
+_CURSOR = validate.Regexp(
+    f"{CURSOR.pattern}|^$", error=_l("This cursor was not issued by the portal.")
+)
+_CODE = validate.Length(
+    max=LONGEST_CODE,
+    error=_l(
+        "The patient code can have up to 64 letters, digits, spaces and the characters . : / + - _"
+    ),
+)
+_DESCRIPTION = validate.Length(
+    max=LONGEST_DESCRIPTION, error=_l("The description can have at most 200 characters.")
+)
+_WORDS = r"[^\s\u0000]"  # somewhere in the text
+
+
+def _either(*alternatives: Json) -> Json:
+    return {"anyOf": [{"properties": one} for one in alternatives]}
+
+
+def _left_out(*names: str) -> Json:
+    return {name: {"type": "null"} for name in names}
 
 
 class ReceivedFile(Upload):
@@ -31,6 +57,33 @@ class ReceivedFile(Upload):
         if not isinstance(value, FileStorage):
             raise ma.ValidationError(_("This must be a file."))
         return value
+
+
+class Flag(fields.Boolean):
+    """Yes or no in JSON, and none of the words that forms use for it."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:  # noqa: ARG002
+        if not isinstance(value, bool):
+            raise self.make_error("invalid")
+        return value
+
+
+class Coordinate(fields.Float):
+    """A number in JSON, and no text that could be read as one."""
+
+    def _validated(self, value: object) -> float:
+        if not isinstance(value, int | float):
+            raise self.make_error("invalid")
+        return super()._validated(value)
+
+
+class WholeNumber(fields.Integer):
+    """A number in an address: digits alone."""
+
+    def _validated(self, value: object) -> int:
+        if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,9}", value):
+            raise self.make_error("invalid")
+        return super()._validated(value)
 
 
 class Written(fields.List[Any]):
@@ -99,15 +152,23 @@ class SubmissionSchema(ma.Schema):
         required=True,
         error_messages={"required": _l("Choose at least one image file.")},
         metadata={
+            "minItems": 1,
             "description": (
                 f"DICOM, NIfTI, PNG or JPEG files, or ZIP archives of them; at most {MAX_FILES}."
-            )
+            ),
         },
     )
     patient_code = fields.String(
-        load_default="", metadata={"description": "A pseudonym; generated if missing."}
+        load_default="",
+        validate=_CODE,
+        metadata={
+            "description": "A pseudonym; generated if missing.",
+            "pattern": r"^\s*(\w[\w\s.:/+-]*)?$",
+        },
     )
-    description = fields.String(load_default="", metadata={"description": "No personal data."})
+    description = fields.String(
+        load_default="", validate=_DESCRIPTION, metadata={"description": "No personal data."}
+    )
     priority = fields.Enum(Priority, by_value=True, load_default=Priority.ROUTINE)
     plane = fields.String(
         load_default="auto",
@@ -171,10 +232,15 @@ class SubmissionSchema(ma.Schema):
 class CorrectionSchema(ma.Schema):
     """What is to be corrected; what is left out stays as it is."""
 
-    patient_code = fields.String(metadata={"description": "A pseudonym."})
-    description = fields.String(metadata={"description": "No personal data."})
+    patient_code = fields.String(
+        validate=_CODE,
+        metadata={"description": "A pseudonym.", "pattern": r"^\s*\w[\w\s.:/+-]*$"},
+    )
+    description = fields.String(
+        validate=_DESCRIPTION, metadata={"description": "No personal data."}
+    )
     priority = fields.Enum(Priority, by_value=True)
-    patient_code_confirmed = fields.Boolean(
+    patient_code_confirmed = Flag(
         metadata={
             "description": (
                 "A code that looks like a name or a date of birth is refused with code "
@@ -195,13 +261,46 @@ class CorrectionSchema(ma.Schema):
 class DeletionSchema(ma.Schema):
     """Why a study is to be deleted."""
 
+    class Meta:
+        """`other` needs a note."""
+
+        conditions = [
+            {
+                "anyOf": [
+                    {
+                        "properties": {
+                            "reason": {
+                                "enum": [
+                                    reason.value
+                                    for reason in DeletionReason
+                                    if reason is not DeletionReason.OTHER
+                                ]
+                            }
+                        }
+                    },
+                    {
+                        "required": ["note"],
+                        "properties": {
+                            "note": {
+                                "maxLength": LONGEST_NOTE,
+                                "allOf": [
+                                    {"pattern": _WORDS},
+                                    {"pattern": r"^\d{0,3}(\D\d{0,3})*$"},
+                                ],
+                            }
+                        },
+                    },
+                ]
+            }
+        ]
+
     reason = fields.Enum(DeletionReason, by_value=True, required=True)
     note = fields.String(
         load_default="",
         metadata={
             "description": (
-                "For `other`: why, in a few words that stay in the audit trail. Nothing about the "
-                "patient."
+                f"For `other`: why, in at most {LONGEST_NOTE} characters that stay in the audit "
+                "trail. Nothing about the patient: no code, no date, no long number."
             )
         },
     )
@@ -221,9 +320,11 @@ class IdempotencySchema(ma.Schema):
 class PageQuerySchema(ma.Schema):
     """Which page of a list."""
 
-    limit = fields.Integer(load_default=25, validate=validate.Range(1, MOST_ROWS))
+    limit = WholeNumber(load_default=25, validate=validate.Range(1, MOST_ROWS))
     cursor = fields.String(
-        load_default=None, metadata={"description": "`next_cursor` of the previous page."}
+        load_default=None,
+        validate=_CURSOR,
+        metadata={"description": "`next_cursor` of the previous page."},
     )
 
 
@@ -233,7 +334,9 @@ class StudyQuerySchema(PageQuerySchema):
     status = fields.Enum(Status, by_value=True, load_default=None)
     label = fields.String(load_default=None, validate=_LABEL)
     patient_code = fields.String(
-        load_default="", validate=_NO_NUL, metadata={"description": "The whole code."}
+        load_default="",
+        validate=_NO_NUL,
+        metadata={"description": "The whole code.", "pattern": r"^[^\u0000]*$"},
     )
 
 
@@ -260,6 +363,34 @@ class FeedbackQuerySchema(PageQuerySchema):
 
 class AnswerSchema(ma.Schema):
     """A reader's assessment of one slice, of several, or of the study as a whole."""
+
+    class Meta:
+        """One subject; a diagnosis to disagree, words for `other`, a region in one slice."""
+
+        conditions = [
+            _either(
+                _left_out("image_ids", "scope"),
+                _left_out("image_id", "scope"),
+                _left_out("image_id", "image_ids"),
+            ),
+            _either(
+                _left_out("region"),
+                _left_out("scope") | {"image_ids": {"maxItems": 1}},
+            ),
+            {
+                "anyOf": [
+                    {"properties": {"verdict": {"enum": ["agree", "unsure"]}}},
+                    {"required": ["label"], "properties": {"label": {"type": "string"}}},
+                ]
+            },
+            {
+                "anyOf": [
+                    {"properties": {"verdict": {"enum": ["agree", "unsure"]}}},
+                    {"properties": {"label": {"enum": [*(label.value for label in LABELS)]}}},
+                    {"required": ["finding"], "properties": {"finding": {"pattern": _WORDS}}},
+                ]
+            },
+        ]
 
     image_id = fields.UUID(
         load_default=None,
@@ -295,8 +426,9 @@ class AnswerSchema(ma.Schema):
         validate=validate.OneOf([*(label.value for label in LABELS), OTHER]),
         metadata={
             "description": (
-                "The correct diagnosis; required to disagree. `other` is none of the classes and "
-                "needs a `finding`."
+                "The correct diagnosis; required to disagree, and then another than the result's. "
+                "`other` is none of the classes and needs a `finding`. To agree, leave it out or "
+                "repeat the result's."
             )
         },
     )
@@ -308,7 +440,9 @@ class AnswerSchema(ma.Schema):
         },
     )
     region = fields.List(
-        fields.List(fields.Float(), validate=validate.Length(equal=2)),
+        fields.List(
+            Coordinate(metadata={"minimum": 0, "maximum": 1}), validate=validate.Length(equal=2)
+        ),
         load_default=None,
         allow_none=True,
         validate=validate.Length(3, 200),

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 import struct
 import uuid
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from webapp.errors import InvalidInput
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAYOUT = struct.Struct(">q16s")  # microseconds since 1970, identifier
+CURSOR = re.compile(r"^A[A-Za-z0-3][A-Za-z0-9_-]{30}$")
+"""What cursors look like until the year 9950; all that look like this can be read."""
 
 
 class _Listed(Protocol):

@@ -10,7 +10,7 @@ from webapp.errors import InvalidInput, QuestionableCode
 from webapp.studies.codes import Doubt, doubt_about
 from webapp.studies.parcels import Parcel
 
-_LONGEST_CODE = 64
+LONGEST_CODE = 64
 _CODE = re.compile(r"[\w][\w .:/+-]{0,63}")
 # Without letters and digits that are taken for one another when read aloud.
 _CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
@@ -67,7 +67,7 @@ def codes_for(parcels: Sequence[Parcel], given: str) -> list[str]:
     if given:
         suffixes = {one: f"-{number}" for number, one in enumerate(whose, start=1)}
         return [
-            given[: _LONGEST_CODE - len(suffixes[parcel.whose])] + suffixes[parcel.whose]
+            given[: LONGEST_CODE - len(suffixes[parcel.whose])] + suffixes[parcel.whose]
             for parcel in parcels
         ]
     return [parcel.patient or _made_up() for parcel in parcels]

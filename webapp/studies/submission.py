@@ -52,6 +52,7 @@ from webapp.studies.parcels import Parcel, Split, parcels_of, patients_in
 from webapp.studies.patient_codes import checked_code, codes_for
 
 MAX_FILES = 2000
+LONGEST_DESCRIPTION = 200
 PLANES = ("auto", "axial", "coronal", "sagittal")
 
 
@@ -246,7 +247,7 @@ def _check_sizes(parcels: Sequence[Parcel]) -> None:
 def checked_description(description: str) -> str:
     """The description on one line; raises :class:`InvalidInput` where it is too long."""
     text = " ".join(description.replace("\0", "").split())
-    if len(text) > 200:
+    if len(text) > LONGEST_DESCRIPTION:
         message = _("The description can have at most 200 characters.")
         raise InvalidInput(message, fields={"description": message})
     return text
