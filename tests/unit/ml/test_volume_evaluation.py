@@ -10,10 +10,10 @@ import pytest
 
 from ml.__main__ import main
 from ml.errors import InvalidManifest
+from ml.evaluation.volumes import measure_volumes, table
 from ml.labels import LABELS
-from ml.measured_sections import THINNED
-from ml.predictor import Predictor
-from ml.volume_evaluation import measure_volumes, table
+from ml.reporting.measured_sections import THINNED
+from ml.serving.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
