@@ -245,7 +245,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _volumes(options: argparse.Namespace) -> int:
-    from ml.evaluation.volumes import measure_volumes, table
+    from ml.evaluation.volumes import measure_volumes
+    from ml.reporting.measured_sections import volume_table
 
     figures = measure_volumes(
         _load_predictor(options),
@@ -258,7 +259,7 @@ def _volumes(options: argparse.Namespace) -> int:
         _enter_volumes(options, figures)
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(table(figures))
+    print(volume_table(figures))
     return 0
 
 

@@ -10,7 +10,6 @@ from ml.evaluation.volume_judging import Judged, judge, masked_scans, slices_of_
 from ml.imaging import read_path
 from ml.imaging.nifti import PLANES
 from ml.labels import Label
-from ml.reporting.measured_sections import thinned_rows, volume_rows
 from ml.serving.predictor import Predictor
 
 
@@ -99,16 +98,6 @@ def _head(volume: Sequence[Judged]) -> dict[str, Any]:
         "alarms_alone": share_of(one.result.alarm for one in volume),
         "study": answer_study([one.answer for one in volume]).label.value,
     }
-
-
-def table(figures: dict[str, Any]) -> str:
-    """The shares as lines of text; those of thinned volumes alone, by number and by distance."""
-    lines = [f"{words:44}{found}" for words, found in volume_rows(figures)]
-    lines += [
-        f"{words:64}{''.join(f'{one:>9}' for one in found)}"
-        for words, *found in thinned_rows(figures.get("thinned", {}))
-    ]
-    return "\n".join(lines)
 
 
 def _by_slice(volume: Sequence[Judged]) -> list[dict[str, Any]]:

@@ -98,6 +98,16 @@ def thinned_rows(figures: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
+def volume_table(figures: dict[str, Any]) -> str:
+    """The shares as lines of text; those of thinned volumes alone, by number and by distance."""
+    lines = [f"{words:44}{found}" for words, found in volume_rows(figures)]
+    lines += [
+        f"{words:64}{''.join(f'{one:>9}' for one in found)}"
+        for words, *found in thinned_rows(figures.get("thinned", {}))
+    ]
+    return "\n".join(lines)
+
+
 def _of(share: Mapping[str, int]) -> str:
     return f"{share['n']} of {share['of']}"
 
