@@ -24,8 +24,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ml.imaging import read_path
 from ml.imaging.burned_in import TextBox, find_text
+from ml.imaging.montage import several_slices
 from ml.imaging.slices import Pixels
-from ml.likeness import several_slices
 from ml.preprocess import head_mask, to_grey
 
 Ink = npt.NDArray[np.float32]  # (height, width), 0 where there is none, 1 where it is full

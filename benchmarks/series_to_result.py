@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.product import product, signed_in, submit, wait_until_done
 from ml.imaging import read_bytes, square_pixels
-from ml.predictor import Predictor
+from ml.serving.predictor import Predictor
 from tests.dicoms import axial_series
 
 BATCH = 8

@@ -13,7 +13,7 @@ import time
 import torch
 
 from ml.architectures import VGG16GAP
-from ml.architectures.winograd import quicken, slow_down
+from ml.training.winograd import quicken, slow_down
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """The command line, ``python -m ml COMMAND``: classify, explain, measure, train and audit.
 
-Commands that build and describe data sets are in :mod:`ml.data_commands`.
+Commands that build and describe data sets are in :mod:`ml.cli.data`.
 
 Exit codes: 0, 2 on bad usage, 1 on failure with one line on standard error.
 """
@@ -13,12 +13,12 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ml.data_commands import add_data_commands
+from ml.cli.data import add_data_commands
+from ml.cli.models import add_model_commands
+from ml.cli.ood import add_odd
+from ml.cli.options import add_card_option, command_line
+from ml.cli.training import add_compare, add_crossval, add_train
 from ml.errors import SulcusMLError, UnreadableImage
-from ml.model_commands import add_model_commands
-from ml.odd.command import add_odd
-from ml.option_values import add_card_option, command_line
-from ml.training_commands import add_compare, add_crossval, add_train
 
 # torch takes seconds to import: the commands below fetch what they need when they run, so that
 # --help and bad usage answer at once.
@@ -33,7 +33,7 @@ class _Predicted(NamedTuple):
     Attributes:
         volume: number of the stack that the slice belongs to, if to any.
         place: millimetres along the normal of that stack.
-        result: :class:`ml.predictor.Result`, or why there is none.
+        result: :class:`ml.serving.predictor.Result`, or why there is none.
     """
 
     volume: int | None
@@ -149,8 +149,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _load_predictor(options: argparse.Namespace) -> Any:
-    from ml.predictor import Predictor
     from ml.registry import SERVING
+    from ml.serving.predictor import Predictor
 
     return Predictor.load(options.model or SERVING, device=options.device)
 
@@ -235,7 +235,7 @@ def _words(line: dict[str, Any]) -> str:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from ml.dataset import read_manifest
-    from ml.evaluation import observe, summarise
+    from ml.evaluation.evaluation import observe, summarise
 
     entries = read_manifest(options.manifest)
     predictor = _load_predictor(options)
@@ -245,7 +245,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _volumes(options: argparse.Namespace) -> int:
-    from ml.volume_evaluation import measure_volumes, table
+    from ml.evaluation.volumes import measure_volumes
+    from ml.reporting.measured_sections import volume_table
 
     figures = measure_volumes(
         _load_predictor(options),
@@ -258,7 +259,7 @@ def _volumes(options: argparse.Namespace) -> int:
         _enter_volumes(options, figures)
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(table(figures))
+    print(volume_table(figures))
     return 0
 
 
@@ -276,9 +277,9 @@ def _enter_volumes(options: argparse.Namespace, figures: dict[str, Any]) -> None
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from ml.explain import blend
     from ml.imaging import read_path, square_pixels
     from ml.imaging.pictures import encode_png
+    from ml.serving.explain import blend
 
     slices = read_path(options.path)
     # Of a volume the middle slice: its ends show little.
@@ -291,8 +292,8 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from ml.audit import audit, table
-    from ml.audit_report import write_report
+    from ml.dataset.duplicates import audit, table
+    from ml.reporting.audit_report import write_report
 
     report = audit(options.root)
     if options.json is not None:
@@ -304,7 +305,7 @@ def _audit(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from ml.bench import measure
+    from ml.evaluation.bench import measure
     from ml.registry import SERVING
 
     figures = measure(

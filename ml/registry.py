@@ -17,7 +17,7 @@ from torch import Tensor
 from ml.architectures import ARCHITECTURES, Network, VGG16Twofold
 from ml.errors import InvalidModel
 from ml.labels import LABELS, RATHER
-from ml.uncertainty import TUMOR_SHARE, Calibration, Doubt
+from ml.uncertainty.doubt import TUMOR_SHARE, Calibration, Doubt
 
 SERVING = Path(__file__).with_name("weights") / "vgg16-twofold.json"
 _REFERENCE = "doubt.reference"
@@ -148,7 +148,7 @@ def enter_figures(path: Path, name: str, figures: dict[str, Any], *, command: st
     An earlier entry of the same name is replaced.
 
     Args:
-        name: of the entry; :mod:`ml.measured_sections` knows those that the page shows.
+        name: of the entry; :mod:`ml.reporting.measured_sections` knows those that the page shows.
         command: the command line that measured.
 
     Raises:

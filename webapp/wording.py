@@ -77,7 +77,7 @@ FINDINGS: Mapping[str, LazyString] = {
     "cannot_be_judged": _l("cannot be judged"),
 }
 
-# What is wrong with a picture (Prediction.quality; ml.quality.QualityFlag).
+# What is wrong with a picture (Prediction.quality; ml.serving.quality.QualityFlag).
 QUALITY: Mapping[str, LazyString] = {
     "too_small": _l("The head fills too little of the image, so detail is lost."),
     "saturated": _l("Bright areas are saturated, so detail in them is lost."),

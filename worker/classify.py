@@ -17,9 +17,9 @@ from sqlalchemy.exc import DBAPIError
 
 from config import Settings
 from ml.errors import InvalidModel, UnreadableImage
-from ml.explain import overlay_png
 from ml.imaging import square_pixels
-from ml.predictor import Predictor, Result
+from ml.serving.explain import overlay_png
+from ml.serving.predictor import Predictor, Result
 from webapp.database import db, is_full
 from webapp.extensions import current_blobs
 from webapp.models_admin.models import ModelVersion

@@ -126,7 +126,8 @@ class VGG16Twofold(JudgesPlaces):
     a logarithmic opinion pool of the two (Genest and Zidek 1986, Statistical Science 1), the maps
     are those of the places, the features those of the whole.
 
-    It learns both aims at once, or :func:`ml.joining.join` makes it of two trained networks.
+    It learns both aims at once, or :func:`ml.release.joining.join` makes it of two trained
+    networks.
 
     Attributes:
         whole_share: weight of the opinion about the whole in the logits, above 0 and at most 1;

@@ -1,8 +1,8 @@
 """Make one trustworthy list of labelled files: corrected, free of contradictions, leak-free.
 
-Copies are found as ``python -m ml audit`` finds them (:mod:`ml.audit`). Copies with different
-labels contradict each other and are left out together, unless a correction decides; copies with
-different groups would leak, so their groups become one.
+Copies are found as ``python -m ml audit`` finds them (:mod:`ml.dataset.duplicates`). Copies with
+different labels contradict each other and are left out together, unless a correction decides;
+copies with different groups would leak, so their groups become one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,8 +14,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from ml.audit import Image, Pair, find_pairs, fingerprint
 from ml.dataset.corrections import Change, Correction, correct
+from ml.dataset.duplicates import Image, Pair, find_pairs, fingerprint
 from ml.dataset.manifest import Entry, content_hash
 from ml.errors import InvalidManifest, UnreadableImage
 

@@ -5,9 +5,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ml.audit import SUFFIXES
 from ml.dataset.corrections import Correction
 from ml.dataset.curation import Curated, curate, group_of_copies, group_of_file
+from ml.dataset.duplicates import SUFFIXES
 from ml.dataset.manifest import Entry
 from ml.errors import InvalidManifest
 from ml.labels import Label

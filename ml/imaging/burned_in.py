@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ml.imaging.montage import heads_in
 from ml.imaging.slices import Pixels
-from ml.likeness.montage import heads_in
 from ml.preprocess import MaskImage, head_mask, percentiles, to_grey
 
 _LONGEST = 2048  # px; larger pictures are searched on a smaller copy

@@ -19,7 +19,7 @@ from flask_babel import gettext as _
 from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.orm import aliased, joinedload, undefer
 
-from ml.volumes import SliceAnswer, answer_study
+from ml.aggregation import SliceAnswer, answer_study
 from webapp import audit
 from webapp.database import db, now
 from webapp.errors import Conflict

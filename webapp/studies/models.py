@@ -300,7 +300,7 @@ class Analysis(Timestamped, OrganisationOwned, Base):
         model_version_id: the model that answered; None until the end.
         label: what the study is called.
         probabilities, in_distribution: those of the first key image.
-        prediction_set: what cannot be ruled out for the study (:mod:`ml.volumes`).
+        prediction_set: what cannot be ruled out for the study (:mod:`ml.aggregation`).
         in_distribution_share: share of images that look like what the model has learnt.
         key_image_ids: those that stand for the study, the most telling first.
         contradicting_images: id -> label of images that speak for another tumour than the study
@@ -366,7 +366,7 @@ class Prediction(Timestamped, OrganisationOwned, Base):
     prediction_set: Mapped[list[str]]
     in_distribution: Mapped[bool]
     ood_score: Mapped[float]
-    # Values of ml.quality.QualityFlag; what was predicted before them has none.
+    # Values of ml.serving.quality.QualityFlag; what was predicted before them has none.
     quality: Mapped[list[str]] = mapped_column(default=list)
     heatmap_key: Mapped[str | None] = mapped_column(String(64))
 

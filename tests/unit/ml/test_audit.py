@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from config import REPOSITORY
-from ml.audit import audit
+from ml.dataset.duplicates import audit
 from ml.errors import InvalidManifest
 from ml.imaging import read_path
 from ml.imaging.pictures import Pixels, encode_png

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ml.augmentation import augment, cut_out, exchange_tissue, suppress_brightest
+from ml.training.augmentation import augment, cut_out, exchange_tissue, suppress_brightest
 
 SIZE = 64
 

@@ -8,12 +8,12 @@ import pytest
 
 from ml.__main__ import main
 from ml.architectures import ARCHITECTURES
-from ml.comparison import CONTROL, chosen_entries, read_comparison
-from ml.comparison_report import conclusions
-from ml.cost import measure_cost
 from ml.dataset import Entry
 from ml.errors import InvalidConfiguration
+from ml.evaluation.cost import measure_cost
+from ml.experiments.comparison import CONTROL, chosen_entries, read_comparison
 from ml.labels import LABELS
+from ml.reporting.comparison_report import conclusions
 from tests.heads import slices, write_manifest
 
 SHIPPED = Path(__file__).parents[3] / "ml" / "recipes" / "comparison.toml"

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml.control import control_figures, control_probabilities, read_features, table
 from ml.dataset import Entry, folds_against_source, folds_by_group
 from ml.errors import UnreadableImage
-from ml.image_statistics import STATISTICS
+from ml.experiments.baseline import control_figures, control_probabilities, read_features, table
+from ml.experiments.baseline_statistics import STATISTICS
 from ml.imaging.pictures import encode_png
 from ml.labels import INDEX, LABELS, Label
 from tests.dicoms import head

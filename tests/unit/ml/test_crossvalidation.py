@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from ml.__main__ import main
-from ml.crossvalidation import (
+from ml.dataset import Entry, Split
+from ml.errors import InvalidConfiguration, InvalidModel
+from ml.experiments.crossvalidation import (
     calibrated_on_others,
     calibration_of,
     cross_validate,
@@ -18,14 +20,12 @@ from ml.crossvalidation import (
     splits_by_group,
     splits_by_source,
 )
-from ml.dataset import Entry, Split
-from ml.errors import InvalidConfiguration, InvalidModel
 from ml.labels import LABELS
-from ml.predictor import Predictor
-from ml.processes import alone
-from ml.recipe import Recipe, Stage
 from ml.registry import SERVING, load_model
-from ml.release import recalibrate
+from ml.release.packaging import recalibrate
+from ml.serving.predictor import Predictor
+from ml.training.distributed import alone
+from ml.training.recipe import Recipe, Stage
 from tests.heads import slices, with_spots_outlined, write_manifest
 
 TINY = Recipe(

@@ -13,8 +13,8 @@ from config import REPOSITORY
 from ml.__main__ import main
 from ml.dataset import outline_mask, read_manifest, read_outlines, with_outlines
 from ml.dataset.feedback import from_feedback
+from ml.dataset.slicing import CutSet, Cutting, cut_volumes
 from ml.dataset.tilting import tilted
-from ml.dataset.volumes import CutSet, Cutting, cut_volumes
 from ml.errors import InvalidManifest
 from ml.imaging import read_path
 from ml.imaging.pictures import encode_png

@@ -9,15 +9,15 @@ import torch.nn.functional as F
 
 from ml.architectures import ARCHITECTURES, Output
 from ml.dataset import read_manifest
-from ml.engines import Engine, TorchEngine, choose_device, choose_engine, serving_dtype
-from ml.engines.export import export_onnx
-from ml.engines.onnx_engine import ONNXRuntimeEngine
-from ml.engines.openvino_engine import OpenVINOEngine, supports_int8
-from ml.engines.quantisation import quantise
 from ml.errors import InvalidModel
 from ml.imaging import read_path
 from ml.preprocess import PIPELINES, FloatImage
 from ml.registry import SERVING, Model, load_model
+from ml.serving.engines import Engine, TorchEngine, choose_device, choose_engine, serving_dtype
+from ml.serving.engines.export import export_onnx
+from ml.serving.engines.onnx_engine import ONNXRuntimeEngine
+from ml.serving.engines.openvino_engine import OpenVINOEngine, supports_int8
+from ml.serving.engines.quantisation import quantise
 
 SIZE = 96
 CPU = torch.device("cpu")

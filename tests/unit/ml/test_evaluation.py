@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ml.dataset import Entry
-from ml.evaluation import Observed, summarise
+from ml.evaluation.evaluation import Observed, summarise
 from ml.labels import LABELS, Label
-from ml.predictor import Result
+from ml.serving.predictor import Result
 
 Box = tuple[float, float, float, float]
 

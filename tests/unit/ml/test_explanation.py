@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from ml import explain
 from ml.__main__ import main
 from ml.architectures import VGG16GAP
 from ml.dataset import read_manifest, write_manifest
 from ml.errors import InvalidManifest
-from ml.explanation_comparison import compare_explanations, table
-from ml.explanation_methods import METHODS, SERVING_METHOD, explain_all
+from ml.evaluation.cam_methods import METHODS, SERVING_METHOD, explain_all
+from ml.evaluation.explanations import compare_explanations, table
 from ml.imaging import read_path
 from ml.preprocess import head_crop
 from ml.registry import SERVING, load_model
+from ml.serving import explain
 
 ENTRIES = read_manifest(SERVING.parents[1] / "samples" / "manifest.csv")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from config import REPOSITORY
-from ml.image_statistics import STATISTICS, file_statistics, statistics
+from ml.experiments.baseline_statistics import STATISTICS, file_statistics, statistics
 from ml.imaging import read_path
 from ml.preprocess import to_grey
 

@@ -14,8 +14,8 @@ from ml.architectures import VGG16GAP, VGG16Odds, VGG16Twofold
 from ml.architectures.vgg import SHARED
 from ml.dataset import Split
 from ml.errors import InvalidModel
-from ml.joining import blend
 from ml.registry import SERVING, load_model, save_model, write_card
+from ml.release.joining import blend
 from tests.heads import slices, write_manifest
 
 

@@ -11,11 +11,12 @@ from config import REPOSITORY
 from ml.dataset import read_manifest
 from ml.errors import InvalidModel
 from ml.imaging import read_path
+from ml.imaging.montage import several_slices
 from ml.imaging.pictures import Pixels
-from ml.likeness import colour_or_bright_frame, evidence_against_head, several_slices
-from ml.likeness.rule import BUNDLED, Rule, bundled_rule
-from ml.likeness.statistics import statistics
 from ml.preprocess import to_grey
+from ml.uncertainty.ood import colour_or_bright_frame, evidence_against_head
+from ml.uncertainty.ood.picture_rule import BUNDLED, Rule, bundled_rule
+from ml.uncertainty.ood.picture_statistics import statistics
 
 ENTRIES = read_manifest(REPOSITORY / "ml" / "samples" / "manifest.csv")
 SAMPLES = [read_path(entry.path)[0].pixels for entry in ENTRIES]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ml.labels import INDEX, Label
-from ml.metrics import (
+from ml.evaluation.metrics import (
     bootstrap_intervals,
     classification_figures,
     expected_calibration_error,
     tumor_auroc,
 )
+from ml.labels import INDEX, Label
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from ml.dataset import Entry, read_manifest
 from ml.errors import InvalidModel
-from ml.evaluation import Observed
+from ml.evaluation.evaluation import Observed
 from ml.imaging import read_bytes, read_path
 from ml.labels import LABELS, Label
-from ml.measured_sections import THINNED, VOLUMES
-from ml.model_card import failure_gallery, write_page
-from ml.predictor import Result
 from ml.registry import SERVING, enter_figures, write_card
+from ml.reporting.measured_sections import THINNED, VOLUMES
+from ml.reporting.model_card import failure_gallery, write_page
+from ml.serving.predictor import Result
 
 ENTRIES = read_manifest(SERVING.parents[1] / "samples" / "manifest.csv")
 

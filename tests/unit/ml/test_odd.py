@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from ml.__main__ import main
-from ml.odd.collection import held_out_sources, odd_pictures
-from ml.odd.drawings import drawings
-from ml.odd.fitting import fit_rule
-from ml.odd.pictures import OddPicture
-from ml.odd.variation import varied
+from ml.evaluation.ood_pictures.collection import held_out_sources, odd_pictures
+from ml.evaluation.ood_pictures.drawings import drawings
+from ml.evaluation.ood_pictures.fitting import fit_rule
+from ml.evaluation.ood_pictures.pictures import OddPicture
+from ml.evaluation.ood_pictures.variation import varied
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from ml.dataset import read_manifest
-from ml.engines import TorchEngine
 from ml.errors import InvalidModel, UnreadableImage
-from ml.explain import overlay, overlay_png
 from ml.imaging import read_bytes, read_path
 from ml.labels import LABELS, Label, called
-from ml.predictor import Predictor, Result
 from ml.registry import SERVING, load_model
+from ml.serving.engines import TorchEngine
+from ml.serving.explain import overlay, overlay_png
+from ml.serving.predictor import Predictor, Result
 
 SAMPLES = SERVING.parents[1] / "samples"
 ENTRIES = read_manifest(SAMPLES / "manifest.csv")

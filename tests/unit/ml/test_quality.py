@@ -13,7 +13,7 @@ from ml.dataset import read_manifest
 from ml.imaging import read_path
 from ml.imaging.pictures import Pixels
 from ml.preprocess import to_grey
-from ml.quality import QualityFlag, quality_flags
+from ml.serving.quality import QualityFlag, quality_flags
 
 Floats = npt.NDArray[np.float64]
 SAMPLES = [

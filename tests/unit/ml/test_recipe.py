@@ -6,7 +6,7 @@ import pytest
 
 from ml.architectures.vgg import SHARED
 from ml.errors import InvalidConfiguration
-from ml.recipe import Recipe, Stage, read_recipe
+from ml.training.recipe import Recipe, Stage, read_recipe
 
 RECIPES = Path(__file__).parents[3] / "ml" / "recipes"
 

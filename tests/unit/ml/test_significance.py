@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ml.significance import difference, holm, mcnemar
+from ml.evaluation.significance import difference, holm, mcnemar
 
 
 def test_mcnemar_is_a_fair_coin_s_chance() -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ml.dataset import Entry
-from ml.evaluation import Observed
+from ml.evaluation.evaluation import Observed
+from ml.evaluation.studies import study_figures
 from ml.labels import LABELS, Label
-from ml.predictor import Result
-from ml.study_evaluation import study_figures
+from ml.serving.predictor import Result
 
 GLIOMA, MENINGIOMA, NONE = Label.GLIOMA, Label.MENINGIOMA, Label.NO_TUMOR
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ml.architectures import VGG16Odds
 from ml.labels import INDEX, LABELS
-from ml.supervision import ANY_TUMOR, coverage, outside_loss, places_loss, whole_slice_loss
+from ml.training.losses import ANY_TUMOR, coverage, outside_loss, places_loss, whole_slice_loss
 
 GLIOMA, NO_TUMOR, PITUITARY = INDEX["glioma"], INDEX["no_tumor"], INDEX["pituitary"]
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from ml.__main__ import main
+from ml.dataset.tensors import prepare
 from ml.errors import InvalidConfiguration, InvalidModel
 from ml.imaging import read_path
 from ml.labels import LABELS, Label
-from ml.predictor import Predictor, Result
-from ml.preparation import prepare
-from ml.recipe import Recipe, Stage
 from ml.registry import SERVING, load_model
-from ml.training import train
+from ml.serving.predictor import Predictor, Result
+from ml.training.recipe import Recipe, Stage
+from ml.training.trainer import train
 from tests.heads import slices, with_spots_outlined, write_manifest
 
 REPOSITORY = Path(__file__).parents[3]
@@ -29,9 +29,9 @@ import sys
 from pathlib import Path
 import pytest
 import torch
-from ml.processes import team
-from ml.recipe import Recipe, Stage
-from ml.training import train
+from ml.training.distributed import team
+from ml.training.recipe import Recipe, Stage
+from ml.training.trainer import train
 from tests import narrow
 from tests.heads import slices
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ml.labels import LABELS, Label
-from ml.uncertainty import (
+from ml.uncertainty.doubt import (
     Calibration,
     Doubt,
     Subspace,

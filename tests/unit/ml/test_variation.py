@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from ml.dataset.tensors import Slices
 from ml.labels import INDEX
-from ml.preparation import Slices
-from ml.recipe import Recipe
-from ml.variation import bend, cut_mix, erase, mix_up, vary
+from ml.training.recipe import Recipe
+from ml.training.transforms import bend, cut_mix, erase, mix_up, vary
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -10,10 +10,10 @@ import pytest
 
 from ml.__main__ import main
 from ml.errors import InvalidManifest
+from ml.evaluation.volumes import measure_volumes
 from ml.labels import LABELS
-from ml.measured_sections import THINNED
-from ml.predictor import Predictor
-from ml.volume_evaluation import measure_volumes, table
+from ml.reporting.measured_sections import THINNED, volume_table
+from ml.serving.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_slices_are_counted_by_their_masks(predictor: Predictor, tmp_path: Path)
     assert figures["healthy_false_alarms"]["of"] == 4
     pixels = [one["tumor_pixels"] for one in figures["volumes"]["glioma/Pre_Scan_T1.nii.gz"]]
     assert sorted(pixels) == [0, 0, 25, 400]
-    assert len(table(figures).splitlines()) == 11
+    assert len(volume_table(figures).splitlines()) == 11
     card = tmp_path / "card.json"
     card.write_text("{}")
     folders = ["--glioma", str(tmp_path), "--healthy", str(tmp_path / "healthy.nii.gz")]

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml.labels import LABELS, Label, called
-from ml.volumes import (
+from ml.aggregation import (
     SliceAnswer,
     answer_study,
     borne_out,
@@ -19,6 +18,7 @@ from ml.volumes import (
     with_neighbours,
     with_no_tumor,
 )
+from ml.labels import LABELS, Label, called
 
 
 def said(

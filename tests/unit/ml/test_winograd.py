@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ml.architectures.winograd import WinogradConv2d, quicken, slow_down
+from ml.training.winograd import WinogradConv2d, quicken, slow_down
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (1, 3), (22, 22)])

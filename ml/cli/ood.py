@@ -1,0 +1,93 @@
+"""``python -m ml odd``: is what is no brain MRI called so, and is a brain not?"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from ml.cli.options import add_card_option, command_line
+
+_SLICES_TO_FIT = 600
+_SEED = 20261123  # the one that `train` splits by, so that its validation part stays unseen
+
+
+def add_odd(commands: Any) -> argparse.ArgumentParser:
+    """Add the command; the model's options are the caller's to add."""
+    odd: argparse.ArgumentParser = commands.add_parser(
+        "odd", help="measure how odd pictures and brain slices are told apart"
+    )
+    odd.add_argument(
+        "--manifest", type=Path, metavar="FILE.csv", help="brain slices (default: the samples)"
+    )
+    odd.add_argument("--every", type=_count, default=1, metavar="N", help="take each Nth of them")
+    odd.add_argument(
+        "--volumes",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="STUDY",
+        help="studies of brains that the model has never seen; files named …_Mask are left out",
+    )
+    odd.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
+    add_card_option(odd)
+    odd.add_argument(
+        "--fit",
+        type=Path,
+        metavar="RULE.npz",
+        help="instead fit the rule about pictures anew, on the training part of --manifest",
+    )
+    odd.set_defaults(run=_run)
+    return odd
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ml.dataset import read_exclusions, read_manifest
+    from ml.evaluation.bench import CHECK_SLICES
+
+    excluded = read_exclusions()
+    entries = read_manifest(options.manifest or CHECK_SLICES, excluded=excluded)[:: options.every]
+    if options.fit is not None:
+        return _fit(entries, options.fit)
+    return _measure(entries, options)
+
+
+def _measure(entries: list[Any], options: argparse.Namespace) -> int:
+    from ml.evaluation.ood_pictures.measuring import measure_odd, table
+    from ml.registry import SERVING, enter_figures
+    from ml.serving.predictor import Predictor
+
+    predictor = Predictor.load(options.model or SERVING, device=options.device)
+    figures = measure_odd(predictor, entries, options.volumes)
+    if options.card is not None:
+        every = f"odd --every {options.every}"
+        command = command_line(options, every, ("manifest", "volumes"))
+        enter_figures(options.card, "familiarity", figures, command=command)
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(table(figures))
+    return 0
+
+
+def _fit(entries: list[Any], out: Path) -> int:
+    from ml.dataset import split_by_group, without_mirrored_twins
+    from ml.evaluation.ood_pictures.collection import held_out_sources, odd_pictures
+    from ml.evaluation.ood_pictures.fitting import fit_rule
+    from ml.imaging import read_path
+
+    training = without_mirrored_twins(split_by_group(entries, seed=_SEED).training)
+    chosen = training[:: max(1, len(training) // _SLICES_TO_FIT)]
+    pictures = odd_pictures()
+    held_out = held_out_sources(pictures)
+    rule = fit_rule(
+        [read_path(entry.path)[0].pixels for entry in chosen],
+        [one.pixels for one in pictures if one.source not in held_out],
+    )
+    rule.save(out)
+    print(out)
+    return 0

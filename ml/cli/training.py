@@ -1,0 +1,339 @@
+"""The commands that train: ``train``, ``crossval`` and ``compare``."""
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml.cli.manifest_options import add_manifest_options, read_named
+from ml.cli.options import add_card_option, command_line
+from ml.errors import InvalidConfiguration
+from ml.training.recipe import Recipe, Stage, read_recipe
+
+if TYPE_CHECKING:
+    from ml.dataset import Entry
+
+# As in ml/__main__.py, the commands fetch what needs torch when they run.
+
+_USUAL = Recipe()
+
+
+def add_train(commands: Any) -> None:
+    """Add ``train`` to the commands of ``python -m ml``."""
+    train = commands.add_parser(
+        "train",
+        help="fine-tune, calibrate, measure and package a model",
+        description="Values come from --config, or are the usual ones; options override both. A "
+        "rerun resumes from the last epoch. For several processes or GPUs: torchrun "
+        "--nproc-per-node N -m ml train …",
+    )
+    _add_data(train)
+    _add_also(train)
+    train.add_argument(
+        "--variants",
+        type=Path,
+        dest="variants_folder",
+        metavar="FOLDER",
+        help="where kept variants lie (OUT/variants); two runs that differ only above the frozen "
+        "layers may share them",
+    )
+    train.add_argument(
+        "--with-validation",
+        action="store_true",
+        help="learn from the validation part, too, as a model that serves may once a "
+        "cross-validation has told how good its recipe is; measured on the calibration part",
+    )
+    _add_recipe(train)
+    train.set_defaults(run=_train)
+
+
+def add_crossval(commands: Any) -> None:
+    """Add ``crossval`` to the commands of ``python -m ml``."""
+    crossval = commands.add_parser(
+        "crossval",
+        help="train and measure one model a fold; every slice is answered once",
+        description="What is finished lies in the folder, and a rerun goes on from there.",
+    )
+    _add_data(crossval)
+    _add_also(crossval)
+    _add_recipe(crossval)
+    crossval.add_argument(
+        "--by",
+        choices=("group", "source", "against-source"),
+        default="group",
+        help="group: --folds parts that share no patient (the default); source: leave one out; "
+        "against-source: --folds parts in which a slice's source tells the wrong class",
+    )
+    crossval.add_argument("--folds", type=int, default=5, metavar="N", help="(%(default)s)")
+    crossval.add_argument(
+        "--calibrated-by-others",
+        action="store_true",
+        help="by group: every fold learns from its calibration part, too, and is calibrated, once "
+        "all are trained, on what the other folds' networks say about patients new to them",
+    )
+    crossval.add_argument("--report", type=Path, metavar="FILE.md", help="a page with tables")
+    add_card_option(crossval)
+    crossval.add_argument("--only", type=int, metavar="FOLD", help="run this fold alone, from 1")
+    crossval.set_defaults(run=_crossval)
+
+
+def add_compare(commands: Any) -> None:
+    """Add ``compare`` to the commands of ``python -m ml``."""
+    compare = commands.add_parser(
+        "compare",
+        help="networks beside each other: same folds, preprocessing and budget",
+        description="What is finished lies in the folder, and a rerun goes on from there.",
+    )
+    _add_data(compare)
+    compare.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="FILE.toml",
+        help="such as ml/recipes/comparison.toml",
+    )
+    compare.add_argument(
+        "--start",
+        action="append",
+        default=[],
+        type=_named_file,
+        metavar="NETWORK=FILE",
+        help="start a network from this safetensors file instead, such as one of ImageNet's "
+        "weights where they cannot be downloaded; may be repeated",
+    )
+    compare.add_argument("--report", type=Path, metavar="FILE.md", help="a page with tables")
+    compare.set_defaults(run=_compare)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    add_manifest_options(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument(
+        "--outlines",
+        type=Path,
+        metavar="FILE.json",
+        help="tumour outlines by identifier of the original slice; they teach where to look",
+    )
+
+
+def _add_also(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--also",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE.csv",
+        help="manifests of further slices to train on, such as healthy heads of other scanners; "
+        "nothing is calibrated or measured on them",
+    )
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE.toml", help="a recipe, such as ml/recipes/whole.toml"
+    )
+    # What is not given stays away, so that it does not override the recipe's value.
+    option = parser.add_argument_group(
+        "values in place of the recipe's", argument_default=argparse.SUPPRESS
+    )
+    option.add_argument(
+        "--start",
+        help="imagenet (the published weights), scratch, or a safetensors file "
+        f"(usually {_USUAL.start})",
+    )
+    option.add_argument(
+        "--stages",
+        type=_stages,
+        metavar="SIZE:EPOCHS,…",
+        help=f"progressive resizing (usually {_in_words(_USUAL.stages)})",
+    )
+    option.add_argument(
+        "--input-size",
+        type=int,
+        metavar="PX",
+        help=f"when it serves (usually {_USUAL.input_size})",
+    )
+    option.add_argument(
+        "--architecture",
+        type=_architecture,
+        metavar="NAME",
+        help=f"see ml/architectures (usually {_USUAL.architecture})",
+    )
+    option.add_argument(
+        "--frozen",
+        type=int,
+        metavar="LAYERS",
+        help=f"first layers that keep their starting weights (usually {_USUAL.frozen}: VGG16's "
+        "first block)",
+    )
+    option.add_argument("--body-rate", type=float, metavar="RATE")
+    option.add_argument("--batch", type=int, metavar="SLICES")
+    option.add_argument("--seed", type=int)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from ml import dataset
+    from ml.evaluation.evaluation import UNKNOWN, Answer
+    from ml.registry import load_model
+    from ml.release.packaging import check_split, release
+    from ml.reporting.plots import plot_answers, plot_training
+    from ml.training.distributed import team
+    from ml.training.trainer import train
+
+    recipe = _recipe(options)
+    entries, excluded = _entries(options)
+    split = dataset.split_by_group(
+        entries, seed=recipe.seed, with_validation=options.with_validation
+    )
+    if recipe.starting_model is not None:
+        check_split(load_model(recipe.starting_model).card, split, seed=recipe.seed)
+    training = dataset.without_mirrored_twins(split.training)
+    also = _also(options)
+    with team() as processes:
+        trained = train(
+            recipe,
+            training + also,
+            split.calibration,
+            folder=options.out,
+            team=processes,
+            variants=options.variants_folder,
+        )
+    if not processes.leads:
+        return 0
+    facts = {
+        "data": {
+            "slices": len(entries),
+            "groups": len({entry.group for entry in entries}),
+            "training_slices_without_mirrored_twins": len(training),
+            "training_slices_with_outline": sum(entry.outline is not None for entry in training),
+            "further_training_slices": Counter(entry.source or UNKNOWN for entry in also),
+            "excluded": excluded,
+        }
+    }
+    made = release(
+        trained, recipe, split, folder=options.out, stem=recipe.architecture, facts=facts
+    )
+    plot_training(options.out / "log.csv", options.out / "training.png")
+    plot_answers([Answer.of(one) for one in made.observed], options.out)
+    print(made.card)
+    return 0
+
+
+def _crossval(options: argparse.Namespace) -> int:
+    from ml.experiments.crossvalidation import (
+        cross_validate,
+        pooled,
+        splits_against_source,
+        splits_by_group,
+        splits_by_source,
+    )
+    from ml.reporting.crossvalidation_report import enter_in_card, write_report
+    from ml.reporting.plots import plot_answers
+    from ml.training.distributed import team
+
+    recipe = _recipe(options)
+    by_others = options.calibrated_by_others
+    if by_others and options.by != "group":
+        raise InvalidConfiguration("--calibrated-by-others goes with --by group alone.")
+    entries, _ = _entries(options)
+    if options.by == "source":
+        splits = splits_by_source(entries, seed=recipe.seed)
+    elif options.by == "against-source":
+        splits = splits_against_source(entries, folds=options.folds, seed=recipe.seed)
+    else:
+        splits = splits_by_group(
+            entries, folds=options.folds, seed=recipe.seed, calibrated_apart=not by_others
+        )
+    with team() as processes:
+        only = [options.only] if options.only is not None else None
+        done = cross_validate(
+            splits, recipe, folder=options.out, team=processes, also=_also(options), only=only
+        )
+    if not processes.leads:
+        return 0
+    if len(done) < len(splits):
+        print(f"{len(done)} of {len(splits)} folds are finished; the figures want all.")
+        return 0
+    summary = pooled(done)
+    figures = json.dumps(summary, indent=2)
+    (options.out / "figures.json").write_text(figures + "\n", encoding="utf-8")
+    plot_answers([answer for fold in done for answer in fold.answers], options.out)
+    names = ("config", "start", "manifest", "outlines", "exclude", "also")
+    kind = f"crossval --by {options.by} --folds {options.folds}"
+    words = command_line(options, kind + (" --calibrated-by-others" if by_others else ""), names)
+    if options.report is not None:
+        write_report(summary, recipe, options.report, by=options.by, command=words)
+    if options.card is not None:
+        enter_in_card(summary, recipe, options.card, by=options.by, command=words)
+    print(figures)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from ml.experiments.comparison import chosen_entries, compare, read_comparison
+    from ml.reporting.comparison_report import conclusions, write_report
+    from ml.training.distributed import team
+
+    comparison = read_comparison(options.config).starting_from(dict(options.start))
+    entries, _ = _entries(options)
+    chosen = chosen_entries(entries, comparison)
+    with team() as processes:
+        figures = compare(chosen, comparison, folder=options.out, team=processes)
+    if not processes.leads:
+        return 0
+    report = options.report or options.out / "comparison.md"
+    command = command_line(options, "compare", ("config", "manifest", "outlines", "exclude"))
+    command += "".join(f' --start "{name}={Path(file).name}"' for name, file in options.start)
+    write_report(figures, comparison, command=command, report=report)
+    print("\n".join(conclusions(figures)))
+    return 0
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    return read_recipe(options.config, vars(options))
+
+
+def _entries(options: argparse.Namespace) -> "tuple[list[Entry], dict[str, str]]":
+    """The manifest's entries with their outlines, and what was left out of them and why."""
+    from ml import dataset
+
+    entries, excluded = read_named(options)
+    if options.outlines is not None:
+        entries = dataset.with_outlines(entries, dataset.read_outlines(options.outlines))
+    return entries, excluded
+
+
+def _also(options: argparse.Namespace) -> "list[Entry]":
+    from ml import dataset
+
+    return [entry for path in options.also for entry in dataset.read_manifest(path)]
+
+
+def _stages(text: str) -> tuple[Stage, ...]:
+    try:
+        pairs = [part.partition(":") for part in text.split(",")]
+        return tuple(Stage(int(size), int(epochs)) for size, _, epochs in pairs)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 128:5,224:2") from error
+    except InvalidConfiguration as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _named_file(text: str) -> tuple[str, str]:
+    name, equals, file = text.partition("=")
+    if not (name and equals and file):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like VGG16=FILE")
+    return name, file
+
+
+def _architecture(name: str) -> str:
+    from ml.architectures import ARCHITECTURES
+
+    if name not in ARCHITECTURES:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(ARCHITECTURES)}")
+    return name
+
+
+def _in_words(stages: tuple[Stage, ...]) -> str:
+    return ",".join(f"{stage.size}:{stage.epochs}" for stage in stages)

@@ -1,7 +1,0 @@
-"""Engines: one network by several means, behind one small interface."""
-
-from ml.engines.choice import choose_device, choose_engine, serving_dtype
-from ml.engines.interface import Engine
-from ml.engines.torch_engine import TorchEngine
-
-__all__ = ["Engine", "TorchEngine", "choose_device", "choose_engine", "serving_dtype"]

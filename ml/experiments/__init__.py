@@ -1,0 +1,1 @@
+"""Experiments: cross-validation, comparison of networks, and the baseline without a network."""

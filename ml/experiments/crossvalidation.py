@@ -1,0 +1,397 @@
+"""Cross-validation: every slice answered by a model that saw nothing of its group.
+
+A fold is trained, calibrated on its own calibration groups and measured on its validation groups
+as a released model is. What is finished lies in the folder, and a rerun goes on from there. Folds
+without calibration groups learn from more patients; once all are trained, each is calibrated on
+what the others say about theirs.
+
+The answers about the validation groups of all folds are a calibration part of their own, of every
+patient there is (cross-conformal prediction: Vovk 2015, Annals of Mathematics and Artificial
+Intelligence 74). It is judged by calibrating each fold on the others.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ml.dataset import (
+    Entry,
+    Split,
+    folds_against_source,
+    folds_by_group,
+    without_mirrored_twins,
+)
+from ml.errors import InvalidConfiguration
+from ml.evaluation.evaluation import (
+    Answer,
+    Pointed,
+    accuracy,
+    chances_and_classes,
+    summarise_answers,
+)
+from ml.labels import Label, called
+from ml.registry import load_model
+from ml.release.packaging import reference_features, release, said_unseen
+from ml.training.distributed import Team
+from ml.training.recipe import Recipe
+from ml.training.trainer import Trained, train
+from ml.uncertainty.doubt import Calibration, Doubt, Unseen
+
+_SETTINGS = "settings.json"
+_CALIBRATION_PARTS = 8  # one of so many of what a left-out source leaves
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold that has been measured.
+
+    Attributes:
+        start: what its training started from, in words.
+        answers: about each slice of its validation part.
+        calibration: what made the answers' probabilities of the network's logits.
+        by_others: whether that was fitted to what the other folds' networks say, instead of on
+            calibration groups of its own.
+    """
+
+    name: str
+    start: str
+    answers: list[Answer]
+    calibration: Calibration
+    by_others: bool = False
+
+    def logits(self) -> Tensor:
+        """(N, 4) float64, what the network said before its calibration, up to a constant."""
+        probabilities, _ = chances_and_classes(self.answers)
+        logs = torch.from_numpy(probabilities).clamp(min=1e-30).log()
+        offsets = torch.tensor(self.calibration.offsets, dtype=torch.float64)
+        return logs * self.calibration.temperature - offsets
+
+    def labels(self) -> Tensor:
+        """(N,) class indices."""
+        return torch.from_numpy(chances_and_classes(self.answers)[1])
+
+
+def splits_by_group(
+    entries: list[Entry], *, folds: int, seed: int, calibrated_apart: bool = True
+) -> dict[str, Split]:
+    """``fold-1`` … and their parts; see :func:`ml.dataset.folds_by_group`."""
+    dealt = folds_by_group(entries, folds=folds, seed=seed, calibrated_apart=calibrated_apart)
+    return {f"fold-{number}": split for number, split in enumerate(dealt, 1)}
+
+
+def splits_by_source(entries: list[Entry], *, seed: int) -> dict[str, Split]:
+    """``without-SOURCE`` for each source: it is the validation part and in no other.
+
+    Raises:
+        InvalidConfiguration: all entries come from one source.
+    """
+    sources = sorted({_source(entry) for entry in entries})
+    if len(sources) < 2:
+        raise InvalidConfiguration("All slices come from one source, so none can be left out.")
+    splits = {}
+    for source in sources:
+        held_out = [entry for entry in entries if _source(entry) == source]
+        groups = {entry.group for entry in held_out}
+        rest = [entry for entry in entries if entry.group not in groups]
+        first = folds_by_group(rest, folds=_CALIBRATION_PARTS, seed=seed)[0]
+        splits[f"without-{source}"] = Split(
+            training=first.training + first.calibration,
+            calibration=first.validation,
+            validation=held_out,
+        )
+    return splits
+
+
+def splits_against_source(entries: list[Entry], *, folds: int, seed: int) -> dict[str, Split]:
+    """``against-source-1`` … and their parts; see :func:`ml.dataset.folds_against_source`.
+
+    Raises:
+        InvalidConfiguration: no source holds both slices with a tumour and slices without.
+    """
+    dealt = folds_against_source(folds_by_group(entries, folds=folds, seed=seed))
+    if not dealt:
+        raise InvalidConfiguration("No source holds both slices with a tumour and slices without.")
+    return {f"against-source-{number}": split for number, split in enumerate(dealt, 1)}
+
+
+def cross_validate(
+    splits: dict[str, Split],
+    recipe: Recipe,
+    *,
+    folder: Path,
+    team: Team,
+    also: Sequence[Entry] = (),
+    only: Collection[int] | None = None,
+) -> list[Fold]:
+    """Train and measure every fold, or those of the numbers ``only``, that is not yet finished.
+
+    A finished cross-validation may be lengthened: with further epochs after those of its recipe,
+    every fold is trained on from where it ended, and measured anew.
+
+    Args:
+        also: further slices that every fold trains on; nothing is measured on them.
+        only: numbers of folds, from 1.
+        folder: gets a folder a fold, with its checkpoint, model, log and ``answers.json``.
+
+    Returns:
+        All folds that are finished by now.
+
+    Raises:
+        InvalidConfiguration: ``folder`` holds another cross-validation, there is no such fold, or
+            the recipe starts from a model, which has learnt from slices of nearly every fold.
+    """
+    if recipe.starting_model is not None:
+        raise InvalidConfiguration(
+            f"The model {recipe.start} has learnt from slices that the folds measure: start from "
+            "imagenet, scratch, or weights of other data."
+        )
+    wanted = set(range(1, len(splits) + 1) if only is None else only)
+    if strange := sorted(wanted - set(range(1, len(splits) + 1))):
+        raise InvalidConfiguration(f"There is no fold {strange[0]}, only 1 to {len(splits)}.")
+    if team.leads:
+        _claim(folder, splits, recipe, also)
+    team.wait()
+    for number, (name, split) in enumerate(splits.items(), 1):
+        kept = _answers_file if split.calibration else _unseen_file
+        if number in wanted and not kept(folder, name).exists():
+            trained = _train_fold(split, recipe, folder / name, team, also)
+            if team.leads and split.calibration:
+                _measure_fold(name, split, trained, recipe, folder)
+            elif team.leads:
+                _keep_unseen(split, trained, recipe, _unseen_file(folder, name))
+            team.wait()
+    if all(_unseen_file(folder, name).exists() for name in splits):
+        _calibrate_by_others(splits, recipe, folder, team, also)
+    return [_read(folder, name) for name in splits if _answers_file(folder, name).exists()]
+
+
+def pooled(folds: list[Fold]) -> dict[str, Any]:
+    """The figures of all answers together, with bootstrap intervals over groups, and by fold.
+
+    Of more than one fold also ``calibrated_on_others``, the figures where each fold is calibrated
+    on the answers of all others, unless all are already.
+    """
+    by_fold = {fold.name: accuracy(fold.answers) for fold in folds}
+    accuracies = list(by_fold.values())
+    by_others = folds[0].by_others
+    others = {}
+    if len(folds) > 1 and not by_others:
+        others = {"calibrated_on_others": summarise_answers(_answers(calibrated_on_others(folds)))}
+    return (
+        summarise_answers(_answers(folds))
+        | others
+        | {
+            "start": folds[0].start,
+            "calibrated_by_others": by_others,
+            "accuracy_by_fold": by_fold,
+            "accuracy_mean": float(np.mean(accuracies)),
+            "accuracy_deviation": float(np.std(accuracies, ddof=1)) if len(folds) > 1 else None,
+        }
+    )
+
+
+def calibration_of(folds: Sequence[Fold]) -> Calibration:
+    """Fitted to what the folds' networks said about the groups that they had not seen."""
+    return Calibration.fit(
+        torch.cat([fold.logits() for fold in folds]), torch.cat([fold.labels() for fold in folds])
+    )
+
+
+def calibrated_on_others(folds: Sequence[Fold]) -> list[Fold]:
+    """The folds with probabilities and prediction sets by the calibration of all other folds."""
+    return [
+        _calibrated(fold, calibration_of([other for other in folds if other is not fold]))
+        for fold in folds
+    ]
+
+
+def finished_folds(folder: Path) -> list[Fold]:
+    """Of the cross-validation in ``folder``.
+
+    Raises:
+        InvalidConfiguration: there is none, or not all of its folds are finished.
+    """
+    try:
+        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        return [_read(folder, name) for name in settings["folds"]]
+    except FileNotFoundError as error:
+        raise InvalidConfiguration(f"{folder} holds no finished cross-validation.") from error
+
+
+def _calibrated(fold: Fold, calibration: Calibration) -> Fold:
+    probabilities = calibration.probabilities(fold.logits()).numpy()
+    labels = [calibration.label(row) for row in probabilities]
+    answers = [
+        replace(
+            answer,
+            called=label,
+            probabilities=tuple(row.tolist()),
+            prediction_set=calibration.prediction_set(row, label),
+        )
+        for answer, row, label in zip(fold.answers, probabilities, labels, strict=True)
+    ]
+    return replace(fold, answers=answers, calibration=calibration)
+
+
+def _answers(folds: Sequence[Fold]) -> list[Answer]:
+    return [answer for fold in folds for answer in fold.answers]
+
+
+def _train_fold(
+    split: Split, recipe: Recipe, folder: Path, team: Team, also: Sequence[Entry]
+) -> Trained:
+    """The fold's network; at once where its training is finished."""
+    training = [*without_mirrored_twins(split.training), *also]
+    watched = split.calibration or split.validation  # it is logged, and chooses nothing
+    return train(recipe, training, watched, folder=folder, team=team)
+
+
+def _measure_fold(
+    name: str,
+    split: Split,
+    trained: Trained,
+    recipe: Recipe,
+    folder: Path,
+    doubt: Doubt | None = None,
+) -> None:
+    made = release(
+        trained,
+        recipe,
+        split,
+        folder=folder / name,
+        stem="model",
+        facts={"fold": name},
+        quantised=False,
+        doubt=doubt,
+    )
+    content = {
+        "start": trained.start,
+        "calibration": asdict(load_model(made.card).doubt.calibration),
+        "by_others": doubt is not None,
+        "answers": [asdict(Answer.of(one)) for one in made.observed],
+    }
+    _write_whole(_answers_file(folder, name), json.dumps(content).encode())
+
+
+def _keep_unseen(split: Split, trained: Trained, recipe: Recipe, file: Path) -> None:
+    """Keep what the fold's network says about its validation part, to calibrate others by."""
+    reference = reference_features(trained.network, recipe, split.training)
+    unseen = said_unseen(trained.network, recipe, reference, split.validation)
+    _write_whole(file, save({"reference": reference, **vars(unseen)}))
+
+
+def _calibrate_by_others(
+    splits: dict[str, Split], recipe: Recipe, folder: Path, team: Team, also: Sequence[Entry]
+) -> None:
+    """Measure the folds that are not yet, all of which are trained."""
+    for name, split in splits.items():
+        if _answers_file(folder, name).exists():
+            continue
+        trained = _train_fold(split, recipe, folder / name, team, also)
+        if team.leads:
+            doubt = _doubt_of_others(folder, name, list(splits))
+            _measure_fold(name, split, trained, recipe, folder, doubt)
+        team.wait()
+
+
+def _doubt_of_others(folder: Path, name: str, names: Sequence[str]) -> Doubt:
+    """Fitted to what all other folds' networks say about their validation parts."""
+    others = []
+    for other in names:
+        kept = load_file(_unseen_file(folder, other))
+        reference = kept.pop("reference")
+        if other == name:
+            own = reference
+        else:
+            others.append(Unseen(**kept))
+    return Doubt.fit(Unseen.together(others), own)
+
+
+def _read(folder: Path, name: str) -> Fold:
+    content = json.loads(_answers_file(folder, name).read_text(encoding="utf-8"))
+    answers = [_answer(one) for one in content["answers"]]
+    kept = {name: _tupled(value) for name, value in content["calibration"].items()}
+    by_others = content.get("by_others", False)
+    return Fold(name, content["start"], answers, Calibration(**kept), by_others)
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _answer(kept: dict[str, Any]) -> Answer:
+    return Answer(
+        **kept
+        | {
+            "label": Label(kept["label"]),
+            # Answers from before it was kept: what is likelier, a tumour or none.
+            "called": Label(kept.get("called") or called(kept["probabilities"])),
+            "probabilities": tuple(kept["probabilities"]),
+            "prediction_set": tuple(Label(one) for one in kept["prediction_set"]),
+            "pointed": kept["pointed"] and Pointed(**kept["pointed"]),
+        }
+    )
+
+
+def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe, also: Sequence[Entry]) -> None:
+    """Note what the folder is for, so that no two cross-validations end up in one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {
+        name: [
+            [entry.path.name for entry in part]
+            for part in (split.training, split.calibration, split.validation)
+        ]
+        for name, split in splits.items()
+    }
+    if also:
+        named["also"] = [[entry.path.name for entry in also]]
+    digest = hashlib.sha256(json.dumps(named).encode()).hexdigest()
+    settings = {"recipe": asdict(recipe), "splits_sha256": digest, "folds": list(splits)}
+    wanted = json.dumps(settings, indent=2)
+    note = folder / _SETTINGS
+    if note.exists() and (before := note.read_text(encoding="utf-8")) != wanted:
+        if not _is_lengthened(json.loads(before), json.loads(wanted)):
+            raise InvalidConfiguration(
+                f"{folder} holds a cross-validation of another recipe or other data: name another "
+                "folder."
+            )
+        for name in splits:
+            _answers_file(folder, name).unlink(missing_ok=True)
+            _unseen_file(folder, name).unlink(missing_ok=True)
+    _write_whole(note, wanted.encode())
+
+
+def _is_lengthened(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether ``after`` only has further epochs behind those of ``before``."""
+    both = before["recipe"].pop("stages"), after["recipe"].pop("stages")
+    sizes, longer = (
+        [stage["size"] for stage in stages for _ in range(stage["epochs"])] for stages in both
+    )
+    return before == after and longer[: len(sizes)] == sizes
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """All or nothing, so that a file that is there is finished."""
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def _answers_file(folder: Path, name: str) -> Path:
+    return folder / name / "answers.json"
+
+
+def _unseen_file(folder: Path, name: str) -> Path:
+    return folder / name / "unseen.safetensors"
+
+
+def _source(entry: Entry) -> str:
+    return entry.source or "unknown"

@@ -1,7 +1,0 @@
-"""Whether a picture looks like a slice of a head at all, before any network."""
-
-from ml.likeness.colour_and_frame import colour_or_bright_frame
-from ml.likeness.montage import several_slices
-from ml.likeness.rule import evidence_against_head
-
-__all__ = ["colour_or_bright_frame", "evidence_against_head", "several_slices"]

@@ -1,0 +1,343 @@
+"""Turn a trained network into a model that may serve: fit its doubt, measure it, write its card."""
+
+import datetime
+import logging
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ml.architectures import Network, VGG16Twofold
+from ml.dataset import Entry, Split
+from ml.dataset.tensors import Slices, prepare
+from ml.errors import InvalidConfiguration, InvalidModel
+from ml.evaluation.evaluation import Observed, count_same_label, observe, summarise
+from ml.evaluation.studies import study_figures
+from ml.labels import LABELS
+from ml.registry import Model, add_quantised, load_model, remove_quantised, save_model, write_card
+from ml.serving.engines import TorchEngine
+from ml.serving.engines.openvino_engine import OpenVINOEngine
+from ml.serving.engines.quantisation import quantise
+from ml.serving.predictor import Predictor
+from ml.training.recipe import Recipe
+from ml.training.trainer import Trained, forward_all
+from ml.uncertainty.doubt import (
+    ALPHA,
+    Calibration,
+    Doubt,
+    Subspace,
+    Unseen,
+)
+
+_log = logging.getLogger(__name__)
+
+# Training slices whose features are kept to say what is familiar.
+_REFERENCE_SLICES = 1200
+# 8-bit integers may answer otherwise than float32 in so many slices, and be right in so many fewer.
+_MOST_OTHERWISE = 0.01
+_MOST_LOST = 0.002
+# Entries of a card that say something about a model before it was calibrated anew.
+_MADE_ANEW = (
+    "weights",
+    "doubt",
+    "calibration",
+    "quantised",
+    "metrics",
+    "explanations",
+    "volumes",
+    "thinned",
+    "familiarity",
+)
+
+
+class Released(NamedTuple):
+    """A model that may serve, and what it said about the part that it was measured on."""
+
+    card: Path
+    observed: list[Observed]
+
+
+def release(
+    trained: Trained,
+    recipe: Recipe,
+    split: Split,
+    *,
+    folder: Path,
+    stem: str,
+    facts: dict[str, Any],
+    quantised: bool = True,
+    doubt: Doubt | None = None,
+) -> Released:
+    """Write weights and card into ``folder``, and measure on ``split.measured``.
+
+    It is measured with the weights as they will be loaded.
+
+    Args:
+        doubt: fitted elsewhere; without it, it is fitted on ``split.calibration``.
+        facts: entries of the card that only the caller knows (data, sources, exclusions).
+        quantised: as for :func:`measure_model`.
+    """
+    network = trained.network
+    folder.mkdir(parents=True, exist_ok=True)
+    if doubt is None:
+        reference = reference_features(network, recipe, split.training)
+        doubt = Doubt.fit(said_unseen(network, recipe, reference, split.calibration), reference)
+    network.shift(torch.tensor(doubt.calibration.offsets))
+    history = {"started_from": trained.started_from} if trained.started_from else {}
+    today = _today()
+    card: dict[str, Any] = {
+        "name": f"{recipe.architecture}-{today:%Y.%m}",
+        "architecture": recipe.architecture,
+        "created": today.isoformat(),
+        "labels": [label.value for label in LABELS],
+        "input": {
+            "size": recipe.input_size,
+            "preprocessing": recipe.preprocessing,
+            "channels": 1,
+            "range": [0.0, 1.0],
+            "both_sides": recipe.flip,
+        },
+        "intended_use": (
+            "Research on triage and second reading of single brain-MRI slices. Not a certified "
+            "medical device; not for diagnosis."
+        ),
+        "limits": [
+            "Knows three kinds of tumour and their absence, and nothing else: no metastases, "
+            "stroke, bleeding or inflammation.",
+            "Class and source of the images coincide in the training data, so figures on other "
+            "hospitals' scans will be lower.",
+            "The data's healthy slices are almost all axial: false alarms in coronal and sagittal "
+            "slices are measured on few heads or none.",
+            "A single slice cannot exclude a tumour elsewhere.",
+        ],
+        "training": asdict(recipe) | {"start": trained.start} | history,
+        **facts,
+        "split": {
+            "by": "group: all slices of a patient, and near-copies, stay together",
+            "seed": recipe.seed,
+            **{
+                name: _counts(part)
+                for name, part in (
+                    ("training", split.training),
+                    ("calibration", split.calibration),
+                    ("validation", split.validation),
+                )
+            },
+        },
+    }
+    path = save_model(network, doubt, card, folder=folder, stem=stem)
+    return Released(path, measure_model(path, split, quantised=quantised))
+
+
+def recalibrate(
+    model: Model,
+    calibration: Calibration | None,
+    split: Split,
+    *,
+    folder: Path,
+    facts: dict[str, Any],
+    whole_share: float | None = None,
+) -> Released:
+    """Write a model again with another calibration and measure it.
+
+    Args:
+        model: one whose card keeps its offsets.
+        calibration: of what the network's last layer gives without offsets; without it, it is
+            fitted on ``split.calibration``.
+        split: the one that the model was trained on.
+        facts: entries of the card's ``calibration`` about where it comes from, if from elsewhere.
+        whole_share: another weight of the opinion about the whole, of a network with two.
+
+    Raises:
+        InvalidModel: the card does not keep the offsets, or the network has no two opinions.
+    """
+    network = model.network
+    if "offsets" not in model.card["doubt"]:
+        raise InvalidModel(f"The card of {model.name} does not tell its offsets.")
+    network.shift(-torch.tensor(model.doubt.calibration.offsets))
+    if whole_share is not None:
+        if not isinstance(network, VGG16Twofold):
+            raise InvalidModel(f"{model.name} has only one opinion.")
+        network.whole_share = whole_share
+    if calibration is None:
+        recipe, reference = serving_recipe(model.card), model.doubt.reference
+        unseen = said_unseen(network, recipe, reference, split.calibration)
+        calibration = Calibration.fit(unseen.logits, unseen.labels)
+    network.shift(torch.tensor(calibration.offsets))
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {name: value for name, value in model.card.items() if name not in _MADE_ANEW}
+    doubt = replace(model.doubt, calibration=calibration)
+    path = save_model(
+        network,
+        doubt,
+        kept | {"created": _today().isoformat()} | ({"calibration": facts} if facts else {}),
+        folder=folder,
+        stem=model.card["architecture"],
+    )
+    return Released(path, measure_model(path, split, quantised=True))
+
+
+def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed]:
+    """Measure a saved model on the part that is there for it and complete its card.
+
+    ``metrics`` are those of the engine that serves on this machine.
+
+    Args:
+        quantised: whether the model gets a network in 8-bit integers first. Without the package
+            NNCF, or where that does not keep its answers on that part, it is left without.
+
+    Returns:
+        What the serving engine said about that part.
+    """
+    part, entries = split.measured
+    model = load_model(path)
+    engine = TorchEngine(model.network, device=torch.device("cpu"), dtype=torch.float32)
+    exact = Predictor(model, engine)
+    expected = observe(exact, entries)
+    said = {exact.engine: expected}
+    if quantised and find_spec("nncf") is not None:
+        said |= _in_integers(path, model, split, expected)
+    predictor = Predictor.load(path)
+    observed = said.get(predictor.engine) or observe(predictor, entries)
+    card = load_model(path).card
+    card["metrics"] = {
+        "part": part,
+        "engine": predictor.engine,
+        "set_alpha": ALPHA,
+        **summarise(observed),
+        **study_figures(observed),
+        "float32": _beside(observed, expected),
+    }
+    write_card(card, path)
+    return observed
+
+
+def _in_integers(
+    path: Path, model: Model, split: Split, expected: list[Observed]
+) -> dict[str, list[Observed]]:
+    """Add a network in 8-bit integers to a saved model, if it keeps its answers.
+
+    Args:
+        expected: what the network says in float32 about the part that it is measured on.
+
+    Returns:
+        What it says in 8-bit integers about the same, by the engine's name.
+    """
+    network = path.with_suffix(".int8.xml")
+    calibration = prepare(
+        _sampled(split.training),
+        preprocessing=model.card["input"]["preprocessing"],
+        size=model.card["input"]["size"],
+    )
+    quantise(model.network, calibration.images, network)
+    predictor = Predictor(model, OpenVINOEngine(network, precision="int8"))
+    _part, entries = split.measured
+    observed = observe(predictor, entries)
+    if _keeps_answers(observed, expected):
+        add_quantised(path, network, {"calibrated_on": "training slices"})
+    else:
+        remove_quantised(path, network)
+        _log.warning(
+            "%s is left without 8-bit integers: only %.1f %% of its answers are those of float32.",
+            model.name,
+            100 * count_same_label(observed, expected) / len(expected),
+        )
+    return {predictor.engine: observed}
+
+
+def _keeps_answers(observed: list[Observed], expected: list[Observed]) -> bool:
+    """Whether few enough answers differ; one slice of a small part always may."""
+    count = len(expected)
+    otherwise = count - count_same_label(observed, expected)
+    lost = sum(one.right for one in expected) - sum(one.right for one in observed)
+    return otherwise <= max(1, _MOST_OTHERWISE * count) and lost <= max(1, _MOST_LOST * count)
+
+
+def reference_features(network: Network, recipe: Recipe, training: list[Entry]) -> Tensor:
+    """(M, 512) unit-length features of some of the training slices."""
+    known = _prepared(_sampled(training), recipe)
+    return F.normalize(forward_all(network, known.images).features, dim=1)
+
+
+def said_unseen(
+    network: Network, recipe: Recipe, reference: Tensor, entries: list[Entry]
+) -> Unseen:
+    """What a network without offsets says about ``entries``, of which it has learnt nothing.
+
+    Args:
+        reference: of :func:`reference_features`.
+    """
+    held_out = _prepared(entries, recipe)
+    said = forward_all(network, held_out.images)
+    return Unseen(said.logits, held_out.labels, Subspace.of(reference).distance(said.features))
+
+
+def serving_recipe(card: dict[str, Any]) -> Recipe:
+    """What :func:`release` and the preparation of slices need to know of a model's recipe."""
+    return Recipe(
+        architecture=card["architecture"],
+        preprocessing=card["input"]["preprocessing"],
+        input_size=int(card["input"]["size"]),
+        flip=bool(card["input"].get("both_sides", False)),
+        seed=int(card["split"]["seed"]),
+    )
+
+
+def check_split(card: dict[str, Any], split: Split, *, seed: int) -> None:
+    """Make sure that a model that is trained on has learnt from nothing that is held out now.
+
+    Args:
+        card: of the model.
+        split: of the data, by ``seed``.
+
+    Raises:
+        InvalidConfiguration: the model was held out other slices, by its seed and its numbers, or
+            has learnt from the validation part that is measured now.
+    """
+    now = _counts(split.calibration)
+    before = card["split"]
+    if split.validation and before["validation"]["slices"] == 0:
+        raise InvalidConfiguration(
+            f"{card['name']} has learnt from the validation part (--with-validation), which would "
+            "be held out now."
+        )
+    if before["seed"] != seed or before["calibration"] != now:
+        raise InvalidConfiguration(
+            f"{card['name']} may have learnt from slices that would be held out now: its data "
+            f"were split by the seed {before['seed']} into a calibration part of "
+            f"{before['calibration']['slices']} slices, these are by {seed} into one of "
+            f"{now['slices']}."
+        )
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()
+
+
+def _counts(part: list[Entry]) -> dict[str, int]:
+    return {"slices": len(part), "groups": len({entry.group for entry in part})}
+
+
+def _beside(observed: list[Observed], expected: list[Observed]) -> dict[str, float]:
+    """How the serving engine's answers differ from those of torch in float32."""
+    exact = summarise(expected)
+    return {
+        "accuracy": exact["accuracy"],
+        "ece": exact["ece"],
+        "coverage": exact["coverage"],
+        "pointing_game": exact["pointing_game"]["rate"],
+        "same_label": count_same_label(observed, expected) / len(expected),
+    }
+
+
+def _sampled(training: list[Entry]) -> list[Entry]:
+    return training[:: max(1, len(training) // _REFERENCE_SLICES)][:_REFERENCE_SLICES]
+
+
+def _prepared(entries: list[Entry], recipe: Recipe) -> Slices:
+    size = recipe.input_size
+    return prepare(entries, preprocessing=recipe.preprocessing, size=size, progress=True)

@@ -1,0 +1,1 @@
+"""Measured figures as pages: model cards, reports, tables and plots."""

@@ -1,0 +1,153 @@
+"""What was measured of a model beside its metrics, as sections of its card's page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Words with a heading, and the head and rows of a table.
+_Described = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+
+THINNED = {
+    "tumor_slices_found": "slices with a tumour, called tumour",
+    "false_alarms": "slices without a tumour, called tumour",
+    "key_slices_on_tumor": "key slices that show the tumour",
+    "called_tumor": "studies of a glioma, called a tumour",
+    "class_right": "called a glioma",
+    "class_in_set": "the set holds it",
+    "healthy_false_alarms": "slices of healthy heads, called tumour",
+    "healthy_called_tumor": "studies of healthy heads, called a tumour",
+}
+
+VOLUMES = {
+    "tumor_slices_found": "slices with a tumour, called tumour",
+    "tumor_slices_found_alone": "  each by itself",
+    "heat_on_tumor": "  of them with the hottest pixel on it",
+    "false_alarms": "slices without a tumour, called tumour",
+    "false_alarms_alone": "  each by itself",
+    "healthy_false_alarms": "slices of the healthy study, called tumour",
+    "healthy_false_alarms_alone": "  each by itself",
+    "key_slices_on_tumor": "key slices that show the tumour",
+    "class_right": "studies of a glioma, called one",
+    "class_in_set": "  the set holds it",
+    "in_distribution": "slices that look familiar",
+}
+
+
+def measured_sections(card: Mapping[str, Any]) -> list[str]:
+    """Those that the card has figures for, each with its heading and the command that measured."""
+    shown = {
+        "volumes": _volumes,
+        "thinned": _thinned,
+        "familiarity": _familiarity,
+        "explanations": _explanations,
+    }
+    return [
+        _section(card[name], *described(card[name]))
+        for name, described in shown.items()
+        if name in card
+    ]
+
+
+def _volumes(figures: Mapping[str, Any]) -> _Described:
+    """Of :func:`ml.evaluation.volumes.measure_volumes`."""
+    words = (
+        "## Volumes of other hospitals\n\nEach slice is answered in the light of its neighbours. "
+        "How many tumours are expected beforehand was chosen on `nifti-glioma` and "
+        "`dicom-t1-healthy` (docs/decisions/0019), the rules for whole heads on such heads "
+        "(docs/decisions/0021)."
+    )
+    rows = [(name.replace("  ", "… "), found) for name, found in volume_rows(figures)]
+    return words, ("", "slices"), rows
+
+
+def volume_rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was counted of :func:`ml.evaluation.volumes.measure_volumes`, in words."""
+    rows = [(words, _of(figures[key])) for key, words in VOLUMES.items() if key in figures]
+    for name, head in figures.get("heads", {}).items():
+        rows.append((f"{name}, called tumour", _of(head["alarms"])))
+        rows.append(("  each by itself", _of(head["alarms_alone"])))
+        rows.append(("  the study as a whole", head["study"]))
+    return rows
+
+
+def _per_cent(share: Mapping[str, int]) -> str:
+    return f"{100 * share['n'] / share['of']:.1f} %"
+
+
+def _thinned(figures: Mapping[str, Any]) -> _Described:
+    """Of :func:`ml.evaluation.thinned_volumes.measure_thinned`."""
+    words = (
+        "## Uneven stacks\n\nThe same volumes and whole heads, from which slices are "
+        "left out at random: each slice by itself, with neighbours weighed by their number as if "
+        "the steps were even, and by their distance, as is served (docs/decisions/0027)."
+    )
+    return words, ("", "by itself", "by number", "by distance"), thinned_rows(figures["ways"])
+
+
+def thinned_rows(figures: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Counts of :func:`ml.evaluation.thinned_volumes.measure_thinned`, for each way to thin.
+
+    Returns:
+        What was counted, then per cent for each way to weigh neighbours, in the order of the
+        figures: by itself, by number, by distance.
+    """
+    return [
+        (f"{way}: {words}", *(_per_cent(one[key]) for one in found.values()))
+        for way, found in figures.items()
+        for key, words in THINNED.items()
+        if all(one[key]["of"] for one in found.values())
+    ]
+
+
+def volume_table(figures: dict[str, Any]) -> str:
+    """The shares as lines of text; those of thinned volumes alone, by number and by distance."""
+    lines = [f"{words:44}{found}" for words, found in volume_rows(figures)]
+    lines += [
+        f"{words:64}{''.join(f'{one:>9}' for one in found)}"
+        for words, *found in thinned_rows(figures.get("thinned", {}))
+    ]
+    return "\n".join(lines)
+
+
+def _of(share: Mapping[str, int]) -> str:
+    return f"{share['n']} of {share['of']}"
+
+
+def _familiarity(figures: Mapping[str, Any]) -> _Described:
+    """Of :func:`ml.evaluation.ood_pictures.measuring.measure_odd`."""
+    words = "## Is it a brain MRI at all?\n\nHow many were called unfamiliar."
+    rows = [
+        (f"{kind}, {name}", f"{found['flagged']} of {found['n']}")
+        for part, kind in (("odd", "no brain MRI"), ("brain", "brain MRI"))
+        for name, found in ({"all": figures[part]} | figures[part]["by_group"]).items()
+    ]
+    return words, ("pictures", "flagged"), rows
+
+
+def _explanations(figures: Mapping[str, Any]) -> _Described:
+    """Of :func:`ml.evaluation.explanations.compare_explanations`."""
+    words = (
+        "## Heatmaps compared\n\nThe class map is the one that serves. Torch in float32, on "
+        f"{figures['n']} slices with a tumour's box: how often the hottest spot lies in the box, "
+        "the share of the heat in it, and how alike the heatmap is to that of the same network "
+        "with parts drawn anew (rank correlation; near 0 is right, near 1 means that it shows the "
+        "picture's edges whatever was learnt)."
+    )
+    stages = list(next(iter(figures["sanity"].values())))
+    rows = [
+        (
+            name,
+            f"{found['pointing_game']:.3f}",
+            f"{found['energy_in_box']:.3f}",
+            *(f"{figures['sanity'][name][stage]:.2f}" for stage in stages),
+        )
+        for name, found in figures["methods"].items()
+    ]
+    return words, ("method", "pointing game", "energy in box", *stages), rows
+
+
+def _section(
+    figures: Mapping[str, Any], words: str, head: Sequence[str], rows: Sequence[Sequence[str]]
+) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{words}\n\n```\n{figures['command']}\n```\n\n{table}"

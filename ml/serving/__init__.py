@@ -1,0 +1,1 @@
+"""Answers about slices: prediction, heatmaps, image quality and the engines that compute them."""

@@ -1,0 +1,269 @@
+"""The serving engine: decoded slices in, calibrated and explained answers out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from ml.aggregation import borne_out, emptiness, uneven, with_neighbours, with_no_tumor
+from ml.architectures import tumor_by_places
+from ml.errors import UnreadableImage
+from ml.imaging.montage import several_slices
+from ml.imaging.pictures import Pixels
+from ml.labels import LABELS, Label, called
+from ml.preprocess import LEAST_HEAD, PIPELINES, FloatImage, Prepared
+from ml.registry import SERVING, Model, load_model
+from ml.serving import explain
+from ml.serving.engines import Engine, choose_device, choose_engine
+from ml.serving.quality import QualityFlag, quality_flags
+from ml.uncertainty.doubt import familiarity_score
+from ml.uncertainty.ood import colour_or_bright_frame, evidence_against_head
+
+Spacing = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What is said about one slice.
+
+    Attributes:
+        label: what it is called, mostly the likeliest class (:func:`ml.labels.called`).
+        probabilities: calibrated, one for each class by name; they sum to 1.
+        prediction_set: the classes that cannot be ruled out, likeliest first.
+        ood_score: out-of-distribution score; above 1 is unfamiliar.
+    """
+
+    label: Label
+    probabilities: dict[str, float]
+    prediction_set: tuple[Label, ...]
+    ood_score: float
+
+    @property
+    def in_distribution(self) -> bool:
+        """Whether the slice looks like the brain MRI that the model has learnt."""
+        return self.ood_score <= 1.0
+
+    @property
+    def tumor(self) -> float:
+        """Probability of a tumour of any class."""
+        return 1 - self.probabilities[Label.NO_TUMOR.value]
+
+    @property
+    def alarm(self) -> bool:
+        """Whether it is called a tumour of any class."""
+        return self.label is not Label.NO_TUMOR
+
+    def plain(self) -> dict[str, Any]:
+        """All of it by name, without types of this package."""
+        return {
+            "label": self.label.value,
+            "probabilities": self.probabilities,
+            "prediction_set": [label.value for label in self.prediction_set],
+            "in_distribution": self.in_distribution,
+            "ood_score": self.ood_score,
+        }
+
+
+@dataclass(frozen=True)
+class Result(Opinion):
+    """The answer for one slice: the opinion about it by itself, and what was seen in it.
+
+    Attributes:
+        heat: (height, width) float32 in 0..1 in the pixels of the slice.
+        quality: what is wrong with the picture itself; mostly nothing.
+        tumor_by_places: probability of a tumour of any class by the places of the slice alone, not
+            calibrated; None for networks that do not judge places by themselves.
+        head_share: of the slice's area, the head.
+    """
+
+    heat: FloatImage
+    quality: tuple[QualityFlag, ...] = ()
+    tumor_by_places: float | None = None
+    head_share: float = 1.0
+
+    def overlay_png(self) -> bytes:
+        """The heatmap as a PNG with transparency, of the slice's size."""
+        return explain.overlay_png(self.heat)
+
+
+class Answered(Protocol):
+    """What is kept of a :class:`Result` to answer a volume's slices together."""
+
+    @property
+    def probabilities(self) -> dict[str, float]: ...
+    @property
+    def ood_score(self) -> float: ...
+    @property
+    def tumor_by_places(self) -> float | None: ...
+    @property
+    def head_share(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class _Usable:
+    """A slice that goes through the network."""
+
+    pixels: Pixels
+    prepared: Prepared
+    spacing: Spacing | None
+
+
+class Predictor:
+    """One model on one engine. Deterministic; not to be shared between threads."""
+
+    def __init__(self, model: Model, engine: Engine) -> None:
+        self._doubt = model.doubt
+        self._balance = model.network.places_balance
+        self._engine = engine
+        self.size = int(model.card["input"]["size"])
+        self._pipeline = PIPELINES[model.card["input"]["preprocessing"]]
+        self.name = model.name
+        self.sha256 = model.sha256
+        self.card: dict[str, Any] = model.card
+
+    @classmethod
+    def load(cls, card: Path = SERVING, *, device: str = "auto") -> "Predictor":
+        """Load a model on its serving engine for ``auto``, ``cpu`` or ``cuda``.
+
+        Raises:
+            InvalidModel: the model is damaged, or ``cuda`` is wanted and there is none.
+        """
+        model = load_model(card)
+        return cls(model, choose_engine(model, choose_device(device)))
+
+    @property
+    def engine(self) -> str:
+        """Means, device and precision in words, such as ``OpenVINO cpu int8``."""
+        return self._engine.name
+
+    def warm_up(self) -> None:
+        """Run once on nothing in particular, so that the first real slice is not the slow one."""
+        ramp = np.tile(np.arange(self.size, dtype=np.uint8), (self.size, 1))
+        self.predict([ramp])
+
+    def predict(
+        self, slices: Sequence[Pixels], spacings: Sequence[Spacing | None] | None = None
+    ) -> list[Result | UnreadableImage]:
+        """Answer a batch in one forward pass.
+
+        Args:
+            slices: (height, width) grey or (height, width, 3) RGB each, 8 or 16 bit.
+            spacings: of each slice, millimetres between the pixel centres that it was acquired
+                with as (row, column), where known; they matter for the quality alone.
+
+        Returns:
+            For each slice, in order, its result, or why it cannot be classified (``blank``).
+        """
+        prepared = [self._prepare(pixels) for pixels in slices]
+        usable = [
+            _Usable(pixels, item, spacing)
+            for pixels, item, spacing in zip(
+                slices, prepared, spacings or [None] * len(slices), strict=True
+            )
+            if isinstance(item, Prepared)
+        ]
+        answers = iter(self._answer(usable))
+        return [item if isinstance(item, UnreadableImage) else next(answers) for item in prepared]
+
+    def in_volume(
+        self, volume: Sequence[Answered], places: Sequence[float | None] | None = None
+    ) -> list[Opinion]:
+        """The answers about a stack's slices, each in the light of its neighbours.
+
+        A tumour that the places do not bear out (:func:`ml.aggregation.borne_out`) does not rule
+        out that there is none. A slice is called what is likelier, a tumour or none: the share of
+        tumours that is expected beforehand weighs missed ones and false alarms already. Slices
+        without brain are no neighbours and are called unfamiliar.
+
+        Args:
+            volume: what :meth:`predict` said about neighbouring slices in order; at least one.
+            places: of each, millimetres along the stack's normal; where one is unknown, the steps
+                between the slices count as even.
+        """
+        apart = uneven(places)
+        alone = np.array([[one.probabilities[label.value] for label in LABELS] for one in volume])
+        empty = emptiness([one.head_share for one in volume])
+        brain = np.array(empty) <= 1
+        together = with_neighbours(
+            alone, tumor_share=self._doubt.calibration.tumor_share, brain=brain, places=apart
+        )
+        by_places = [one.tumor_by_places for one in compress(volume, brain)]
+        certain = np.zeros(len(volume), bool)
+        together[brain], certain[brain] = borne_out(
+            together[brain], by_places, places=None if apart is None else apart[brain]
+        )
+        return [
+            self._opinion(row, called(row), max(one.ood_score, score), certain=bool(sure))
+            for row, one, score, sure in zip(together, volume, empty, certain, strict=True)
+        ]
+
+    def _opinion(
+        self,
+        values: npt.NDArray[np.float64],
+        label: Label,
+        ood_score: float,
+        *,
+        certain: bool = True,
+    ) -> Opinion:
+        probabilities = {
+            label.value: float(value) for label, value in zip(LABELS, values, strict=True)
+        }
+        possible = self._doubt.prediction_set(values, label)
+        return Opinion(
+            label=label,
+            probabilities=probabilities,
+            prediction_set=possible if certain else with_no_tumor(possible, probabilities),
+            ood_score=ood_score,
+        )
+
+    def _prepare(self, pixels: Pixels) -> Prepared | UnreadableImage:
+        try:
+            return self._pipeline(pixels, self.size)
+        except UnreadableImage as error:
+            return error
+
+    def _answer(self, usable: list[_Usable]) -> list[Result]:
+        if not usable:
+            return []
+        output = self._engine.run(np.stack([one.prepared.image for one in usable])[:, None])
+        probabilities = self._doubt.probabilities(output.logits)
+        strangeness = self._doubt.strangeness(output.features)
+        by_places: list[float | None] = [None] * len(usable)
+        if self._balance is not None:
+            by_places = tumor_by_places(output.maps, self._balance).tolist()
+        return [
+            self._result(one, probabilities[n], float(strangeness[n]), output.maps[n], by_places[n])
+            for n, one in enumerate(usable)
+        ]
+
+    def _result(
+        self,
+        one: "_Usable",
+        probabilities: Tensor,
+        strangeness: float,
+        maps: Tensor,
+        by_places: float | None,
+    ) -> Result:
+        values = probabilities.numpy()
+        slices = several_slices(one.pixels)
+        score = max(
+            colour_or_bright_frame(one.pixels),
+            slices,
+            # What is smaller is not cropped to, and so smaller than any head that was learnt.
+            LEAST_HEAD / max(one.prepared.head_share, 1e-3),
+            familiarity_score(
+                against_head=evidence_against_head(one.pixels), strangeness=strangeness
+            ),
+        )
+        return Result(
+            **vars(self._opinion(values, self._doubt.label(values), score)),
+            heat=explain.heat(maps, one.prepared, values),
+            quality=quality_flags(one.pixels, one.spacing, slices=slices),
+            tumor_by_places=by_places,
+            head_share=one.prepared.head_share,
+        )

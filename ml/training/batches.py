@@ -1,0 +1,194 @@
+"""Where a run's lessons come from: new variants in each epoch, or kept ones of frozen layers."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ml.architectures import JudgesPlaces, Network
+from ml.dataset.tensors import Slices
+from ml.errors import InvalidConfiguration
+from ml.training.distributed import Team
+from ml.training.recipe import Recipe
+from ml.training.transforms import Lesson, vary
+
+_FACTS = ("wanted", "mixed_in", "share", "known")  # what a lesson holds beside pictures
+_LARGEST = 6e4  # that half precision holds
+
+
+class Lessons(Protocol):
+    """A stage's training data.
+
+    Attributes:
+        labels: (N,) class indices.
+        skipped: layers that have been applied to what :meth:`take` gives.
+    """
+
+    labels: Tensor
+    skipped: int
+
+    def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Lesson:
+        """The lesson of the slices ``chosen`` (n,) in ``epoch``."""
+        ...
+
+
+class NewVariants:
+    """Augmented anew each time."""
+
+    skipped = 0
+
+    def __init__(self, slices: Slices, recipe: Recipe, network: Network, team: Team) -> None:
+        self.labels = slices.labels
+        self._slices, self._recipe = slices, recipe
+        self._judges_places = isinstance(network, JudgesPlaces)
+        self._device = team.device
+
+    def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Lesson:
+        """As :class:`Lessons` says; the epoch plays no part."""
+        del epoch
+        slices = self._slices
+        batch = Slices(
+            slices.images[chosen].to(self._device).float(),
+            slices.labels[chosen].to(self._device),
+            slices.masks[chosen].to(self._device).float(),
+            slices.known[chosen].to(self._device),
+        )
+        return vary(batch, self._recipe, generator, judges_places=self._judges_places)
+
+
+class KeptVariants:
+    """What the frozen layers make of ``recipe.variants`` augmented variants, kept in files.
+
+    Each variant is one pass of the data through the frozen layers, written in half precision to
+    a file that is mapped into memory, and never done again: not by later epochs, nor by a run
+    that resumes. The epochs take turns with the variants.
+    """
+
+    def __init__(
+        self, slices: Slices, recipe: Recipe, network: Network, team: Team, folder: Path
+    ) -> None:
+        self.labels = slices.labels
+        self.skipped = recipe.frozen
+        self._network, self._recipe, self._team = network, recipe, team
+        self._folder = folder
+        self._size = slices.images.shape[-1]
+        folder.mkdir(parents=True, exist_ok=True)
+        self._claim(slices)
+        new = NewVariants(slices, recipe, network, team)
+        for number in range(team.rank, recipe.variants, team.count):
+            if not self._facts(number).exists():
+                self._make(number, new)
+        team.wait()
+        self._variants = [self._read(number) for number in range(recipe.variants)]
+
+    def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Lesson:
+        """As :class:`Lessons` says; nothing is left to draw."""
+        del generator
+        images, masks, facts = self._variants[epoch % len(self._variants)]
+        device = self._team.device
+        # Ascending order, so that the disk is read in one direction.
+        order = np.sort(chosen.numpy())
+        return Lesson(
+            images=torch.from_numpy(images[order]).to(device).float(),
+            **{name: torch.from_numpy(facts[name][order]).to(device) for name in _FACTS},
+            masks=torch.from_numpy(masks[order]).to(device).float() / 255,
+        )
+
+    def _claim(self, slices: Slices) -> None:
+        """Note what the variants are of, so that no run learns from another one's.
+
+        Raises:
+            InvalidConfiguration: those that are there are of other data, layers or changes.
+        """
+        digest = hashlib.sha256()
+        for tensor in (slices.images, slices.masks, *self._frozen_weights()):
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        recipe = self._recipe
+        changes: tuple[float, ...] = (recipe.seed, recipe.batch, recipe.frozen, recipe.erasing)
+        changes += (recipe.elastic, recipe.parts, recipe.bright_centre, recipe.suppressed)
+        exchanges = isinstance(self._network, JudgesPlaces) or recipe.exchange
+        own = (recipe.healed,) if exchanges else (recipe.mixup, recipe.cutmix)
+        digest.update(repr((changes, own)).encode())
+        note = self._folder / f"{self._size}.sha256"
+        if not note.exists() and self._team.leads:
+            note.write_text(digest.hexdigest())
+        self._team.wait()
+        if note.read_text() != digest.hexdigest():
+            raise InvalidConfiguration(
+                f"{self._folder} holds variants of other slices, layers or changes: name another "
+                "folder."
+            )
+
+    def _frozen_weights(self) -> list[Tensor]:
+        return list(self._network.features[: self._recipe.frozen].state_dict().values())
+
+    def _make(self, number: int, new: NewVariants) -> None:
+        generator = torch.Generator().manual_seed(self._recipe.seed + 1000 * (number + 1))
+        # Shuffled, because slices are mixed and matched within a batch.
+        order = torch.randperm(len(self.labels), generator=generator)
+        lessons: list[Lesson] = []
+
+        def made(chosen: Tensor) -> Tensor:
+            lesson = new.take(chosen, number, generator)
+            masks = (lesson.masks * 255).round().to(torch.uint8).cpu()
+            lessons.append(replace(lesson, images=torch.empty(0), masks=masks))
+            return frozen_part(self._network, lesson.images, self._recipe.frozen)
+
+        self._network.eval()
+        words = f"variant {number + 1} at {self._size} px"
+        _write(self._images(number), order, made, batch=self._recipe.batch, words=words)
+        back = torch.argsort(order)
+        np.save(self._masks(number), torch.cat([one.masks for one in lessons])[back].numpy())
+        facts = {
+            name: torch.cat([getattr(one, name) for one in lessons]).cpu()[back].numpy()
+            for name in _FACTS
+        }
+        partial = self._facts(number).with_suffix(".partial.npz")
+        np.savez(partial, allow_pickle=False, **facts)
+        partial.replace(self._facts(number))  # last: where it is, the variant is whole
+
+    def _read(self, number: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        images = np.load(self._images(number), mmap_mode="r")
+        masks = np.load(self._masks(number), mmap_mode="r")
+        with np.load(self._facts(number)) as facts:
+            return images, masks, dict(facts)
+
+    def _images(self, number: int) -> Path:
+        return self._folder / f"{self._size}-{number}.npy"
+
+    def _masks(self, number: int) -> Path:
+        return self._folder / f"{self._size}-{number}-masks.npy"
+
+    def _facts(self, number: int) -> Path:
+        return self._folder / f"{self._size}-{number}.npz"
+
+
+@torch.inference_mode()
+def frozen_part(network: Network, images: Tensor, layers: int) -> Tensor:
+    """What the first ``layers`` layers make of (N, 1, S, S): (N, C, h, w) float16 on the CPU."""
+    return network.lower(images.float(), layers).clamp(-_LARGEST, _LARGEST).half().cpu()
+
+
+def _write(
+    path: Path, order: Tensor, made: Callable[[Tensor], Tensor], *, batch: int, words: str
+) -> None:
+    """Write float16 (N, C, h, w) of which ``made`` gives the part at (n,) positions.
+
+    Args:
+        order: (N,) positions in the file, in the order in which they are computed.
+    """
+    kept: np.memmap | None = None
+    for chosen in tqdm(torch.split(order, batch), words, unit="batch", disable=None):
+        rows = made(chosen).numpy()
+        if kept is None:
+            shape = (len(order), *rows.shape[1:])
+            kept = np.lib.format.open_memmap(path, "w+", dtype=np.float16, shape=shape)
+        kept[chosen.numpy()] = rows
+    if kept is not None:
+        kept.flush()

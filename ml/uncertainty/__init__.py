@@ -1,0 +1,1 @@
+"""Calibrated probabilities, prediction sets, and whether a slice is like those of training."""

@@ -1,0 +1,105 @@
+"""The fitted rule: how much a picture's statistics speak against a slice of a head."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from ml.errors import InvalidModel
+from ml.imaging.pictures import Pixels
+from ml.uncertainty.ood.picture_statistics import Vector, statistics
+
+BUNDLED = Path(__file__).with_name("rule.npz")
+# Where nothing stands out from the picture at all, it is certainly no head.
+_NOTHING = 5.0
+
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A support vector machine with Gaussian kernel (Cortes and Vapnik 1995) on statistics.
+
+    Attributes:
+        low, high: (n,) range that each number is clipped to, so that a picture beyond all that
+            was seen in fitting is judged as one at the edge of it.
+        mean, deviation: (n,) for standardisation after clipping.
+        vectors: (m, n) support vectors, standardised.
+        weights: (m,) above 0 for odd pictures.
+        intercept: the answer far from all support vectors.
+        gamma: width of the kernel ``exp(-gamma * squared distance)``.
+    """
+
+    low: Vector
+    high: Vector
+    mean: Vector
+    deviation: Vector
+    vectors: Matrix
+    weights: Vector
+    intercept: float
+    gamma: float
+
+    def evidence(self, numbers: Vector) -> float:
+        """Above 0 for what is rather no head; -1 and 1 are the margins of the fit."""
+        place = (np.clip(numbers, self.low, self.high) - self.mean) / self.deviation
+        distances = ((self.vectors - place) ** 2).sum(axis=1)
+        return float(np.exp(-self.gamma * distances) @ self.weights + self.intercept)
+
+    def save(self, path: Path) -> None:
+        """Write the rule as half-precision NumPy arrays where that is enough."""
+        with path.open("wb") as file:
+            np.savez_compressed(
+                file,
+                low=self.low,
+                high=self.high,
+                mean=self.mean,
+                deviation=self.deviation,
+                vectors=self.vectors.astype(np.float16),
+                weights=self.weights.astype(np.float32),
+                intercept=self.intercept,
+                gamma=self.gamma,
+            )
+
+    @classmethod
+    def load(cls, path: Path = BUNDLED) -> Self:
+        """Read a rule.
+
+        Raises:
+            InvalidModel: the file is missing or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                arrays = {name: np.asarray(found[name], np.float64) for name in found.files}
+            intercept, gamma = float(arrays.pop("intercept")), float(arrays.pop("gamma"))
+            return cls(
+                low=arrays["low"],
+                high=arrays["high"],
+                mean=arrays["mean"],
+                deviation=arrays["deviation"],
+                vectors=arrays["vectors"],
+                weights=arrays["weights"],
+                intercept=intercept,
+                gamma=gamma,
+            )
+        except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError) as error:
+            raise InvalidModel(f"The rule {path} cannot be read: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def bundled_rule() -> Rule:
+    """The rule that ships with the package, read once."""
+    return Rule.load()
+
+
+def evidence_against_head(pixels: Pixels) -> float:
+    """What the bundled rule says of a picture; above 0 for what is rather no head.
+
+    Args:
+        pixels: (height, width) or (height, width, 3) RGB, 8 or 16 bit.
+    """
+    numbers = statistics(pixels)
+    return _NOTHING if numbers is None else bundled_rule().evidence(numbers)
