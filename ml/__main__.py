@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ml.cli.data import add_data_commands
 from ml.cli.models import add_model_commands
 from ml.cli.ood import add_odd
-from ml.cli.options import add_card_option, command_line
+from ml.cli.options import add_card_option, command_line, write_json
 from ml.cli.training import add_compare, add_crossval, add_train
 from ml.errors import SulcusMLError, UnreadableImage
 
@@ -257,8 +257,7 @@ def _volumes(options: argparse.Namespace) -> int:
     )
     if options.card is not None:
         _enter_volumes(options, figures)
-    if options.json is not None:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(figures, options.json)
     print(volume_table(figures))
     return 0
 
@@ -296,8 +295,7 @@ def _audit(options: argparse.Namespace) -> int:
     from ml.reporting.audit_report import write_report
 
     report = audit(options.root)
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(report, options.json)
     if options.report is not None:
         write_report(report, options.report)
     print(table(report))
@@ -316,10 +314,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _write(figures: dict[str, Any], out: Path | None) -> None:
-    text = json.dumps(figures, indent=2)
-    if out is not None:
-        out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    write_json(figures, out)
+    print(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":

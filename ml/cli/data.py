@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml.cli.options import number_between
+from ml.cli.options import number_between, write_json
 
 if TYPE_CHECKING:
     from ml.dataset.corrections import Correction
@@ -287,8 +287,7 @@ def _card(options: argparse.Namespace) -> int:
     left_out = read_corrections(options.left_out) if options.left_out is not None else []
     figures = describe(entries, _corrections(options), left_out)
     options.out.write_text(page(figures, options.manifest.parent.name), encoding="utf-8")
-    if options.json is not None:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(figures, options.json)
     print(f"{figures['slices']} slices, {figures['groups']} groups: {options.out}")
     return 0
 
@@ -306,8 +305,7 @@ def _control(options: argparse.Namespace) -> int:
         size=options.input_size,
         cache=options.cache,
     )
-    if options.json is not None:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(figures, options.json)
     print(table(figures))
     return 0
 

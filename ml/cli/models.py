@@ -1,13 +1,12 @@
 """Commands about trained models: ``join``, ``blend``, ``measure``, ``quantise``, …"""
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from ml.cli.manifest_options import add_manifest_options, read_named
-from ml.cli.options import add_card_option, command_line, number_between
+from ml.cli.options import add_card_option, command_line, number_between, write_json
 
 # As in ml/__main__.py, the commands fetch what needs torch when they run.
 
@@ -175,8 +174,7 @@ def _heatmaps(options: argparse.Namespace) -> int:
         words = "heatmaps --held-out" if options.held_out else "heatmaps"
         command = command_line(options, words, ("manifest", "exclude"))
         enter_figures(options.card, "explanations", figures, command=command)
-    if options.json is not None:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(figures, options.json)
     print(table(figures))
     return 0
 

@@ -1,11 +1,10 @@
 """``python -m ml odd``: is what is no brain MRI called so, and is a brain not?"""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from ml.cli.options import add_card_option, command_line
+from ml.cli.options import add_card_option, command_line, write_json
 
 _SLICES_TO_FIT = 600
 _SEED = 20261123  # the one that `train` splits by, so that its validation part stays unseen
@@ -68,8 +67,7 @@ def _measure(entries: list[Any], options: argparse.Namespace) -> int:
         every = f"odd --every {options.every}"
         command = command_line(options, every, ("manifest", "volumes"))
         enter_figures(options.card, "familiarity", figures, command=command)
-    if options.json is not None:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(figures, options.json)
     print(table(figures))
     return 0
 

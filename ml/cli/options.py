@@ -1,9 +1,11 @@
-"""Values of options: checked by their range, and as a page repeats them."""
+"""Values of options: checked by their range, as a page repeats them, and files they ask for."""
 
 import argparse
+import json
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 
 def number_between(least: float, greatest: float, what: str) -> Callable[[str], float]:
@@ -30,6 +32,12 @@ def add_card_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--card", type=Path, metavar="CARD.json", help="enter the figures in this model's card"
     )
+
+
+def write_json(figures: dict[str, Any], out: Path | None) -> None:
+    """Write the figures to the file that ``--json`` names, if it names one."""
+    if out is not None:
+        out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 def command_line(options: argparse.Namespace, command: str, names: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from ml.errors import UnreadableImage
 from ml.imaging import tars
 from ml.imaging.limits import Limits
+from ml.imaging.unpacking import XZ_MEMORY
 
 # Below this size the ratio says nothing: a black slice shrinks to a thousandth.
 _SMALL = 64 * 2**20
@@ -25,7 +26,6 @@ _METHODS = {
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # its mark, and the lengths of name and extra field
 _LZMA_HEADER = struct.Struct("<2xHBL")  # APPNOTE.TXT 5.8: properties and size of the dictionary
 _LEAST_DICTIONARY = 4096
-_XZ_MEMORY = 128 * 2**20
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _JUNK = {"dicomdir", "thumbs.db", "desktop.ini"}
 _OF_DISCS = {"dicomdir", "autorun.inf"}
@@ -92,8 +92,7 @@ def members(
     """(name, content) of every file in an archive and in archives inside of it.
 
     Empty files, hidden files and what operating systems and discs add (also the viewer and its
-    pictures) are passed over. Nothing is written to disk, so that names can be
-    anything.
+    pictures) are passed over. Nothing is written to disk, so that names can be anything.
 
     Args:
         left_out: takes what is passed over, directories apart: ``junk``, ``empty``, and of tar
@@ -253,7 +252,7 @@ def _unpacked(packed: memoryview, entry: zipfile.ZipInfo) -> bytes:
         case zipfile.ZIP_LZMA:
             return _lzma(packed, size)
         case _:
-            unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+            unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
             return unpacker.decompress(packed, size)
 
 

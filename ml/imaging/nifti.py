@@ -17,12 +17,12 @@ from ml.imaging.discretion import discreet
 from ml.imaging.facts import FileFacts, FrameFacts, Geometry, Vector
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
+from ml.imaging.unpacking import inflated, start
 from ml.imaging.values import to_uint16
 
 PLANES = ("sagittal", "coronal", "axial")  # by the axis that is cut: right-left, back-front, up
 _GZIP = b"\x1f\x8b"
 _CHUNK = 2**20
-_PACKED_CHUNK = 2**16  # bytes that are inflated at once
 _START = 600  # bytes; holds the header of both versions
 _LAST_START = 2**26  # bytes; extensions stand between the header and the voxels
 _LONGEST_AXIS = 2**15
@@ -154,17 +154,7 @@ def _plain_header(volume: _Volume) -> bytes:
 
 def _start(content: bytes) -> bytes:
     """The first bytes, inflated where need be."""
-    if not content.startswith(_GZIP):
-        return content[:_START]
-    start = b""
-    try:
-        for piece in _inflated(content, _START):
-            start += piece
-            if len(start) >= _START:
-                break
-    except (EOFError, zlib.error):
-        pass  # as much as there is
-    return start[:_START]
+    return start(content, _START) if content.startswith(_GZIP) else content[:_START]
 
 
 def _has(start: bytes, kinds: dict[int, tuple[int, bytes]]) -> bool:
@@ -390,34 +380,6 @@ def _pieces(content: bytes) -> Iterator[bytes]:
             yield content[at : at + _CHUNK]
         return
     try:
-        yield from _inflated(content, _CHUNK)
+        yield from inflated(content, _CHUNK)
     except (EOFError, zlib.error):
         raise UnreadableImage("truncated", "The NIfTI file is damaged or incomplete.") from None
-
-
-def _inflated(content: bytes, size: int) -> Iterator[bytes]:
-    """What gzip members hold, one after the other, in pieces of at most ``size`` bytes.
-
-    Python's own reader goes through the texts of a member's header byte by byte, and they can be
-    as long as the file.
-
-    Raises:
-        EOFError: the last member has no end.
-        zlib.error: there is something else.
-    """
-    inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    for at in range(0, len(content), _PACKED_CHUNK):
-        rest = content[at : at + _PACKED_CHUNK]
-        while rest:
-            if inflater.eof:
-                rest = rest.lstrip(b"\0")  # some pad the file behind a member
-                if not rest:
-                    break
-                inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            yield inflater.decompress(rest, size)
-            rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
-    while not inflater.eof:
-        piece = inflater.decompress(b"", size)
-        if not piece:
-            raise EOFError
-        yield piece

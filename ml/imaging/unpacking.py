@@ -10,7 +10,8 @@ from ml.errors import UnreadableImage
 _GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0"
 _PACKED_PIECE = 2**16  # bytes that are handed over at once
 _PIECE = 2**20
-_XZ_MEMORY = 128 * 2**20
+XZ_MEMORY = 128 * 2**20
+"""Bytes that unpacking xz may take: the size of its dictionary is the sender's choice."""
 
 
 def is_packed(content: bytes) -> bool:
@@ -43,7 +44,7 @@ def pieces(content: bytes, size: int = _PIECE) -> Iterator[bytes]:
     """
     try:
         if content.startswith(_GZIP):
-            yield from _inflated(content, size)
+            yield from inflated(content, size)
         elif content.startswith((_BZIP2, _XZ)):
             yield from _unpacked(content, size)
         else:
@@ -55,13 +56,22 @@ def pieces(content: bytes, size: int = _PIECE) -> Iterator[bytes]:
         ) from None
 
 
-def _inflated(content: bytes, size: int) -> Iterator[bytes]:
+def inflated(content: bytes, size: int) -> Iterator[bytes]:
+    """What gzip members hold, one after the other, in pieces of at most ``size`` bytes.
+
+    Python's own reader goes through the texts of a member's header byte by byte, and they can be
+    as long as the file.
+
+    Raises:
+        EOFError: the last member has no end.
+        zlib.error: there is something else.
+    """
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
     for at in range(0, len(content), _PACKED_PIECE):
         rest = content[at : at + _PACKED_PIECE]
         while rest:
             if unpacker.eof:
-                rest = rest.lstrip(b"\0")  # some pad the file
+                rest = rest.lstrip(b"\0")  # some pad the file behind a member
                 if not rest:
                     break
                 unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
@@ -95,4 +105,4 @@ def _unpacked(content: bytes, size: int) -> Iterator[bytes]:
 def _fresh(content: bytes) -> bz2.BZ2Decompressor | lzma.LZMADecompressor:
     if content.startswith(_BZIP2):
         return bz2.BZ2Decompressor()
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)

@@ -41,11 +41,24 @@ _WORDS = r"[^\s\u0000]"  # somewhere in the text
 
 
 def _either(*alternatives: Json) -> Json:
-    return {"anyOf": [{"properties": one} for one in alternatives]}
+    return {"anyOf": list(alternatives)}
+
+
+def _where(**rules: Json) -> Json:
+    """Each field follows its rule, where it is there."""
+    return {"properties": rules}
+
+
+def _needs(**rules: Json) -> Json:
+    """Each field is there and follows its rule."""
+    return {"required": list(rules), "properties": rules}
 
 
 def _left_out(*names: str) -> Json:
-    return {name: {"type": "null"} for name in names}
+    return _where(**{name: {"type": "null"} for name in names})
+
+
+_NO_DISAGREEMENT = _where(verdict={"enum": ["agree", "unsure"]})
 
 
 class ReceivedFile(Upload):
@@ -265,33 +278,23 @@ class DeletionSchema(ma.Schema):
         """`other` needs a note."""
 
         conditions = [
-            {
-                "anyOf": [
-                    {
-                        "properties": {
-                            "reason": {
-                                "enum": [
-                                    reason.value
-                                    for reason in DeletionReason
-                                    if reason is not DeletionReason.OTHER
-                                ]
-                            }
-                        }
-                    },
-                    {
-                        "required": ["note"],
-                        "properties": {
-                            "note": {
-                                "maxLength": LONGEST_NOTE,
-                                "allOf": [
-                                    {"pattern": _WORDS},
-                                    {"pattern": r"^\d{0,3}(\D\d{0,3})*$"},
-                                ],
-                            }
-                        },
-                    },
-                ]
-            }
+            _either(
+                _where(
+                    reason={
+                        "enum": [
+                            reason.value
+                            for reason in DeletionReason
+                            if reason is not DeletionReason.OTHER
+                        ]
+                    }
+                ),
+                _needs(
+                    note={
+                        "maxLength": LONGEST_NOTE,
+                        "allOf": [{"pattern": _WORDS}, {"pattern": r"^\d{0,3}(\D\d{0,3})*$"}],
+                    }
+                ),
+            )
         ]
 
     reason = fields.Enum(DeletionReason, by_value=True, required=True)
@@ -373,23 +376,13 @@ class AnswerSchema(ma.Schema):
                 _left_out("image_id", "scope"),
                 _left_out("image_id", "image_ids"),
             ),
+            _either(_left_out("region"), _where(scope={"type": "null"}, image_ids={"maxItems": 1})),
+            _either(_NO_DISAGREEMENT, _needs(label={"type": "string"})),
             _either(
-                _left_out("region"),
-                _left_out("scope") | {"image_ids": {"maxItems": 1}},
+                _NO_DISAGREEMENT,
+                _where(label={"enum": [*(label.value for label in LABELS)]}),
+                _needs(finding={"pattern": _WORDS}),
             ),
-            {
-                "anyOf": [
-                    {"properties": {"verdict": {"enum": ["agree", "unsure"]}}},
-                    {"required": ["label"], "properties": {"label": {"type": "string"}}},
-                ]
-            },
-            {
-                "anyOf": [
-                    {"properties": {"verdict": {"enum": ["agree", "unsure"]}}},
-                    {"properties": {"label": {"enum": [*(label.value for label in LABELS)]}}},
-                    {"required": ["finding"], "properties": {"finding": {"pattern": _WORDS}}},
-                ]
-            },
         ]
 
     image_id = fields.UUID(
