@@ -28,7 +28,8 @@ def answered(submission: Submission) -> dict[str, Any]:
             }
             for study, label in zip(submission.studies, submission.labels, strict=True)
         ],
-        "received": submission.received,
+        "received": len(submission.files),
+        "stored": submission.stored,
         "left_out": omissions(submission),
         "notes": submission.notes,
     }

@@ -88,7 +88,7 @@ class Submission:
         already_known: earlier studies that hold some of the content.
         left_out: (name, code of the reason) of files that were not kept.
         notes: sentences about what was not done as it was asked for.
-        received: number of files.
+        files: their names, as messages use them.
         analysis_ids: what the workers are to be asked for.
         new_ids: those of ``studies`` that were made.
     """
@@ -98,7 +98,7 @@ class Submission:
     already_known: list[KnownStudy] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    received: int = 0
+    files: tuple[str, ...] = ()
     analysis_ids: list[uuid.UUID] = field(default_factory=list)
     new_ids: set[uuid.UUID] = field(default_factory=set)
 
@@ -106,6 +106,12 @@ class Submission:
     def study(self) -> Study:
         """The first, and mostly the only one."""
         return self.studies[0]
+
+    @property
+    def stored(self) -> int:
+        """Number of files that were kept; of an archive, what is in it may have been left out."""
+        left_out = {name for name, _code in self.left_out}
+        return sum(name not in left_out for name in self.files)
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,9 @@ def submit_files(
         one_at_a_time(_names(wish, parcels, codes))
         if idempotency and (earlier := _earlier(actor, idempotency, fingerprint)):
             return earlier
-        submission = Submission(left_out=delivered.left_out, received=len(files))
+        submission = Submission(
+            left_out=delivered.left_out, files=tuple(file.name for file in received)
+        )
         for parcel, code in zip(parcels, codes, strict=True):
             _record(parcel, code, wish, submission)
         submission.notes += _notes_about(delivered.arrivals, parcels)

@@ -3,6 +3,7 @@
 import io
 import json
 import uuid
+import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -430,10 +431,25 @@ class TestNames:
         files = [(io.BytesIO(content), name) for name, content in contents.items()]
         data = {"files": files, "forgiving": "y"}
         answer = sign_in(make_user()).post("/studies/new", data=data, headers=JSON).get_json()
-        assert answer["received"] == 4
+        assert (answer["received"], answer["stored"]) == (4, 1)
         names = {one["name"] for one in answer["left_out"]}
         assert names == {"SER1/.DS_Store", "DICOMDIR", "readme.txt"}
         assert all(one["reason"] for one in answer["left_out"])
+
+    def test_archive_is_stored_though_some_of_its_files_are_left_out(
+        self, make_user: MakeUser, sign_in: SignIn
+    ) -> None:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("slice.png", picture(1))
+            archive.writestr("empty.png", b"")
+            archive.writestr(".DS_Store", b"Mac")
+            archive.writestr("readme.txt", b"viewer")
+        packed.seek(0)
+        data = {"files": [(packed, "study.zip")]}
+        answer = sign_in(make_user()).post("/studies/new", data=data, headers=JSON).get_json()
+        assert len(answer["left_out"]) == 3
+        assert (answer["received"], answer["stored"]) == (1, 1)
 
     def test_dicom_file_that_came_twice_is_left_out_by_name(self, uploads: Uploads) -> None:
         content = axial_series(1)[0]

@@ -378,7 +378,7 @@ function arrived(answer) {
   const parts = [
     counted(chosen.length + omitted.length, "Chosen"),
     counted(chosen.length, "Sent"),
-    counted(answer.received - leftOut.length, "Kept"),
+    counted(answer.stored, "Kept"),
   ];
   done.querySelector("[data-done-count]").textContent = parts.join(" · ");
   showOmitted(done.querySelector("[data-done-omitted]"), [...omitted, ...leftOut]);
