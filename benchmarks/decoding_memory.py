@@ -23,8 +23,8 @@ from config import Settings
 from ml.imaging import Limits, read_bytes
 from webapp import create_app
 from webapp.deidentification import Pseudonymiser
+from webapp.intake.arrival import BurnedIn, take_in
 from webapp.storage import BlobStore
-from webapp.studies.arrival import BurnedIn, take_in
 
 _SIDE = 8000
 

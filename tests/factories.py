@@ -19,12 +19,12 @@ from webapp.accounts import operations as accounts
 from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, now
+from webapp.inference import analyses
+from webapp.inference.analyses import request_analysis
 from webapp.models_admin.operations import register_model
 from webapp.review.models import Verdict
 from webapp.review.operations import Opinion, Subject, record_assessments
 from webapp.storage import BlobStore
-from webapp.studies import analyses
-from webapp.studies.analyses import request_analysis
 from webapp.studies.models import (
     Image,
     Mode,
@@ -34,8 +34,8 @@ from webapp.studies.models import (
     Status,
     Study,
 )
-from webapp.studies.operations import UploadedFile, submit_files
 from webapp.tenancy import acting_for
+from webapp.worklist.operations import UploadedFile, submit_files
 
 _DIRECTIONS = {
     "axial": ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0]),

@@ -24,8 +24,8 @@ from webapp.accounts.operations import create_token
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
 from webapp.studies.models import Analysis, Image, Prediction, Status, Study
-from webapp.studies.operations import UploadedFile, submit_files
 from webapp.tenancy import acting_for, unscoped
+from webapp.worklist.operations import UploadedFile, submit_files
 
 REPOSITORY = Path(__file__).parents[1]
 SAMPLES = REPOSITORY / "ml" / "samples"

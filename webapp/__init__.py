@@ -8,7 +8,6 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from config import REPOSITORY, Settings
 from ml.imaging import Room
 from webapp import (
-    access,
     errorpages,
     health,
     languages,
@@ -20,7 +19,7 @@ from webapp import (
     uploads,
     wording,
 )
-from webapp.accounts import throttle
+from webapp.accounts import access, throttle
 from webapp.accounts.sessions import SESSION_LASTS
 from webapp.database import db
 from webapp.extensions import csrf, limiter, migrate

@@ -11,7 +11,7 @@ from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException, SecurityError
 
-from webapp.access import API_PREFIX
+from webapp.accounts.access import API_PREFIX
 from webapp.database import db, is_busy, is_full
 from webapp.errors import PortalError
 from webapp.extensions import current_settings

@@ -15,7 +15,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from webapp.access import public
+from webapp.accounts.access import public
 from webapp.health import Trouble, troubles
 from webapp.logs import method_of
 

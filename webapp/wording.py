@@ -51,7 +51,7 @@ CONFIDENCES: Mapping[str, LazyString] = {
     "high": _l("High"),
 }
 
-# Why a study is deleted (webapp.studies.corrections.DeletionReason).
+# Why a study is deleted (webapp.corrections.operations.DeletionReason).
 DELETION_REASONS: Mapping[str, LazyString] = {
     "wrong_patient": _l("Wrong patient"),
     "uploaded_twice": _l("Uploaded twice"),

@@ -22,11 +22,11 @@ from ml.serving.explain import overlay_png
 from ml.serving.predictor import Predictor, Result
 from webapp.database import db, is_full
 from webapp.extensions import current_blobs
+from webapp.inference import analyses
 from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
 from webapp.queueing import CLASSIFY
 from webapp.storage import MissingBlob, NoRoom
-from webapp.studies import analyses
 from worker.app import app, flask_app
 from worker.decoding import Decoder, Opened, batched
 

@@ -10,9 +10,9 @@ import cv2
 from ml.errors import UnreadableImage
 from ml.imaging import NO_LIMITS, Limits, Slice, read_bytes
 from ml.imaging.pictures import Pixels, encode_png
+from webapp.inference.analyses import ClaimedImage, Decoded
 from webapp.storage import BlobStore, Keeper
-from webapp.studies.analyses import ClaimedImage, Decoded
-from webapp.studies.windowing import suggestion_in
+from webapp.viewer.windowing import suggestion_in
 
 # What one file may take once it is decoded; the worker itself needs about a gigabyte beside it.
 SOURCE_LIMITS = Limits(max_bytes=2**30, max_total_bytes=2**30)

@@ -4,13 +4,13 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable
 
+from webapp.corrections.removal import remove_unfinished, sweep_blobs
 from webapp.database import db
+from webapp.inference import analyses
+from webapp.intake.assembly import assemble_quiet_studies
 from webapp.pacs import deliveries
 from webapp.queueing import PURGE, RESEND, SWEEP, send_classification, send_delivery
 from webapp.review.operations import purge_drafts
-from webapp.studies import analyses
-from webapp.studies.assembly import assemble_quiet_studies
-from webapp.studies.removal import remove_unfinished, sweep_blobs
 from worker.app import app
 
 _log = logging.getLogger(__name__)

@@ -36,15 +36,15 @@ from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, now
 from webapp.errors import Conflict
+from webapp.inference import analyses
+from webapp.inference.results import headline, short_headline
 from webapp.models_admin.operations import register_model
 from webapp.reporting.codes import FINDINGS
 from webapp.reporting.content import gather
 from webapp.storage import BlobStore
-from webapp.studies import analyses
 from webapp.studies.models import Analysis, Status
-from webapp.studies.operations import UploadedFile, find_study, retry_study, submit_files
-from webapp.studies.results import headline, short_headline
 from webapp.tenancy import acting_for, unscoped
+from webapp.worklist.operations import UploadedFile, find_study, retry_study, submit_files
 
 SLICES = axial_series(9, size=64)
 CLASSES = [label.value for label in LABELS]

@@ -31,9 +31,9 @@ from tests.factories import (
 from webapp.accounts.models import Role
 from webapp.api.schemas import ImageSchema, PredictionSchema
 from webapp.database import db
+from webapp.inference import analyses
 from webapp.pacs.receiving import OTHER_PATIENT
 from webapp.storage import BlobStore
-from webapp.studies import analyses
 from webapp.studies.models import Analysis, Study
 from webapp.tenancy import acting_for, unscoped
 

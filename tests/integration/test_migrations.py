@@ -13,9 +13,9 @@ from sqlalchemy import DateTime, MetaData, Table, Uuid, func, inspect, select, t
 from tests.factories import assess, make_account, make_study
 from webapp.accounts.models import Organisation, Role
 from webapp.database import db
+from webapp.inference.results import model_of, result_of
 from webapp.review.models import Assessment, Verdict
 from webapp.studies.models import Image, Status, Study
-from webapp.studies.results import model_of, result_of
 from webapp.tenancy import unscoped
 
 

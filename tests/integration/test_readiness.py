@@ -21,8 +21,8 @@ from webapp.database import db, now
 from webapp.health import BEAT_SIGN, BUSY_SIGN, WORKER_SIGN, broker_client
 from webapp.queueing import send_classification
 from webapp.studies.models import Analysis, Status
-from webapp.studies.operations import UploadedFile, submit_files
 from webapp.tenancy import acting_for, unscoped
+from webapp.worklist.operations import UploadedFile, submit_files
 
 pytestmark = pytest.mark.integration
 

@@ -31,8 +31,8 @@ from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
 from webapp.pacs.operations import NodeDetails, register_node
-from webapp.studies.operations import receive_instance
 from webapp.tenancy import acting_for
+from webapp.worklist.operations import receive_instance
 
 SIGN_IN = "to the sign-in page"
 Outcome = int | str

@@ -12,9 +12,9 @@ from ml.labels import LABELS
 from tests.dicoms import axial_series
 from tests.portal import SAMPLES, Portal, command_line_answers
 from tests.waiting import wait_until
+from webapp.inference.results import result_of
 from webapp.models_admin.models import ModelVersion
 from webapp.studies.models import Status
-from webapp.studies.results import result_of
 
 pytestmark = pytest.mark.integration
 ALL_SAMPLES = sorted(SAMPLES.glob("*.jpg"))

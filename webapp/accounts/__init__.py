@@ -6,7 +6,7 @@ from flask import Flask
 
 def init_app(app: Flask) -> None:
     """Add the pages and the command line."""
-    # Bound here: the views need webapp.access, which needs this package's models.
+    # Bound here: the views need webapp.accounts.access, which needs this package's models.
     from webapp.accounts.commands import tokens, users
     from webapp.accounts.views import blueprint
 

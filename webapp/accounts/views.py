@@ -23,8 +23,7 @@ from flask_babel import gettext as _
 from flask_login import COOKIE_NAME, current_user, login_user, logout_user
 from flask_wtf import FlaskForm
 
-from webapp import access
-from webapp.accounts import operations, queries, sessions, throttle
+from webapp.accounts import access, operations, queries, sessions, throttle
 from webapp.accounts.checks import checked_language
 from webapp.accounts.forms import (
     AcceptInvitationForm,

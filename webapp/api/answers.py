@@ -8,22 +8,22 @@ from flask import url_for
 from flask_babel import gettext as _
 from sqlalchemy import Row
 
-from webapp.models_admin.models import ModelVersion
-from webapp.review.export import AssessmentLine
-from webapp.review.models import Assessment
-from webapp.studies import queries
-from webapp.studies.corrections import version_of
-from webapp.studies.models import Analysis, Series, Study
-from webapp.studies.queries import StudyRow
-from webapp.studies.results import (
+from webapp.corrections.operations import version_of
+from webapp.inference.results import (
     StudyResult,
     earlier_analyses,
     model_of,
     result_of,
     result_of_analysis,
 )
-from webapp.studies.submission import Submission
+from webapp.intake.submission import Submission
+from webapp.models_admin.models import ModelVersion
+from webapp.review.export import AssessmentLine
+from webapp.review.models import Assessment
+from webapp.studies.models import Analysis, Series, Study
 from webapp.wording import FILE_PROBLEMS, REASONS, word
+from webapp.worklist import queries
+from webapp.worklist.queries import StudyRow
 
 Json = dict[str, Any]
 Columns = Row[*tuple[Any, ...]]

@@ -17,7 +17,7 @@ from webargs.multidictproxy import MultiDictProxy
 from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
-from webapp.access import public
+from webapp.accounts.access import public
 from webapp.api.schemas import ProblemSchema
 from webapp.errors import InvalidInput
 

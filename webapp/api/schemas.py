@@ -11,15 +11,15 @@ from marshmallow import fields, validate
 from werkzeug.datastructures import FileStorage
 
 from ml.labels import LABELS
+from webapp.corrections.operations import LONGEST_NOTE, DeletionReason
+from webapp.intake.submission import LONGEST_DESCRIPTION
 from webapp.reporting.operations import ReportFormat
 from webapp.review.models import OTHER, Confidence, Verdict
-from webapp.studies.corrections import LONGEST_NOTE, DeletionReason
 from webapp.studies.models import Mode, Priority, Status
-from webapp.studies.operations import MAX_FILES, PLANES, BurnedIn, Known
 from webapp.studies.paging import CURSOR
 from webapp.studies.patient_codes import LONGEST_CODE
-from webapp.studies.submission import LONGEST_DESCRIPTION
 from webapp.wording import FINDINGS, QUALITY
+from webapp.worklist.operations import MAX_FILES, PLANES, BurnedIn, Known
 
 MOST_ROWS = 100
 Json = dict[str, Any]

@@ -8,21 +8,26 @@ from flask import Response, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
-from webapp.access import actor, requires
+from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.api import answers, schemas
 from webapp.api.description import PortalBlueprint
+from webapp.corrections import operations as corrections
+from webapp.corrections.operations import Correction, Deletion
 from webapp.errors import Conflict
+from webapp.inference.results import result_of
 from webapp.reporting.operations import export_report, send_report
 from webapp.review.export import feedback_archive, send_archive
 from webapp.review.operations import Opinion, Subject, record_assessments
 from webapp.review.queries import current_assessments_page
 from webapp.review.views import LARGEST_BODY
-from webapp.studies import corrections, pictures, queries
-from webapp.studies.corrections import Correction, Deletion
-from webapp.studies.forms import uploaded_files
 from webapp.studies.models import Study
-from webapp.studies.operations import (
+from webapp.studies.paging import Cursor
+from webapp.uploads import takes_files
+from webapp.viewer import pictures
+from webapp.worklist import queries
+from webapp.worklist.forms import uploaded_files
+from webapp.worklist.operations import (
     Choices,
     Handling,
     Idempotency,
@@ -32,10 +37,7 @@ from webapp.studies.operations import (
     find_study,
     submit_files,
 )
-from webapp.studies.paging import Cursor
-from webapp.studies.queries import HistoryFilters
-from webapp.studies.results import result_of
-from webapp.uploads import takes_files
+from webapp.worklist.queries import HistoryFilters
 
 blueprint = PortalBlueprint(
     "api", __name__, url_prefix="/api/v1", description="Studies, results and readers' assessments."

@@ -16,8 +16,8 @@ from webapp.accounts.queries import user_by_address
 from webapp.database import db
 from webapp.extensions import current_settings
 from webapp.studies.models import Analysis, Priority, Status, Study
-from webapp.studies.operations import Idempotency, UploadedFile, submit_files
 from webapp.tenancy import acting_for
+from webapp.worklist.operations import Idempotency, UploadedFile, submit_files
 
 EMAIL = "demo@example.org"
 _SAMPLES = REPOSITORY / "ml" / "samples"

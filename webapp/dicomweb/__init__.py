@@ -9,12 +9,12 @@ from flask import Flask
 
 def init_app(app: Flask) -> None:
     """Add the service."""
-    # Bound here: the views need webapp.access, which needs models beside this package.
+    # Bound here: the views need webapp.accounts.access, which needs models beside this package.
     from webapp.dicomweb.addresses import UidConverter
     from webapp.dicomweb.views import blueprint
     from webapp.extensions import csrf
 
     app.url_map.converters["uid"] = UidConverter
-    # Tokens alone count here (webapp.access), so there is no cookie to misuse.
+    # Tokens alone count here (webapp.accounts.access), so there is no cookie to misuse.
     csrf.exempt(blueprint)
     app.register_blueprint(blueprint)

@@ -23,7 +23,7 @@ from webapp.dicomweb.media import AS_STORED
 from webapp.errors import NotFound
 from webapp.storage import BlobStore, MissingBlob
 from webapp.studies.models import Instance
-from webapp.studies.windowing import Suggestion, shown_in_grey, suggestion_in
+from webapp.viewer.windowing import Suggestion, shown_in_grey, suggestion_in
 
 _log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from webapp.deidentification import pseudonymiser_for
 from webapp.dicomweb.addresses import instance_url, is_uid, study_url
 from webapp.dicomweb.media import DICOM
 from webapp.dicomweb.multipart import Part
+from webapp.intake.arrival import upload_limits
 from webapp.pacs.receiving import (
     CANNOT_UNDERSTAND,
     NOT_OF_THIS_KIND,
@@ -23,7 +24,6 @@ from webapp.pacs.receiving import (
     SUCCESS,
     receive,
 )
-from webapp.studies.arrival import upload_limits
 from webapp.studies.models import Instance
 
 Json = dict[str, Any]

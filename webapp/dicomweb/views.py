@@ -10,7 +10,7 @@ from flask_babel import gettext as _
 from werkzeug.exceptions import UnsupportedMediaType
 
 from ml.errors import UnreadableImage
-from webapp.access import actor
+from webapp.accounts.access import actor
 from webapp.dicomweb import media, retrieving, searching
 from webapp.dicomweb.criteria import Query, parse_query
 from webapp.dicomweb.headers import header_in

@@ -5,7 +5,7 @@ from flask import Flask
 
 def init_app(app: Flask) -> None:
     """Add the pages and the command line."""
-    # Bound here: the views need webapp.access, which needs models beside this package.
+    # Bound here: the views need webapp.accounts.access, which needs models beside this package.
     from webapp.pacs.commands import pacs
     from webapp.pacs.views import blueprint
 

@@ -11,7 +11,7 @@ from webapp.database import db
 from webapp.errors import OtherContent, OtherPatient
 from webapp.pacs.models import PacsNode
 from webapp.studies.models import Instance
-from webapp.studies.operations import receive_instance
+from webapp.worklist.operations import receive_instance
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from flask_babel import LazyString
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 
-from webapp.access import actor, requires
+from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput

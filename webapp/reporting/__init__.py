@@ -5,7 +5,7 @@ from flask import Flask
 
 def init_app(app: Flask) -> None:
     """Add the pages, and their words to templates."""
-    # Bound here: the views need webapp.access, and that needs models beside this package.
+    # Bound here: the views need webapp.accounts.access, and that needs models beside this package.
     from webapp.reporting.views import blueprint
     from webapp.reporting.words import DELIVERY_REASONS, DELIVERY_STATUSES
     from webapp.wording import word

@@ -11,7 +11,7 @@ from PIL import Image
 from ml.imaging import NO_LIMITS, read_bytes
 from webapp.reporting.content import KeySlice
 from webapp.storage import BlobStore
-from webapp.studies.pictures import eight_bit
+from webapp.viewer.pictures import eight_bit
 
 Grey = npt.NDArray[np.uint8]
 Rgb = npt.NDArray[np.uint8]

@@ -5,13 +5,13 @@ import uuid
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from webapp.access import actor
+from webapp.accounts.access import actor
 from webapp.database import db
 from webapp.errors import Conflict
 from webapp.pacs.deliveries import deliveries_of, receiving_nodes, send_results
 from webapp.pacs.models import DeliveryStatus
 from webapp.reporting.operations import ReportFormat, export_report, send_report
-from webapp.studies.operations import find_study
+from webapp.worklist.operations import find_study
 
 blueprint = Blueprint("reporting", __name__)
 

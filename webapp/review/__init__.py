@@ -5,7 +5,7 @@ from flask import Flask
 
 def init_app(app: Flask) -> None:
     """Add the pages and the command line."""
-    # Bound here: the views need webapp.access, and that needs models beside this package.
+    # Bound here: the views need webapp.accounts.access, and that needs models beside this package.
     from webapp.review import commands, views
 
     app.register_blueprint(views.blueprint)

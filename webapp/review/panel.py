@@ -10,11 +10,11 @@ from sqlalchemy import select
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.errors import NotFound
+from webapp.inference.results import StudyResult, result_of_analysis
 from webapp.review.forms import AssessmentForm
 from webapp.review.queries import Assessments, assessments_of, draft_of
 from webapp.studies.models import Analysis, Image, Prediction, Status, Study
-from webapp.studies.results import StudyResult, result_of_analysis
-from webapp.studies.series import ShownSeries, shown_series
+from webapp.viewer.series import ShownSeries, shown_series
 
 Row = TypeVar("Row", Image, Analysis)
 

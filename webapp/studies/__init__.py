@@ -5,10 +5,12 @@ from flask import Flask
 
 def init_app(app: Flask) -> None:
     """Add the pages."""
-    # Bound here: the views need webapp.access, and that needs models beside this package.
-    from webapp.studies import corrections_views, results, views
-    from webapp.studies.series import PLANES
+    # Bound here: the views need webapp.accounts.access, and that needs models beside this package.
+    from webapp.corrections import views as corrections_views
+    from webapp.inference import results
+    from webapp.viewer.series import PLANES
     from webapp.wording import word
+    from webapp.worklist import views
 
     app.register_blueprint(views.blueprint)
     app.register_blueprint(corrections_views.blueprint)

@@ -73,7 +73,7 @@ class Study(Timestamped, OrganisationOwned, Base):
     Attributes:
         current_analysis_id: the newest analysis for serving. It is of all images that the study
             has: whoever adds or takes away images asks for a new one in the same transaction
-            (:func:`webapp.studies.analyses.request_analysis`). None only inside of the
+            (:func:`webapp.inference.analyses.request_analysis`). None only inside of the
             transaction that makes the study.
     """
 

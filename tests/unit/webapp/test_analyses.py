@@ -13,13 +13,13 @@ from tests.factories import SAMPLE, Account
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, now
 from webapp.errors import Conflict
+from webapp.inference import analyses
+from webapp.inference.results import StudyResult, result_of
 from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
-from webapp.studies import analyses
 from webapp.studies.models import Analysis, Prediction, Status, Study
-from webapp.studies.operations import UploadedFile, retry_study, submit_files
-from webapp.studies.results import StudyResult, result_of
 from webapp.tenancy import acting_for, unscoped
+from webapp.worklist.operations import UploadedFile, retry_study, submit_files
 
 
 @dataclass

@@ -22,18 +22,18 @@ from tests.factories import SAMPLE, Account
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
 from webapp.errors import InvalidInput, QuestionableUpload, RefusedUpload
+from webapp.inference import analyses
+from webapp.intake.assembly import assemble_quiet_studies
 from webapp.storage import BlobStore
-from webapp.studies import analyses
-from webapp.studies.assembly import assemble_quiet_studies
 from webapp.studies.models import Analysis, Image, Instance, Study
-from webapp.studies.operations import (
+from webapp.tenancy import acting_for, unscoped
+from webapp.worklist.operations import (
     BurnedIn,
     Handling,
     UploadedFile,
     receive_instance,
     submit_files,
 )
-from webapp.tenancy import acting_for, unscoped
 
 MakeUser = Callable[..., Account]
 

@@ -28,12 +28,12 @@ from webapp.accounts.models import Role, User
 from webapp.audit import AuditEvent
 from webapp.database import db, now
 from webapp.errors import Conflict, InvalidInput, NotFound
+from webapp.inference.analyses import request_analysis
 from webapp.review.models import Assessment, AssessmentDraft, Verdict
 from webapp.review.operations import DRAFTS_LAST, purge_drafts
-from webapp.studies.analyses import request_analysis
 from webapp.studies.models import Image, Study
-from webapp.studies.queries import HistoryFilters, StudyRow, history
 from webapp.tenancy import acting_for
+from webapp.worklist.queries import HistoryFilters, StudyRow, history
 
 MakeUser = Callable[..., Account]
 SignIn = Callable[[Account], FlaskClient]

@@ -28,6 +28,17 @@ from tests.factories import (
 from webapp.accounts.models import Role, User
 from webapp.accounts.queries import find_user_by_address
 from webapp.audit import AuditEvent
+from webapp.corrections import removal
+from webapp.corrections.moving import NewStudy, move_images
+from webapp.corrections.operations import (
+    Correction,
+    Deletion,
+    DeletionReason,
+    correct_study,
+    delete_study,
+    extent_of,
+    version_of,
+)
 from webapp.database import db, now
 from webapp.errors import (
     Conflict,
@@ -37,22 +48,13 @@ from webapp.errors import (
     QuestionableCode,
 )
 from webapp.extensions import current_blobs
+from webapp.inference import analyses
+from webapp.intake.assembly import assemble_quiet_studies
 from webapp.models_admin.operations import register_model
 from webapp.pacs.models import Delivery, PacsNode, Sending
 from webapp.review.models import Assessment, Verdict
 from webapp.review.operations import Opinion, Subject, record_assessments
 from webapp.storage import BlobStore, MissingBlob
-from webapp.studies import analyses, removal
-from webapp.studies.assembly import assemble_quiet_studies
-from webapp.studies.corrections import (
-    Correction,
-    Deletion,
-    DeletionReason,
-    correct_study,
-    delete_study,
-    extent_of,
-    version_of,
-)
 from webapp.studies.models import (
     Analysis,
     IdempotencyKey,
@@ -64,15 +66,14 @@ from webapp.studies.models import (
     Status,
     Study,
 )
-from webapp.studies.moving import NewStudy, move_images
-from webapp.studies.operations import (
+from webapp.tenancy import acting_for, unscoped
+from webapp.worklist.operations import (
     Idempotency,
     UploadedFile,
     find_study,
     receive_instance,
     submit_files,
 )
-from webapp.tenancy import acting_for, unscoped
 
 MakeUser = Callable[..., Account]
 SignIn = Callable[[Account], FlaskClient]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from webapp.studies.grouping import patients_by_name
+from webapp.intake.grouping import patients_by_name
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from webapp.accounts.models import User
 from webapp.audit import AuditEvent
 from webapp.database import db
 from webapp.errors import InvalidInput
+from webapp.inference.analyses import request_analysis
 from webapp.review.models import Verdict
 from webapp.review.operations import Opinion, Subject, record_assessments
-from webapp.studies.analyses import request_analysis
 from webapp.studies.models import Image, Patient, Priority, Series, Status, Study
 from webapp.studies.paging import Cursor
 from webapp.studies.spreadsheet import safe_cell

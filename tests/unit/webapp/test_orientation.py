@@ -3,7 +3,7 @@
 import pytest
 
 from webapp.studies.models import Series
-from webapp.studies.orientation import Edges, edges_of, patient_orientation
+from webapp.viewer.orientation import Edges, edges_of, patient_orientation
 
 # Along the rows and down the columns, in DICOM's patient system: left, back, head.
 PLANES = {

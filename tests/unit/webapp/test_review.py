@@ -26,8 +26,8 @@ from webapp.errors import Conflict, InvalidInput, NotFound
 from webapp.review.models import Assessment, Confidence, Verdict
 from webapp.review.operations import Opinion, Subject, record_assessments
 from webapp.studies.models import Image, Study
-from webapp.studies.operations import UploadedFile, submit_files
 from webapp.tenancy import acting_for
+from webapp.worklist.operations import UploadedFile, submit_files
 
 MakeUser = Callable[..., Account]
 SignIn = Callable[[Account], FlaskClient]

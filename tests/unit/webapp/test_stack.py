@@ -18,12 +18,12 @@ from sqlalchemy import event
 
 from tests.factories import Account, SeriesStudyIds, make_series_study, phantom
 from webapp.database import db
-from webapp.studies.look import comparable_studies, look_at
 from webapp.studies.models import Image, Prediction, Series, Status, Study
-from webapp.studies.operations import find_study
-from webapp.studies.series import find_series
-from webapp.studies.stack import read_stack
 from webapp.tenancy import acting_for
+from webapp.viewer.look import comparable_studies, look_at
+from webapp.viewer.series import find_series
+from webapp.viewer.stack import read_stack
+from webapp.worklist.operations import find_study
 
 MakeUser = Callable[..., Account]
 SignIn = Callable[[Account], FlaskClient]

@@ -17,12 +17,12 @@ from ml.imaging.pictures import encode_png
 from tests.factories import SAMPLE, Account, make_study
 from webapp.accounts.models import Role
 from webapp.database import db
+from webapp.inference import analyses
 from webapp.models_admin.operations import register_model
 from webapp.storage import BlobStore
-from webapp.studies import analyses
 from webapp.studies.models import Analysis, Image, Priority, Study
-from webapp.studies.pictures import eight_bit
 from webapp.tenancy import acting_for
+from webapp.viewer.pictures import eight_bit
 
 MakeUser = Callable[..., Account]
 SignIn = Callable[[Account], FlaskClient]

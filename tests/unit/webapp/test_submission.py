@@ -32,10 +32,11 @@ from webapp.errors import (
     RefusedUpload,
     SeveralStudies,
 )
+from webapp.intake.filenames import shown
 from webapp.pacs.receiving import DUPLICATE_WITH_OTHER_PIXELS, OTHER_PATIENT, SUCCESS, receive
-from webapp.studies.filenames import shown
 from webapp.studies.models import Image, Instance, Priority, Study
-from webapp.studies.operations import (
+from webapp.tenancy import acting_for, unscoped
+from webapp.worklist.operations import (
     BurnedIn,
     Choices,
     Handling,
@@ -47,7 +48,6 @@ from webapp.studies.operations import (
     receive_instance,
     submit_files,
 )
-from webapp.tenancy import acting_for, unscoped
 
 MakeUser = Callable[..., Account]
 SignIn = Callable[[Account], FlaskClient]

@@ -14,6 +14,7 @@ from pydicom.data import get_testdata_file
 from ml.imaging import NO_LIMITS, read_bytes
 from ml.imaging.pictures import encode_png
 from ml.labels import LABELS
+from webapp.inference.results import StudyResult, named_classes
 from webapp.reporting.content import (
     Answer,
     KeySlice,
@@ -25,7 +26,6 @@ from webapp.reporting.content import (
     uid_of,
 )
 from webapp.storage import BlobStore
-from webapp.studies.results import StudyResult, named_classes
 
 SAMPLES = Path(__file__).parents[4] / "ml" / "samples"
 FINISHED = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)

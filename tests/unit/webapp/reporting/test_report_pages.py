@@ -25,8 +25,8 @@ from webapp.database import db
 from webapp.reporting.content import gather
 from webapp.review.models import Verdict
 from webapp.studies.models import Study
-from webapp.studies.operations import UploadedFile, submit_files
 from webapp.tenancy import acting_for, unscoped
+from webapp.worklist.operations import UploadedFile, submit_files
 
 NOT_RULED_OUT = hd.sr.CodedConcept("not-ruled-out", "99SULCUS", "Not ruled out")
 FORMATS = {

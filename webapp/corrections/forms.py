@@ -1,0 +1,140 @@
+"""What the pages that put studies right take from a request."""
+
+import uuid
+from collections.abc import Sequence
+
+from flask_babel import lazy_gettext as _l
+from flask_wtf import FlaskForm
+from werkzeug.datastructures import MultiDict
+from wtforms import BooleanField, HiddenField, RadioField, SelectChoice, SelectField, StringField
+
+from webapp.corrections.moving import NewStudy
+from webapp.corrections.operations import LONGEST_NOTE, Correction, Deletion, DeletionReason
+from webapp.errors import InvalidInput, PortalError
+from webapp.studies.models import Priority, Series
+from webapp.wording import DELETION_REASONS, PRIORITIES
+
+_PRIORITIES = [SelectChoice(value, word) for value, word in PRIORITIES.items()]
+_ASK = SelectChoice("", _l("Please choose"))
+NEW, EXISTING = "new", "existing"
+
+
+class _ShowsErrors(FlaskForm):
+    """A form whose values an operation checks."""
+
+    def show(self, error: PortalError) -> None:
+        """Put each sentence of ``error`` beside the field that it is about."""
+        for name, sentence in error.fields.items():
+            if name in self:
+                self[name].errors = [sentence]
+
+
+class CorrectionForm(_ShowsErrors):
+    """What a study is called. What the values may be is decided in the operations."""
+
+    patient_code = StringField(_l("Patient code"))
+    description = StringField(_l("Description"))
+    priority = SelectField(_l("Priority"), choices=_PRIORITIES)
+    code_confirmed = BooleanField(_l("The patient code is a pseudonym and names nobody"))
+    seen = HiddenField()
+
+    @property
+    def correction(self) -> Correction:
+        """The values of a checked form."""
+        return Correction(
+            patient_code=self.patient_code.data or "",
+            description=self.description.data or "",
+            priority=Priority(self.priority.data),
+            code_confirmed=bool(self.code_confirmed.data),
+        )
+
+
+class MoveForm(_ShowsErrors):
+    """Where slices are to be moved to; which ones stands in :func:`chosen_images`."""
+
+    where = RadioField(
+        _l("Move them to"),
+        choices=[
+            SelectChoice(NEW, _l("a new study")),
+            SelectChoice(EXISTING, _l("another study that is here")),
+        ],
+        default=NEW,
+    )
+    target = SelectField(_l("Study"), choices=[], validate_choice=False)
+    patient_code = StringField(_l("Patient code"))
+    description = StringField(_l("Description"))
+    priority = SelectField(_l("Priority"), choices=_PRIORITIES)
+    code_confirmed = BooleanField(_l("The patient code is a pseudonym and names nobody"))
+
+    @property
+    def destination(self) -> uuid.UUID | NewStudy:
+        """The study that was chosen, or the one to be made.
+
+        Raises:
+            InvalidInput: none was chosen.
+        """
+        if self.where.data == EXISTING:
+            try:
+                return uuid.UUID(self.target.data or "")
+            except ValueError:
+                sentence = str(_l("Please choose a study."))
+                raise InvalidInput(sentence, fields={"target": sentence}) from None
+        return NewStudy(
+            patient_code=self.patient_code.data or "",
+            description=self.description.data or "",
+            priority=Priority(self.priority.data),
+            code_confirmed=bool(self.code_confirmed.data),
+        )
+
+
+class DeletionForm(_ShowsErrors):
+    """Why a study is to go, and that somebody has looked twice."""
+
+    reason = SelectField(
+        _l("Reason"),
+        choices=[_ASK, *(SelectChoice(code, word) for code, word in DELETION_REASONS.items())],
+        validate_choice=False,
+    )
+    note = StringField(_l("Reason in your words"), render_kw={"maxlength": LONGEST_NOTE})
+    sure = BooleanField(_l("I have looked: this study is to be deleted for good"))
+    seen = HiddenField()
+
+    @property
+    def deletion(self) -> Deletion:
+        """What was decided.
+
+        Raises:
+            InvalidInput: there is no reason, or the box is not ticked.
+        """
+        try:
+            reason = DeletionReason(self.reason.data or "")
+        except ValueError:
+            sentence = str(_l("Please choose a reason."))
+            raise InvalidInput(sentence, fields={"reason": sentence}) from None
+        if not self.sure.data:
+            sentence = str(_l("Please tick the box if this study is to be deleted."))
+            raise InvalidInput(sentence, fields={"sure": sentence})
+        return Deletion(reason, self.note.data or "")
+
+
+def identifier(text: str | None) -> uuid.UUID | None:
+    """An id as a form holds it; None where it is none."""
+    try:
+        return uuid.UUID(text) if text else None
+    except ValueError:
+        return None
+
+
+def chosen_images(values: MultiDict[str, str], series: Sequence[Series]) -> set[uuid.UUID]:
+    """Ids of the slices that a form names: one by one, by ranges, or by whole series."""
+    named = map(identifier, values.getlist("image"))
+    chosen = {image_id for image_id in named if image_id is not None}
+    whole = set(values.getlist("series"))
+    for one in series:
+        first, last = (values.get(f"{end}-{one.id}", type=int) for end in ("from", "to"))
+        if str(one.id) in whole:
+            chosen.update(image.id for image in one.images)
+        elif first is not None or last is not None:
+            start, end = first or 1, last or len(one.images)
+            chosen.update(image.id for image in one.images[max(start, 1) - 1 : max(end, 0)])
+    return chosen

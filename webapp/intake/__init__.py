@@ -1,0 +1,1 @@
+"""What arrives: checked, put together, submitted."""

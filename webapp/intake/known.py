@@ -1,0 +1,121 @@
+"""Whether content is here already: by the hash of what is kept, never by an identifier alone."""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+from sqlalchemy import select
+
+from ml.errors import UnreadableImage
+from ml.imaging import NO_LIMITS, FileFacts, inspect, read_bytes
+from webapp.database import db
+from webapp.intake.arrival import Arrival
+from webapp.storage import Keeper, MissingBlob
+from webapp.studies.models import Image, Instance, Study
+
+Item = TypeVar("Item")
+_AT_ONCE = 500  # parameters of one statement
+
+
+class Known(StrEnum):
+    """What to do with content that the organisation has already."""
+
+    NEW = "new"  # analyse it as a new study
+    REUSE = "reuse"  # give the earlier study, where it holds everything
+    ADD = "add"  # give the earlier study what it does not hold yet
+    ASK = "ask"  # refuse until somebody has chosen
+
+
+@dataclass(frozen=True)
+class KnownStudy:
+    """An earlier study that holds some of the content.
+
+    Attributes:
+        members: numbers of the arrivals that it holds.
+    """
+
+    study: Study
+    members: frozenset[int]
+
+
+def known_content(arrivals: Sequence[Arrival]) -> list[KnownStudy]:
+    """The studies that hold any of this content, those with most of it first, then the newest."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for number, arrival in enumerate(arrivals):
+        numbers[arrival.blob_key].append(number)
+        if arrival.dicom is not None:
+            numbers[arrival.dicom.pixels_key].append(number)
+    held: dict[uuid.UUID, set[int]] = defaultdict(set)
+    for study_id, key in _holders(numbers):
+        held[study_id].update(numbers[key])
+    studies = {
+        study.id: study
+        for some in _chunks(held)
+        for study in db.session.scalars(select(Study).where(Study.id.in_(some)))
+    }
+    found = [KnownStudy(studies[study_id], frozenset(held[study_id])) for study_id in studies]
+    return sorted(found, key=lambda one: (-len(one.members), -one.study.created_at.timestamp()))
+
+
+def shows_the_same(instance: Instance, arrival: Arrival, blobs: Keeper) -> bool:
+    """Whether a kept DICOM instance and a file that names itself the same show the same picture.
+
+    The same pixels come in other bytes where an archive has compressed them without loss: then
+    both are decoded. Equal pixels at another place are another picture: the empty slices at both
+    ends of a head are alike.
+    """
+    if instance.blob_key == arrival.blob_key:
+        return True
+    pixels_key = arrival.dicom.pixels_key if arrival.dicom else None
+    if instance.pixels_key != pixels_key and not same_picture(
+        instance.blob_key, arrival.blob_key, blobs
+    ):
+        return False
+    try:
+        return same_places(inspect(blobs.get(instance.blob_key), NO_LIMITS), arrival.facts)
+    except (UnreadableImage, MissingBlob):
+        return False
+
+
+def same_places(one: FileFacts, other: FileFacts) -> bool:
+    """Whether two files show the same places, as far as they name them.
+
+    Nothing else is compared: what was kept earlier may lack parts of a header that are kept now.
+    """
+    return [frame.geometry for frame in one.frames] == [frame.geometry for frame in other.frames]
+
+
+def same_picture(one: str, other: str, blobs: Keeper) -> bool:
+    """Whether two kept files decode to the same pixels."""
+    try:
+        first, second = (read_bytes(blobs.get(key), NO_LIMITS) for key in (one, other))
+    except (UnreadableImage, MissingBlob):
+        return False
+    return len(first) == len(second) and all(
+        np.array_equal(a.pixels, b.pixels) for a, b in zip(first, second, strict=True)
+    )
+
+
+def _holders(keys: Iterable[str]) -> Iterator[tuple[uuid.UUID, str]]:
+    """(study, key) wherever a key of content is held."""
+    for some in _chunks(keys):
+        for held, key in (
+            (Image.study_id, Image.blob_key),
+            (Image.study_id, Image.source_key),
+            (Instance.study_id, Instance.pixels_key),
+        ):
+            rows = db.session.execute(select(held, key).where(key.in_(some), held.is_not(None)))
+            for study_id, value in rows:
+                if study_id is not None and value is not None:
+                    yield study_id, value
+
+
+def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while some := list(islice(iterator, _AT_ONCE)):
+        yield some

@@ -1,0 +1,440 @@
+"""From an upload to studies: one verb, one transaction, and whatever it has to ask before."""
+
+import hashlib
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from flask_babel import gettext as _
+from flask_babel import ngettext
+from sqlalchemy import select
+
+from ml.errors import UnreadableImage
+from webapp import audit
+from webapp.accounts.models import User
+from webapp.database import db, one_at_a_time, retried
+from webapp.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    TooLarge,
+)
+from webapp.extensions import current_blobs
+from webapp.inference.analyses import request_analysis
+from webapp.intake.admission import instances_with, take_in_all
+from webapp.intake.arrival import (
+    Arrival,
+    Handling,
+    ReceivedFile,
+    upload_limits,
+)
+from webapp.intake.assembly import (
+    Source,
+    arrange,
+    attach,
+    patient_with,
+    sources_of,
+    study_lock,
+)
+from webapp.intake.destinations import Destination, destination_of
+from webapp.intake.filenames import NamedFile, named
+from webapp.intake.grouping import patients_by_name
+from webapp.intake.known import (
+    Known,
+    KnownStudy,
+)
+from webapp.intake.parcels import Parcel, Split, parcels_of, patients_in
+from webapp.pacs.models import PacsNode
+from webapp.queueing import send_classification
+from webapp.studies.models import IdempotencyKey, Instance, Priority, Study
+from webapp.studies.patient_codes import checked_code, codes_for
+
+MAX_FILES = 2000
+LONGEST_DESCRIPTION = 200
+PLANES = ("auto", "axial", "coronal", "sagittal")
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """The key that an API caller chose, so that a repeated request makes no second study."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the uploader has decided about the upload as a whole.
+
+    Attributes:
+        split: what is to become of the files of several patients or studies.
+        known: what is to be done with content that is here already.
+        code_confirmed: the patient code names nobody, although it looks so.
+    """
+
+    split: Split = Split.NO
+    known: Known = Known.NEW
+    code_confirmed: bool = False
+
+
+@dataclass
+class Submission:
+    """What came of an upload.
+
+    Attributes:
+        studies: never empty, in the order of the files.
+        labels: what each study's files have in common in their names; empty where it is one study.
+        already_known: earlier studies that hold some of the content.
+        left_out: (name, code of the reason) of files that were not kept.
+        notes: sentences about what was not done as it was asked for.
+        files: their names, as messages use them.
+        analysis_ids: what the workers are to be asked for.
+        new_ids: those of ``studies`` that were made.
+    """
+
+    studies: list[Study] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    already_known: list[KnownStudy] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    files: tuple[str, ...] = ()
+    analysis_ids: list[uuid.UUID] = field(default_factory=list)
+    new_ids: set[uuid.UUID] = field(default_factory=set)
+
+    @property
+    def study(self) -> Study:
+        """The first, and mostly the only one."""
+        return self.studies[0]
+
+    @property
+    def stored(self) -> int:
+        """Number of files that were kept; of an archive, what is in it may have been left out."""
+        left_out = {name for name, _code in self.left_out}
+        return sum(name not in left_out for name in self.files)
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What was asked for, checked."""
+
+    actor: User
+    code: str
+    description: str
+    priority: Priority
+    choices: Choices
+
+
+def submit_files(
+    *,
+    actor: User,
+    files: Sequence[ReceivedFile],
+    patient_code: str = "",
+    description: str = "",
+    priority: Priority = Priority.ROUTINE,
+    idempotency: Idempotency | None = None,
+    handling: Handling | None = None,
+    choices: Choices | None = None,
+) -> Submission:
+    """Check and keep the files, record studies and analyses in one transaction, ask the workers.
+
+    A DICOM study that the organisation has already gets the new slices and is analysed again;
+    where nothing is new, it is given as it is. Its description stays unless it had none, and it
+    becomes urgent where this is asked for; ``notes`` says so.
+
+    Raises:
+        RefusedUpload: at least one file is not acceptable; nothing was recorded. ``fields`` holds
+            a sentence for each such file.
+        QuestionableUpload: there is text in the pixels; nothing was recorded.
+        QuestionableCode: the patient code looks like a name or a date of birth.
+        SeveralStudies: the files are of several patients or studies, and nobody has said yet what
+            is to become of them.
+        KnownContent: the content is here already, and it is to be asked about.
+        CodeConflict: the study is here already under another patient code.
+        OtherPatient: the study is here already, of another patient.
+        TooLarge, InvalidInput: limits and values.
+        Conflict: ``idempotency`` was used before for another upload.
+    """
+    handling, choices = handling or Handling(), choices or Choices()
+    _check_amount(files)
+    wish = _Wish(
+        actor,
+        checked_code(patient_code, confirmed=choices.code_confirmed),
+        checked_description(description),
+        priority,
+        choices,
+    )
+    received = named(files)
+    fingerprint = _fingerprint(received, wish, handling) if idempotency else ""
+    if idempotency and (earlier := _earlier(actor, idempotency, fingerprint)):
+        return earlier
+    # Blobs first: a crash from here on leaves at most content that no row names.
+    with current_blobs().batch() as blobs:
+        delivered = take_in_all(actor, received, handling, blobs)
+        parcels = parcels_of(delivered.arrivals, choices.split)
+        _check_sizes(parcels)
+        codes = codes_for(parcels, wish.code)
+        for parcel, code in zip(parcels, codes, strict=True):
+            destination_of(parcel, code if wish.code else "", choices.known)
+
+    def record() -> Submission:
+        one_at_a_time(_names(wish, parcels, codes))
+        if idempotency and (earlier := _earlier(actor, idempotency, fingerprint)):
+            return earlier
+        submission = Submission(
+            left_out=delivered.left_out, files=tuple(file.name for file in received)
+        )
+        for parcel, code in zip(parcels, codes, strict=True):
+            _record(parcel, code, wish, submission)
+        submission.notes += _notes_about(delivered.arrivals, parcels)
+        if idempotency:
+            _remember(idempotency, actor, fingerprint, submission.studies)
+        db.session.commit()
+        return submission
+
+    # A twin of this request may be faster: with the same key, patient, or DICOM study.
+    submission = retried(record)
+    for analysis_id in submission.analysis_ids:
+        send_classification(analysis_id)
+    return submission
+
+
+def _names(wish: _Wish, parcels: Sequence[Parcel], codes: Sequence[str]) -> Iterator[str]:
+    """What this upload makes or changes: others that do have to wait."""
+    for parcel, code in zip(parcels, codes, strict=True):
+        yield f"patient {wish.actor.organisation_id} {code}"
+        if parcel.uid:
+            yield study_lock(wish.actor.organisation_id, parcel.uid)
+
+
+def instance_of(arrival: Arrival, received_by: User, node: PacsNode | None) -> Instance:
+    """The row of a DICOM file that was taken in."""
+    facts, dicom = arrival.facts, arrival.dicom
+    if dicom is None or not (facts.sop_uid and facts.study_uid and facts.series_uid):
+        raise UnreadableImage("unsupported", "This is not a complete DICOM instance.")
+    return Instance(
+        uid=facts.sop_uid,
+        study_uid=facts.study_uid,
+        series_uid=facts.series_uid,
+        sop_class_uid=facts.sop_class or "",
+        transfer_syntax_uid=facts.transfer_syntax or "",
+        modality=facts.modality or "",
+        number=facts.instance_number,
+        rows=facts.frames[0].rows,
+        columns=facts.frames[0].columns,
+        frames=len(facts.frames),
+        patient_code=dicom.patient_code,
+        acquired_on=dicom.acquired_on,
+        blob_key=arrival.blob_key,
+        pixels_key=dicom.pixels_key,
+        node_id=node.id if node else None,
+        received_by_id=received_by.id,
+    )
+
+
+def _check_amount(files: Sequence[ReceivedFile]) -> None:
+    if not files:
+        raise InvalidInput(_("Choose at least one image file."))
+    if len(files) > MAX_FILES:
+        raise TooLarge(
+            _(
+                "There are %(n)d files; the limit is %(limit)d at once.",
+                n=len(files),
+                limit=MAX_FILES,
+            )
+        )
+
+
+def _check_sizes(parcels: Sequence[Parcel]) -> None:
+    limit = upload_limits().max_slices
+    for parcel in parcels:
+        if sum(len(arrival.facts.frames) for arrival in parcel.arrivals) > limit:
+            raise TooLarge(_("A study can have at most %(limit)d slices.", limit=limit))
+
+
+def checked_description(description: str) -> str:
+    """The description on one line; raises :class:`InvalidInput` where it is too long."""
+    text = " ".join(description.replace("\0", "").split())
+    if len(text) > LONGEST_DESCRIPTION:
+        message = _("The description can have at most 200 characters.")
+        raise InvalidInput(message, fields={"description": message})
+    return text
+
+
+def _fingerprint(files: Sequence[NamedFile], wish: _Wish, handling: Handling) -> str:
+    """What makes two requests the same: everything that was sent and that changes the outcome."""
+    asked = [
+        wish.code,
+        wish.description,
+        wish.priority,
+        handling.burned_in,
+        handling.plane,
+        handling.forgiving,
+        wish.choices.split,
+        wish.choices.known,
+        wish.choices.code_confirmed,
+        # Only here do names decide what becomes of the files.
+        [file.name for file in files] if wish.choices.split is Split.YES else [],
+    ]
+    digest = hashlib.sha256(json.dumps(asked).encode())
+    for file in files:
+        digest.update(hashlib.sha256(file.content).digest())
+    return digest.hexdigest()
+
+
+def _earlier(actor: User, idempotency: Idempotency, fingerprint: str) -> Submission | None:
+    """What came of the request with the same key; None where there was none."""
+    row = db.session.scalar(
+        select(IdempotencyKey).where(
+            IdempotencyKey.user_id == actor.id, IdempotencyKey.key == idempotency.key
+        )
+    )
+    if row is None:
+        return None
+    if row.fingerprint != fingerprint:
+        raise Conflict(_("This Idempotency-Key was used before for another upload."))
+    ids = [row.study_id, *(uuid.UUID(one) for one in row.further_study_ids or [])]
+    found = {
+        study.id: study for study in db.session.scalars(select(Study).where(Study.id.in_(ids)))
+    }
+    studies = [found[one] for one in ids if one in found]
+    if not studies:
+        raise NotFound(_("There is no such study."))
+    return Submission(studies=studies, labels=[""] * len(studies))
+
+
+def _remember(
+    idempotency: Idempotency, actor: User, fingerprint: str, studies: Sequence[Study]
+) -> None:
+    first, *others = studies
+    db.session.add(
+        IdempotencyKey(
+            user_id=actor.id,
+            key=idempotency.key,
+            fingerprint=fingerprint,
+            study_id=first.id,
+            further_study_ids=[str(one.id) for one in others] or None,
+        )
+    )
+
+
+def _record(parcel: Parcel, code: str, wish: _Wish, submission: Submission) -> None:
+    """Write down one parcel, and what came of it."""
+    given = code if wish.code else ""
+    destination = destination_of(parcel, given, wish.choices.known, submission.new_ids)
+    study = destination.study
+    if study is None:
+        dates = [arrival.dicom.acquired_on for arrival in parcel.arrivals if arrival.dicom]
+        first = not submission.studies
+        study = Study(
+            patient=patient_with(code),
+            uploaded_by_id=wish.actor.id,
+            description=wish.description,
+            priority=wish.priority,
+            uid=parcel.uid,
+            acquired_on=next(iter(dates), None),
+            # What holds no image tells nothing about which patient it came with.
+            left_out=dict(Counter(why for _name, why in submission.left_out)) if first else {},
+        )
+        db.session.add(study)
+        db.session.flush()
+        submission.new_ids.add(study.id)
+    else:
+        submission.notes += _notes_about_resend(destination, parcel)
+        submission.notes += _take_over(study, wish)
+    if _place(study, wish.actor, destination.fresh):
+        submission.analysis_ids.append(request_analysis(study).id)
+    audit.record("submit_study", subject=study, actor_id=wish.actor.id, images=len(study.images))
+    if study not in submission.studies:
+        submission.studies.append(study)
+        submission.labels.append(parcel.label)
+    submission.already_known += destination.known
+
+
+def _take_over(study: Study, wish: _Wish) -> list[str]:
+    """Give an earlier study what the new upload says about it; the rest is said."""
+    notes = []
+    if wish.priority is Priority.URGENT and study.priority is not Priority.URGENT:
+        study.priority = Priority.URGENT
+        notes.append(_("The study is now urgent."))
+    elif wish.priority is not study.priority:
+        notes.append(_("The study remains urgent, as it was sent before."))
+    if wish.description and not study.description:
+        study.description = wish.description
+        notes.append(_("Your description was added; the study had none."))
+    elif wish.description and wish.description != study.description:
+        notes.append(
+            _(
+                "The study keeps its description “%(earlier)s”; yours was not used.",
+                earlier=study.description,
+            )
+        )
+    return notes
+
+
+def _notes_about_resend(destination: Destination, parcel: Parcel) -> list[str]:
+    study = destination.study
+    held = next((one for one in destination.known if study and one.study.id == study.id), None)
+    here, total = len(held.members) if held else 0, len(parcel.arrivals)
+    if here == total:
+        return [_("All of this is already stored: this is the earlier study.")]
+    return [_("Added to the earlier study: %(n)d of %(total)d files.", n=total - here, total=total)]
+
+
+def _notes_about(arrivals: Sequence[Arrival], parcels: Sequence[Parcel]) -> list[str]:
+    """What is worth knowing about an upload of pictures."""
+    notes = []
+    loose = [arrival for arrival in arrivals if arrival.dicom is None]
+    repeated = len(loose) - len({arrival.blob_key for arrival in loose})
+    if repeated:
+        notes.append(
+            ngettext(
+                "%(num)d file shows the same as another in this upload; both were kept.",
+                "%(num)d files show the same as others in this upload; all were kept.",
+                repeated,
+            )
+        )
+    patients = len(patients_by_name([arrival.name for arrival in loose]))
+    if patients > 1 and len(parcels) == 1:
+        notes.append(
+            _(
+                "By name, these files appear to be from %(n)d patients; they were kept as one "
+                "study.",
+                n=patients,
+            )
+        )
+    if patients_in(parcels) > 1:
+        notes.append(
+            _(
+                "The files were split into separate studies for %(n)d patients.",
+                n=patients_in(parcels),
+            )
+        )
+    return notes
+
+
+def _place(study: Study, actor: User, arrivals: Sequence[Arrival]) -> bool:
+    """Add what is new to the study; False where nothing is."""
+    pictures = [Source(a.facts, a.blob_key) for a in arrivals if a.dicom is None]
+    uids = [arrival.facts.sop_uid for arrival in arrivals if arrival.dicom]
+    known = {instance.uid: instance for instance in instances_with(uids)}
+    new: list[Source] = []
+    waiting = False
+    for arrival in arrivals:
+        if arrival.dicom is None:
+            continue
+        uid = arrival.facts.sop_uid or ""
+        if uid in known:
+            waiting = waiting or known[uid].study_id is None
+            continue
+        known[uid] = instance_of(arrival, actor, None)
+        db.session.add(known[uid])
+        new.append(Source(arrival.facts, arrival.blob_key, known[uid]))
+    if not new and not pictures and not waiting:
+        return False
+    if study.series or waiting or len(new) < len(uids):
+        db.session.flush()
+        new = sources_of(study.uid or "")
+    attach(study, new)
+    arrange(study, [*new, *pictures])
+    return True

@@ -1,0 +1,1 @@
+"""Slices, series and volumes for the browser."""

@@ -1,0 +1,90 @@
+"""Slices and heatmaps as answers to a browser."""
+
+from collections.abc import Callable
+
+from flask import Response, request
+from flask_babel import gettext as _
+
+from ml.imaging import NO_LIMITS, read_bytes
+from ml.imaging.pictures import encode_png, is_16_bit_png
+from webapp.errors import NotFound
+from webapp.extensions import current_blobs
+from webapp.storage import MissingBlob
+from webapp.studies.models import Image
+from webapp.viewer.windowing import Suggestion, shown_in_grey, suggestion_of
+
+
+def slice_for_display(image: Image) -> Response:
+    """The slice as an 8-bit PNG; 16 bit are windowed, since screens show no more than eight.
+
+    Raises:
+        NotFound: it has not been decoded yet, or can no longer be read.
+    """
+    window = suggestion_of(image)
+    return _answer(
+        _decoded(image),
+        f"slice-{image.position + 1}.png",
+        variant="" if window is None else "{:g} {:g}".format(*window.ends),
+        change=lambda content: eight_bit(content, window=window),
+    )
+
+
+def stored_slice(image: Image) -> Response:
+    """The slice as it is kept: a PNG with all bits of the upload; raises :class:`NotFound`."""
+    return _answer(_decoded(image), f"slice-{image.position + 1}.png")
+
+
+def heatmap(image: Image) -> Response:
+    """The heatmap of the current analysis, a PNG with alpha; raises :class:`NotFound`."""
+    prediction = image.prediction
+    if prediction is None or prediction.heatmap_key is None:
+        raise NotFound(_("There is no heatmap for this image."))
+    return _answer(prediction.heatmap_key, f"heatmap-{image.position + 1}.png")
+
+
+def eight_bit(content: bytes, *, window: Suggestion | None = None) -> bytes:
+    """A PNG with 8 bits a channel; one that has them already is returned as it is.
+
+    16-bit grey values are windowed as :mod:`webapp.viewer.windowing` decides.
+    """
+    if not is_16_bit_png(content):
+        return content
+    pixels = read_bytes(content, NO_LIMITS)[0].pixels
+    return encode_png(shown_in_grey(pixels, window))
+
+
+def _decoded(image: Image) -> str:
+    if image.blob_key is None:
+        raise NotFound(_("This slice has not been processed yet."))
+    return image.blob_key
+
+
+def _answer(
+    key: str,
+    name: str,
+    *,
+    variant: str = "",
+    change: Callable[[bytes], bytes] = lambda content: content,
+) -> Response:
+    response = Response(mimetype="image/png")
+    tag = f"{key} {variant}".strip()
+    response.set_etag(tag)
+    if request.if_none_match.contains(tag):
+        response.status_code = 304  # without reading the file
+    else:
+        response.set_data(change(_content(key)))
+    response.cache_control.private = True
+    # The browser asks each time: nothing is shown from its cache to who uses it after a sign-out,
+    # and another model may answer about the same slice.
+    response.cache_control.no_cache = True
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Content-Disposition"] = f'inline; filename="{name}"'
+    return response
+
+
+def _content(key: str) -> bytes:
+    blobs = current_blobs()
+    try:
+        return blobs.get(key)
+    except MissingBlob as error:
+        raise NotFound(_("The stored image can no longer be read.")) from error

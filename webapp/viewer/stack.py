@@ -1,0 +1,146 @@
+"""All slices of a study for the script of the viewer: asked for once, read as columns."""
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Row, select
+
+from webapp.database import db
+from webapp.inference.results import result_of, short_headline
+from webapp.studies.models import Image, Series, Study
+from webapp.viewer.orientation import Edges, edges_of
+from webapp.viewer.series import (
+    Answer,
+    ShownSeries,
+    current_answers,
+    series_rows,
+    shown_series,
+)
+from webapp.viewer.windowing import suggestion_of
+from webapp.wording import REASONS, word
+
+
+@dataclass(frozen=True)
+class StackSlice:
+    """One slice for the script of the viewer.
+
+    Attributes:
+        ready: its pixels can be asked for.
+        spacing: millimetres between pixel centres, down and across.
+        window: centre and width that the file suggests, in the scanner's values.
+        scale, offset: scanner's value = pixel * scale + offset.
+        label: what it is called, in words: every class that is not ruled out.
+        tumor: probability that it holds a tumour of any class.
+        strange: it does not look like the brain MRI that the model was trained on.
+        problem: why it could not be used, as a sentence.
+        heat: there is a heatmap.
+        is_key: it stands for the study.
+    """
+
+    id: uuid.UUID
+    position: int
+    ready: bool
+    width: int
+    height: int
+    spacing: tuple[float, float] | None
+    window: tuple[float, float] | None
+    scale: float
+    offset: float
+    label: str | None
+    tumor: float | None
+    strange: bool
+    problem: str | None
+    heat: bool
+    is_key: bool
+
+
+@dataclass(frozen=True)
+class StackSeries:
+    """One series for the script of the viewer.
+
+    Attributes:
+        origin: centre of its first slice's first pixel, DICOM's patient system, millimetres.
+        normal: where the slices go on to, a unit vector of that system.
+        spacing: millimetres between neighbouring slices.
+        edges: what lies left, right, above and below in the patient; None where nothing tells.
+    """
+
+    id: uuid.UUID
+    is_volume: bool
+    origin: list[float] | None
+    normal: list[float] | None
+    spacing: float | None
+    edges: Edges | None
+    slices: list[StackSlice]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """All slices of a study for the script of the viewer."""
+
+    status: str
+    series: list[StackSeries]
+
+
+def read_stack(study: Study) -> Stack:
+    """All slices of a study, as the script of the viewer needs them."""
+    answers = current_answers(study)
+    result = result_of(study)
+    keys = set(result.key_images) if result else set()
+    rows = db.session.execute(
+        select(
+            Image.id, Image.series_id, Image.position, Image.blob_key, Image.width, Image.height,
+            Image.row_spacing, Image.column_spacing, Image.origin, Image.window_centre,
+            Image.window_width, Image.value_scale, Image.value_offset, Image.problem,
+        )
+        .where(Image.study_id == study.id)
+        .order_by(Image.position)
+    ).all()  # fmt: skip
+    first = {series.id: series for series in series_rows(study)}
+    found = []
+    for shown in shown_series(study):
+        own = [row for row in rows if shown.holds(row.position)]
+        slices = [_stack_slice(row, answers.get(row.id), row.id in keys) for row in own]
+        found.append(_stack_series(first[shown.id], shown, own[0].origin, slices))
+    return Stack(study.status.value, found)
+
+
+def _stack_slice(row: Row[*tuple[Any, ...]], answer: Answer | None, is_key: bool) -> StackSlice:
+    measured = row.row_spacing is not None and row.column_spacing is not None
+    window = suggestion_of(row)
+    return StackSlice(
+        id=row.id,
+        position=row.position,
+        ready=row.blob_key is not None,
+        width=row.width,
+        height=row.height,
+        spacing=(row.row_spacing, row.column_spacing) if measured else None,
+        window=(window.centre, window.width) if window else None,
+        scale=row.value_scale,
+        offset=row.value_offset,
+        label=short_headline(answer.named) if answer else None,
+        tumor=answer.tumor if answer else None,
+        strange=answer is not None and not answer.in_distribution,
+        problem=str(word(REASONS, row.problem)) if row.problem else None,
+        heat=answer is not None and answer.heat,
+        is_key=is_key,
+    )
+
+
+def _stack_series(
+    series: Series, shown: ShownSeries, origin: list[float] | None, slices: list[StackSlice]
+) -> StackSeries:
+    normal = None
+    if series.row_direction and series.column_direction:
+        normal = [float(x) for x in np.cross(series.row_direction, series.column_direction)]
+    return StackSeries(
+        id=series.id,
+        is_volume=shown.is_volume,
+        origin=origin,
+        normal=normal,
+        spacing=series.slice_spacing,
+        edges=edges_of(series),
+        slices=slices,
+    )

@@ -1,0 +1,1 @@
+"""Pages and lists of studies: worklist, one study, history, jobs."""

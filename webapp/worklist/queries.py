@@ -1,0 +1,393 @@
+"""What the pages and the API read about studies. Nothing here changes anything.
+
+The number of statements never depends on the number of rows.
+"""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Row, Select, case, func, select
+from sqlalchemy.orm import contains_eager, joinedload, lazyload, selectinload
+
+from webapp.accounts.models import User
+from webapp.database import db, now
+from webapp.inference.results import StudyResult, result_of
+from webapp.review.models import Assessment, Verdict
+from webapp.review.queries import listed_for
+from webapp.studies.models import (
+    Analysis,
+    Image,
+    Patient,
+    Prediction,
+    Priority,
+    Status,
+    Study,
+)
+from webapp.studies.paging import Cursor, cut
+
+PAGE_SIZE = 25
+_PINNED_AT_MOST = 10
+_JOBS_SHOWN = 100
+
+AssessmentFilter = Literal["none", "any", "agree", "disagree", "unsure"]
+
+
+@dataclass(frozen=True)
+class WorklistFilters:
+    """What the worklist is narrowed to; None and False narrow nothing."""
+
+    status: Status | None = None
+    priority: Priority | None = None
+    mine: bool = False
+
+
+@dataclass(frozen=True)
+class HistoryFilters:
+    """What the history is narrowed to; empty fields narrow nothing.
+
+    Attributes:
+        q: part of the patient code or of the description, in any case.
+        patient_code: the whole patient code.
+        since: first day of upload, UTC.
+        until: last day of upload, UTC.
+    """
+
+    q: str = ""
+    patient_code: str = ""
+    label: str | None = None
+    status: Status | None = None
+    uploader: uuid.UUID | None = None
+    assessed: AssessmentFilter | None = None
+    since: date | None = None
+    until: date | None = None
+
+
+@dataclass(frozen=True)
+class OwnWork:
+    """How much of a study one reader has assessed.
+
+    Attributes:
+        slices: number of slices.
+        is_complete: the study as a whole, all its key slices, or every image.
+        is_outdated: the study as a whole, but what the reader saw was an earlier analysis.
+    """
+
+    slices: int = 0
+    is_complete: bool = False
+    is_outdated: bool = False
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One line of a list.
+
+    Attributes:
+        images_done: images that the current analysis is through with.
+        assessment_count: current assessments of all readers, slices and the study as a whole.
+        own: what the reader has assessed.
+        result: what is said about the study; None until there is an answer.
+    """
+
+    study: Study
+    image_count: int
+    images_done: int
+    assessment_count: int
+    own: "OwnWork"
+    result: StudyResult | None
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """Lines of a list, and where its next page starts."""
+
+    items: list[StudyRow]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class JobsPage:
+    """The newest jobs, how many there are in each state, and how long the oldest waits."""
+
+    analyses: Sequence[Analysis]
+    counts: dict[str, int]
+    oldest_waiting_seconds: float | None
+
+
+def worklist(filters: WorklistFilters, *, reader: User, after: Cursor | None) -> StudyPage:
+    """One page: newest first, on the first page below urgent studies that nobody has assessed.
+
+    On later pages every study stands at its place in time, one that was pinned as well.
+    """
+    matching = _narrowed(filters, reader)
+    pinned = [] if after else _unassessed_urgent(matching)
+    size = PAGE_SIZE - len(pinned)
+    rest = matching.where(Study.id.not_in([study.id for study in pinned])) if pinned else matching
+    studies, cursor = _page(rest, after, size)
+    return StudyPage(study_rows([*pinned, *studies], reader=reader), cursor)
+
+
+def worklist_counts(filters: WorklistFilters, *, reader: User) -> dict[str, int]:
+    """Number of studies in each state, narrowed by all filters but the state itself."""
+    everything = WorklistFilters(priority=filters.priority, mine=filters.mine)
+    matching = _narrowed(everything, reader).with_only_columns(Analysis.status, func.count())
+    found = db.session.execute(matching.group_by(Analysis.status))
+    return {status.value: count for status, count in found}
+
+
+def history(
+    filters: HistoryFilters, *, reader: User, after: Cursor | None, size: int = PAGE_SIZE
+) -> StudyPage:
+    """One page of the studies that match, newest first."""
+    studies, cursor = _page(matching_studies(filters, reader=reader), after, size)
+    return StudyPage(study_rows(studies, reader=reader), cursor)
+
+
+def matching_studies(filters: HistoryFilters, *, reader: User) -> Select[Study]:
+    """The statement that finds them, patient and uploader with them; in no order.
+
+    A verdict is looked for among the assessments that ``reader`` may see.
+    """
+    found = _studies()
+    if filters.q:
+        # "%", "_" and the escape sign itself are taken literally.
+        found = found.where(
+            Patient.code.icontains(filters.q, autoescape=True)
+            | Study.description.icontains(filters.q, autoescape=True)
+        )
+    if filters.patient_code:
+        found = found.where(Patient.code == filters.patient_code)
+    if filters.label:
+        found = found.where(Analysis.status == Status.DONE, Analysis.label == filters.label)
+    if filters.status:
+        found = found.where(Analysis.status == filters.status)
+    if filters.uploader:
+        found = found.where(Study.uploaded_by_id == filters.uploader)
+    if filters.assessed:
+        found = _with_assessment(found, filters.assessed, reader)
+    if filters.since:
+        found = found.where(Study.created_at >= datetime.combine(filters.since, time.min, UTC))
+    if filters.until:
+        found = found.where(Study.created_at <= datetime.combine(filters.until, time.max, UTC))
+    return found
+
+
+def in_chunks(matching: Select[Study], *, size: int = 200) -> Iterator[Sequence[Study]]:
+    """All that match, newest first, read piece by piece."""
+    found = db.session.scalars(_newest_first(matching).execution_options(yield_per=size))
+    yield from found.partitions()
+
+
+def study_rows(studies: Sequence[Study], *, reader: User) -> list[StudyRow]:
+    """Lines for these studies, with two statements for all of them together."""
+    images = image_counts([study.id for study in studies])
+    results = {study.id: result_of(study) for study in studies}
+    keys = {study_id: one.key_images for study_id, one in results.items() if one}
+    counts = _assessment_counts(studies, reader, [key for found in keys.values() for key in found])
+    rows = []
+    for study in studies:
+        counted = counts.get(study.id)
+        total = images.get(study.id, 0)
+        row = StudyRow(
+            study=study,
+            image_count=total,
+            images_done=study.current_analysis.images_done if study.current_analysis else 0,
+            assessment_count=counted.everybody if counted else 0,
+            own=_own_work(counted, images=total, keys=len(keys.get(study.id, ()))),
+            result=results[study.id],
+        )
+        rows.append(row)
+    return rows
+
+
+def image_counts(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """Number of images of each study."""
+    found = db.session.execute(
+        select(Image.study_id, func.count())
+        .where(Image.study_id.in_(study_ids))
+        .group_by(Image.study_id)
+    )
+    return dict(found.all())
+
+
+def images_of(study: Study) -> list[Image]:
+    """All images in order, with what the current analysis says about them."""
+    return list(
+        db.session.scalars(
+            select(Image)
+            .where(Image.study_id == study.id)
+            .order_by(Image.position)
+            .options(selectinload(Image.predictions.and_(_is_current(study))))
+            # The worker writes meanwhile; what the session remembers may be old.
+            .execution_options(populate_existing=True)
+        )
+    )
+
+
+def _is_current(study: Study) -> ColumnElement[bool]:
+    return Prediction.analysis_id == study.current_analysis_id
+
+
+def list_images(study: Study) -> Sequence[Row[*tuple[Any, ...]]]:
+    """What the API says about each image of a study, in order, as columns.
+
+    A series has hundreds of images and callers ask again and again until it is done; mapped
+    objects would take several times as long.
+    """
+    return db.session.execute(
+        select(Image.id, Image.series_id, Image.position, Image.width, Image.height, Image.problem)
+        .where(Image.study_id == study.id)
+        .order_by(Image.position)
+    ).all()
+
+
+def current_predictions(study: Study) -> dict[uuid.UUID, Row[*tuple[Any, ...]]]:
+    """What the current analysis says about each image, as columns; nothing until it has ended."""
+    if study.status is not Status.DONE:
+        return {}
+    found = db.session.execute(
+        select(
+            Prediction.image_id,
+            Prediction.label,
+            Prediction.probabilities,
+            Prediction.prediction_set,
+            Prediction.in_distribution,
+            Prediction.ood_score,
+            Prediction.quality,
+            Prediction.heatmap_key,
+        ).where(_is_current(study))
+    )
+    return {row.image_id: row for row in found}
+
+
+def jobs_page() -> JobsPage:
+    """The newest jobs of the organisation acted for."""
+    shown = db.session.scalars(
+        select(Analysis)
+        .order_by(Analysis.created_at.desc(), Analysis.id.desc())
+        .limit(_JOBS_SHOWN)
+        .options(joinedload(Analysis.study))
+    ).all()
+    found = db.session.execute(
+        select(Analysis.status, func.count(), func.min(Analysis.created_at)).group_by(
+            Analysis.status
+        )
+    )
+    states = {status: (count, oldest) for status, count, oldest in found}
+    _count, oldest = states.get(Status.QUEUED, (0, None))
+    return JobsPage(
+        analyses=shown,
+        counts={status.value: count for status, (count, _oldest) in states.items()},
+        oldest_waiting_seconds=(now() - oldest).total_seconds() if oldest else None,
+    )
+
+
+def _studies() -> Select[Study]:
+    return (
+        select(Study)
+        .join(Study.patient)
+        .join(Study.current_analysis)
+        .options(
+            contains_eager(Study.patient),
+            contains_eager(Study.current_analysis),
+            joinedload(Study.uploaded_by).options(lazyload(User.organisation)),
+        )
+    )
+
+
+def _narrowed(filters: WorklistFilters, reader: User) -> Select[Study]:
+    found = _studies()
+    if filters.status:
+        found = found.where(Analysis.status == filters.status)
+    if filters.priority:
+        found = found.where(Study.priority == filters.priority)
+    if filters.mine:
+        found = found.where(Study.uploaded_by_id == reader.id)
+    return found
+
+
+def _unassessed_urgent(matching: Select[Study]) -> list[Study]:
+    found = matching.where(
+        Study.priority == Priority.URGENT,
+        # Without a result nobody can assess: these would stay on top for good.
+        Analysis.status.not_in([Status.FAILED, Status.REJECTED]),
+        ~_assessed(),
+    )
+    return list(db.session.scalars(_newest_first(found).limit(_PINNED_AT_MOST)))
+
+
+def _with_assessment(found: Select[Study], which: AssessmentFilter, reader: User) -> Select[Study]:
+    match which:
+        case "none":
+            return found.where(~_assessed())
+        case "any":
+            return found.where(_assessed())
+        case _:
+            return found.where(_assessed(Verdict(which), seen_by=reader))
+
+
+def _assessed(
+    verdict: Verdict | None = None, *, seen_by: User | None = None
+) -> ColumnElement[bool]:
+    """Whether a study has a current assessment (of this kind, that this reader may see)."""
+    found = select(Assessment.id).where(
+        Assessment.study_id == Study.id, Assessment.superseded_at.is_(None)
+    )
+    if verdict:
+        found = found.where(Assessment.verdict == verdict)
+    if seen_by:
+        found = found.where(listed_for(seen_by))
+    return found.correlate(Study).exists()
+
+
+def _newest_first(found: Select[Study]) -> Select[Study]:
+    return found.order_by(Study.created_at.desc(), Study.id.desc())
+
+
+def _page(
+    matching: Select[Study], after: Cursor | None, size: int
+) -> tuple[list[Study], str | None]:
+    found = matching.where(after.condition(Study.created_at, Study.id)) if after else matching
+    return cut(db.session.scalars(_newest_first(found).limit(size + 1)).all(), size)
+
+
+def _assessment_counts(
+    studies: Sequence[Study], reader: User, keys: Sequence[uuid.UUID]
+) -> dict[uuid.UUID, Row[*tuple[Any, ...]]]:
+    """Current assessments of each study: of everybody, and the reader's own of several kinds."""
+    analyses = [study.current_analysis_id for study in studies]
+    own = Assessment.reader_id == reader.id
+    whole = own & Assessment.image_id.is_(None)
+
+    def count(which: ColumnElement[bool]) -> ColumnElement[int]:
+        return func.sum(case((which, 1), else_=0))
+
+    found = db.session.execute(
+        select(
+            Assessment.study_id,
+            func.count().label("everybody"),
+            count(own & Assessment.image_id.is_not(None)).label("slices"),
+            count(own & Assessment.image_id.in_(keys)).label("keys"),
+            count(whole & Assessment.analysis_id.in_(analyses)).label("whole"),
+            count(whole).label("whole_ever"),
+        )
+        .where(
+            Assessment.study_id.in_([study.id for study in studies]),
+            Assessment.superseded_at.is_(None),
+        )
+        .group_by(Assessment.study_id)
+    )
+    return {row.study_id: row for row in found}
+
+
+def _own_work(counted: Row[*tuple[Any, ...]] | None, *, images: int, keys: int) -> OwnWork:
+    if counted is None:
+        return OwnWork()
+    complete = counted.whole > 0 or 0 < keys <= counted.keys or 0 < images <= counted.slices
+    return OwnWork(
+        slices=counted.slices,
+        is_complete=complete,
+        is_outdated=counted.whole_ever > 0 and not complete,
+    )
