@@ -21,6 +21,8 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, now
 from webapp.inference import analyses
 from webapp.inference.analyses import request_analysis
+from webapp.intake.arrival import UploadedFile
+from webapp.intake.submission import submit_files
 from webapp.models_admin.operations import register_model
 from webapp.review.models import Verdict
 from webapp.review.operations import Opinion, Subject, record_assessments
@@ -35,7 +37,6 @@ from webapp.studies.models import (
     Study,
 )
 from webapp.tenancy import acting_for
-from webapp.worklist.operations import UploadedFile, submit_files
 
 _DIRECTIONS = {
     "axial": ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0]),

@@ -23,9 +23,10 @@ from webapp.accounts.models import Role
 from webapp.accounts.operations import create_token
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
+from webapp.intake.arrival import UploadedFile
+from webapp.intake.submission import submit_files
 from webapp.studies.models import Analysis, Image, Prediction, Status, Study
 from webapp.tenancy import acting_for, unscoped
-from webapp.worklist.operations import UploadedFile, submit_files
 
 REPOSITORY = Path(__file__).parents[1]
 SAMPLES = REPOSITORY / "ml" / "samples"

@@ -19,7 +19,7 @@ from webapp import (
     uploads,
     wording,
 )
-from webapp.accounts import access, throttle
+from webapp.accounts import guard, throttle
 from webapp.accounts.sessions import SESSION_LASTS
 from webapp.database import db
 from webapp.extensions import csrf, limiter, migrate
@@ -55,7 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     queueing.init_app(app, settings)
     security.init_app(app)
     errorpages.init_app(app)
-    access.init_app(app)
+    guard.init_app(app)
     health.init_app(app)
     monitoring.init_app(app)
     storage.init_app(app)
@@ -106,7 +106,21 @@ def _trusted_hosts(settings: Settings) -> list[str] | None:
 
 def _register_features(app: Flask) -> None:
     # Bound here: they need the extensions.
-    from webapp import accounts, api, demo, dicomweb, pacs, reporting, review, studies
+    from webapp import (
+        accounts,
+        api,
+        corrections,
+        demo,
+        dicomweb,
+        inference,
+        intake,
+        pacs,
+        reporting,
+        review,
+        viewer,
+        worklist,
+    )
 
-    for feature in (accounts, studies, review, reporting, pacs, dicomweb, api, demo):
+    features = (accounts, inference, intake, viewer, worklist, corrections, review, reporting)
+    for feature in (*features, pacs, dicomweb, api, demo):
         feature.init_app(app)

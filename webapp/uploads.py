@@ -23,7 +23,8 @@ from werkzeug.exceptions import (
     ServiceUnavailable,
 )
 
-from webapp.accounts.access import is_public, refuse_visitor
+from webapp.accounts.access import is_public
+from webapp.accounts.guard import refuse_visitor
 from webapp.database import db
 from webapp.extensions import current_settings
 

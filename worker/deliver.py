@@ -13,8 +13,8 @@ from webapp.pacs.models import Sending
 from webapp.queueing import DELIVER
 from webapp.reporting.content import gather
 from webapp.reporting.dicom import dicom_result
+from webapp.studies.queries import find_study
 from webapp.tenancy import acting_for
-from webapp.worklist.operations import find_study
 from worker.app import app
 from worker.dicom_sending import NotDelivered, Objects, store_by_dimse, store_by_stow
 

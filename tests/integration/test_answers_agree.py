@@ -37,14 +37,17 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, now
 from webapp.errors import Conflict
 from webapp.inference import analyses
+from webapp.inference.operations import retry_study
 from webapp.inference.results import headline, short_headline
+from webapp.intake.arrival import UploadedFile
+from webapp.intake.submission import submit_files
 from webapp.models_admin.operations import register_model
 from webapp.reporting.codes import FINDINGS
 from webapp.reporting.content import gather
 from webapp.storage import BlobStore
 from webapp.studies.models import Analysis, Status
+from webapp.studies.queries import find_study
 from webapp.tenancy import acting_for, unscoped
-from webapp.worklist.operations import UploadedFile, find_study, retry_study, submit_files
 
 SLICES = axial_series(9, size=64)
 CLASSES = [label.value for label in LABELS]

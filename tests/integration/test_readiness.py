@@ -19,10 +19,11 @@ from tests.waiting import wait_until
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, now
 from webapp.health import BEAT_SIGN, BUSY_SIGN, WORKER_SIGN, broker_client
+from webapp.intake.arrival import UploadedFile
+from webapp.intake.submission import submit_files
 from webapp.queueing import send_classification
 from webapp.studies.models import Analysis, Status
 from webapp.tenancy import acting_for, unscoped
-from webapp.worklist.operations import UploadedFile, submit_files
 
 pytestmark = pytest.mark.integration
 

@@ -30,9 +30,9 @@ from webapp.accounts import operations
 from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
+from webapp.intake.receiving import receive_instance
 from webapp.pacs.operations import NodeDetails, register_node
 from webapp.tenancy import acting_for
-from webapp.worklist.operations import receive_instance
 
 SIGN_IN = "to the sign-in page"
 Outcome = int | str

@@ -258,7 +258,7 @@ def change_user(user_id: uuid.UUID) -> ResponseReturnValue:
         return page, error.status
     flash(_("The changes to %(name)s have been saved.", name=user.name), "success")
     # Who gave up the role may not see the page of users any more.
-    return redirect(url_for("accounts.users" if actor.may(Role.ADMIN) else "studies.worklist"))
+    return redirect(url_for("accounts.users" if actor.may(Role.ADMIN) else "worklist.index"))
 
 
 def _account_page(
@@ -329,7 +329,7 @@ def _signed_in(user: User, *, remember: bool = False, target: str | None = None)
     # Nothing of the session before, which somebody else may have prepared, stays.
     _forget_session()
     login_user(user, remember=remember)
-    answer = cast("Response", redirect(target or url_for("studies.worklist")))
+    answer = cast("Response", redirect(target or url_for("worklist.index")))
     throttle.remember_device(request, answer, user.email)
     return answer
 
@@ -354,7 +354,7 @@ def _local_address(wanted: str | None) -> str:
     Browsers read a backslash as a slash and skip tabs and line ends, hence the strictness.
     """
     local = wanted is not None and re.fullmatch(r"/(?![/\\])[^\\]*", wanted)
-    return wanted if wanted and local and wanted.isprintable() else url_for("studies.worklist")
+    return wanted if wanted and local and wanted.isprintable() else url_for("worklist.index")
 
 
 def _invitation_url(token: str) -> str:

@@ -21,8 +21,8 @@ from webapp.models_admin.models import ModelVersion
 from webapp.review.export import AssessmentLine
 from webapp.review.models import Assessment
 from webapp.studies.models import Analysis, Series, Study
+from webapp.studies.queries import current_predictions, list_images
 from webapp.wording import FILE_PROBLEMS, REASONS, word
-from webapp.worklist import queries
 from webapp.worklist.queries import StudyRow
 
 Json = dict[str, Any]
@@ -70,7 +70,7 @@ def summary(row: StudyRow) -> Json:
 
 def full(study: Study) -> Json:
     """A study with its images and results."""
-    images, predictions = queries.list_images(study), queries.current_predictions(study)
+    images, predictions = list_images(study), current_predictions(study)
     links = _ImageLinks()
     found = result_of(study)
     model = model_of(study)
@@ -202,7 +202,7 @@ def _prediction(prediction: Columns, model: ModelVersion | None) -> Json:
 def _links(study: Study) -> Json:
     return {
         "self": url_for("api.get_study", study_id=study.id),
-        "page": url_for("studies.show", study_id=study.id),
+        "page": url_for("worklist.show", study_id=study.id),
     }
 
 

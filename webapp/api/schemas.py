@@ -12,14 +12,15 @@ from werkzeug.datastructures import FileStorage
 
 from ml.labels import LABELS
 from webapp.corrections.operations import LONGEST_NOTE, DeletionReason
-from webapp.intake.submission import LONGEST_DESCRIPTION
+from webapp.intake.arrival import BurnedIn
+from webapp.intake.known import Known
+from webapp.intake.patient_codes import LONGEST_CODE
+from webapp.intake.submission import LONGEST_DESCRIPTION, MAX_FILES, PLANES
 from webapp.reporting.operations import ReportFormat
 from webapp.review.models import OTHER, Confidence, Verdict
 from webapp.studies.models import Mode, Priority, Status
 from webapp.studies.paging import CURSOR
-from webapp.studies.patient_codes import LONGEST_CODE
 from webapp.wording import FINDINGS, QUALITY
-from webapp.worklist.operations import MAX_FILES, PLANES, BurnedIn, Known
 
 MOST_ROWS = 100
 Json = dict[str, Any]

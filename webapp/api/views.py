@@ -16,6 +16,11 @@ from webapp.corrections import operations as corrections
 from webapp.corrections.operations import Correction, Deletion
 from webapp.errors import Conflict
 from webapp.inference.results import result_of
+from webapp.intake.arrival import Handling
+from webapp.intake.forms import uploaded_files
+from webapp.intake.known import Known
+from webapp.intake.parcels import Split
+from webapp.intake.submission import Choices, Idempotency, submit_files
 from webapp.reporting.operations import export_report, send_report
 from webapp.review.export import feedback_archive, send_archive
 from webapp.review.operations import Opinion, Subject, record_assessments
@@ -23,20 +28,10 @@ from webapp.review.queries import current_assessments_page
 from webapp.review.views import LARGEST_BODY
 from webapp.studies.models import Study
 from webapp.studies.paging import Cursor
+from webapp.studies.queries import find_image, find_study
 from webapp.uploads import takes_files
 from webapp.viewer import pictures
 from webapp.worklist import queries
-from webapp.worklist.forms import uploaded_files
-from webapp.worklist.operations import (
-    Choices,
-    Handling,
-    Idempotency,
-    Known,
-    Split,
-    find_image,
-    find_study,
-    submit_files,
-)
 from webapp.worklist.queries import HistoryFilters
 
 blueprint = PortalBlueprint(

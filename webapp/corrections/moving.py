@@ -34,8 +34,8 @@ from webapp.intake.submission import checked_description
 from webapp.queueing import send_classification
 from webapp.storage import BlobStore, Keeper, MissingBlob
 from webapp.studies.models import Image, Instance, Priority, Series, Study
+from webapp.studies.queries import find_study
 from webapp.tenancy import update_by_key
-from webapp.worklist.operations import find_study
 
 MOVED_AWAY = "moved_away"
 """Why the analysis of a study without images has no answer."""

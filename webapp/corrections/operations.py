@@ -29,10 +29,11 @@ from webapp.corrections.removal import remove_unnamed
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotAllowed
 from webapp.intake.assembly import patient_with
+from webapp.intake.codes import Doubt, doubt_about
+from webapp.intake.patient_codes import checked_code
 from webapp.intake.submission import checked_description
 from webapp.pacs.models import Delivery, DeliveryStatus
 from webapp.review.models import Assessment
-from webapp.studies.codes import Doubt, doubt_about
 from webapp.studies.models import (
     Analysis,
     Image,
@@ -44,8 +45,7 @@ from webapp.studies.models import (
     Series,
     Study,
 )
-from webapp.studies.patient_codes import checked_code
-from webapp.worklist.operations import find_study
+from webapp.studies.queries import find_study
 
 LONGEST_NOTE = 120
 _LONG_NUMBER = re.compile(r"\d{4}")

@@ -29,8 +29,7 @@ from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotAllowed, PortalError
 from webapp.storage import MissingBlob
 from webapp.studies.models import Study
-from webapp.worklist.operations import find_study
-from webapp.worklist.queries import image_counts
+from webapp.studies.queries import find_study, image_counts
 
 blueprint = Blueprint("corrections", __name__, url_prefix="/studies/<uuid:study_id>")
 
@@ -54,7 +53,7 @@ def correct(study_id: uuid.UUID) -> ResponseReturnValue:
         db.session.rollback()
         return _correction_page(find_study(study_id), form, error), error.status
     flash(_("The study has been corrected."), "success")
-    return redirect(url_for("studies.show", study_id=study_id))
+    return redirect(url_for("worklist.show", study_id=study_id))
 
 
 @blueprint.route("/move", methods=["GET", "POST"])
@@ -76,7 +75,7 @@ def move(study_id: uuid.UUID) -> ResponseReturnValue:
         return _move_page(find_study(study_id), form, error, chosen), error.status
     flash(_moved_sentence(moved), "success")
     shown = moved.source_id if moved.is_empty else moved.target_id
-    return redirect(url_for("studies.show", study_id=shown))
+    return redirect(url_for("worklist.show", study_id=shown))
 
 
 @blueprint.route("/delete", methods=["GET", "POST"])
@@ -105,7 +104,7 @@ def delete(study_id: uuid.UUID) -> ResponseReturnValue:
             form.seen.data, form.sure.data = str(study.current_analysis_id or ""), False
         return _deletion_page(study, form, error), error.status
     flash(_("The study has been deleted."), "success")
-    return redirect(url_for("studies.worklist"))
+    return redirect(url_for("worklist.index"))
 
 
 def _values(study: Study) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from webapp.accounts.operations import create_user, set_password
 from webapp.accounts.queries import user_by_address
 from webapp.database import db
 from webapp.extensions import current_settings
+from webapp.intake.arrival import UploadedFile
+from webapp.intake.submission import Idempotency, submit_files
 from webapp.studies.models import Analysis, Priority, Status, Study
 from webapp.tenancy import acting_for
-from webapp.worklist.operations import Idempotency, UploadedFile, submit_files
 
 EMAIL = "demo@example.org"
 _SAMPLES = REPOSITORY / "ml" / "samples"

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+from blinker import signal
 from flask_babel import gettext as _
 from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.orm import aliased, joinedload, undefer
@@ -24,7 +25,6 @@ from webapp import audit
 from webapp.database import db, now
 from webapp.errors import Conflict
 from webapp.models_admin.models import ModelVersion
-from webapp.pacs.deliveries import queue_automatic_deliveries
 from webapp.studies.models import (
     Analysis,
     Image,
@@ -41,6 +41,9 @@ LEASE = timedelta(seconds=20)
 MAX_ATTEMPTS = 4
 # A message that no worker picked up for this long is sent again; twice is harmless.
 RESEND_AFTER = timedelta(seconds=15)
+study_finished = signal("study-finished")
+"""Sent with a study whose analysis has just ended, in the transaction that ends it and in the
+scope of its organisation. Whoever has to follow connects to it."""
 _UNDER_WAY = (Status.QUEUED, Status.RUNNING)
 
 _log = logging.getLogger(__name__)
@@ -277,7 +280,7 @@ def finish_analysis(
         _keep_predictions(claim, answers)
         _keep_problems(claim, problems)
         audit.record("classify_study", subject=study, status=status.value, model=model.sha256[:12])
-        queue_automatic_deliveries(study)
+        study_finished.send(study)
         db.session.commit()
 
 

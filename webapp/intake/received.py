@@ -12,7 +12,7 @@ from webapp.wording import FILE_PROBLEMS, word
 
 def page_of(study_id: uuid.UUID) -> str:
     """The address of a study's page."""
-    return url_for("studies.show", study_id=study_id)
+    return url_for("worklist.show", study_id=study_id)
 
 
 def answered(submission: Submission) -> dict[str, Any]:

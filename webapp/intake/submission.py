@@ -46,10 +46,9 @@ from webapp.intake.known import (
     KnownStudy,
 )
 from webapp.intake.parcels import Parcel, Split, parcels_of, patients_in
-from webapp.pacs.models import PacsNode
+from webapp.intake.patient_codes import checked_code, codes_for
 from webapp.queueing import send_classification
 from webapp.studies.models import IdempotencyKey, Instance, Priority, Study
-from webapp.studies.patient_codes import checked_code, codes_for
 
 MAX_FILES = 2000
 LONGEST_DESCRIPTION = 200
@@ -207,7 +206,7 @@ def _names(wish: _Wish, parcels: Sequence[Parcel], codes: Sequence[str]) -> Iter
             yield study_lock(wish.actor.organisation_id, parcel.uid)
 
 
-def instance_of(arrival: Arrival, received_by: User, node: PacsNode | None) -> Instance:
+def instance_of(arrival: Arrival, received_by: User, node_id: uuid.UUID | None) -> Instance:
     """The row of a DICOM file that was taken in."""
     facts, dicom = arrival.facts, arrival.dicom
     if dicom is None or not (facts.sop_uid and facts.study_uid and facts.series_uid):
@@ -227,7 +226,7 @@ def instance_of(arrival: Arrival, received_by: User, node: PacsNode | None) -> I
         acquired_on=dicom.acquired_on,
         blob_key=arrival.blob_key,
         pixels_key=dicom.pixels_key,
-        node_id=node.id if node else None,
+        node_id=node_id,
         received_by_id=received_by.id,
     )
 

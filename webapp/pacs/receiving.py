@@ -9,9 +9,9 @@ from ml.errors import UnreadableImage
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.errors import OtherContent, OtherPatient
+from webapp.intake.receiving import receive_instance
 from webapp.pacs.models import PacsNode
 from webapp.studies.models import Instance
-from webapp.worklist.operations import receive_instance
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,9 @@ class Receipt:
 def receive(content: bytes, *, received_by: User, node: PacsNode | None = None) -> Receipt:
     """Take an instance in; a true duplicate is a success. What goes wrong becomes a status."""
     try:
-        instance = receive_instance(content=content, received_by=received_by, node=node)
+        instance = receive_instance(
+            content=content, received_by=received_by, node_id=node.id if node else None
+        )
     except UnreadableImage as error:
         db.session.rollback()
         _log.info("an instance was refused: %s", error.code)

@@ -17,10 +17,10 @@ from webapp.inference.results import StudyResult, model_of, result_of
 from webapp.review.models import Assessment
 from webapp.review.queries import visible_to
 from webapp.studies.models import Image, Instance, Prediction, Series, Study
+from webapp.studies.queries import images_of
 from webapp.viewer.orientation import patient_orientation
 from webapp.viewer.series import are_slices
 from webapp.viewer.windowing import Suggestion, suggestion_of
-from webapp.worklist.queries import images_of
 
 NOTICE = "Research software. Not a certified medical device; not for diagnosis."
 """In the one language of DICOM and FHIR; pages and PDF say it in the reader's."""

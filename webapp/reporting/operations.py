@@ -19,7 +19,7 @@ from webapp.reporting.fhir import diagnostic_report
 from webapp.reporting.identity import as_file
 from webapp.reporting.pdf import pdf
 from webapp.storage import MissingBlob
-from webapp.worklist.operations import find_study
+from webapp.studies.queries import find_study
 
 
 class ReportFormat(StrEnum):

@@ -11,7 +11,7 @@ from webapp.errors import Conflict
 from webapp.pacs.deliveries import deliveries_of, receiving_nodes, send_results
 from webapp.pacs.models import DeliveryStatus
 from webapp.reporting.operations import ReportFormat, export_report, send_report
-from webapp.worklist.operations import find_study
+from webapp.studies.queries import find_study
 
 blueprint = Blueprint("reporting", __name__)
 
@@ -52,7 +52,7 @@ def deliver(study_id: uuid.UUID) -> ResponseReturnValue:
         flash(error.message, "error")
     if request.headers.get("HX-Request"):
         return _deliveries(study_id)
-    return redirect(url_for("studies.show", study_id=study_id, _anchor="report"))
+    return redirect(url_for("worklist.show", study_id=study_id, _anchor="report"))
 
 
 def _exported(study_id: uuid.UUID, wanted: ReportFormat) -> Response:

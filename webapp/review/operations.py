@@ -17,9 +17,9 @@ from webapp.database import db, now, one_at_a_time, retried
 from webapp.errors import Conflict, InvalidInput
 from webapp.review.models import OTHER, Assessment, AssessmentDraft, Confidence, Verdict
 from webapp.studies.models import Analysis, Image, Prediction, Purpose, Status, Study
+from webapp.studies.queries import find_study
 from webapp.tenancy import unscoped
 from webapp.wording import FINDINGS
-from webapp.worklist.operations import find_study
 
 LONGEST_COMMENT = 2000
 LONGEST_FINDING = 64

@@ -8,7 +8,8 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_wtf.csrf import CSRFError
 
-from webapp.accounts.access import actor, admit_visitor, requires
+from webapp.accounts.access import actor, requires
+from webapp.accounts.guard import admit_visitor
 from webapp.accounts.models import Role
 from webapp.database import db
 from webapp.errorpages import csrf_error
@@ -19,8 +20,8 @@ from webapp.review.operations import Subject, discard_draft, keep_draft, record_
 from webapp.review.panel import Panel, panel_of, panel_with
 from webapp.review.queries import answered_between
 from webapp.studies.models import Image, Study
+from webapp.studies.queries import find_study
 from webapp.viewer.series import shown_series
-from webapp.worklist.operations import find_study
 
 blueprint = Blueprint("review", __name__)
 
@@ -173,4 +174,4 @@ def _rendered(found: Panel | None) -> str:
 
 
 def _to_study(study: Study, position: int) -> ResponseReturnValue:
-    return redirect(url_for("studies.show", study_id=study.id, image=position, _anchor="feedback"))
+    return redirect(url_for("worklist.show", study_id=study.id, image=position, _anchor="feedback"))

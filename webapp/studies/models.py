@@ -10,7 +10,6 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from webapp.accounts.models import User
 from webapp.database import Base, Identifier, Timestamped, enum_column, now
 from webapp.models_admin.models import ModelVersion
-from webapp.pacs.models import PacsNode
 from webapp.tenancy import OrganisationOwned
 
 
@@ -98,7 +97,6 @@ class Study(Timestamped, OrganisationOwned, Base):
         ForeignKey("analysis.id", use_alter=True), index=True
     )
 
-    node: Mapped[PacsNode | None] = relationship()
     patient: Mapped[Patient] = relationship(lazy="joined")
     uploaded_by: Mapped[User] = relationship()
     series: Mapped[list["Series"]] = relationship(

@@ -24,8 +24,8 @@ from webapp.inference.results import (
 )
 from webapp.models_admin.models import ModelVersion
 from webapp.studies.models import Analysis, Image, Prediction, Status, Study
+from webapp.studies.queries import images_of
 from webapp.viewer.series import ShownSeries, are_slices, current_answers, shown_series
-from webapp.worklist.queries import images_of
 
 LISTED_AT_MOST = 24
 """Up to here a study's images are shown one by one; above, the strip stands for them."""

@@ -15,8 +15,9 @@ from webapp.review.models import Assessment, Verdict
 from webapp.review.operations import record_export
 from webapp.review.queries import listed_for
 from webapp.studies.models import Analysis, Study
+from webapp.studies.queries import image_counts
 from webapp.studies.spreadsheet import Cell, stream
-from webapp.worklist.queries import HistoryFilters, image_counts, in_chunks, matching_studies
+from webapp.worklist.queries import HistoryFilters, in_chunks, matching_studies
 
 COLUMNS = (
     "study_id",

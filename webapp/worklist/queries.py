@@ -1,4 +1,4 @@
-"""What the pages and the API read about studies. Nothing here changes anything.
+"""Lists of studies for pages and API, and the jobs of the workers. Nothing here changes anything.
 
 The number of statements never depends on the number of rows.
 """
@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Row, Select, case, func, select
-from sqlalchemy.orm import contains_eager, joinedload, lazyload, selectinload
+from sqlalchemy.orm import contains_eager, joinedload, lazyload
 
 from webapp.accounts.models import User
 from webapp.database import db, now
@@ -19,14 +19,13 @@ from webapp.review.models import Assessment, Verdict
 from webapp.review.queries import listed_for
 from webapp.studies.models import (
     Analysis,
-    Image,
     Patient,
-    Prediction,
     Priority,
     Status,
     Study,
 )
 from webapp.studies.paging import Cursor, cut
+from webapp.studies.queries import image_counts
 
 PAGE_SIZE = 25
 _PINNED_AT_MOST = 10
@@ -200,66 +199,6 @@ def study_rows(studies: Sequence[Study], *, reader: User) -> list[StudyRow]:
         )
         rows.append(row)
     return rows
-
-
-def image_counts(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
-    """Number of images of each study."""
-    found = db.session.execute(
-        select(Image.study_id, func.count())
-        .where(Image.study_id.in_(study_ids))
-        .group_by(Image.study_id)
-    )
-    return dict(found.all())
-
-
-def images_of(study: Study) -> list[Image]:
-    """All images in order, with what the current analysis says about them."""
-    return list(
-        db.session.scalars(
-            select(Image)
-            .where(Image.study_id == study.id)
-            .order_by(Image.position)
-            .options(selectinload(Image.predictions.and_(_is_current(study))))
-            # The worker writes meanwhile; what the session remembers may be old.
-            .execution_options(populate_existing=True)
-        )
-    )
-
-
-def _is_current(study: Study) -> ColumnElement[bool]:
-    return Prediction.analysis_id == study.current_analysis_id
-
-
-def list_images(study: Study) -> Sequence[Row[*tuple[Any, ...]]]:
-    """What the API says about each image of a study, in order, as columns.
-
-    A series has hundreds of images and callers ask again and again until it is done; mapped
-    objects would take several times as long.
-    """
-    return db.session.execute(
-        select(Image.id, Image.series_id, Image.position, Image.width, Image.height, Image.problem)
-        .where(Image.study_id == study.id)
-        .order_by(Image.position)
-    ).all()
-
-
-def current_predictions(study: Study) -> dict[uuid.UUID, Row[*tuple[Any, ...]]]:
-    """What the current analysis says about each image, as columns; nothing until it has ended."""
-    if study.status is not Status.DONE:
-        return {}
-    found = db.session.execute(
-        select(
-            Prediction.image_id,
-            Prediction.label,
-            Prediction.probabilities,
-            Prediction.prediction_set,
-            Prediction.in_distribution,
-            Prediction.ood_score,
-            Prediction.quality,
-            Prediction.heatmap_key,
-        ).where(_is_current(study))
-    )
-    return {row.image_id: row for row in found}
 
 
 def jobs_page() -> JobsPage:

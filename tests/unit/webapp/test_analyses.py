@@ -14,12 +14,14 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, now
 from webapp.errors import Conflict
 from webapp.inference import analyses
+from webapp.inference.operations import retry_study
 from webapp.inference.results import StudyResult, result_of
+from webapp.intake.arrival import UploadedFile
+from webapp.intake.submission import submit_files
 from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
 from webapp.studies.models import Analysis, Prediction, Status, Study
 from webapp.tenancy import acting_for, unscoped
-from webapp.worklist.operations import UploadedFile, retry_study, submit_files
 
 
 @dataclass

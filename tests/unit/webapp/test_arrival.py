@@ -23,17 +23,13 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
 from webapp.errors import InvalidInput, QuestionableUpload, RefusedUpload
 from webapp.inference import analyses
+from webapp.intake.arrival import BurnedIn, Handling, UploadedFile
 from webapp.intake.assembly import assemble_quiet_studies
+from webapp.intake.receiving import receive_instance
+from webapp.intake.submission import submit_files
 from webapp.storage import BlobStore
 from webapp.studies.models import Analysis, Image, Instance, Study
 from webapp.tenancy import acting_for, unscoped
-from webapp.worklist.operations import (
-    BurnedIn,
-    Handling,
-    UploadedFile,
-    receive_instance,
-    submit_files,
-)
 
 MakeUser = Callable[..., Account]
 

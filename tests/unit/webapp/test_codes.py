@@ -2,7 +2,7 @@
 
 import pytest
 
-from webapp.studies.codes import Doubt, doubt_about
+from webapp.intake.codes import Doubt, doubt_about
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,10 @@ from webapp.errors import (
 )
 from webapp.extensions import current_blobs
 from webapp.inference import analyses
+from webapp.intake.arrival import UploadedFile
 from webapp.intake.assembly import assemble_quiet_studies
+from webapp.intake.receiving import receive_instance
+from webapp.intake.submission import Idempotency, submit_files
 from webapp.models_admin.operations import register_model
 from webapp.pacs.models import Delivery, PacsNode, Sending
 from webapp.review.models import Assessment, Verdict
@@ -66,14 +69,8 @@ from webapp.studies.models import (
     Status,
     Study,
 )
+from webapp.studies.queries import find_study
 from webapp.tenancy import acting_for, unscoped
-from webapp.worklist.operations import (
-    Idempotency,
-    UploadedFile,
-    find_study,
-    receive_instance,
-    submit_files,
-)
 
 MakeUser = Callable[..., Account]
 SignIn = Callable[[Account], FlaskClient]

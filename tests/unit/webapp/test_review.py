@@ -23,11 +23,12 @@ from webapp.accounts.models import Role, User
 from webapp.audit import AuditEvent
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotFound
+from webapp.intake.arrival import UploadedFile
+from webapp.intake.submission import submit_files
 from webapp.review.models import Assessment, Confidence, Verdict
 from webapp.review.operations import Opinion, Subject, record_assessments
 from webapp.studies.models import Image, Study
 from webapp.tenancy import acting_for
-from webapp.worklist.operations import UploadedFile, submit_files
 
 MakeUser = Callable[..., Account]
 SignIn = Callable[[Account], FlaskClient]

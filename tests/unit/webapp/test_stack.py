@@ -19,11 +19,11 @@ from sqlalchemy import event
 from tests.factories import Account, SeriesStudyIds, make_series_study, phantom
 from webapp.database import db
 from webapp.studies.models import Image, Prediction, Series, Status, Study
+from webapp.studies.queries import find_study
 from webapp.tenancy import acting_for
 from webapp.viewer.look import comparable_studies, look_at
 from webapp.viewer.series import find_series
 from webapp.viewer.stack import read_stack
-from webapp.worklist.operations import find_study
 
 MakeUser = Callable[..., Account]
 SignIn = Callable[[Account], FlaskClient]

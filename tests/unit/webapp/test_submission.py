@@ -32,22 +32,15 @@ from webapp.errors import (
     RefusedUpload,
     SeveralStudies,
 )
+from webapp.intake.arrival import BurnedIn, Handling, UploadedFile
 from webapp.intake.filenames import shown
+from webapp.intake.known import Known
+from webapp.intake.parcels import Split
+from webapp.intake.receiving import receive_instance
+from webapp.intake.submission import Choices, Idempotency, Submission, submit_files
 from webapp.pacs.receiving import DUPLICATE_WITH_OTHER_PIXELS, OTHER_PATIENT, SUCCESS, receive
 from webapp.studies.models import Image, Instance, Priority, Study
 from webapp.tenancy import acting_for, unscoped
-from webapp.worklist.operations import (
-    BurnedIn,
-    Choices,
-    Handling,
-    Idempotency,
-    Known,
-    Split,
-    Submission,
-    UploadedFile,
-    receive_instance,
-    submit_files,
-)
 
 MakeUser = Callable[..., Account]
 SignIn = Callable[[Account], FlaskClient]

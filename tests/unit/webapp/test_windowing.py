@@ -19,13 +19,14 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
 from webapp.extensions import current_blobs
 from webapp.inference import analyses
+from webapp.intake.arrival import UploadedFile
+from webapp.intake.submission import submit_files
 from webapp.reporting.content import Answer, KeySlice
 from webapp.reporting.pictures import grey_slice
 from webapp.studies.models import Image, Instance
 from webapp.tenancy import acting_for
 from webapp.viewer.stack import read_stack
 from webapp.viewer.windowing import Suggestion, shown_in_grey, suggestion_of
-from webapp.worklist.operations import UploadedFile, submit_files
 from worker.decoding import Decoder
 
 MakeUser = Callable[..., Account]

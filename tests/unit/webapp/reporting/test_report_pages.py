@@ -22,11 +22,12 @@ from tests.factories import (
 from webapp.accounts.queries import find_user_by_address
 from webapp.audit import AuditEvent
 from webapp.database import db
+from webapp.intake.arrival import UploadedFile
+from webapp.intake.submission import submit_files
 from webapp.reporting.content import gather
 from webapp.review.models import Verdict
 from webapp.studies.models import Study
 from webapp.tenancy import acting_for, unscoped
-from webapp.worklist.operations import UploadedFile, submit_files
 
 NOT_RULED_OUT = hd.sr.CodedConcept("not-ruled-out", "99SULCUS", "Not ruled out")
 FORMATS = {

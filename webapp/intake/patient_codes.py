@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from flask_babel import gettext as _
 
 from webapp.errors import InvalidInput, QuestionableCode
+from webapp.intake.codes import Doubt, doubt_about
 from webapp.intake.parcels import Parcel
-from webapp.studies.codes import Doubt, doubt_about
 
 LONGEST_CODE = 64
 _CODE = re.compile(r"[\w][\w .:/+-]{0,63}")

@@ -1,0 +1,89 @@
+"""What others read of a study and its images. Nothing here changes anything."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from flask_babel import gettext as _
+from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy.orm import selectinload
+
+from webapp.database import db
+from webapp.errors import NotFound
+from webapp.studies.models import Image, Prediction, Status, Study
+
+
+def find_study(study_id: uuid.UUID) -> Study:
+    """The study of the organisation acted for; raises :class:`NotFound`."""
+    study = db.session.scalar(select(Study).where(Study.id == study_id))
+    if study is None:
+        raise NotFound(_("There is no such study."))
+    return study
+
+
+def find_image(image_id: uuid.UUID) -> Image:
+    """The image of the organisation acted for; raises :class:`NotFound`."""
+    image = db.session.scalar(select(Image).where(Image.id == image_id))
+    if image is None:
+        raise NotFound(_("There is no such image."))
+    return image
+
+
+def image_counts(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """Number of images of each study."""
+    found = db.session.execute(
+        select(Image.study_id, func.count())
+        .where(Image.study_id.in_(study_ids))
+        .group_by(Image.study_id)
+    )
+    return dict(found.all())
+
+
+def images_of(study: Study) -> list[Image]:
+    """All images in order, with what the current analysis says about them."""
+    return list(
+        db.session.scalars(
+            select(Image)
+            .where(Image.study_id == study.id)
+            .order_by(Image.position)
+            .options(selectinload(Image.predictions.and_(_is_current(study))))
+            # The worker writes meanwhile; what the session remembers may be old.
+            .execution_options(populate_existing=True)
+        )
+    )
+
+
+def list_images(study: Study) -> Sequence[Row[*tuple[Any, ...]]]:
+    """What the API says about each image of a study, in order, as columns.
+
+    A series has hundreds of images and callers ask again and again until it is done; mapped
+    objects would take several times as long.
+    """
+    return db.session.execute(
+        select(Image.id, Image.series_id, Image.position, Image.width, Image.height, Image.problem)
+        .where(Image.study_id == study.id)
+        .order_by(Image.position)
+    ).all()
+
+
+def current_predictions(study: Study) -> dict[uuid.UUID, Row[*tuple[Any, ...]]]:
+    """What the current analysis says about each image, as columns; nothing until it has ended."""
+    if study.status is not Status.DONE:
+        return {}
+    found = db.session.execute(
+        select(
+            Prediction.image_id,
+            Prediction.label,
+            Prediction.probabilities,
+            Prediction.prediction_set,
+            Prediction.in_distribution,
+            Prediction.ood_score,
+            Prediction.quality,
+            Prediction.heatmap_key,
+        ).where(_is_current(study))
+    )
+    return {row.image_id: row for row in found}
+
+
+def _is_current(study: Study) -> ColumnElement[bool]:
+    return Prediction.analysis_id == study.current_analysis_id
