@@ -48,10 +48,11 @@ demo: setup ## The same with a demo account and sample studies, really classifie
 	@exec $(PY) deploy/local.py --demo
 
 .PHONY: lint
-lint: setup ## Check style, formatting and types (ruff, mypy)
+lint: setup ## Check style, formatting, types and who imports whom (ruff, mypy, import-linter)
 	$(PY) -m ruff check $(call present,$(LINTED))
 	$(PY) -m ruff format --check $(call present,$(LINTED))
 	$(PY) -m mypy $(call present,$(PACKAGES))
+	$(PY) -c 'import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())'
 
 .PHONY: test
 # Written with a blank, an option of our own and its folder make pytest look for
