@@ -16,7 +16,7 @@ from flask import Flask
 
 from tests.dicoms import IDENTIFIERS, axial_series
 from tests.portal import Portal
-from tests.unit.ml.test_dicom_set import OUTCOMES, SET, files, usual
+from tests.unit.ml.imaging.test_dicom_set import OUTCOMES, SET, files, usual
 from tests.waiting import wait_until
 from webapp.wording import FILE_PROBLEMS
 

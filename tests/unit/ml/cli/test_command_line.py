@@ -14,7 +14,7 @@ from ml.imaging import read_path
 from ml.labels import LABELS
 from tests.dicoms import axial_series, head
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 SAMPLES = REPOSITORY / "ml" / "samples"
 
 

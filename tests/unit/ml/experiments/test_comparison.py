@@ -16,7 +16,7 @@ from ml.labels import LABELS
 from ml.reporting.comparison_report import conclusions
 from tests.heads import slices, write_manifest
 
-SHIPPED = Path(__file__).parents[3] / "ml" / "recipes" / "comparison.toml"
+SHIPPED = Path(__file__).parents[4] / "ml" / "recipes" / "comparison.toml"
 TINY = """
 folds = 2
 groups_per_class = 6

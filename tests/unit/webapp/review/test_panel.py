@@ -150,7 +150,7 @@ class TestRecordFeedback:
     ) -> None:
         account = make_user()
         with acting(app, account) as actor:
-            sample = Path(__file__).parents[3] / "ml" / "samples" / "glioma-2.jpg"
+            sample = Path(__file__).parents[4] / "ml" / "samples" / "glioma-2.jpg"
             files = [UploadedFile(sample.name, sample.read_bytes())]
             study = submit_files(actor=actor, files=files).study
             subject = Subject(study.id, (study.images[0].id,))

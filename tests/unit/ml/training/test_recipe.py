@@ -8,7 +8,7 @@ from ml.architectures.vgg import SHARED
 from ml.errors import InvalidConfiguration
 from ml.training.recipe import Recipe, Stage, read_recipe
 
-RECIPES = Path(__file__).parents[3] / "ml" / "recipes"
+RECIPES = Path(__file__).parents[4] / "ml" / "recipes"
 
 
 def written(folder: Path, text: str) -> Path:

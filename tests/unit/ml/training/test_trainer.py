@@ -22,7 +22,7 @@ from ml.training.recipe import Recipe, Stage
 from ml.training.trainer import train
 from tests.heads import slices, with_spots_outlined, write_manifest
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 # What each of several processes does: train, and leave its weights.
 TOGETHER = """
 import sys

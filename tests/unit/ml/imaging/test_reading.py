@@ -17,7 +17,7 @@ from ml.imaging import Limits, Slice, inspect, pngs, read_bytes, read_path, squa
 from ml.imaging.pictures import encode_png
 from ml.imaging.values import to_uint16
 
-SAMPLES = Path(__file__).parents[3] / "ml" / "samples"
+SAMPLES = Path(__file__).parents[4] / "ml" / "samples"
 
 
 def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:

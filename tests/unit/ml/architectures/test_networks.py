@@ -15,7 +15,7 @@ from ml.imaging import read_path
 from ml.labels import INDEX
 from ml.preprocess import head_crop
 
-SAMPLES = Path(__file__).parents[3] / "ml" / "samples"
+SAMPLES = Path(__file__).parents[4] / "ml" / "samples"
 NO_TUMOR = INDEX["no_tumor"]
 # The flattened head and the odds of places get their maps another way.
 AVERAGING = sorted(set(ARCHITECTURES) - {"vgg16-odds", "vgg16-twofold", "vgg16-flatten"})
