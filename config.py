@@ -191,9 +191,14 @@ def _port(env: Mapping[str, str], name: str, default: int) -> int:
     return port
 
 
+def is_ae_title(text: str) -> bool:
+    """Whether DICOM allows ``text`` as an application entity title (PS3.5 6.2, AE)."""
+    return 1 <= len(text) <= 16 and text.isascii() and text.isprintable() and "\\" not in text
+
+
 def _ae_title(env: Mapping[str, str]) -> str:
     title = (env.get("SULCUS_DICOM_AE_TITLE") or "SULCUS").strip()
-    if not (1 <= len(title) <= 16 and title.isascii() and title.isprintable()) or "\\" in title:
+    if not is_ae_title(title):
         raise InvalidSetting(
             "SULCUS_DICOM_AE_TITLE must have 1 to 16 printable ASCII characters, no backslash."
         )

@@ -1,13 +1,13 @@
 """The forms of the account pages. What a value must look like is checked by the operations."""
 
 from flask_babel import lazy_gettext as _l
-from flask_wtf import FlaskForm
 from wtforms import BooleanField, EmailField, PasswordField, SelectField, StringField
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import DataRequired, EqualTo, InputRequired, Length
 
 from webapp.accounts import operations
 from webapp.accounts.models import Role, Scope
+from webapp.formerrors import CheckedForm
 from webapp.wording import ROLES
 
 _MISSING = _l("Please fill this in.")
@@ -44,7 +44,7 @@ def _role_field() -> SelectField:
     return SelectField(_l("Role"), choices=_ROLES, coerce=Role, default=Role.CLINICIAN)
 
 
-class FirstRunForm(FlaskForm):
+class FirstRunForm(CheckedForm):
     """The first organisation and its administrator."""
 
     organisation = StringField(_l("Organisation"), [_given, Length(max=120)])
@@ -54,7 +54,7 @@ class FirstRunForm(FlaskForm):
     password_again = _repeated_field()
 
 
-class SignInForm(FlaskForm):
+class SignInForm(CheckedForm):
     """Address and password."""
 
     email = _email_field()
@@ -62,7 +62,7 @@ class SignInForm(FlaskForm):
     remember = BooleanField(_l("Keep me signed in on this device"))
 
 
-class AcceptInvitationForm(FlaskForm):
+class AcceptInvitationForm(CheckedForm):
     """What an invited person chooses."""
 
     name = _name_field()
@@ -70,7 +70,7 @@ class AcceptInvitationForm(FlaskForm):
     password_again = _repeated_field()
 
 
-class PasswordForm(FlaskForm):
+class PasswordForm(CheckedForm):
     """The old password and the new one twice."""
 
     current = PasswordField(_l("Current password"), [_chosen])
@@ -78,7 +78,7 @@ class PasswordForm(FlaskForm):
     password_again = _repeated_field()
 
 
-class TokenForm(FlaskForm):
+class TokenForm(CheckedForm):
     """What a new token of the API is for, what it may do, and for how long."""
 
     name = StringField(_l("Name"), [_given, Length(max=80)])
@@ -88,14 +88,14 @@ class TokenForm(FlaskForm):
     )
 
 
-class InviteForm(FlaskForm):
+class InviteForm(CheckedForm):
     """Whom to invite."""
 
     email = _email_field()
     role = _role_field()
 
 
-class UserForm(FlaskForm):
+class UserForm(CheckedForm):
     """A user that the administrator adds directly."""
 
     email = _email_field()
@@ -104,14 +104,14 @@ class UserForm(FlaskForm):
     password = _password_field()
 
 
-class ChangeUserForm(FlaskForm):
+class ChangeUserForm(CheckedForm):
     """A user's role, and whether the account is open."""
 
     role = _role_field()
     is_active = BooleanField(_l("May sign in"))
 
 
-class ReadingForm(FlaskForm):
+class ReadingForm(CheckedForm):
     """How the organisation's readers work."""
 
     blind_reading = BooleanField(

@@ -5,7 +5,7 @@ import uuid
 from datetime import datetime, timedelta
 
 from flask_babel import gettext as _
-from sqlalchemy import ColumnElement, false, select, text, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import joinedload
 
@@ -21,7 +21,7 @@ from webapp.accounts.queries import (
     user_by_address,
 )
 from webapp.accounts.sessions import begin_session, end_sessions
-from webapp.database import db, now
+from webapp.database import db, now, one_at_a_time
 from webapp.errors import Conflict, ExpiredToken, InvalidInput, NotAllowed, NotFound
 from webapp.tenancy import acting_for, unscoped
 
@@ -31,6 +31,9 @@ TOKEN_PREFIX = "sulcus_"  # noqa: S105 - what tokens start with, not one
 TOKEN_DAYS = (30, 90, 365)
 """How long a new token of the API may last."""
 DEFAULT_TOKEN_DAYS = 90
+# Held for the rules that look at several rows: one first account, one account an address, one
+# administrator left, one use of an invitation.
+_ACCOUNTS = "accounts"
 # One write a minute instead of one a request.
 _LAST_USED_EVERY = timedelta(minutes=1)
 
@@ -47,7 +50,7 @@ def create_first_account(*, organisation: str, name: str, email: str, password: 
     passwords.check_rules(password, email=email, name=name)
     password_hash = passwords.hash_password(password)
     with unscoped():
-        _let_others_wait()
+        one_at_a_time([_ACCOUNTS])
         if not no_account_yet():
             db.session.rollback()
             raise NotFound(_("An account already exists. Please sign in."))
@@ -92,7 +95,7 @@ def create_user(
         organisation = checked_name(organisation, field="organisation")
     password_hash = passwords.hash_password(password)
     with unscoped():
-        _let_others_wait()
+        one_at_a_time([_ACCOUNTS])
         _refuse_known_address(email, told_to=actor)
         if actor is not None and organisation is None:
             owner = actor.organisation
@@ -226,7 +229,7 @@ def accept_invitation(*, token: str, name: str, password: str) -> User:
     passwords.check_rules(password, email=email, name=name)
     password_hash = passwords.hash_password(password)
     with unscoped():
-        _let_others_wait()
+        one_at_a_time([_ACCOUNTS])
         invitation = find_invitation(token)  # again: somebody may have been faster
         if user_by_address(email) is not None:
             db.session.rollback()
@@ -265,7 +268,7 @@ def change_user(*, actor: User, user_id: uuid.UUID, role: Role, is_active: bool)
         NotFound: there is no such user.
         Conflict: the organisation would be left without an administrator.
     """
-    _let_others_wait()
+    one_at_a_time([_ACCOUNTS])
     fresh = select(User).where(User.id == user_id).execution_options(populate_existing=True)
     user: User | None = db.session.scalar(fresh)
     if user is None:
@@ -373,19 +376,6 @@ def _note_use(row: ApiToken, moment: datetime) -> None:
         db.session.commit()
     except OperationalError:
         db.session.rollback()
-
-
-def _let_others_wait() -> None:
-    """Let one transaction at a time past here, until it ends.
-
-    For the rules that look at several rows: one first account, one account an address, one
-    administrator left, one use of an invitation.
-    """
-    if db.session.get_bind().dialect.name == "postgresql":
-        db.session.execute(text('LOCK TABLE "user" IN SHARE ROW EXCLUSIVE MODE'))
-    else:
-        # SQLite has one writer at a time; a write that changes nothing makes this one it.
-        db.session.execute(update(Organisation).where(false()).values(name=Organisation.name))
 
 
 def _organisation(name: str) -> Organisation:

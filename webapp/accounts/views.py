@@ -39,6 +39,7 @@ from webapp.accounts.forms import (
 from webapp.accounts.models import Role, User
 from webapp.errors import Conflict, InvalidInput
 from webapp.extensions import current_settings, limiter
+from webapp.formerrors import CheckedForm
 
 blueprint = Blueprint("accounts", __name__)
 
@@ -300,16 +301,12 @@ def _users_page(
 
 
 @contextmanager
-def _errors_shown_in(form: FlaskForm) -> Iterator[None]:
+def _errors_shown_in(form: CheckedForm) -> Iterator[None]:
     """Put what an operation refuses beside the fields, so that the page can be shown again."""
     try:
         yield
     except (InvalidInput, Conflict) as error:
-        beside = {name: text for name, text in error.fields.items() if name in form}
-        for name, text in beside.items():
-            form[name].errors = [*form[name].errors, text]
-        if not beside:
-            form.form_errors.append(error.message)
+        form.show(error)
 
 
 def _status(*forms: FlaskForm) -> int:

@@ -4,13 +4,13 @@ import uuid
 from collections.abc import Sequence
 
 from flask_babel import lazy_gettext as _l
-from flask_wtf import FlaskForm
 from werkzeug.datastructures import MultiDict
 from wtforms import BooleanField, HiddenField, RadioField, SelectChoice, SelectField, StringField
 
 from webapp.corrections.moving import NewStudy
 from webapp.corrections.operations import LONGEST_NOTE, Correction, Deletion, DeletionReason
-from webapp.errors import InvalidInput, PortalError
+from webapp.errors import InvalidInput
+from webapp.formerrors import CheckedForm
 from webapp.studies.models import Priority, Series
 from webapp.wording import DELETION_REASONS, PRIORITIES
 
@@ -19,17 +19,7 @@ _ASK = SelectChoice("", _l("Please choose"))
 NEW, EXISTING = "new", "existing"
 
 
-class _ShowsErrors(FlaskForm):
-    """A form whose values an operation checks."""
-
-    def show(self, error: PortalError) -> None:
-        """Put each sentence of ``error`` beside the field that it is about."""
-        for name, sentence in error.fields.items():
-            if name in self:
-                self[name].errors = [sentence]
-
-
-class CorrectionForm(_ShowsErrors):
+class CorrectionForm(CheckedForm):
     """What a study is called. What the values may be is decided in the operations."""
 
     patient_code = StringField(_l("Patient code"))
@@ -49,7 +39,7 @@ class CorrectionForm(_ShowsErrors):
         )
 
 
-class MoveForm(_ShowsErrors):
+class MoveForm(CheckedForm):
     """Where slices are to be moved to; which ones stands in :func:`chosen_images`."""
 
     where = RadioField(
@@ -87,7 +77,7 @@ class MoveForm(_ShowsErrors):
         )
 
 
-class DeletionForm(_ShowsErrors):
+class DeletionForm(CheckedForm):
     """Why a study is to go, and that somebody has looked twice."""
 
     reason = SelectField(

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flask_babel import lazy_gettext as _l
-from flask_wtf import FlaskForm
 from werkzeug.datastructures import FileStorage
 from wtforms import BooleanField, MultipleFileField, SelectChoice, SelectField, StringField
 
 from webapp.errors import PortalError
+from webapp.formerrors import CheckedForm
 from webapp.intake.arrival import BurnedIn, Handling
 from webapp.intake.filenames import shown
 from webapp.intake.known import Known
@@ -21,7 +21,7 @@ from webapp.wording import PRIORITIES
 _PRIORITIES = [SelectChoice(value, word) for value, word in PRIORITIES.items()]
 
 
-class UploadForm(FlaskForm):
+class UploadForm(CheckedForm):
     """A new study. What the values may be is decided in :mod:`webapp.worklist.operations`."""
 
     files = MultipleFileField(_l("Images"))

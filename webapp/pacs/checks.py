@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from flask_babel import gettext as _
 
+from config import is_ae_title
 from webapp.errors import InvalidInput
 
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
@@ -20,7 +21,7 @@ def checked_ae_title(ae_title: str) -> str:
         InvalidInput: it is not 1 to 16 printable ASCII characters, or has a backslash.
     """
     title = ae_title.strip(" ")
-    if not (1 <= len(title) <= 16 and title.isascii() and title.isprintable()) or "\\" in title:
+    if not is_ae_title(title):
         message = _("An AE title has 1 to 16 ASCII characters and no backslash.")
         raise InvalidInput(message, fields={"ae_title": message})
     return title

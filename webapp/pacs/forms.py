@@ -2,11 +2,11 @@
 
 from flask_babel import LazyString
 from flask_babel import lazy_gettext as _l
-from flask_wtf import FlaskForm
 from wtforms import BooleanField, IntegerField, PasswordField, SelectField, StringField
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import DataRequired, Length, Optional
 
+from webapp.formerrors import CheckedForm
 from webapp.pacs.models import PacsNode, Sending
 from webapp.pacs.operations import NodeDetails
 
@@ -18,7 +18,7 @@ SENDINGS: dict[str, LazyString] = {
 _given = DataRequired(_l("Please fill this in."))
 
 
-class NodeForm(FlaskForm):
+class NodeForm(CheckedForm):
     """An archive, scanner or router."""
 
     name = StringField(_l("Name"), [_given, Length(max=64)])

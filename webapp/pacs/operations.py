@@ -4,12 +4,12 @@ import uuid
 from dataclasses import dataclass, replace
 
 from flask_babel import gettext as _
-from sqlalchemy import false, select, text, update
+from sqlalchemy import select
 
 from webapp import audit
 from webapp.accounts.checks import checked_name
 from webapp.accounts.models import User
-from webapp.database import db
+from webapp.database import db, one_at_a_time
 from webapp.errors import Conflict, InvalidInput
 from webapp.pacs.checks import (
     checked_address,
@@ -22,6 +22,9 @@ from webapp.pacs.checks import (
 from webapp.pacs.models import PacsNode, Sending
 from webapp.pacs.queries import find_node
 from webapp.tenancy import acting_for, unscoped
+
+# Held for the rules that look at several nodes: names, and titles and addresses of senders.
+_NODES = "pacs nodes"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def register_node(*, actor: User, details: NodeDetails, authorization: str = "")
     checked = _checked(details)
     secret = checked_authorization(authorization)
     with acting_for(actor.organisation_id):
-        _let_others_wait()
+        one_at_a_time([_NODES])
         node = PacsNode(registered_by_id=actor.id, stow_authorization=secret or None)
         _refuse_taken(checked, node_id=None, organisation_id=actor.organisation_id)
         _apply(node, checked)
@@ -80,7 +83,7 @@ def change_node(
     """
     checked = _checked(details)
     secret = None if authorization is None else checked_authorization(authorization)
-    _let_others_wait()
+    one_at_a_time([_NODES])
     node = find_node(node_id)
     _refuse_taken(
         checked if node.is_active else replace(checked, may_send=False),
@@ -117,7 +120,7 @@ def reinstate_node(*, actor: User, node_id: uuid.UUID) -> PacsNode:
         NotFound: there is no such node.
         Conflict: its title and address were registered by somebody else in the meantime.
     """
-    _let_others_wait()
+    one_at_a_time([_NODES])
     node = find_node(node_id)
     _refuse_taken(_details(node), node_id=node.id, organisation_id=actor.organisation_id)
     node.is_active = True
@@ -155,16 +158,6 @@ def _details(node: PacsNode) -> NodeDetails:
         stow_url=node.stow_url or "",
         sends_by_itself=node.sends_by_itself,
     )
-
-
-def _let_others_wait() -> None:
-    """Let one transaction at a time past here, until it ends: the rules look at several rows."""
-    if db.session.get_bind().dialect.name == "postgresql":
-        db.session.execute(text("LOCK TABLE pacs_node IN SHARE ROW EXCLUSIVE MODE"))
-    else:
-        # SQLite has one writer at a time; a write that changes nothing makes this one it.
-        nothing = update(PacsNode).where(false()).values(name=PacsNode.name)
-        db.session.execute(nothing.execution_options(synchronize_session=False))
 
 
 def _refuse_taken(

@@ -50,7 +50,8 @@ def add_node() -> ResponseReturnValue:
                 actor=actor(), details=form.details(), authorization=form.authorization() or ""
             )
         except (InvalidInput, Conflict) as error:
-            _show_in(form, error)
+            db.session.rollback()
+            form.show(error)
         else:
             flash(_("%(node)s has been registered.", node=node.name), "success")
             return redirect(url_for("pacs.nodes"))
@@ -79,7 +80,8 @@ def change_node(node_id: uuid.UUID) -> ResponseReturnValue:
                 authorization=form.authorization(),
             )
         except (InvalidInput, Conflict) as error:
-            _show_in(form, error)
+            db.session.rollback()
+            form.show(error)
         else:
             flash(_("The changes to %(name)s have been saved.", name=node.name), "success")
             return redirect(url_for("pacs.nodes"))
@@ -136,13 +138,3 @@ def _nodes_page(form: NodeForm) -> ResponseReturnValue:
 def _node_page(node: PacsNode, form: NodeForm) -> ResponseReturnValue:
     page = render_template("pacs/node.html", node=node, form=form)
     return page, 422 if form.errors else 200
-
-
-def _show_in(form: NodeForm, error: InvalidInput | Conflict) -> None:
-    """Put what an operation refuses beside the fields, so that the page can be shown again."""
-    db.session.rollback()
-    beside = {name: text for name, text in error.fields.items() if name in form}
-    for name, text in beside.items():
-        form[name].errors = [*form[name].errors, text]
-    if not beside:
-        form.form_errors.append(error.message)

@@ -8,7 +8,6 @@ from typing import Self
 from flask_babel import LazyString
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
-from flask_wtf import FlaskForm
 from werkzeug.datastructures import MultiDict
 from wtforms import (
     HiddenField,
@@ -21,7 +20,8 @@ from wtforms import (
 )
 from wtforms.validators import Optional
 
-from webapp.errors import InvalidInput, PortalError
+from webapp.errors import InvalidInput
+from webapp.formerrors import CheckedForm
 from webapp.review.models import OTHER, Assessment, Confidence, Verdict
 from webapp.review.operations import Opinion
 from webapp.wording import CONFIDENCES, FINDINGS, LABELS, OTHER_LABEL, VERDICTS, word
@@ -36,7 +36,7 @@ def _choices(words: Mapping[str, LazyString]) -> list[SelectChoice]:
     return [SelectChoice(value, word) for value, word in words.items()]
 
 
-class AssessmentForm(FlaskForm):
+class AssessmentForm(CheckedForm):
     """A reader's assessment. It names the analysis and the slice that were on the screen."""
 
     analysis_id = HiddenField()
@@ -85,14 +85,6 @@ class AssessmentForm(FlaskForm):
     def typed(cls, payload: Mapping[str, str]) -> Self:
         """The form as it was typed."""
         return cls(formdata=MultiDict(payload))
-
-    def show(self, error: PortalError) -> None:
-        """Put each sentence of ``error`` beside the field that it is about."""
-        beside = {name: sentence for name, sentence in error.fields.items() if name in self}
-        for name, sentence in beside.items():
-            self[name].errors = [sentence]
-        if not beside:
-            self.form_errors = [error.message]
 
     @property
     def image(self) -> uuid.UUID:
