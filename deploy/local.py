@@ -1,8 +1,8 @@
 """The whole product on one machine, behind `make run` and `make demo`.
 
 Prepares SULCUS_HOME (folders, a private Redis, the database) and then becomes
-Honcho, which runs deploy/Procfile until Ctrl-C. Nothing here needs root, and
-nothing outside SULCUS_HOME is written.
+supervisord, which runs deploy/supervisord.conf until Ctrl-C. Nothing here needs
+root, and nothing outside SULCUS_HOME is written.
 """
 
 import argparse
@@ -53,12 +53,12 @@ def launch(*, demo: bool) -> NoReturn:
     lock = lock_home(home)
     host = os.environ.get("SULCUS_BIND") or "127.0.0.1"
     port = checked_port(os.environ.get("PORT") or "8000", host)
-    set_environment(home=home, host=host, port=port)
+    set_environment(home=home, host=host, port=port, demo=demo)
     os.environ["SULCUS_BROKER_URL"] = configure_redis(home)
     os.chdir(REPOSITORY)
     upgrade_database()
     announce(f"http://{host}:{port}", home=home, demo=demo)
-    become_honcho(lock, demo=demo)
+    become_supervisor(lock)
 
 
 def make_folders(*folders: Path) -> None:
@@ -132,18 +132,18 @@ def checked_port(value: str, host: str) -> int:
     return port
 
 
-def set_environment(*, home: Path, host: str, port: int) -> None:
-    """Set what deploy/Procfile and config.py read; what the user has set stays."""
+def set_environment(*, home: Path, host: str, port: int, demo: bool) -> None:
+    """Set what deploy/supervisord.conf and config.py read; what the user has set stays."""
     os.environ |= {
         # The virtual environment's programs first, activated or not.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PYTHONUNBUFFERED": "1",
         "SULCUS_HOME": str(home),
         "SULCUS_BIND": host,
-        "SULCUS_PORT": str(port),
+        "PORT": str(port),
         "SULCUS_REDIS_SERVER": find_redis_server(),
-        "SULCUS_LAUNCHER_PID": str(os.getpid()),
-        "SULCUS_PROCESS_LOCK": str(process_lock(home)),
+        "SULCUS_START_RECEIVER": str(os.environ.get("SULCUS_DICOM_PORT") != "0").lower(),
+        "SULCUS_START_DEMO": str(demo).lower(),
     }
     os.environ.setdefault("SULCUS_PUBLIC_URL", f"http://{host}:{port}")
     # Ctrl-C should not wait for pages that listen for a result.
@@ -232,17 +232,13 @@ def announce(address: str, *, home: Path, demo: bool) -> None:
     print("\n".join(["", bar, *lines, bar, ""]), flush=True)
 
 
-def become_honcho(lock: IO[bytes], *, demo: bool) -> NoReturn:
-    """Replace this process by Honcho: it keeps the process id and, through it, the lock."""
+def become_supervisor(lock: IO[bytes]) -> NoReturn:
+    """Replace this process by supervisord, which keeps the process id and so the lock."""
+    # The launcher's own mark; what supervisord starts does not inherit it.
     os.set_inheritable(lock.fileno(), True)
-    processes = ["redis", "web", "worker", "beat", *(["demo"] if demo else [])]
-    if os.environ.get("SULCUS_DICOM_PORT") != "0":
-        processes.append("receiver")
-    honcho = [sys.executable, "-m", "honcho", "--procfile", "deploy/Procfile"]
-    # Honcho would read a file named .env, which belongs to Docker Compose here.
-    honcho += ["--env", os.devnull, "--app-root", str(REPOSITORY)]
     sys.stdout.flush()
-    os.execv(sys.executable, [*honcho, "start", *processes])  # noqa: S606
+    supervisor = [sys.executable, "-m", "supervisor.supervisord"]
+    os.execv(sys.executable, [*supervisor, "-c", "deploy/supervisord.conf"])  # noqa: S606
 
 
 if __name__ == "__main__":

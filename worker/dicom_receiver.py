@@ -50,7 +50,7 @@ _LONGEST_PDU = 2**20
 # PS3.8 9.3.1: type, a reserved byte, length in four bytes.
 _PDU_HEADER, _PDU_TYPES = 6, range(1, 8)
 _REQUEST_SECONDS, _IDLE_SECONDS = 10.0, 60.0
-# deploy/keep-running waits 2.8 seconds before it becomes impatient.
+# deploy/supervisord.conf waits five seconds before it becomes impatient.
 _FINISH_SECONDS = 2.0
 
 # PS3.8 9.3.4: result, source and reason of a rejection.
