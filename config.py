@@ -1,7 +1,7 @@
 """Settings, read once from the environment and checked at start.
 
 A wrong value stops the start with a sentence that names the variable. What each variable is for
-stands beside its field in :class:`Settings`.
+stands beside its field in :class:`Settings` and :class:`WebServerSettings`.
 """
 
 import contextlib
@@ -10,21 +10,111 @@ import re
 import secrets
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
 REPOSITORY = Path(__file__).resolve().parent
-_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-_DEVICES = ("auto", "cpu", "cuda")
+_HOST = re.compile(r"\.?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?")
 
 
 class InvalidSetting(Exception):
     """A variable has a value that cannot work; the text names the variable and says what can."""
 
 
-@dataclass(frozen=True)
-class Settings:
+def is_ae_title(text: str) -> bool:
+    """Whether DICOM allows ``text`` as an application entity title (PS3.5 6.2, AE)."""
+    return 1 <= len(text) <= 16 and text.isascii() and text.isprintable() and "\\" not in text
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _one_of(*starts: str) -> AfterValidator:
+    """A URL that starts in one of these ways. The value stays out of messages: it has passwords."""
+
+    def check(url: str) -> str:
+        if url and not url.startswith(starts):
+            raise ValueError(f"must start with {' or '.join(starts)}")
+        return url
+
+    return AfterValidator(check)
+
+
+def _ae_title(text: str) -> str:
+    title = text.strip()
+    if not is_ae_title(title):
+        raise ValueError("must have 1 to 16 printable ASCII characters, no backslash")
+    return title
+
+
+def _file(path: Path) -> Path:
+    if not path.expanduser().is_file():
+        raise ValueError(f"there is no file {path}")
+    return path.expanduser()
+
+
+def _hosts(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    hosts = [host.strip().lower() for host in given.split(",") if host.strip()]
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise ValueError(f"{host!r} is not a host name, such as sulcus.example.org")
+    return hosts
+
+
+def _without_slash(url: str) -> str:
+    return url.rstrip("/")
+
+
+Megabytes = Annotated[int, AfterValidator(lambda number: number * 2**20)]
+"""Bytes; the variable counts in MB."""
+_Port = Annotated[int, Field(ge=0, le=65535)]
+_File = Annotated[Path, AfterValidator(_file)] | None
+
+
+class _FromEnvironment(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", alias_generator=lambda name: f"SULCUS_{name.upper()}"
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read and check all settings; an empty variable counts as not set.
+
+        Raises:
+            InvalidSetting: for the first value that cannot work.
+        """
+        given = os.environ if environment is None else environment
+        try:
+            return cls.model_validate({name: value for name, value in given.items() if value})
+        except ValidationError as error:
+            raise InvalidSetting(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """What is wrong with the first value that is."""
+    fault = error.errors()[0]
+    reason = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else ""
+    name = next((str(part) for part in fault["loc"]), "")
+    if reason:  # our own words, which quote no secret
+        return f"{name} {reason}." if name else f"{reason}."
+    return f"{name} is {fault['input']!r}. {fault['msg']}."
+
+
+class Settings(_FromEnvironment):
     """What the environment decides.
 
     Attributes:
@@ -63,34 +153,56 @@ class Settings:
             together in one process; what needs more waits for its turn.
     """
 
-    home: Path
-    secret_key: str
-    pseudonym_key: str
-    database_url: str
-    broker_url: str
-    storage_dir: Path
-    public_url: str
-    trusted_proxies: int
-    cookie_secure: bool
-    session_idle_minutes: int
-    trusted_hosts: tuple[str, ...]
-    max_upload_bytes: int
-    max_pixels: int
-    device: str
-    log_level: str
-    dicom_port: int
-    dicom_ae_title: str
-    dicom_bind: str
-    dicom_tls_certificate: Path | None
-    dicom_tls_key: Path | None
-    dicom_tls_ca: Path | None
-    quiet_seconds: int
-
-    least_free_bytes: int
-    stalled_minutes: int
+    home: Annotated[Path, AfterValidator(_absolute)] = REPOSITORY / "var"
+    secret_key: str = Field("", repr=False)
+    pseudonym_key: str = Field("", repr=False)
+    database_url: Annotated[str, _one_of("sqlite:///", "postgresql+psycopg://")] = Field(
+        default_factory=lambda known: f"sqlite:///{known['home'] / 'sulcus.sqlite3'}", repr=False
+    )
+    broker_url: Annotated[str, _one_of("redis://", "rediss://", "redis+socket://")] = Field(
+        "redis://127.0.0.1:6379/0", repr=False
+    )
+    storage_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+        default_factory=lambda known: known["home"] / "blobs"
+    )
+    public_url: Annotated[str, _one_of("http://", "https://"), AfterValidator(_without_slash)] = ""
+    trusted_proxies: int = Field(0, ge=0)
+    cookie_secure: bool = Field(
+        default_factory=lambda known: known["public_url"].startswith("https://")
+    )
+    session_idle_minutes: int = Field(12 * 60, ge=1)
+    trusted_hosts: Annotated[tuple[str, ...], BeforeValidator(_hosts)] = ()
+    max_upload_bytes: Megabytes = Field(512 * 2**20, ge=1, alias="SULCUS_MAX_UPLOAD_MB")
+    max_pixels: Annotated[int, AfterValidator(lambda number: number * 1_000_000)] = Field(
+        64_000_000, ge=1, alias="SULCUS_MAX_MEGAPIXELS"
+    )
+    device: Annotated[Literal["auto", "cpu", "cuda"], BeforeValidator(str.lower)] = "auto"
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)
+    ] = "INFO"
+    dicom_port: _Port = 11112
+    dicom_ae_title: Annotated[str, AfterValidator(_ae_title)] = "SULCUS"
+    dicom_bind: str = "127.0.0.1"
+    dicom_tls_certificate: _File = None
+    dicom_tls_key: _File = None
+    dicom_tls_ca: _File = None
+    quiet_seconds: int = Field(10, ge=0)
+    least_free_bytes: Megabytes = Field(256 * 2**20, ge=0, alias="SULCUS_LEAST_FREE_MB")
+    stalled_minutes: int = Field(5, ge=1)
     # What images may take once they are opened.
-    max_volume_bytes: int
-    max_decoding_bytes: int
+    max_volume_bytes: Megabytes = Field(1024 * 2**20, ge=1, alias="SULCUS_MAX_VOLUME_MB")
+    max_decoding_bytes: Megabytes = Field(1024 * 2**20, ge=64, alias="SULCUS_MAX_DECODING_MB")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if bool(self.dicom_tls_certificate) != bool(self.dicom_tls_key):
+            raise ValueError(
+                "SULCUS_DICOM_TLS_CERTIFICATE and SULCUS_DICOM_TLS_KEY belong together"
+            )
+        for name in ("secret_key", "pseudonym_key"):
+            # Frozen from here on: the keys are all that is not in the environment.
+            self.__dict__[name] = _key(getattr(self, name), self.home, name)
+        return self
 
     @property
     def redis_url(self) -> str:
@@ -105,57 +217,38 @@ class Settings:
         """``broker_url`` in the form that the package limits takes."""
         return self.redis_url.replace("unix://", "redis+unix://", 1)
 
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
-        """Read and check all settings.
 
-        Raises:
-            InvalidSetting: for the first value that cannot work.
-        """
-        env = os.environ if environment is None else environment
-        home = Path(env.get("SULCUS_HOME") or REPOSITORY / "var").expanduser().absolute()
-        public_url = env.get("SULCUS_PUBLIC_URL", "").rstrip("/")
-        if public_url and urlsplit(public_url).scheme not in {"http", "https"}:
-            raise InvalidSetting("SULCUS_PUBLIC_URL must start with http:// or https://.")
-        return cls(
-            home=home,
-            secret_key=_key(env, home, "secret_key"),
-            pseudonym_key=_key(env, home, "pseudonym_key"),
-            database_url=_database_url(env, home),
-            broker_url=_broker_url(env),
-            storage_dir=Path(env.get("SULCUS_STORAGE_DIR") or home / "blobs").expanduser(),
-            public_url=public_url,
-            trusted_proxies=_whole_number(env, "SULCUS_TRUSTED_PROXIES", 0, at_least=0),
-            cookie_secure=_flag(
-                env, "SULCUS_COOKIE_SECURE", default=public_url.startswith("https://")
-            ),
-            session_idle_minutes=_whole_number(
-                env, "SULCUS_SESSION_IDLE_MINUTES", 12 * 60, at_least=1
-            ),
-            trusted_hosts=_hosts(env),
-            max_upload_bytes=_whole_number(env, "SULCUS_MAX_UPLOAD_MB", 512, at_least=1) * 2**20,
-            max_pixels=_whole_number(env, "SULCUS_MAX_MEGAPIXELS", 64, at_least=1) * 1_000_000,
-            device=_choice(env, "SULCUS_DEVICE", "auto", _DEVICES),
-            log_level=_choice(env, "SULCUS_LOG_LEVEL", "INFO", _LOG_LEVELS),
-            dicom_port=_port(env, "SULCUS_DICOM_PORT", 11112),
-            dicom_ae_title=_ae_title(env),
-            dicom_bind=env.get("SULCUS_DICOM_BIND") or "127.0.0.1",
-            quiet_seconds=_whole_number(env, "SULCUS_QUIET_SECONDS", 10, at_least=0),
-            least_free_bytes=_whole_number(env, "SULCUS_LEAST_FREE_MB", 256, at_least=0) * 2**20,
-            stalled_minutes=_whole_number(env, "SULCUS_STALLED_MINUTES", 5, at_least=1),
-            max_volume_bytes=_whole_number(env, "SULCUS_MAX_VOLUME_MB", 1024, at_least=1) * 2**20,
-            max_decoding_bytes=_whole_number(env, "SULCUS_MAX_DECODING_MB", 1024, at_least=64)
-            * 2**20,
-            **_tls_files(env),
-        )
+class WebServerSettings(_FromEnvironment):
+    """What the environment decides about gunicorn (deploy/gunicorn.conf.py).
+
+    Attributes:
+        bind: SULCUS_BIND, the address that it listens at.
+        port: PORT.
+        web_workers: SULCUS_WEB_WORKERS, number of processes.
+        web_threads: SULCUS_WEB_THREADS, requests that one process answers at the same time.
+        graceful_timeout: SULCUS_GRACEFUL_TIMEOUT, seconds that requests may take to end.
+        forwarded_allow_ips: FORWARDED_ALLOW_IPS, whose X-Forwarded headers count for the scheme
+            of an address: IP addresses separated by commas, or ``*``.
+        metrics_dir: PROMETHEUS_MULTIPROC_DIR, where several processes add up their metrics.
+        log_level: SULCUS_LOG_LEVEL.
+    """
+
+    bind: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535, alias="PORT")
+    web_workers: int = Field(1, ge=1)
+    web_threads: int = Field(16, ge=1)
+    graceful_timeout: int = Field(30, ge=0)
+    forwarded_allow_ips: str = Field("127.0.0.1,::1", alias="FORWARDED_ALLOW_IPS")
+    metrics_dir: Path | None = Field(None, alias="PROMETHEUS_MULTIPROC_DIR")
+    log_level: Annotated[str, AfterValidator(str.lower)] = "info"
 
 
-def _key(env: Mapping[str, str], home: Path, name: str) -> str:
+def _key(given: str, home: Path, name: str) -> str:
     """A secret from the environment, or one that is made once and kept in ``home``."""
     variable = f"SULCUS_{name.upper()}"
-    if given := env.get(variable):
+    if given:
         if len(given) < 32:
-            raise InvalidSetting(f"{variable} must have at least 32 characters.")
+            raise ValueError(f"{variable} must have at least 32 characters")
         return given
     path = home / name
     try:
@@ -164,11 +257,9 @@ def _key(env: Mapping[str, str], home: Path, name: str) -> str:
             _make_secret(path)
         key = path.read_text(encoding="ascii")
     except OSError as error:
-        raise InvalidSetting(
-            f"SULCUS_HOME ({home}) cannot be written: {error.strerror}."
-        ) from error
+        raise ValueError(f"SULCUS_HOME ({home}) cannot be written: {error.strerror}") from error
     if len(key) < 32:
-        raise InvalidSetting(f"{path} is damaged; remove it, or set {variable}.")
+        raise ValueError(f"{path} is damaged; remove it, or set {variable}")
     return key
 
 
@@ -182,94 +273,3 @@ def _make_secret(path: Path) -> None:
             os.link(partial, path)
     finally:
         Path(partial).unlink()
-
-
-def _port(env: Mapping[str, str], name: str, default: int) -> int:
-    port = _whole_number(env, name, default, at_least=0)
-    if port > 65535:
-        raise InvalidSetting(f"{name} is {port}, but ports end at 65535.")
-    return port
-
-
-def is_ae_title(text: str) -> bool:
-    """Whether DICOM allows ``text`` as an application entity title (PS3.5 6.2, AE)."""
-    return 1 <= len(text) <= 16 and text.isascii() and text.isprintable() and "\\" not in text
-
-
-def _ae_title(env: Mapping[str, str]) -> str:
-    title = (env.get("SULCUS_DICOM_AE_TITLE") or "SULCUS").strip()
-    if not is_ae_title(title):
-        raise InvalidSetting(
-            "SULCUS_DICOM_AE_TITLE must have 1 to 16 printable ASCII characters, no backslash."
-        )
-    return title
-
-
-def _tls_files(env: Mapping[str, str]) -> dict[str, Path | None]:
-    files: dict[str, Path | None] = {}
-    for name in ("dicom_tls_certificate", "dicom_tls_key", "dicom_tls_ca"):
-        variable = f"SULCUS_{name.upper()}"
-        path = Path(env[variable]).expanduser() if env.get(variable) else None
-        if path is not None and not path.is_file():
-            raise InvalidSetting(f"{variable}: there is no file {path}.")
-        files[name] = path
-    if bool(files["dicom_tls_certificate"]) != bool(files["dicom_tls_key"]):
-        raise InvalidSetting(
-            "SULCUS_DICOM_TLS_CERTIFICATE and SULCUS_DICOM_TLS_KEY belong together."
-        )
-    return files
-
-
-def _hosts(env: Mapping[str, str]) -> tuple[str, ...]:
-    named = [host.strip().lower() for host in env.get("SULCUS_TRUSTED_HOSTS", "").split(",")]
-    hosts = tuple(host for host in named if host)
-    for host in hosts:
-        if not re.fullmatch(r"\.?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?", host):
-            raise InvalidSetting(
-                f"SULCUS_TRUSTED_HOSTS: {host!r} is not a host name, such as sulcus.example.org."
-            )
-    return hosts
-
-
-def _database_url(env: Mapping[str, str], home: Path) -> str:
-    url = env.get("SULCUS_DATABASE_URL") or f"sqlite:///{home / 'sulcus.sqlite3'}"
-    if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
-        raise InvalidSetting(
-            "SULCUS_DATABASE_URL must start with sqlite:/// or postgresql+psycopg://."
-        )
-    return url
-
-
-def _broker_url(env: Mapping[str, str]) -> str:
-    url = env.get("SULCUS_BROKER_URL") or "redis://127.0.0.1:6379/0"
-    if urlsplit(url).scheme not in {"redis", "rediss", "redis+socket"}:
-        raise InvalidSetting(
-            "SULCUS_BROKER_URL must start with redis://, rediss:// or redis+socket://."
-        )
-    return url
-
-
-def _whole_number(env: Mapping[str, str], name: str, default: int, *, at_least: int) -> int:
-    given = env.get(name) or str(default)
-    if not (given.isascii() and given.isdigit() and int(given) >= at_least):
-        raise InvalidSetting(f"{name} is {given!r}, but must be a whole number from {at_least}.")
-    return int(given)
-
-
-def _flag(env: Mapping[str, str], name: str, *, default: bool) -> bool:
-    given = env.get(name, "").lower()
-    if given in {"1", "true", "yes", "on"}:
-        return True
-    if given in {"0", "false", "no", "off"}:
-        return False
-    if given:
-        raise InvalidSetting(f"{name} is {given!r}, but must be 1 or 0.")
-    return default
-
-
-def _choice(env: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
-    given = env.get(name) or default
-    for choice in choices:
-        if given.lower() == choice.lower():
-            return choice
-    raise InvalidSetting(f"{name} is {given!r}, but must be one of {', '.join(choices)}.")

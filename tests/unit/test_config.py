@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from config import REPOSITORY, InvalidSetting, Settings
+from config import REPOSITORY, InvalidSetting, Settings, WebServerSettings
 
 
 def settings(home: Path, **environment: str) -> Settings:
@@ -57,6 +57,28 @@ def test_a_wrong_value_is_refused_by_name(tmp_path: Path, name: str, value: str)
         settings(tmp_path, **{name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "65536"),
+        ("SULCUS_WEB_THREADS", "0"),
+        ("SULCUS_WEB_WORKERS", "-1"),
+    ],
+)
+def test_a_wrong_value_of_the_web_server_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=name):
+        WebServerSettings.from_environment({name: value})
+
+
+def test_no_message_quotes_a_secret(tmp_path: Path) -> None:
+    for name in ("SULCUS_SECRET_KEY", "SULCUS_DATABASE_URL", "SULCUS_BROKER_URL"):
+        with pytest.raises(InvalidSetting) as caught:
+            settings(tmp_path, **{name: "hunter2"})
+        assert "hunter2" not in str(caught.value)
+    assert settings(tmp_path).secret_key not in repr(settings(tmp_path))
+
+
 def test_a_wrong_value_stops_the_start_with_one_line(tmp_path: Path) -> None:
     environment = {**os.environ, "SULCUS_HOME": str(tmp_path), "SULCUS_DEVICE": "tpu"}
     done = subprocess.run(
@@ -69,7 +91,7 @@ def test_a_wrong_value_stops_the_start_with_one_line(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.strip().splitlines() == [
-        "Sulcus cannot start: SULCUS_DEVICE is 'tpu', but must be one of auto, cpu, cuda."
+        "Sulcus cannot start: SULCUS_DEVICE is 'tpu'. Input should be 'auto', 'cpu' or 'cuda'."
     ]
 
 

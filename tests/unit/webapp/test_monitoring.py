@@ -1,7 +1,5 @@
 """Alive, ready, counting."""
 
-from dataclasses import replace
-
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -27,7 +25,7 @@ def test_without_a_broker_it_is_not_ready_and_says_so(client: FlaskClient) -> No
 
 def test_full_disk_makes_it_not_ready(app: Flask, client: FlaskClient) -> None:
     settings: Settings = app.extensions["settings"]
-    app.extensions["settings"] = replace(settings, least_free_bytes=2**60)
+    app.extensions["settings"] = settings.model_copy(update={"least_free_bytes": 2**60})
     app.extensions["blobs"] = BlobStore(settings.storage_dir, 2**60)
     reasons = client.get("/readyz").get_json()["reasons"]
     assert "storage_full" in reasons

@@ -1,6 +1,5 @@
 """What every answer carries, and what a form needs to be taken."""
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,7 +130,7 @@ class TestHostNames:
     @pytest.fixture
     def visitor(self, settings: Settings) -> FlaskClient:
         return create_app(
-            dataclasses.replace(settings, trusted_hosts=("sulcus.example.org",))
+            settings.model_copy(update={"trusted_hosts": ("sulcus.example.org",)})
         ).test_client()
 
     @pytest.mark.parametrize("path", ["/sign-in", "/dicomweb/studies", "/healthz", "/nowhere"])
