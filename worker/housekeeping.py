@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable
 
 from webapp.database import db
 from webapp.pacs import deliveries
-from webapp.queueing import PURGE, RESEND, SWEEP, send_classification, send_delivery
+from webapp.queueing import (
+    PURGE,
+    RESEND,
+    SWEEP,
+    send_classification,
+    send_delivery,
+    without_message,
+)
 from webapp.review.operations import purge_drafts
 from webapp.studies import analyses
 from webapp.studies.assembly import assemble_quiet_studies
@@ -23,8 +30,8 @@ def resend_lost_jobs() -> None:
     Each part by itself: what goes wrong in one must not keep the others from their work.
     """
     _each("study", assemble_quiet_studies, send_classification)
-    _each("analysis", analyses.analyses_to_resend, send_classification)
-    _each("delivery", deliveries.deliveries_to_resend, send_delivery)
+    _each("analysis", lambda: without_message(analyses.analyses_to_resend()), send_classification)
+    _each("delivery", lambda: without_message(deliveries.deliveries_to_resend()), send_delivery)
 
 
 def _each(
