@@ -3,7 +3,8 @@
 Gunicorn's own threads read requests: sixteen senders that stop in the middle hold sixteen threads,
 and nobody else is answered. Here the loop that waits for connections collects what arrives, and a
 thread gets a request when all of it is there. Large bodies alone are read by a thread, once the
-portal has seen whose they are, and have to keep a pace.
+portal has seen whose they are, and have to keep a pace. These have threads of their own, so that
+slow uploads keep nobody from the pages.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import re
 import socket
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from selectors import EVENT_READ
 from typing import Any
@@ -38,6 +40,7 @@ _WAITS = re.compile(rb"^expect[ \t]*:[ \t]*100-continue[ \t]*\r?$", re.I | re.M)
 _LAST = b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large" + _LAST
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout" + _LAST
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 30" + _LAST
 
 
 class PacedReader(SocketUnreader):
@@ -77,6 +80,20 @@ class CollectingWorker(ThreadWorker):
         self._collected: dict[TConn, bytearray] = {}
         self._deadlines: dict[TConn, float] = {}
         self._parting: dict[TConn, float] = {}
+        self._large: set[TConn] = set()
+
+    def init_process(self) -> None:
+        """Start the threads and serve; large bodies get half as many, beside the others."""
+        self._uploads = ThreadPoolExecutor(max(1, self.cfg.threads // 2))
+        super().init_process()
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Give a request to a thread of its kind."""
+        pool = self._uploads if conn in self._large else self.tpool
+        future = pool.submit(self.handle, conn)
+        future.add_done_callback(
+            lambda done: self.method_queue.defer(self.finish_request, conn, done)
+        )
 
     def accept(self, listener: socket.socket) -> None:
         """Take a connection and wait for what it sends."""
@@ -112,6 +129,7 @@ class CollectingWorker(ThreadWorker):
 
     def finish_request(self, conn: TConn, fs: Any) -> None:
         """What was sent behind the request that is done is the beginning of the next."""
+        self._large.discard(conn)
         if self.cfg.is_ssl or fs.cancelled() or fs.exception():
             super().finish_request(conn, fs)
         elif not fs.result():
@@ -135,6 +153,8 @@ class CollectingWorker(ThreadWorker):
     def handle(self, conn: TConn) -> Any:
         """Let a thread deal with a request."""
         conn.data_ready = True
+        if not self.cfg.is_ssl:
+            conn.parser.unreader.start_anew()  # the wait for the thread is not the sender's
         return super().handle(conn)
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
@@ -188,6 +208,12 @@ class CollectingWorker(ThreadWorker):
             if _WAITS.search(head):
                 self._encourage(conn, end)
             return
+        if missing > 0 or _IN_CHUNKS.search(head):
+            # Those that wait for a thread hold connections, and must not hold all of them.
+            if len(self._large) >= self.worker_connections // 4:
+                self._end(conn, _TOO_MANY)
+                return
+            self._large.add(conn)
         self._hand_on(conn)
 
     def _encourage(self, conn: TConn, end: int) -> None:
@@ -204,9 +230,9 @@ class CollectingWorker(ThreadWorker):
             if not conn.initialized:
                 conn.init()
                 conn.parser.unreader = PacedReader(conn.sock)
-            conn.parser.unreader.start_anew()
             conn.parser.unreader.unread(bytes(collected))
         except Exception:
+            self._large.discard(conn)
             self.nr_conns -= 1
             conn.close()
             return

@@ -1,11 +1,16 @@
 """The queue: one Celery configuration for those who send and those who work."""
 
+import json
 import logging
 import threading
 import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
 
+import redis
 from celery import Celery, Task
 from flask import Flask, current_app
+from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from config import Settings
@@ -18,6 +23,13 @@ RESEND_EVERY = 5.0  # seconds
 SWEEP_EVERY = 24 * 3600.0  # seconds
 PURGE = "sulcus.purge_drafts"
 PURGE_EVERY = 3600.0  # seconds
+
+JOBS = "celery"  # the queue of what somebody waits for
+HOUSEKEEPING = "housekeeping"
+_JOB = "job"  # the header with the id of the job that a message is about
+_PAGE = 1000  # messages that are read at once
+NO_BROKER = (OperationalError, redis.RedisError, OSError)
+"""What is raised where the broker does not answer."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +54,12 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,  # results live in the database
+        result_expires=None,  # so beat has none to clean up
+        # A worker takes from both in turn, so the sweeper has its turn however many jobs wait.
+        task_queues=[
+            Queue(name, Exchange(name), routing_key=name) for name in (JOBS, HOUSEKEEPING)
+        ],
+        task_routes={task: {"queue": HOUSEKEEPING} for task in (RESEND, SWEEP, PURGE)},
         # Late, so that a worker holds one message for each task that it can work on. Nothing is
         # given back when it dies: rows and leases tell the sweeper what to send again.
         task_acks_late=True,
@@ -72,23 +90,12 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
         worker_proc_alive_timeout=120.0,
         worker_hijack_root_logger=False,
         timezone="UTC",
+        # With nobody to work, one waiting message of a kind is enough.
+        beat_scheduler="worker.beat:Scheduler",
         beat_schedule={
-            "resend-lost-jobs": {
-                "task": RESEND,
-                "schedule": RESEND_EVERY,
-                # With nobody to work, one waiting message of this kind is enough.
-                "options": {"expires": RESEND_EVERY},
-            },
-            "sweep-blobs": {
-                "task": SWEEP,
-                "schedule": SWEEP_EVERY,
-                "options": {"expires": SWEEP_EVERY},
-            },
-            "purge-drafts": {
-                "task": PURGE,
-                "schedule": PURGE_EVERY,
-                "options": {"expires": PURGE_EVERY},
-            },
+            "resend-lost-jobs": {"task": RESEND, "schedule": RESEND_EVERY},
+            "sweep-blobs": {"task": SWEEP, "schedule": SWEEP_EVERY},
+            "purge-drafts": {"task": PURGE, "schedule": PURGE_EVERY},
         },
     )
     return celery
@@ -106,23 +113,59 @@ def send_classification(analysis_id: uuid.UUID) -> bool:
         False if the broker cannot be reached. Nothing is lost by that: the analysis stays queued in
         the database and the sweeper sends it again.
     """
-    return _send(CLASSIFY, analysis_id=analysis_id)
+    return _send(CLASSIFY, "analysis_id", analysis_id)
 
 
 def send_delivery(delivery_id: uuid.UUID) -> bool:
     """Ask the workers to send results to an archive; as :func:`send_classification`."""
-    return _send(DELIVER, delivery_id=delivery_id)
+    return _send(DELIVER, "delivery_id", delivery_id)
 
 
-def _send(task: str, **ids: uuid.UUID) -> bool:
+def _send(task: str, name: str, job: uuid.UUID) -> bool:
     celery: Celery = current_app.extensions["celery"]
-    values = {name: str(value) for name, value in ids.items()}
     try:
-        celery.send_task(task, kwargs=values, retry=False)
+        celery.send_task(task, kwargs={name: str(job)}, headers={_JOB: str(job)}, retry=False)
     except (OperationalError, OSError) as error:
-        _log.warning("%s waits for the sweeper: the broker does not answer (%s)", values, error)
+        _log.warning(
+            "%s %s waits for the sweeper: no answer from the broker (%s)", name, job, error
+        )
         return False
     return True
+
+
+def without_message(jobs: Iterable[uuid.UUID]) -> list[uuid.UUID]:
+    """Those of the jobs that no waiting message is about; a second one would only be in the way.
+
+    Returns:
+        None of them where the broker does not answer: the next sweep looks again.
+    """
+    asked = list(jobs)
+    if not asked:
+        return []
+    celery: Celery = current_app.extensions["celery"]
+    try:
+        there = {headers.get(_JOB) for headers in waiting(celery, JOBS)}
+    except NO_BROKER as error:
+        _log.warning(
+            "%d jobs wait for the next sweep: no answer from the broker (%s)", len(asked), error
+        )
+        return []
+    return [job for job in asked if str(job) not in there]
+
+
+def waiting(celery: Celery, queue: str) -> Iterator[dict[str, Any]]:
+    """The headers of the messages that wait in a queue, newest first.
+
+    Raises:
+        OperationalError, RedisError, OSError: the broker does not answer.
+    """
+    with celery.connection_for_read() as connection:
+        channel: Any = connection.default_channel  # Redis's, which has a client
+        start = 0
+        # What arrives meanwhile moves the others on: one may be read twice, none is missed.
+        while page := channel.client.lrange(queue, start, start + _PAGE - 1):
+            yield from (json.loads(message)["headers"] for message in page)
+            start += _PAGE
 
 
 def warm_up(app: Flask) -> None:

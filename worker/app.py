@@ -50,7 +50,7 @@ def _broker() -> redis.Redis:
 
 @after_task_publish.connect
 def sign_of_beat(sender: str = "", **_signal: object) -> None:
-    """Beat alone sends this task."""
+    """Beat alone sends this task, or finds that it waits already (worker/beat.py)."""
     if sender == RESEND:
         with suppress(redis.RedisError):
             _broker().set(BEAT_SIGN, time.time())

@@ -9,7 +9,14 @@ from webapp.database import db
 from webapp.inference import analyses
 from webapp.intake.assembly import assemble_quiet_studies
 from webapp.pacs import deliveries
-from webapp.queueing import PURGE, RESEND, SWEEP, send_classification, send_delivery
+from webapp.queueing import (
+    PURGE,
+    RESEND,
+    SWEEP,
+    send_classification,
+    send_delivery,
+    without_message,
+)
 from webapp.review.operations import purge_drafts
 from worker.app import app
 
@@ -23,8 +30,8 @@ def resend_lost_jobs() -> None:
     Each part by itself: what goes wrong in one must not keep the others from their work.
     """
     _each("study", assemble_quiet_studies, send_classification)
-    _each("analysis", analyses.analyses_to_resend, send_classification)
-    _each("delivery", deliveries.deliveries_to_resend, send_delivery)
+    _each("analysis", lambda: without_message(analyses.analyses_to_resend()), send_classification)
+    _each("delivery", lambda: without_message(deliveries.deliveries_to_resend()), send_delivery)
 
 
 def _each(

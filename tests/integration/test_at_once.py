@@ -1,15 +1,12 @@
 """Many requests for the same thing at once, in two web processes: all are answered, all count."""
 
 import uuid
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 from typing import Any
 
 import pytest
-import requests
 from sqlalchemy import select
 
+from tests.at_once import all_at_once, slices_at_once
 from tests.dicoms import axial_series
 from tests.factories import make_study
 from tests.portal import Portal
@@ -19,7 +16,7 @@ from webapp.studies.models import Analysis, Image, Study
 from webapp.tenancy import unscoped
 
 pytestmark = pytest.mark.integration
-MANY = 20
+MANY = 20  # benchmarks/uploads_at_once.py: a hundred, in three processes
 
 
 @pytest.fixture
@@ -29,25 +26,9 @@ def web(portal: Portal) -> str:
     return portal.start_web()
 
 
-def _all_at_once(address: str, token: str, bodies: list[dict[str, Any]]) -> Counter[int]:
-    """Send everything at the same moment; return how often each status came."""
-    together = Barrier(len(bodies))
-    headers = {"Authorization": f"Bearer {token}"}
-
-    def send(body: dict[str, Any]) -> int:
-        together.wait()
-        return requests.post(address, headers=headers, timeout=120, **body).status_code
-
-    with ThreadPoolExecutor(len(bodies)) as pool:
-        return Counter(pool.map(send, bodies))
-
-
 def test_slices_of_one_study_sent_one_by_one_make_one_study(portal: Portal, web: str) -> None:
     account = portal.make_user()
-    slices = axial_series(MANY, size=64)
-    bodies = [{"files": [("files", (f"{n}.dcm", one))]} for n, one in enumerate(slices)]
-    token = portal.token(account.email)
-    assert _all_at_once(f"{web}/api/v1/studies", token, bodies) == {202: MANY}
+    assert slices_at_once(web, portal.token(account.email), MANY) == {202: MANY}
     with portal.app.app_context(), unscoped():
         (study,) = db.session.scalars(select(Study))
         images = db.session.scalars(select(Image).order_by(Image.position)).all()
@@ -63,7 +44,7 @@ def test_same_upload_sent_many_times_makes_one_study(portal: Portal, web: str) -
     (slice_,) = axial_series(1, size=64)
     bodies = [{"files": [("files", ("one.dcm", slice_))]} for _n in range(MANY)]
     token = portal.token(account.email)
-    statuses = _all_at_once(f"{web}/api/v1/studies", token, bodies)
+    statuses = all_at_once(f"{web}/api/v1/studies", token, bodies)
     assert set(statuses) <= {200, 202}, statuses
     assert portal.count(Study) == 1
     assert portal.count(Image) == 1
@@ -77,7 +58,7 @@ def test_answers_of_one_reader_at_once_leave_one_current(portal: Portal, web: st
         {"json": {"image_id": str(study.image_id), "verdict": "agree", "comment": uuid.uuid4().hex}}
         for _n in range(MANY)
     ]
-    statuses = _all_at_once(address, portal.token(account.email), bodies)
+    statuses = all_at_once(address, portal.token(account.email), bodies)
     assert sum(statuses.values()) == MANY
     assert all(status < 300 for status in statuses), statuses
     with portal.app.app_context(), unscoped():

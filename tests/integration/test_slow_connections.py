@@ -1,6 +1,7 @@
 """The web server of `make run` goes on answering while others send slowly or do not receive."""
 
 import http.client
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -81,6 +82,19 @@ def test_unfinished_requests_hold_no_thread(web: Address, connections: ExitStack
     assert status_of(web, "/sign-in") == 200
     waiting.sendall(b"\r\n")
     assert answer_of(waiting)[0] == 200
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_slow_uploads_of_users_keep_nobody_from_the_pages(
+    web: Address, connections: ExitStack, portal: Portal
+) -> None:
+    token = portal.token(portal.make_user().email)
+    head = HEAD.format("POST", "/api/v1/studies") + f"Authorization: Bearer {token}\r\n"
+    sent = head + MULTIPART + "Content-Length: 500000\r\n\r\n--b\r\n"
+    uploads = [opened(web, connections, sent) for _ in range(10)]
+    assert [status_of(web, "/sign-in") for _ in range(5)] == [200] * 5
+    ended, _writable, _failed = select.select(uploads, [], [], 0)
+    assert not ended  # so it was not their end that made room
 
 
 def test_strangers_get_an_answer_before_they_have_sent_it_all(

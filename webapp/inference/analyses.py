@@ -39,7 +39,7 @@ from webapp.tenancy import acting_for, unscoped, update_by_key
 
 LEASE = timedelta(seconds=20)
 MAX_ATTEMPTS = 4
-# A message that no worker picked up for this long is sent again; twice is harmless.
+# A job that no worker took for this long is sent again if its message is lost; twice is harmless.
 RESEND_AFTER = timedelta(seconds=15)
 study_finished = signal("study-finished")
 """Sent with a study whose analysis has just ended, in the transaction that ends it and in the

@@ -28,7 +28,7 @@ from webapp.tenancy import acting_for, unscoped
 MAX_ATTEMPTS = 5
 # Longer than a delivery may take: its connections have timeouts of half a minute.
 CLAIM = timedelta(minutes=10)
-# A message that no worker picked up for this long is sent again; twice is harmless.
+# A job that no worker took for this long is sent again if its message is lost; twice is harmless.
 RESEND_AFTER = timedelta(seconds=15)
 
 
