@@ -32,7 +32,7 @@ SWEEPS = """
 from datetime import timedelta
 from webapp.health import broker_client
 from webapp.queueing import JOBS
-from webapp.studies import analyses
+from webapp.inference import analyses
 from worker.app import flask_app
 from worker.housekeeping import resend_lost_jobs
 
