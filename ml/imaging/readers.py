@@ -4,12 +4,12 @@ A format joins by adding a :class:`Reader` to ``_READERS``: how to recognise its
 its header says, and how to turn the whole content into slices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ml.errors import UnreadableImage
-from ml.imaging import dicom, dicom_file, dicom_pixels, nifti, pictures
+from ml.imaging import dicom, dicom_file, dicom_pixels, mgh, nifti, pictures
 from ml.imaging.facts import FileFacts, FrameFacts
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
@@ -17,12 +17,17 @@ from ml.imaging.slices import Slice
 
 @dataclass(frozen=True)
 class Reader:
-    """How one format is recognised, judged and decoded; the text names a plane (NIfTI)."""
+    """How one format is recognised, judged and decoded; the text names a plane (of volumes).
+
+    Attributes:
+        as_nifti: of volumes, a compressed NIfTI file with geometry and values and nothing else.
+    """
 
     format: str
     recognises: Callable[[bytes], bool]
     inspect: Callable[[bytes, Limits, str], FileFacts]
     decode: Callable[[bytes, Limits, str], list[Slice]]
+    as_nifti: Callable[[bytes, Limits], bytes] | None = None
 
 
 def _picture(format: str, decode: Callable[[bytes, Limits], list[Slice]], magic: bytes) -> Reader:
@@ -38,6 +43,31 @@ def _picture(format: str, decode: Callable[[bytes, Limits], list[Slice]], magic:
     )
 
 
+def _volume(
+    format: str,
+    recognises: Callable[[bytes], bool],
+    opened: Callable[[bytes, Limits], tuple[nifti.Volume, Iterator[bytes]]],
+) -> Reader:
+    """A format of volumes that is read as NIfTI."""
+
+    def facts(content: bytes, limits: Limits, plane: str) -> FileFacts:
+        volume, _voxels = opened(content, limits)
+        return nifti.inspect_volume(volume, limits, plane)
+
+    def as_nifti(content: bytes, limits: Limits) -> bytes:
+        return nifti.nifti_of(*opened(content, limits))
+
+    return Reader(
+        format=format,
+        recognises=recognises,
+        inspect=facts,
+        decode=lambda content, limits, plane: nifti.decode_nifti(
+            as_nifti(content, limits), limits, plane
+        ),
+        as_nifti=as_nifti,
+    )
+
+
 _READERS: tuple[Reader, ...] = (
     _picture("PNG", pictures.decode_png, b"\x89PNG\r\n\x1a\n"),
     _picture("JPEG", pictures.decode_jpeg, b"\xff\xd8\xff"),
@@ -49,10 +79,17 @@ _READERS: tuple[Reader, ...] = (
         ),
         lambda content, limits, _plane: dicom_pixels.decode_dicom(content, limits),
     ),
-    Reader("NIFTI", nifti.recognises, nifti.inspect_nifti, nifti.decode_nifti),
+    Reader(
+        "NIFTI",
+        nifti.recognises,
+        nifti.inspect_nifti,
+        nifti.decode_nifti,
+        nifti.strip_nifti,
+    ),
+    _volume("MGH", mgh.recognises, mgh.open_mgh),
 )
 # As words for a person. Archives are no format of images, but hold some.
-ACCEPTED_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "DICOM", "NIfTI", "ZIP", "tar")
+ACCEPTED_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "DICOM", "NIfTI", "MGH", "ZIP", "tar")
 # Files that are one slice each.
 PICTURE_FORMATS: tuple[str, ...] = ("PNG", "JPEG")
 
@@ -79,10 +116,10 @@ def accepted() -> str:
 
 
 def inspect(content: bytes, limits: Limits | None = None, *, plane: str = "auto") -> FileFacts:
-    """What the header of one file says; pixels of DICOM and NIfTI are not decoded.
+    """What the header of one file says; pixels of DICOM and volumes are not decoded.
 
     Args:
-        plane: in which plane a NIfTI volume is cut: ``auto``, ``axial``, ``coronal``,
+        plane: in which plane a volume is cut: ``auto``, ``axial``, ``coronal``,
             ``sagittal``.
 
     Raises:

@@ -1,8 +1,8 @@
 """From a received file to what may be kept. Nothing that names a patient gets past this module.
 
 A DICOM file is de-identified in memory and judged by its header; its pixels are decoded by the
-worker. A NIfTI file loses all of its header that is not geometry. A picture is decoded at once
-and kept as a PNG of its pixels.
+worker. A volume (NIfTI, MGH) is kept as NIfTI whose header holds geometry alone. A picture is
+decoded at once and kept as a PNG of its pixels.
 """
 
 import math
@@ -31,7 +31,6 @@ from ml.imaging import (
     parse_dicom,
     read_bytes,
     sniff,
-    strip_nifti,
 )
 from ml.imaging.archives import is_junk
 from ml.imaging.burned_in import TextBox, find_text, mask_text
@@ -61,7 +60,7 @@ class Handling:
 
     Attributes:
         burned_in: what to do with letters in the pixels.
-        plane: in which NIfTI volumes are cut: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
+        plane: in which volumes are cut: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
         forgiving: pass over files that are no MR images, as on a disc from a hospital.
     """
 
@@ -215,7 +214,7 @@ def take_in(
 
     Args:
         blobs: where to keep it.
-        plane: for NIfTI volumes: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
+        plane: for volumes: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
 
     Raises:
         TextInPixels: there are letters in the pixels and ``burned_in`` is ``ASK``.
@@ -223,17 +222,16 @@ def take_in(
     """
     if len(content) > limits.max_bytes:
         raise UnreadableImage("too_large", "The file is larger than the limit.")
-    match sniff(content).format:
-        case "DICOM":
-            kept, facts, dicom = _checked_dicom(content, pseudonymiser, limits, burned_in)
-            return Arrival(facts, blobs.put(kept), dicom)
-        case "NIFTI":
-            kept = strip_nifti(content, limits)
-            return Arrival(inspect(kept, limits, plane=plane), blobs.put(kept))
-        case _:
-            with current_room().taken(decoding_bytes(content)):
-                kept, facts = _checked_picture(content, limits, burned_in)
-            return Arrival(facts, blobs.put(kept))
+    reader = sniff(content)
+    if reader.format == "DICOM":
+        kept, facts, dicom = _checked_dicom(content, pseudonymiser, limits, burned_in)
+        return Arrival(facts, blobs.put(kept), dicom)
+    if reader.as_nifti:
+        kept = reader.as_nifti(content, limits)
+        return Arrival(inspect(kept, limits, plane=plane), blobs.put(kept))
+    with current_room().taken(decoding_bytes(content)):
+        kept, facts = _checked_picture(content, limits, burned_in)
+    return Arrival(facts, blobs.put(kept))
 
 
 def _unpacked(
