@@ -110,6 +110,10 @@ FILE_PROBLEMS: Mapping[str, LazyString] = {
     "header_only": _l(
         "This is only the header of a volume; send the volume as a single .nii file."
     ),
+    "detached_header": _l(
+        "The voxels of this NRRD header are in another file, which is not inside; save the volume "
+        "as a single .nrrd file."
+    ),
     "more_frames": _l("The file contains more frames than its header states."),
     "cifti": _l("CIFTI files contain surface values, not images; send the volume."),
     "no_voxels": _l("The file's header gives one axis of the volume a length of 0."),

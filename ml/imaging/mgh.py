@@ -50,11 +50,4 @@ def open_mgh(content: bytes, limits: Limits) -> tuple[Volume, Iterator[bytes]]:
         shape = tuple(int(extent) for extent in header["dims"])
         affine = np.asarray(header.get_affine(), dtype=np.float64)
         dtype = np.dtype(header.get_data_dtype())
-    return volume_of(shape, dtype, affine, limits), _voxels(content)
-
-
-def _voxels(content: bytes) -> Iterator[bytes]:
-    skip = _HEADER
-    for piece in pieces(content):
-        yield piece[skip:]
-        skip = max(0, skip - len(piece))
+    return volume_of(shape, dtype, affine, limits).starting_at(_HEADER), pieces(content)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import nibabel as nib
@@ -58,6 +58,10 @@ class Volume:
     def size(self) -> int:
         """Bytes of the voxels."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    def starting_at(self, offset: int) -> "Volume":
+        """The same with its voxels elsewhere in the file."""
+        return replace(self, offset=offset)
 
 
 def recognises(content: bytes) -> bool:
@@ -172,7 +176,8 @@ def nifti_of(volume: Volume, voxels: Iterable[bytes]) -> bytes:
     """The compressed NIfTI file of a volume: geometry, type and values, and nothing else.
 
     Args:
-        voxels: in pieces, the first axis fastest; what is behind the last voxel is not read.
+        voxels: what holds them, in pieces, the first axis fastest. What stands before the offset
+            of the volume is passed over, what is behind the last voxel is not read.
 
     Raises:
         UnreadableImage: ``truncated`` where there are too few.

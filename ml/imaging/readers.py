@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml.errors import UnreadableImage
-from ml.imaging import dicom, dicom_file, dicom_pixels, mgh, nifti, pictures
+from ml.imaging import dicom, dicom_file, dicom_pixels, mgh, nifti, nrrd_file, pictures
 from ml.imaging.facts import FileFacts, FrameFacts
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
@@ -87,9 +87,10 @@ _READERS: tuple[Reader, ...] = (
         nifti.strip_nifti,
     ),
     _volume("MGH", mgh.recognises, mgh.open_mgh),
+    _volume("NRRD", nrrd_file.recognises, nrrd_file.open_nrrd),
 )
 # As words for a person. Archives are no format of images, but hold some.
-ACCEPTED_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "DICOM", "NIfTI", "MGH", "ZIP", "tar")
+ACCEPTED_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "DICOM", "NIfTI", "MGH", "NRRD", "ZIP", "tar")
 # Files that are one slice each.
 PICTURE_FORMATS: tuple[str, ...] = ("PNG", "JPEG")
 

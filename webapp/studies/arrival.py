@@ -1,7 +1,7 @@
 """From a received file to what may be kept. Nothing that names a patient gets past this module.
 
 A DICOM file is de-identified in memory and judged by its header; its pixels are decoded by the
-worker. A volume (NIfTI, MGH) is kept as NIfTI whose header holds geometry alone. A picture is
+worker. A volume (NIfTI, MGH, NRRD) is kept as NIfTI whose header holds geometry alone. A picture is
 decoded at once and kept as a PNG of its pixels.
 """
 

@@ -90,7 +90,7 @@ def test_limits_are_those_of_nifti() -> None:
     assert code_of(content, Limits(min_side=40)) == "too_small"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_damaged_files_never_raise_anything_else(data: st.DataObject) -> None:
     content = bytearray(as_mgh(small_volume()))

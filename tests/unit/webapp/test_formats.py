@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from tests.factories import Account
-from tests.volumes import SHAPE, as_mgh, as_nifti_file, looks, small_volume
+from tests.volumes import SHAPE, as_mgh, as_nifti_file, as_nrrd, looks, small_volume
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
 from webapp.extensions import current_blobs
@@ -31,6 +31,7 @@ def submit(app: Flask, account: Account, files: dict[str, bytes], plane: str = "
 VOLUMES: dict[str, Callable[[], bytes]] = {
     "head.mgh": lambda: as_mgh(small_volume("LIA")),
     "head.mgz": lambda: gzip.compress(as_mgh(small_volume("LIA"))),
+    "head.nrrd": lambda: as_nrrd(small_volume("LPS"), encoding="gzip"),
 }
 
 
