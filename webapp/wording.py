@@ -129,6 +129,11 @@ FILE_PROBLEMS: Mapping[str, LazyString] = {
     "archive_too_deep": _l("Compressed files are nested too deeply inside one another."),
     "archive_empty": _l("The compressed file contains nothing that could be an image."),
     "link": _l("Links and devices in an archive are not followed; they contain no images."),
+    "sample_type": _l(
+        "The image stores its pixels in an uncommon way, such as floating-point, signed or 32-bit "
+        "values; save it with 8 or 16 bits per channel, or send the volume as NIfTI."
+    ),
+    "reduced_copy": _l("A reduced copy of another page of the file."),
     "burned_in": _l("Text in the image may identify the patient."),
     "junk": _l("Operating systems and discs add such files; they contain no images."),
     "duplicate": _l("Identical to another file in this upload."),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml.errors import UnreadableImage
-from ml.imaging import dicom, dicom_file, dicom_pixels, mgh, nifti, nrrd_file, pictures
+from ml.imaging import dicom, dicom_file, dicom_pixels, mgh, nifti, nrrd_file, pictures, tiffs
 from ml.imaging.facts import FileFacts, FrameFacts
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
@@ -21,6 +21,7 @@ class Reader:
 
     Attributes:
         as_nifti: of volumes, a compressed NIfTI file with geometry and values and nothing else.
+        pages: of pictures, those that can be decoded one by one.
     """
 
     format: str
@@ -28,18 +29,26 @@ class Reader:
     inspect: Callable[[bytes, Limits, str], FileFacts]
     decode: Callable[[bytes, Limits, str], list[Slice]]
     as_nifti: Callable[[bytes, Limits], bytes] | None = None
+    pages: Callable[[bytes, Limits], tiffs.Tiff] | None = None
 
 
-def _picture(format: str, decode: Callable[[bytes, Limits], list[Slice]], magic: bytes) -> Reader:
+def _picture(
+    format: str,
+    decode: Callable[[bytes, Limits], list[Slice]],
+    recognises: Callable[[bytes], bool],
+    pages: Callable[[bytes, Limits], tiffs.Tiff] | None = None,
+) -> Reader:
     def facts(content: bytes, limits: Limits, _plane: str) -> FileFacts:
-        height, width = decode(content, limits)[0].pixels.shape[:2]
-        return FileFacts(format=format, frames=(FrameFacts(0, height, width),))
+        shapes = [one.pixels.shape[:2] for one in decode(content, limits)]
+        frames = (FrameFacts(number, *shape) for number, shape in enumerate(shapes))
+        return FileFacts(format=format, frames=tuple(frames))
 
     return Reader(
         format=format,
-        recognises=lambda content: content.startswith(magic),
+        recognises=recognises,
         inspect=facts,
         decode=lambda content, limits, _plane: decode(content, limits),
+        pages=pages,
     )
 
 
@@ -69,8 +78,10 @@ def _volume(
 
 
 _READERS: tuple[Reader, ...] = (
-    _picture("PNG", pictures.decode_png, b"\x89PNG\r\n\x1a\n"),
-    _picture("JPEG", pictures.decode_jpeg, b"\xff\xd8\xff"),
+    _picture("PNG", pictures.decode_png, lambda content: content.startswith(b"\x89PNG\r\n\x1a\n")),
+    _picture("JPEG", pictures.decode_jpeg, lambda content: content.startswith(b"\xff\xd8\xff")),
+    _picture("WEBP", pictures.decode_webp, pictures.is_webp),
+    _picture("HEIF", pictures.decode_heic, pictures.is_heic),
     Reader(
         "DICOM",
         dicom_file.recognises,
@@ -86,13 +97,17 @@ _READERS: tuple[Reader, ...] = (
         nifti.decode_nifti,
         nifti.strip_nifti,
     ),
+    # Behind DICOM, whose preamble may make a file of slides a TIFF as well.
+    _picture("TIFF", tiffs.decode_tiff, tiffs.recognises, tiffs.Tiff),
     _volume("MGH", mgh.recognises, mgh.open_mgh),
     _volume("NRRD", nrrd_file.recognises, nrrd_file.open_nrrd),
 )
 # As words for a person. Archives are no format of images, but hold some.
-ACCEPTED_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "DICOM", "NIfTI", "MGH", "NRRD", "ZIP", "tar")
-# Files that are one slice each.
-PICTURE_FORMATS: tuple[str, ...] = ("PNG", "JPEG")
+ACCEPTED_FORMATS: tuple[str, ...] = (
+    "PNG", "JPEG", "TIFF", "WebP", "HEIC", "DICOM", "NIfTI", "MGH", "NRRD", "ZIP", "tar",
+)  # fmt: skip
+# Of what is kept as a PNG of its pixels.
+PICTURE_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "TIFF", "WEBP", "HEIF")
 
 
 def sniff(content: bytes) -> Reader:
