@@ -11,6 +11,7 @@ from pathlib import Path
 from ml.errors import UnreadableImage
 from ml.imaging import dicom, dicom_file, dicom_pixels, mgh, nifti, nrrd_file, pictures, tiffs
 from ml.imaging.facts import FileFacts, FrameFacts
+from ml.imaging.foreign import kind_of
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
 
@@ -114,7 +115,8 @@ def sniff(content: bytes) -> Reader:
     """Return the reader for ``content``.
 
     Raises:
-        UnreadableImage: ``empty`` or ``unsupported``.
+        UnreadableImage: ``empty``, a kind that is known (:mod:`ml.imaging.foreign`), or
+            ``unsupported``.
     """
     if not content:
         raise UnreadableImage("empty", "The file is empty.")
@@ -122,7 +124,8 @@ def sniff(content: bytes) -> Reader:
         if reader.recognises(content):
             return reader
     raise UnreadableImage(
-        "unsupported", f"This is not an image that can be read; accepted are {accepted()}."
+        kind_of(content) or "unsupported",
+        f"This is not an image that can be read; accepted are {accepted()}.",
     )
 
 

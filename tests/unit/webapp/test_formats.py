@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from PIL import Image
 
 from ml.imaging import read_bytes
+from ml.imaging.pictures import encode_png
 from tests.factories import Account
 from tests.photos import heic, webp
 from tests.tiffs import as_tiff
@@ -120,3 +122,39 @@ def test_a_damaged_page_is_named_and_a_reduced_one_counted(app: Flask, make_user
         found = db.session.get_one(Study, study_id)
         assert len(found.images) == 3
         assert found.left_out == {"reduced_copy": 1, "sample_type": 1, "truncated": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("scans.7z", b"7z\xbc\xaf\x27\x1c\0\4", "7z archives cannot be opened; pack the files as"),
+        ("letter", b"%PDF-1.7", "This is a PDF document; export its images as DICOM or PNG."),
+        ("cine.mp4", b"\0\0\0\x10ftypisom\0\0\0\0", "Videos are not accepted; export the slices"),
+        ("scans.zip", zipped({"a": b"b"})[:40], "The archive is damaged or incomplete."),
+        ("head.nhdr", b"NRRD0004\ndata file: head.raw\n", "are in another file"),
+        ("map.tif", as_tiff(noise(1).astype(np.float32)), "save it with 8 or 16 bits"),
+    ],
+)
+def test_what_is_refused_is_named_with_a_way_out(
+    app: Flask,
+    make_user: MakeUser,
+    sign_in: Callable[[Account], FlaskClient],
+    name: str,
+    content: bytes,
+    sentence: str,
+) -> None:
+    answer = sign_in(make_user()).post(
+        "/studies/new",
+        data={"files": [(io.BytesIO(content), name)]},
+        headers={"Accept": "application/json"},
+    )
+    assert answer.status_code == 422
+    assert sentence in answer.get_json()["errors"][name]
+
+
+def test_documents_in_an_archive_are_left_out_by_name(app: Flask, make_user: MakeUser) -> None:
+    files = {"a.png": encode_png(noise(1)), "b": b"%PDF-1.4", "c": b"Rar!\x1a\x07\0"}
+    study_id = submit(app, make_user(), {"disc.zip": zipped(files)})
+    with app.app_context(), unscoped():
+        found = db.session.get_one(Study, study_id)
+        assert found.left_out == {"pdf": 1, "rar": 1}
