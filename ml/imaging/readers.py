@@ -105,7 +105,8 @@ _READERS: tuple[Reader, ...] = (
 )
 # As words for a person. Archives are no format of images, but hold some.
 ACCEPTED_FORMATS: tuple[str, ...] = (
-    "PNG", "JPEG", "TIFF", "WebP", "HEIC", "DICOM", "NIfTI", "MGH", "NRRD", "ZIP", "tar",
+    "PNG", "JPEG", "TIFF", "WebP", "HEIC", "DICOM", "NIfTI", "MGH", "NRRD",
+    "ZIP", "tar", "tar.gz", "tar.bz2", "tar.xz",
 )  # fmt: skip
 # Of what is kept as a PNG of its pixels.
 PICTURE_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "TIFF", "WEBP", "HEIF")

@@ -4,12 +4,14 @@ import contextlib
 import gzip
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml.dataset.stacks import read_volumes
 from ml.errors import UnreadableImage
 from ml.imaging import Limits, inspect, read_bytes, sniff
 from tests.volumes import SHAPE, as_mgh, as_nifti_file, looks, small_volume
@@ -54,6 +56,14 @@ def test_what_is_kept_is_nifti_without_names() -> None:
     assert b"jane" not in gzip.decompress(kept)
     assert inspect(kept) == inspect(content)
     assert inspect(kept).format == "NIFTI"
+
+
+def test_volumes_to_learn_from_are_given_as_nifti(tmp_path: Path) -> None:
+    path = tmp_path / "head.mgz"
+    path.write_bytes(gzip.compress(as_mgh(small_volume())))
+    (found,) = read_volumes(path)
+    assert sniff(found).format == "NIFTI"
+    assert looks(found) == looks(as_nifti_file(small_volume()))
 
 
 def test_without_orientation_slices_are_coronal_as_the_format_says() -> None:
