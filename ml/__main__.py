@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         metavar="PATH",
-        help="DICOM, NIfTI, PNG, JPEG or ZIP files, or folders of them",
+        help="images, volumes or archives in any format that is read, or folders of them",
     )
     predict.add_argument("--json", action="store_true", help="JSON lines even on a terminal")
     _add_model(predict)

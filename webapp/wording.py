@@ -110,6 +110,10 @@ FILE_PROBLEMS: Mapping[str, LazyString] = {
     "header_only": _l(
         "This is only the header of a volume; send the volume as a single .nii file."
     ),
+    "detached_header": _l(
+        "The voxels of this NRRD header are in another file, which is not inside; save the volume "
+        "as a single .nrrd file."
+    ),
     "more_frames": _l("The file contains more frames than its header states."),
     "cifti": _l("CIFTI files contain surface values, not images; send the volume."),
     "no_voxels": _l("The file's header gives one axis of the volume a length of 0."),
@@ -120,11 +124,29 @@ FILE_PROBLEMS: Mapping[str, LazyString] = {
     "archive_method": _l(
         "The file uses a form of compression that cannot be opened; pack it as an ordinary ZIP."
     ),
+    "archive_damaged": _l("The archive is damaged or incomplete."),
     "archive_encrypted": _l("The compressed file is password-protected."),
     "archive_too_large": _l("The compressed file becomes too large when unpacked."),
     "archive_too_deep": _l("Compressed files are nested too deeply inside one another."),
     "archive_empty": _l("The compressed file contains nothing that could be an image."),
     "link": _l("Links and devices in an archive are not followed; they contain no images."),
+    "sample_type": _l(
+        "The image stores its pixels in an uncommon way, such as floating-point, signed or 32-bit "
+        "values; save it with 8 or 16 bits per channel, or send the volume as NIfTI."
+    ),
+    "reduced_copy": _l("A reduced copy of another page of the file."),
+    "seven_zip": _l("7z archives cannot be opened; pack the files as ZIP or tar."),
+    "rar": _l("RAR archives cannot be opened; pack the files as ZIP or tar."),
+    "zstd": _l("Files compressed with Zstandard cannot be opened; pack them as ZIP or tar."),
+    "bmp": _l("BMP images are not accepted; export the image as DICOM or save it as PNG."),
+    "gif": _l("GIF images are not accepted; export the image as DICOM or save it as PNG."),
+    "avif": _l("AVIF images are not accepted; export the image as DICOM or save it as PNG."),
+    "pdf": _l("This is a PDF document; export its images as DICOM or PNG."),
+    "office": _l("This is an Office document; export its images as DICOM or PNG."),
+    "video": _l("Videos are not accepted; export the slices as DICOM, NIfTI or PNG."),
+    "dicom_video": _l(
+        "This DICOM file contains a video; export its frames as a DICOM series or as PNG."
+    ),
     "burned_in": _l("Text in the image may identify the patient."),
     "junk": _l("Operating systems and discs add such files; they contain no images."),
     "duplicate": _l("Identical to another file in this upload."),

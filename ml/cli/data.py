@@ -49,7 +49,7 @@ def _add_volumes(kinds: Subparsers) -> None:
         nargs="+",
         type=Path,
         metavar="PATH",
-        help="NIfTI files, or folders or archives with DICOM series",
+        help="volumes (NIfTI, MGH, NRRD), or folders or archives with DICOM series",
     )
     parser.add_argument("--label", type=_label, required=True, metavar="CLASS")
     parser.add_argument(

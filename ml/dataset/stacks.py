@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 
 from ml.errors import InvalidManifest, UnreadableImage
-from ml.imaging import FileFacts, Geometry, Slice, inspect, load, read_bytes
+from ml.imaging import FileFacts, Geometry, Limits, Slice, inspect, load, read_bytes, sniff
 from ml.imaging.series import SeriesPlan, assemble
 from ml.imaging.studies import study_files
 
@@ -15,7 +15,7 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_volumes(path: Path) -> Iterator[bytes]:
-    """The volumes of a NIfTI file, or of the DICOM files in a folder or archive, as NIfTI.
+    """The volumes of a file (NIfTI, MGH, NRRD), or of the DICOM files in a folder, as NIfTI.
 
     Series that are no volume (fewer than three slices, gaps, colour) are passed over.
 
@@ -30,7 +30,9 @@ def read_volumes(path: Path) -> Iterator[bytes]:
             raise content
         loaded = load(content) if isinstance(content, Path) else content
         facts.append(inspect(loaded))
-        contents.append(loaded)
+        reader = sniff(loaded)
+        convert = None if reader.format == "NIFTI" else reader.as_nifti
+        contents.append(convert(loaded, Limits()) if convert else loaded)
     volumes = 0
     for plan in assemble(facts):
         first = plan.slices[0].file

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from ml.errors import UnreadableImage
 from ml.imaging import tars
+from ml.imaging.foreign import is_office
 from ml.imaging.limits import Limits
 from ml.imaging.unpacking import XZ_MEMORY
 
@@ -48,8 +49,11 @@ class _Budget:
 
 
 def is_archive(content: bytes) -> bool:
-    """Whether it is a ZIP or a tar archive, the latter plain or in gzip, bzip2 or xz."""
-    return _is_zip(content) or tars.is_tar(content)
+    """Whether it is a ZIP or a tar archive, the latter plain or in gzip, bzip2 or xz.
+
+    Documents of Office are ZIP archives, too, and are none here.
+    """
+    return (_is_zip(content) and not is_office(content)) or tars.is_tar(content)
 
 
 def _is_zip(content: bytes) -> bool:
@@ -100,7 +104,7 @@ def members(
 
     Raises:
         UnreadableImage: ``archive_encrypted``, ``archive_too_large``, ``archive_too_deep``,
-            ``archive_method`` (a way of compression), ``truncated``, also in the middle;
+            ``archive_method`` (a way of compression), ``archive_damaged``, also in the middle;
             ``archive_empty`` where there is nothing.
     """
     # Of an archive in an archive the expansion counts from the outermost one.
@@ -277,4 +281,4 @@ def _too_large() -> UnreadableImage:
 
 
 def _damaged() -> UnreadableImage:
-    return UnreadableImage("truncated", "The archive is damaged or incomplete.")
+    return UnreadableImage("archive_damaged", "The archive is damaged or incomplete.")

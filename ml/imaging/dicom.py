@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,8 @@ COLOURS = frozenset({"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_RC
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _FLOAT_BITS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 
+# PS3.5, 8.2.5 to 8.2.8 and 8.2.14: MPEG2, MPEG-4, HEVC, each also in fragments, and ST 2110.
+_VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.(4\.10[0-8](\.1)?|7\.\d+)")
 _RLE_AT_MOST = 64  # PS3.5 G.3: two bytes stand for at most 128
 _STRETCHED_AT_MOST = 50.0  # a pixel longer than that times its width is a mistake
 _FARTHEST = 1e5  # mm; what lies farther away from a scanner's centre lies nowhere
@@ -68,7 +71,7 @@ def inspect_dicom(dataset: pydicom.Dataset, limits: Limits) -> FileFacts:
 
     Raises:
         UnreadableImage: ``no_pixels``, ``not_mr``, ``colour_capture``, ``burned_in``,
-            ``unsupported_transfer_syntax``, ``too_small``, ``too_many_pixels``,
+            ``unsupported_transfer_syntax``, ``dicom_video``, ``too_small``, ``too_many_pixels``,
             ``too_many_slices``, ``header_lies``, ``more_frames`` or ``truncated``.
     """
     with discreet("truncated", "The DICOM header is damaged."):
@@ -182,6 +185,8 @@ def _check_kind(dataset: pydicom.Dataset, sop_class: str | None) -> None:
 
 def _transfer_syntax(meta: pydicom.Dataset) -> UID:
     uid = UID(str(meta.get("TransferSyntaxUID") or ""))
+    if _VIDEO.fullmatch(uid):
+        raise UnreadableImage("dicom_video", "This DICOM file holds a video.")
     try:
         known = get_decoder(uid).is_available
     except NotImplementedError:

@@ -64,9 +64,9 @@ class FileFacts:
     """One file. What a format does not have is None.
 
     Attributes:
-        format: ``DICOM``, ``NIFTI``, ``PNG`` or ``JPEG``.
+        format: ``DICOM``, ``NIFTI`` (also volumes that are read as NIfTI), or that of a picture.
         frames: its slices, in the file's own order; never empty.
-        plane: the plane that a NIfTI volume was cut in.
+        plane: the plane that a volume was cut in.
         burned_in: whether the file says that its pixels hold identifiers.
     """
 

@@ -1,9 +1,9 @@
 """NIfTI volumes: cut into slices as a radiologist looks at them."""
 
 import math
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import nibabel as nib
 import numpy as np
@@ -17,7 +17,7 @@ from ml.imaging.discretion import discreet
 from ml.imaging.facts import FileFacts, FrameFacts, Geometry, Vector
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
-from ml.imaging.unpacking import inflated, start
+from ml.imaging.unpacking import gzipped, pieces, start
 from ml.imaging.values import to_uint16
 
 PLANES = ("sagittal", "coronal", "axial")  # by the axis that is cut: right-left, back-front, up
@@ -39,7 +39,7 @@ _MILLIMETRES = {1: 1000.0, 3: 0.001}  # by xyzt_units: metres and micrometres; a
 
 
 @dataclass(frozen=True)
-class _Volume:
+class Volume:
     """A checked header.
 
     Attributes:
@@ -58,6 +58,10 @@ class _Volume:
     def size(self) -> int:
         """Bytes of the voxels."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    def starting_at(self, offset: int) -> "Volume":
+        """The same with its voxels elsewhere in the file."""
+        return replace(self, offset=offset)
 
 
 def recognises(content: bytes) -> bool:
@@ -99,7 +103,7 @@ def decode_nifti(content: bytes, limits: Limits, plane: str = "auto") -> list[Sl
     volume = _open(content, limits)
     facts = _cut(volume, plane, limits)
     raw = bytearray()
-    for piece in _voxels(content, volume):
+    for piece in _voxels(pieces(content, _CHUNK), volume):
         raw += piece
     stored = np.frombuffer(raw, volume.dtype).reshape(volume.shape, order="F")
     slope, intercept = _scaling(volume.header)
@@ -130,13 +134,58 @@ def strip_nifti(content: bytes, limits: Limits) -> bytes:
     volume = _open(content, limits)
     with discreet("truncated", "The NIfTI header is damaged."):
         header = _plain_header(volume)
-    compressor = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
-    pieces = [compressor.compress(header)]
-    pieces += [compressor.compress(piece) for piece in _voxels(content, volume)]
-    return b"".join([*pieces, compressor.flush()])
+    return gzipped(chain([header], _voxels(pieces(content, _CHUNK), volume)))
 
 
-def _plain_header(volume: _Volume) -> bytes:
+def volume_of(
+    shape: tuple[int, ...],
+    dtype: np.dtype[np.generic],
+    affine: npt.NDArray[np.float64],
+    limits: Limits,
+) -> Volume:
+    """A volume of another format, held to the same rules.
+
+    Args:
+        shape: of all axes, the fastest first.
+        affine: (4, 4) from stored indices to millimetres, axes to right, front and head.
+
+    Raises:
+        UnreadableImage: see :func:`decode_nifti`.
+    """
+    _check_kind(shape, dtype)
+    if max(shape) >= _LONGEST_AXIS:
+        raise UnreadableImage("too_many_pixels", "The volume has too many voxels.")
+    axes = _axes(shape)
+    order = ">" if dtype.byteorder == ">" else "<"
+    with discreet("no_orientation", "The header does not say how the volume lies."):
+        header = nib.Nifti1Header(endianness=order)
+        header.set_data_dtype(dtype)
+        header.set_data_shape(axes)
+        header.set_sform(affine, code="scanner")
+        volume = Volume(header, 0, axes, header.get_data_dtype(), _affine(header, axes))
+    _check_size(volume, limits)
+    return volume
+
+
+def inspect_volume(volume: Volume, limits: Limits, plane: str) -> FileFacts:
+    """What the header says; see :func:`inspect_nifti`."""
+    return _cut(volume, plane, limits)
+
+
+def nifti_of(volume: Volume, voxels: Iterable[bytes]) -> bytes:
+    """The compressed NIfTI file of a volume: geometry, type and values, and nothing else.
+
+    Args:
+        voxels: what holds them, in pieces, the first axis fastest. What stands before the offset
+            of the volume is passed over, what is behind the last voxel is not read.
+
+    Raises:
+        UnreadableImage: ``truncated`` where there are too few.
+    """
+    return gzipped(chain([_plain_header(volume)], _voxels(voxels, volume)))
+
+
+def _plain_header(volume: Volume) -> bytes:
     """A header with what the voxels need, and the mark that no extension follows."""
     header = type(volume.header)(endianness=volume.header.endianness)
     header.set_data_dtype(volume.dtype)
@@ -172,7 +221,7 @@ def _is_header_alone(start: bytes) -> bool:
     return _has(start, {348: (344, _ANALYZE)}) and not dimensions.isdisjoint(range(1, 8))
 
 
-def _open(content: bytes, limits: Limits) -> _Volume:
+def _open(content: bytes, limits: Limits) -> Volume:
     start = _start(content)
     if _is_header_alone(start):
         raise UnreadableImage("header_only", "This is only the header of a volume.")
@@ -180,16 +229,20 @@ def _open(content: bytes, limits: Limits) -> _Volume:
         raise UnreadableImage("truncated", "The NIfTI file is damaged or incomplete.")
     with discreet("truncated", "The NIfTI header is damaged."):
         volume = _volume(start)
-    # Whatever they are as stored, two bytes each once decoded, and twice so while they are cut.
-    decoded = 2 * math.prod(volume.shape)
-    if max(volume.size, decoded) > limits.max_total_bytes or max(volume.shape) > _LONGEST_AXIS:
-        raise UnreadableImage("too_many_pixels", "The volume has too many voxels.")
+    _check_size(volume, limits)
     if not content.startswith(_GZIP) and len(content) < volume.offset + volume.size:
         raise UnreadableImage("truncated", "The file holds fewer voxels than its header says.")
     return volume
 
 
-def _volume(start: bytes) -> _Volume:
+def _check_size(volume: Volume, limits: Limits) -> None:
+    # Whatever they are as stored, two bytes each once decoded, and twice so while they are cut.
+    decoded = 2 * math.prod(volume.shape)
+    if max(volume.size, decoded) > limits.max_total_bytes or max(volume.shape) > _LONGEST_AXIS:
+        raise UnreadableImage("too_many_pixels", "The volume has too many voxels.")
+
+
+def _volume(start: bytes) -> Volume:
     kind = nib.Nifti2Header if start[4:8] == b"n+2\0" else nib.Nifti1Header
     # Of the extensions nothing is wanted but their end, and that is where the voxels start.
     header = kind(start[: kind.sizeof_hdr], check=False)  # type: ignore[no-untyped-call]
@@ -197,17 +250,21 @@ def _volume(start: bytes) -> _Volume:
         raise UnreadableImage("cifti", "CIFTI files hold values of surfaces, not images.")
     shape = header.get_data_shape()
     _check_kind(shape, header.get_data_dtype())
-    axes = int(shape[0]), int(shape[1]), int(shape[2]) if len(shape) > 2 else 1
+    axes = _axes(shape)
     offset = int(header["vox_offset"])
     if offset > _LAST_START:
         raise UnreadableImage("truncated", "The voxels start nowhere in the file.")
-    return _Volume(
+    return Volume(
         header=header,
         offset=offset if offset >= kind.sizeof_hdr else kind.single_vox_offset,
         shape=axes,
         dtype=header.get_data_dtype(),
         affine=_affine(header, axes),
     )
+
+
+def _axes(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    return int(shape[0]), int(shape[1]), int(shape[2]) if len(shape) > 2 else 1
 
 
 def _affine(header: nib.Nifti1Header, shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:
@@ -292,7 +349,7 @@ def _check_kind(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
         )
 
 
-def _cut(volume: _Volume, plane: str, limits: Limits) -> FileFacts:
+def _cut(volume: Volume, plane: str, limits: Limits) -> FileFacts:
     orientation = io_orientation(volume.affine)
     shape = [volume.shape[int(at)] for at in np.argsort(orientation[:, 0])]
     affine = volume.affine @ inv_ornt_aff(orientation, volume.shape)
@@ -357,10 +414,10 @@ def _scaling(header: nib.Nifti1Header) -> tuple[float, float]:
     return slope, intercept if np.isfinite(intercept) else 0.0
 
 
-def _voxels(content: bytes, volume: _Volume) -> Iterator[bytes]:
+def _voxels(unpacked: Iterable[bytes], volume: Volume) -> Iterator[bytes]:
     """The bytes of the voxels in pieces; never more of them than the header announces."""
     left, skip = volume.size, volume.offset
-    for piece in _pieces(content):
+    for piece in unpacked:
         if skip >= len(piece):
             skip -= len(piece)
             continue
@@ -371,15 +428,3 @@ def _voxels(content: bytes, volume: _Volume) -> Iterator[bytes]:
         if left == 0:
             return
     raise UnreadableImage("truncated", "The file holds fewer voxels than its header says.")
-
-
-def _pieces(content: bytes) -> Iterator[bytes]:
-    """The file in pieces, inflated where need be; also files of several gzip members."""
-    if not content.startswith(_GZIP):
-        for at in range(0, len(content), _CHUNK):
-            yield content[at : at + _CHUNK]
-        return
-    try:
-        yield from inflated(content, _CHUNK)
-    except (EOFError, zlib.error):
-        raise UnreadableImage("truncated", "The NIfTI file is damaged or incomplete.") from None

@@ -1,4 +1,4 @@
-"""PNG and JPEG: 8 and 16 bit, grey, palette or colour, with or without alpha."""
+"""PNG, JPEG, WebP and HEIC: 8 and 16 bit, grey, palette or colour, with or without alpha."""
 
 import io
 from collections.abc import Iterator
@@ -7,17 +7,20 @@ from typing import cast
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ml.errors import UnreadableImage
 from ml.imaging import jpegs, pngs
-from ml.imaging.discretion import hushed
+from ml.imaging.discretion import discreet, hushed
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 # PNG specification, section 11.2.1: where IHDR has it, and of what value.
 _PNG_COLOUR_TYPE, _GREY, _GREY_WITH_ALPHA = 25, 0, 4
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
+_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+_LONGEST_BRANDS = 256  # bytes
 _STRIP = 2**18  # pixels
 _LONGEST_SIDE = 2**15  # pixels; what resamples images counts them in 16 bits
 # Bytes of a pixel: four channels as decoded, three to be kept, and three more as it is encoded.
@@ -38,6 +41,42 @@ def decode_jpeg(content: bytes, limits: Limits) -> list[Slice]:
         UnreadableImage: also where the data do not fill what the header promises.
     """
     return _decode(content, "JPEG", limits)
+
+
+def is_webp(content: bytes) -> bool:
+    """Whether a file starts as WebP."""
+    return content.startswith(b"RIFF") and content[8:12] == b"WEBP"
+
+
+def decode_webp(content: bytes, limits: Limits) -> list[Slice]:
+    """Decode a WebP, turned upright; an animated one is refused.
+
+    Raises:
+        UnreadableImage: with the reason.
+    """
+    return _decode(content, "WEBP", limits)
+
+
+def is_heic(content: bytes) -> bool:
+    """Whether a file starts as HEIC: by the brands that it names (ISO/IEC 23008-12, annex B)."""
+    return not _HEIC.isdisjoint(brands(content))
+
+
+def brands(content: bytes) -> set[bytes]:
+    """What a file of ISO base media says of itself; nothing where it is none (ISO/IEC 14496-12)."""
+    if content[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(content[:4], "big"), _LONGEST_BRANDS)
+    return {content[8:12], *(content[at : at + 4] for at in range(16, end, 4))}
+
+
+def decode_heic(content: bytes, limits: Limits) -> list[Slice]:
+    """Decode a HEIC with 8 bits a channel, turned upright; of several pictures the main one.
+
+    Raises:
+        UnreadableImage: with the reason.
+    """
+    return _decode(content, "HEIF", limits)
 
 
 def encode_png(pixels: Pixels) -> bytes:
@@ -72,31 +111,42 @@ def encode_palette_png(levels: npt.NDArray[np.uint8], palette: npt.NDArray[np.ui
 
 
 def _decode(content: bytes, image_format: str, limits: Limits) -> list[Slice]:
-    try:
-        # Pillow warns of many pixels; the limit is ours and is checked before any is decoded.
-        with hushed(), Image.open(io.BytesIO(content), formats=(image_format,)) as image:
-            _check(image, limits)
+    # Pillow warns of many pixels; the limit is ours and is checked before any is decoded.
+    with discreet("truncated", f"The {image_format} file is damaged or incomplete."):
+        try:
+            image = _opened(content, (image_format,))
+        except Image.DecompressionBombError as error:
+            raise _too_many_pixels(limits) from error
+        with image:
+            check_size(image, limits)
             if image_format == "PNG":
                 pngs.check_whole(content)
                 if _has_16_bit_colour(content):
                     return [Slice(_sixteen_bit_colour(content))]
-                image.load()
-            else:
-                image.load()
+            size = image.size
+            image.load()
+            if image.size != size:
+                raise UnreadableImage("header_lies", "The picture has another size than it says.")
+            if image_format == "JPEG":
                 jpegs.check_whole(content)
             ImageOps.exif_transpose(image, in_place=True)
-            return [Slice(_pixels(image))]
-    except UnreadableImage:
-        raise
-    except Image.DecompressionBombError as error:
-        raise _too_many_pixels(limits) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
-        raise UnreadableImage(
-            "truncated", f"The {image_format} file is damaged or incomplete."
-        ) from error
+            return [Slice(pixels_of(image))]
 
 
-def _check(image: Image.Image, limits: Limits) -> None:
+def _opened(content: bytes, formats: tuple[str, ...]) -> Image.Image:
+    if is_heic(content):
+        from pillow_heif import HeifImageFile  # it takes its time
+
+        return HeifImageFile(io.BytesIO(content))
+    return Image.open(io.BytesIO(content), formats=formats)
+
+
+def check_size(image: Image.Image, limits: Limits) -> None:
+    """Judge a picture by its header, before it is decoded.
+
+    Raises:
+        UnreadableImage: ``too_many_pixels``, ``animated`` or ``too_small``.
+    """
     width, height = image.size
     if width * height > limits.max_pixels:
         raise _too_many_pixels(limits)
@@ -104,7 +154,7 @@ def _check(image: Image.Image, limits: Limits) -> None:
         raise UnreadableImage(
             "too_many_pixels", f"The image has more than {_LONGEST_SIDE} pixels on one side."
         )
-    if image.format == "PNG" and getattr(image, "is_animated", False):
+    if image.format in {"PNG", "WEBP"} and getattr(image, "is_animated", False):
         raise UnreadableImage("animated", "Animated images are not accepted.")
     if min(width, height) < limits.min_side:
         raise UnreadableImage(
@@ -124,18 +174,19 @@ def _too_many_pixels(limits: Limits) -> UnreadableImage:
 def decoding_bytes(content: bytes) -> int:
     """About how many bytes a picture takes at most while it is decoded, checked and kept again.
 
-    Of what is no picture, its size.
+    Of a TIFF, its first page; of what is no picture, its size.
     """
     try:
-        with hushed(), Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+        with hushed(), _opened(content, _FORMATS) as image:
             width, height = image.size
     except Exception:  # decoding says what is wrong with it
         return len(content)
-    pixel = _DEEP_PIXEL if _has_16_bit_colour(content) else _PIXEL
-    return len(content) + width * height * pixel
+    deep = image.format in {"TIFF", "HEIF"} or _has_16_bit_colour(content)
+    return len(content) + width * height * (_DEEP_PIXEL if deep else _PIXEL)
 
 
-def _pixels(image: Image.Image) -> Pixels:
+def pixels_of(image: Image.Image) -> Pixels:
+    """Grey or RGB pixels of a decoded picture; transparent ones on black."""
     if image.mode.startswith("I") or image.mode == "F":
         return np.asarray(np.clip(np.asarray(image), 0, 65535), dtype=np.uint16)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
@@ -162,12 +213,16 @@ def _sixteen_bit_colour(content: bytes) -> Pixels:
         raise UnreadableImage("truncated", "The PNG file is damaged or incomplete.")
     if decoded.ndim == 2:
         return cast("Pixels", decoded)
+    return on_black(cast("Pixels", decoded), grey=content[_PNG_COLOUR_TYPE] == _GREY_WITH_ALPHA)
+
+
+def on_black(decoded: Pixels, *, grey: bool) -> Pixels:
+    """16-bit colour as OpenCV decodes it, BGR or BGRA, in RGB or grey and laid on black."""
     height, width, channels = decoded.shape
-    grey = content[_PNG_COLOUR_TYPE] == _GREY_WITH_ALPHA
     pixels = np.empty((height, width) if grey else (height, width, 3), np.uint16)
     for rows in _strips(height, width):
         colours = decoded[rows, :, :3]
-        if channels == 4:  # on black, as _on_black does it with 8 bits
+        if channels == 4:  # as _on_black does it with 8 bits
             opacity = decoded[rows, :, 3:].astype(np.float32) / 65535
             colours = np.rint(colours * opacity).astype(np.uint16)
         pixels[rows] = colours[..., 0] if grey else colours[..., ::-1]

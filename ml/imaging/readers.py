@@ -4,43 +4,85 @@ A format joins by adding a :class:`Reader` to ``_READERS``: how to recognise its
 its header says, and how to turn the whole content into slices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ml.errors import UnreadableImage
-from ml.imaging import dicom, dicom_file, dicom_pixels, nifti, pictures
+from ml.imaging import dicom, dicom_file, dicom_pixels, mgh, nifti, nrrd_file, pictures, tiffs
 from ml.imaging.facts import FileFacts, FrameFacts
+from ml.imaging.foreign import kind_of
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How one format is recognised, judged and decoded; the text names a plane (NIfTI)."""
+    """How one format is recognised, judged and decoded; the text names a plane (of volumes).
+
+    Attributes:
+        as_nifti: of volumes, a compressed NIfTI file with geometry and values and nothing else.
+        pages: of pictures, those that can be decoded one by one.
+    """
 
     format: str
     recognises: Callable[[bytes], bool]
     inspect: Callable[[bytes, Limits, str], FileFacts]
     decode: Callable[[bytes, Limits, str], list[Slice]]
+    as_nifti: Callable[[bytes, Limits], bytes] | None = None
+    pages: Callable[[bytes, Limits], tiffs.Tiff] | None = None
 
 
-def _picture(format: str, decode: Callable[[bytes, Limits], list[Slice]], magic: bytes) -> Reader:
+def _picture(
+    format: str,
+    decode: Callable[[bytes, Limits], list[Slice]],
+    recognises: Callable[[bytes], bool],
+    pages: Callable[[bytes, Limits], tiffs.Tiff] | None = None,
+) -> Reader:
     def facts(content: bytes, limits: Limits, _plane: str) -> FileFacts:
-        height, width = decode(content, limits)[0].pixels.shape[:2]
-        return FileFacts(format=format, frames=(FrameFacts(0, height, width),))
+        shapes = [one.pixels.shape[:2] for one in decode(content, limits)]
+        frames = (FrameFacts(number, *shape) for number, shape in enumerate(shapes))
+        return FileFacts(format=format, frames=tuple(frames))
 
     return Reader(
         format=format,
-        recognises=lambda content: content.startswith(magic),
+        recognises=recognises,
         inspect=facts,
         decode=lambda content, limits, _plane: decode(content, limits),
+        pages=pages,
+    )
+
+
+def _volume(
+    format: str,
+    recognises: Callable[[bytes], bool],
+    opened: Callable[[bytes, Limits], tuple[nifti.Volume, Iterator[bytes]]],
+) -> Reader:
+    """A format of volumes that is read as NIfTI."""
+
+    def facts(content: bytes, limits: Limits, plane: str) -> FileFacts:
+        volume, _voxels = opened(content, limits)
+        return nifti.inspect_volume(volume, limits, plane)
+
+    def as_nifti(content: bytes, limits: Limits) -> bytes:
+        return nifti.nifti_of(*opened(content, limits))
+
+    return Reader(
+        format=format,
+        recognises=recognises,
+        inspect=facts,
+        decode=lambda content, limits, plane: nifti.decode_nifti(
+            as_nifti(content, limits), limits, plane
+        ),
+        as_nifti=as_nifti,
     )
 
 
 _READERS: tuple[Reader, ...] = (
-    _picture("PNG", pictures.decode_png, b"\x89PNG\r\n\x1a\n"),
-    _picture("JPEG", pictures.decode_jpeg, b"\xff\xd8\xff"),
+    _picture("PNG", pictures.decode_png, lambda content: content.startswith(b"\x89PNG\r\n\x1a\n")),
+    _picture("JPEG", pictures.decode_jpeg, lambda content: content.startswith(b"\xff\xd8\xff")),
+    _picture("WEBP", pictures.decode_webp, pictures.is_webp),
+    _picture("HEIF", pictures.decode_heic, pictures.is_heic),
     Reader(
         "DICOM",
         dicom_file.recognises,
@@ -49,19 +91,33 @@ _READERS: tuple[Reader, ...] = (
         ),
         lambda content, limits, _plane: dicom_pixels.decode_dicom(content, limits),
     ),
-    Reader("NIFTI", nifti.recognises, nifti.inspect_nifti, nifti.decode_nifti),
+    Reader(
+        "NIFTI",
+        nifti.recognises,
+        nifti.inspect_nifti,
+        nifti.decode_nifti,
+        nifti.strip_nifti,
+    ),
+    # Behind DICOM, whose preamble may make a file of slides a TIFF as well.
+    _picture("TIFF", tiffs.decode_tiff, tiffs.recognises, tiffs.Tiff),
+    _volume("MGH", mgh.recognises, mgh.open_mgh),
+    _volume("NRRD", nrrd_file.recognises, nrrd_file.open_nrrd),
 )
 # As words for a person. Archives are no format of images, but hold some.
-ACCEPTED_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "DICOM", "NIfTI", "ZIP", "tar")
-# Files that are one slice each.
-PICTURE_FORMATS: tuple[str, ...] = ("PNG", "JPEG")
+ACCEPTED_FORMATS: tuple[str, ...] = (
+    "PNG", "JPEG", "TIFF", "WebP", "HEIC", "DICOM", "NIfTI", "MGH", "NRRD",
+    "ZIP", "tar", "tar.gz", "tar.bz2", "tar.xz",
+)  # fmt: skip
+# Of what is kept as a PNG of its pixels.
+PICTURE_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "TIFF", "WEBP", "HEIF")
 
 
 def sniff(content: bytes) -> Reader:
     """Return the reader for ``content``.
 
     Raises:
-        UnreadableImage: ``empty`` or ``unsupported``.
+        UnreadableImage: ``empty``, a kind that is known (:mod:`ml.imaging.foreign`), or
+            ``unsupported``.
     """
     if not content:
         raise UnreadableImage("empty", "The file is empty.")
@@ -69,7 +125,8 @@ def sniff(content: bytes) -> Reader:
         if reader.recognises(content):
             return reader
     raise UnreadableImage(
-        "unsupported", f"This is not an image that can be read; accepted are {accepted()}."
+        kind_of(content) or "unsupported",
+        f"This is not an image that can be read; accepted are {accepted()}.",
     )
 
 
@@ -79,10 +136,10 @@ def accepted() -> str:
 
 
 def inspect(content: bytes, limits: Limits | None = None, *, plane: str = "auto") -> FileFacts:
-    """What the header of one file says; pixels of DICOM and NIfTI are not decoded.
+    """What the header of one file says; pixels of DICOM and volumes are not decoded.
 
     Args:
-        plane: in which plane a NIfTI volume is cut: ``auto``, ``axial``, ``coronal``,
+        plane: in which plane a volume is cut: ``auto``, ``axial``, ``coronal``,
             ``sagittal``.
 
     Raises:

@@ -57,7 +57,7 @@ def entries(content: bytes, most: int) -> Iterator[TarEntry]:
 
     Raises:
         TooLong: it is longer.
-        UnreadableImage: ``truncated`` where it is damaged or its end is missing.
+        UnreadableImage: ``archive_damaged`` where it is damaged or its end is missing.
     """
     for entry, _stream in _read(content, most):
         yield entry
@@ -114,7 +114,10 @@ class _Stream:
         left = size
         while left:
             if not self._piece:
-                piece = next(self._pieces, None)
+                try:
+                    piece = next(self._pieces, None)
+                except UnreadableImage:
+                    raise _damaged() from None
                 if piece is None:
                     break
                 self._piece = memoryview(piece)
@@ -169,4 +172,4 @@ def _entry(info: tarfile.TarInfo) -> TarEntry:
 
 
 def _damaged() -> UnreadableImage:
-    return UnreadableImage("truncated", "The archive is damaged or incomplete.")
+    return UnreadableImage("archive_damaged", "The archive is damaged or incomplete.")

@@ -3,7 +3,7 @@
 import bz2
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ml.errors import UnreadableImage
 
@@ -54,6 +54,13 @@ def pieces(content: bytes, size: int = _PIECE) -> Iterator[bytes]:
         raise UnreadableImage(
             "truncated", "The compressed file is damaged or incomplete."
         ) from None
+
+
+def gzipped(parts: Iterable[bytes]) -> bytes:
+    """All parts in one gzip member, without a name and a time."""
+    compressor = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
+    packed = [compressor.compress(part) for part in parts]
+    return b"".join([*packed, compressor.flush()])
 
 
 def inflated(content: bytes, size: int) -> Iterator[bytes]:

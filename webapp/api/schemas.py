@@ -168,7 +168,9 @@ class SubmissionSchema(ma.Schema):
         metadata={
             "minItems": 1,
             "description": (
-                f"DICOM, NIfTI, PNG or JPEG files, or ZIP archives of them; at most {MAX_FILES}."
+                "DICOM files, volumes (NIfTI, MGH or MGZ, NRRD), pictures (PNG, JPEG, TIFF, WebP, "
+                "HEIC), or archives of them (ZIP, or tar, plain or in gzip, bzip2 or xz); "
+                f"at most {MAX_FILES}."
             ),
         },
     )
@@ -187,9 +189,7 @@ class SubmissionSchema(ma.Schema):
     plane = fields.String(
         load_default="auto",
         validate=validate.OneOf(PLANES),
-        metadata={
-            "description": "The plane in which NIfTI volumes are sliced; by default as acquired."
-        },
+        metadata={"description": "The plane in which volumes are sliced; by default as acquired."},
     )
     burned_in = fields.Enum(
         BurnedIn,

@@ -1,8 +1,8 @@
 """From a received file to what may be kept. Nothing that names a patient gets past this module.
 
 A DICOM file is de-identified in memory and judged by its header; its pixels are decoded by the
-worker. A NIfTI file loses all of its header that is not geometry. A picture is decoded at once
-and kept as a PNG of its pixels.
+worker. A volume (NIfTI, MGH, NRRD) is kept as NIfTI whose header holds geometry alone. A picture is
+decoded at once and kept as a PNG of its pixels, one for each page.
 """
 
 import math
@@ -21,6 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from ml.errors import UnreadableImage
 from ml.imaging import (
+    PICTURE_FORMATS,
     FileFacts,
     FrameFacts,
     Limits,
@@ -31,7 +32,6 @@ from ml.imaging import (
     parse_dicom,
     read_bytes,
     sniff,
-    strip_nifti,
 )
 from ml.imaging.archives import is_junk
 from ml.imaging.burned_in import TextBox, find_text, mask_text
@@ -61,7 +61,7 @@ class Handling:
 
     Attributes:
         burned_in: what to do with letters in the pixels.
-        plane: in which NIfTI volumes are cut: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
+        plane: in which volumes are cut: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
         forgiving: pass over files that are no MR images, as on a disc from a hospital.
     """
 
@@ -131,7 +131,7 @@ class Arrival:
     @property
     def is_picture(self) -> bool:
         """Whether the blob is the slice itself."""
-        return self.facts.format in {"PNG", "JPEG"}
+        return self.facts.format in PICTURE_FORMATS
 
 
 @dataclass
@@ -180,6 +180,8 @@ def take_in_file(
     try:
         for name, content, packed in _unpacked(file, limits, into):
             try:
+                if isinstance(content, UnreadableImage):
+                    raise content
                 arrival = take_in(
                     content,
                     blobs=blobs,
@@ -215,7 +217,7 @@ def take_in(
 
     Args:
         blobs: where to keep it.
-        plane: for NIfTI volumes: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
+        plane: for volumes: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
 
     Raises:
         TextInPixels: there are letters in the pixels and ``burned_in`` is ``ASK``.
@@ -223,31 +225,56 @@ def take_in(
     """
     if len(content) > limits.max_bytes:
         raise UnreadableImage("too_large", "The file is larger than the limit.")
-    match sniff(content).format:
-        case "DICOM":
-            kept, facts, dicom = _checked_dicom(content, pseudonymiser, limits, burned_in)
-            return Arrival(facts, blobs.put(kept), dicom)
-        case "NIFTI":
-            kept = strip_nifti(content, limits)
-            return Arrival(inspect(kept, limits, plane=plane), blobs.put(kept))
-        case _:
-            with current_room().taken(decoding_bytes(content)):
-                kept, facts = _checked_picture(content, limits, burned_in)
-            return Arrival(facts, blobs.put(kept))
+    reader = sniff(content)
+    if reader.format == "DICOM":
+        kept, facts, dicom = _checked_dicom(content, pseudonymiser, limits, burned_in)
+        return Arrival(facts, blobs.put(kept), dicom)
+    if reader.as_nifti:
+        kept = reader.as_nifti(content, limits)
+        return Arrival(inspect(kept, limits, plane=plane), blobs.put(kept))
+    with current_room().taken(decoding_bytes(content)):
+        kept, facts = _checked_picture(content, limits, burned_in)
+    return Arrival(facts, blobs.put(kept))
 
 
 def _unpacked(
     file: ReceivedFile, limits: Limits, into: Delivered
-) -> Iterator[tuple[str, bytes, bool]]:
-    """(name, content, whether from an archive) of the file, or of all files in it."""
+) -> Iterator[tuple[str, bytes | UnreadableImage, bool]]:
+    """(name, content, whether from an archive) of the file, or of all files and pages in it."""
     content = file.content
     if not is_archive(content):
-        yield file.name, content, False
+        for page, inner in _paged(file.name, content, limits, into):
+            yield page, inner, False
         return
     left_out: list[tuple[str, str]] = []
     for name, member in members(content, limits, left_out):
-        yield f"{file.name}/{name}", member, True
+        for page, inner in _paged(f"{file.name}/{name}", member, limits, into):
+            yield page, inner, True
     into.left_out += [(f"{file.name}/{name}", code) for name, code in left_out]
+
+
+def _paged(
+    name: str, content: bytes, limits: Limits, into: Delivered
+) -> Iterator[tuple[str, bytes | UnreadableImage]]:
+    """(name, content) of the file, or of each of its pages as a PNG."""
+    try:
+        pages = sniff(content).pages
+        stack = pages(content, limits) if pages else None
+    except UnreadableImage as error:
+        yield name, error
+        return
+    if stack is None or len(stack.pages) + len(stack.reduced) == 1:
+        yield name, content
+        return
+    into.left_out += [(f"{name}/{number + 1}", "reduced_copy") for number in stack.reduced]
+    for page in stack.pages:
+        png: bytes | UnreadableImage
+        try:
+            with current_room().taken(page.decoding_bytes):
+                png = encode_png(stack.decode(page).pixels)
+        except UnreadableImage as error:
+            png = error
+        yield f"{name}/{page.number + 1}", png
 
 
 def _checked_picture(

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from ml.errors import UnreadableImage
-from ml.imaging import NO_LIMITS, FileFacts, inspect
+from ml.imaging import NO_LIMITS, PICTURE_FORMATS, FileFacts, inspect
 from ml.imaging.series import Placed, SeriesPlan, assemble
 from webapp import audit
 from webapp.database import db, now, one_at_a_time
@@ -38,7 +38,7 @@ class Source:
 
     @property
     def is_picture(self) -> bool:
-        return self.facts.format in {"PNG", "JPEG"}
+        return self.facts.format in PICTURE_FORMATS
 
 
 def arrange(study: Study, sources: Sequence[Source]) -> None:

@@ -1,5 +1,6 @@
 """A prediction set is said in words that fit how far ahead the likeliest class is."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 from flask import Flask
 from flask_babel import Babel, force_locale
 
+import ml.imaging
 import webapp
-from webapp.wording import doubt_sentence
+from ml.imaging import foreign
+from webapp.wording import FILE_PROBLEMS, doubt_sentence
 
 CHANCES = {"no_tumor": 0.96, "meningioma": 0.02, "glioma": 0.01, "pituitary": 0.01}
 CLOSE = {"no_tumor": 0.55, "meningioma": 0.4, "glioma": 0.04, "pituitary": 0.01}
@@ -72,3 +75,15 @@ def test_images_that_contradict_one_another_are_said_whatever_the_set() -> None:
         "Different images suggest different tumours: Meningioma, glioma and pituitary tumour."
     )
     assert sentence == expected
+
+
+def test_every_code_of_a_refusal_has_a_sentence() -> None:
+    """Codes as they stand in the reading code; none reaches a user as a bare word."""
+    sources = [*Path(ml.imaging.__path__[0]).glob("*.py"), *Path(webapp.__path__[0]).rglob("*.py")]
+    raised = {
+        code
+        for source in sources
+        for code in re.findall(r'UnreadableImage\(\s*"(\w+)"', source.read_text("utf-8"))
+    }
+    named = {code for code, _start in foreign._STARTS} | {"bmp", "pdf", "avif"}
+    assert {*raised, *named} - {"missing"} <= set(FILE_PROBLEMS)

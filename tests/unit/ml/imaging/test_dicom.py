@@ -317,9 +317,16 @@ class TestRules:
 
     def test_unknown_compression_is_refused(self) -> None:
         dataset = an_image()
-        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"  # MPEG-2
+        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.95"  # a reference elsewhere
         dataset.PixelData = encapsulate([b"\0\0\1\xb3" * 8])
         assert code_of(dataset) == "unsupported_transfer_syntax"
+
+    @pytest.mark.parametrize("ending", ["4.100", "4.101.1", "4.104", "4.108", "7.1"])
+    def test_video_is_named(self, ending: str) -> None:
+        dataset = an_image()
+        dataset.file_meta.TransferSyntaxUID = f"1.2.840.10008.1.2.{ending}"
+        dataset.PixelData = encapsulate([b"\0\0\1\xb3" * 8])
+        assert code_of(dataset) == "dicom_video"
 
     def test_objects_without_pixels_are_refused(self) -> None:
         dataset = an_image(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", Modality="SR")

@@ -2,7 +2,7 @@
 
 const SYSTEM = /^(thumbs\.db|desktop\.ini|autorun\.inf)$/i;
 const PROGRAM = /\.(app|bat|bin|cab|cmd|com|dll|dylib|exe|ico|inf|jar|msi|ocx|so|sys)$/i;
-const DOCUMENT = /\.(css|csv|docx?|html?|js|json|log|md|pdf|rtf|txt|xml|xsl)$/i;
+const DOCUMENT = /\.(css|csv|docx?|html?|js|json|log|md|od[pst]|pdf|pptx?|rtf|txt|xlsx?|xml|xsl)$/i;
 const PROBE = 4096; // bytes at either end that tell apart nearly all files of one size
 
 // Files as {file, path} of a file dialogue; a chosen folder stands in the path.
