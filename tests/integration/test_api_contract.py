@@ -14,6 +14,7 @@ from flask import Flask
 from schemathesis.engine import Status, events, from_schema
 from schemathesis.engine.recorder import ScenarioRecorder
 from schemathesis.hooks import HookContext
+from schemathesis.transport.serialization import Binary
 
 from tests.factories import (
     SAMPLE,
@@ -140,9 +141,9 @@ def called(
     def map_body(context: HookContext, body: Any) -> Any:
         # Generated files are refused at first sight; a real one gets further.
         files = body.get("files") if isinstance(body, dict) else None
-        if not (isinstance(files, list) and files and isinstance(files[0], bytes)):
+        if not (isinstance(files, list) and files and isinstance(files[0], Binary)):
             return body
-        return body | {"files": [SAMPLE.read_bytes(), *files[1:]]}
+        return body | {"files": [Binary(SAMPLE.read_bytes())]}
 
     answers = Answers()
     for event in from_schema(description).execute():
