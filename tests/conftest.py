@@ -35,6 +35,12 @@ POSTGRES_URL = os.environ.get("SULCUS_TEST_POSTGRES_URL")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--data-root", type=Path, default=None, help="the folder of public data sets")
+    parser.addoption(
+        "--schemathesis-examples",
+        type=int,
+        default=None,
+        help="a long run of calls to the API, with so many for each operation",
+    )
 
 
 @pytest.hookimpl(wrapper=True)

@@ -20,7 +20,7 @@ ROUTE = "sulcus.route"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _FORMAT = "%(levelname)s %(name)s: %(message)s"
 # They write down values of the files that they read, or addresses that they call.
-_TALKATIVE = ("PIL", "pydicom", "urllib3", "fontTools", "sqlalchemy")
+_TALKATIVE = ("PIL", "pydicom", "highdicom", "urllib3", "fontTools", "sqlalchemy")
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 

@@ -29,6 +29,7 @@ from webapp import create_app
 from webapp.accounts import operations
 from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
+from webapp.accounts.sessions import list_sessions
 from webapp.database import db
 from webapp.intake.receiving import receive_instance
 from webapp.pacs.operations import NodeDetails, register_node
@@ -97,6 +98,8 @@ TABLE: dict[tuple[str, str], Line] = {
     ("POST", "/sign-in"): Line((422, 302, 302, 302, 302)),
     ("POST", "/sign-out"): who_signed_in(302),
     ("POST", "/account/sign-out-everywhere"): who_signed_in(302),
+    ("POST", "/account/sessions/<uuid:session_id>/end"): Line((SIGN_IN, 404, 302, 404, 404)),
+    ("POST", "/account/sessions/end-others"): who_signed_in(302),
     ("GET", "/invitations/<token>"): everybody(200),
     ("POST", "/invitations/<token>"): everybody(422),
     ("POST", "/language"): everybody(302, data={"locale": "de"}),
@@ -308,6 +311,7 @@ def _one_of_everything(app: Flask, *, owner: Account, admin: Account) -> dict[st
     series = make_series_study(app, owner, slices=5)
     token_id, _token = make_api_token(app, owner, "owned")
     with app.app_context(), acting_for(admin.organisation_id):
+        session, *_others = list_sessions(find_user_by_address(owner.email))
         invitation, token = operations.invite(
             actor=find_user_by_address(admin.email), email="new@x.example", role=Role.CLINICIAN
         )
@@ -315,6 +319,7 @@ def _one_of_everything(app: Flask, *, owner: Account, admin: Account) -> dict[st
             "filename": "css/sulcus.css",
             "token": token,
             "token_id": str(token_id),
+            "session_id": str(session.id),
             "user_id": str(owner.id),
             "invitation_id": str(invitation.id),
             "study_id": str(study.study_id),

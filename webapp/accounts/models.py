@@ -8,6 +8,7 @@ from flask_login import UserMixin
 from sqlalchemy import Enum, ForeignKey, String, true
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from webapp.accounts.devices import LONGEST_FAMILY, Device
 from webapp.database import Base, Identifier, Timestamped, enum_column, now
 from webapp.tenancy import OrganisationOwned
 
@@ -86,6 +87,7 @@ class UserSession(Timestamped, OrganisationOwned, Base):
         last_seen_at: the last use by a person; fragments that poll do not count.
         expires_at: when it ends in any case.
         is_remembered: it outlasts the browser, and does not end by being idle.
+        browser, system: as in :class:`Device`; of the sign-in, and never updated.
     """
 
     __tablename__ = "user_session"
@@ -96,8 +98,15 @@ class UserSession(Timestamped, OrganisationOwned, Base):
     last_seen_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime] = mapped_column(index=True)
     is_remembered: Mapped[bool]
+    browser: Mapped[str] = mapped_column(String(LONGEST_FAMILY), server_default="")
+    system: Mapped[str] = mapped_column(String(LONGEST_FAMILY), server_default="")
 
     user: Mapped[User] = relationship()
+
+    @property
+    def device(self) -> Device:
+        """Where the user signed in."""
+        return Device(self.browser, self.system)
 
 
 class Invitation(Timestamped, OrganisationOwned, Base):

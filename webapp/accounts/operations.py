@@ -12,6 +12,7 @@ from sqlalchemy.orm import joinedload
 from webapp import audit
 from webapp.accounts import passwords
 from webapp.accounts.checks import checked_email, checked_language, checked_name
+from webapp.accounts.devices import Device
 from webapp.accounts.models import ApiToken, Invitation, Organisation, Role, Scope, User
 from webapp.accounts.queries import (
     find_invitation,
@@ -109,7 +110,9 @@ def create_user(
     return user
 
 
-def sign_in(*, email: str, password: str, is_remembered: bool = False) -> User:
+def sign_in(
+    *, email: str, password: str, is_remembered: bool = False, device: Device | None = None
+) -> User:
     """Check address and password and begin a session, whose token is ``session_token``.
 
     Raises:
@@ -137,7 +140,7 @@ def sign_in(*, email: str, password: str, is_remembered: bool = False) -> User:
         if found is None:
             db.session.rollback()
             raise _wrong_sign_in()
-        begin_session(user, is_remembered=is_remembered)
+        begin_session(user, is_remembered=is_remembered, device=device)
         audit.record("sign_in", subject=user, actor_id=user.id)
         db.session.commit()
     return user

@@ -5,16 +5,21 @@ and a closed account delete rows, so that no copy of a cookie works any longer.
 """
 
 import secrets
+import uuid
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, delete, func, not_, select, update
+from flask_babel import gettext as _
+from sqlalchemy import ColumnElement, and_, delete, not_, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import contains_eager
 
 from webapp import audit
+from webapp.accounts.devices import Device
 from webapp.accounts.models import User, UserSession
 from webapp.accounts.queries import token_hash
 from webapp.database import db, now
+from webapp.errors import NotFound
 from webapp.extensions import current_settings
 from webapp.tenancy import acting_for, unscoped
 
@@ -24,9 +29,9 @@ SESSION_LASTS = timedelta(days=14)
 _SEEN_EVERY = timedelta(minutes=1)
 
 
-def begin_session(user: User, *, is_remembered: bool = False) -> None:
+def begin_session(user: User, *, is_remembered: bool = False, device: Device | None = None) -> None:
     """Add a session in the current transaction; its token is then ``user.session_token``."""
-    token, moment = secrets.token_urlsafe(32), now()
+    token, moment, device = secrets.token_urlsafe(32), now(), device or Device()
     ended = delete(UserSession).where(UserSession.user_id == user.id, not_(_is_open(moment)))
     db.session.execute(ended.execution_options(synchronize_session=False))
     db.session.add(
@@ -37,15 +42,17 @@ def begin_session(user: User, *, is_remembered: bool = False) -> None:
             last_seen_at=moment,
             expires_at=moment + SESSION_LASTS,
             is_remembered=is_remembered,
+            browser=device.browser,
+            system=device.system,
         )
     )
     user.session_token = token
 
 
-def open_session(*, user: User, is_remembered: bool = False) -> None:
+def open_session(*, user: User, is_remembered: bool = False, device: Device | None = None) -> None:
     """Begin a session of somebody who has just got an account or a new password."""
     with acting_for(user.organisation_id):
-        begin_session(user, is_remembered=is_remembered)
+        begin_session(user, is_remembered=is_remembered, device=device)
         db.session.commit()
 
 
@@ -94,10 +101,42 @@ def end_sessions(user: User) -> None:
     db.session.execute(delete(UserSession).where(UserSession.user_id == user.id))
 
 
-def count_sessions(user: User) -> int:
-    """On how many devices the user is signed in."""
-    mine = select(func.count(UserSession.id)).where(UserSession.user_id == user.id, _is_open(now()))
-    return db.session.scalar(mine) or 0
+def end_session(*, user: User, session_id: uuid.UUID) -> None:
+    """End one of the user's own sessions; raises :class:`NotFound` where there is no such one."""
+    found = select(UserSession).where(UserSession.id == session_id, UserSession.user_id == user.id)
+    row = db.session.scalar(found.where(_is_open(now())))
+    if row is None:
+        raise NotFound(_("There is no such session, or it has ended."))
+    audit.record("end_session", subject=row, actor_id=user.id)
+    # As a statement: somebody may end the same one beside this.
+    db.session.execute(delete(UserSession).where(UserSession.id == row.id))
+    db.session.commit()
+
+
+def end_other_sessions(*, user: User) -> None:
+    """End all sessions of the user but the one acted in."""
+    db.session.execute(
+        delete(UserSession).where(
+            UserSession.user_id == user.id,
+            UserSession.token_hash != token_hash(user.session_token),
+        )
+    )
+    audit.record("end_other_sessions", subject=user, actor_id=user.id)
+    db.session.commit()
+
+
+def list_sessions(user: User) -> Sequence[UserSession]:
+    """The user's open sessions, the last used first."""
+    return db.session.scalars(
+        select(UserSession)
+        .where(UserSession.user_id == user.id, _is_open(now()))
+        .order_by(UserSession.last_seen_at.desc(), UserSession.id)
+    ).all()
+
+
+def is_acted_in(row: UserSession, user: User) -> bool:
+    """Whether it is the session that the user acts in now."""
+    return row.token_hash == token_hash(user.session_token)
 
 
 def _idle_limit() -> timedelta:

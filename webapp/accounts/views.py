@@ -25,6 +25,7 @@ from flask_wtf import FlaskForm
 
 from webapp.accounts import access, operations, queries, sessions, throttle
 from webapp.accounts.checks import checked_language
+from webapp.accounts.devices import Device, device_of
 from webapp.accounts.forms import (
     AcceptInvitationForm,
     ChangeUserForm,
@@ -60,7 +61,7 @@ def first_run() -> ResponseReturnValue:
                     email=form.email.data,
                     password=form.password.data,
                 )
-            sessions.open_session(user=user)
+            sessions.open_session(user=user, device=_device())
             return _signed_in(user)
     return render_template("accounts/first_run.html", form=form), _status(form)
 
@@ -80,6 +81,7 @@ def sign_in() -> ResponseReturnValue:
                     email=form.email.data,
                     password=form.password.data,
                     is_remembered=form.remember.data,
+                    device=_device(),
                 )
             return _signed_in(user, remember=form.remember.data, target=target)
     page = render_template(
@@ -102,6 +104,22 @@ def sign_out_everywhere() -> ResponseReturnValue:
     return _signed_out()
 
 
+@blueprint.post("/account/sessions/<uuid:session_id>/end")
+def end_session(session_id: uuid.UUID) -> ResponseReturnValue:
+    """End one of one's own sessions."""
+    sessions.end_session(user=access.actor(), session_id=session_id)
+    flash(_("The device has been signed out."), "success")
+    return redirect(url_for("accounts.account"))
+
+
+@blueprint.post("/account/sessions/end-others")
+def end_other_sessions() -> ResponseReturnValue:
+    """End the sessions on all devices but this one."""
+    sessions.end_other_sessions(user=access.actor())
+    flash(_("All other devices have been signed out."), "success")
+    return redirect(url_for("accounts.account"))
+
+
 @blueprint.route("/invitations/<token>", methods=["GET", "POST"])
 @access.public
 def accept_invitation(token: str) -> ResponseReturnValue:
@@ -113,7 +131,7 @@ def accept_invitation(token: str) -> ResponseReturnValue:
                 user = operations.accept_invitation(
                     token=token, name=form.name.data, password=form.password.data
                 )
-            sessions.open_session(user=user)
+            sessions.open_session(user=user, device=_device())
             return _signed_in(user)
     invitation = queries.find_invitation(token)
     page = render_template("accounts/accept_invitation.html", form=form, invitation=invitation)
@@ -134,7 +152,7 @@ def choose_language() -> ResponseReturnValue:
 
 @blueprint.get("/account")
 def account() -> ResponseReturnValue:
-    """One's own password and tokens."""
+    """One's own password, devices and tokens."""
     return _account_page()
 
 
@@ -150,7 +168,7 @@ def change_password() -> ResponseReturnValue:
                 )
             remembered = current_app.config.get("REMEMBER_COOKIE_NAME", COOKIE_NAME)
             remember = remembered in request.cookies
-            sessions.open_session(user=user, is_remembered=remember)
+            sessions.open_session(user=user, is_remembered=remember, device=_device())
             answer = _signed_in(user, remember=remember, target=url_for("accounts.account"))
             flash(_("Your password has been changed."), "success")
             return answer
@@ -270,12 +288,13 @@ def _account_page(
 ) -> tuple[str, int]:
     password_form = password_form or PasswordForm(formdata=None)
     token_form = token_form or TokenForm(formdata=None)
+    user = access.actor()
     page = render_template(
         "accounts/account.html",
         password_form=password_form,
         token_form=token_form,
-        tokens=queries.list_tokens(access.actor()),
-        devices=sessions.count_sessions(access.actor()),
+        tokens=queries.list_tokens(user),
+        devices=[(row, sessions.is_acted_in(row, user)) for row in sessions.list_sessions(user)],
         new_token=new_token,
     )
     return page, _status(password_form, token_form)
@@ -329,6 +348,10 @@ def _signed_in(user: User, *, remember: bool = False, target: str | None = None)
     answer = cast("Response", redirect(target or url_for("worklist.index")))
     throttle.remember_device(request, answer, user.email)
     return answer
+
+
+def _device() -> Device:
+    return device_of(request.user_agent.string)
 
 
 def _signed_out() -> ResponseReturnValue:

@@ -24,6 +24,8 @@ def _tags(*groups: list[tuple[int, ...]]) -> set[int]:
     return {(tag[0] << 16) | tag[1] for group in groups for tag in group if len(tag) == 2}
 
 
+# Numbers of a patient's studies, reports and images, retired before the table was made.
+_RETIRED = ("OtherStudyNumbers", "ReportNumber", "ModifiedImageID")
 # Where the table leaves a choice (X/Z, X/D, Z/D …), the attribute goes or is left empty.
 ACTIONS: dict[int, Action] = {
     **dict.fromkeys(
@@ -33,6 +35,7 @@ ACTIONS: dict[int, Action] = {
     **dict.fromkeys(_tags(table.X_Z_U_STAR_TAGS), Action.REMOVE),
     **dict.fromkeys(_tags(table.Z_TAGS, table.Z_D_TAGS), Action.EMPTY),
     **dict.fromkeys(_tags(table.U_TAGS), Action.REPLACE_UID),
+    **{tag: Action.REMOVE for keyword in _RETIRED if (tag := tag_for_keyword(keyword)) is not None},
 }
 
 # Free text that says how the image was made, and nothing about whom it shows.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
+from ml.imaging.discretion import hushed
 from webapp.reporting.content import ReportContent
 from webapp.reporting.heatmap_capture import heatmap_captures, plain_captures
 from webapp.reporting.identity import identity_of
@@ -36,8 +37,9 @@ def dicom_result(content: ReportContent, blobs: BlobStore) -> DicomResult:
     Raises:
         MissingBlob: a file, slice or heatmap of the study is gone.
     """
-    identity = identity_of(content, blobs)
-    plain = plain_captures(content, identity, blobs)
-    heatmaps = heatmap_captures(content, identity, blobs, plain)
-    report = structured_report(content, identity, plain=plain, heatmaps=heatmaps)
+    with hushed():  # highdicom warns of pseudonyms that are no usual names
+        identity = identity_of(content, blobs)
+        plain = plain_captures(content, identity, blobs)
+        heatmaps = heatmap_captures(content, identity, blobs, plain)
+        report = structured_report(content, identity, plain=plain, heatmaps=heatmaps)
     return DicomResult(report, tuple(plain), tuple(heatmaps))

@@ -145,10 +145,84 @@ def test_sessions_that_ended_are_forgotten_at_the_next_sign_in(
         assert len(db.session.scalars(select(UserSession)).all()) == 1
 
 
-def test_the_account_page_tells_how_many_devices_there_are(app: Flask, make_user: MakeUser) -> None:
-    account = make_user()
-    signed_in(app, account)
-    assert "signed in: 2" in signed_in(app, account).get("/account").text
+FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:140.0) Gecko/20100101 Firefox/140.0"
+IPAD = (
+    "Mozilla/5.0 (iPad; CPU OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+    "Version/18.5 Mobile/15E148 Safari/604.1"
+)
+
+
+def from_device(app: Flask, account: Account, user_agent: str) -> FlaskClient:
+    """A browser in which the account has signed in, of a kind of device."""
+    client = app.test_client()
+    values = {"email": account.email, "password": account.password}
+    answer = client.post("/sign-in", data=values, headers={"User-Agent": user_agent})
+    assert answer.status_code == 302
+    return client
+
+
+def buttons(page: str) -> list[tuple[str, str]]:
+    """Where each button leads that ends one session, and what it is called."""
+    pattern = r'action="(/account/sessions/[0-9a-f-]{36}/end)".*?aria-label="([^"]+)"'
+    return re.findall(pattern, page)
+
+
+class TestListOfDevices:
+    def test_names_each_and_marks_this_one(self, app: Flask, make_user: MakeUser) -> None:
+        account = make_user()
+        from_device(app, account, IPAD)
+        page = from_device(app, account, FIREFOX).get("/account").text
+        assert re.search(r"Firefox on Windows\s*<span[^>]*>.*?this device", page)
+        assert [name for _action, name in buttons(page)] == ["Sign out the device Safari on iPad"]
+
+    def test_ends_one_and_leaves_the_others(self, app: Flask, make_user: MakeUser) -> None:
+        account = make_user()
+        lost, kept = from_device(app, account, IPAD), from_device(app, account, "curl/8")
+        here = from_device(app, account, FIREFOX)
+        ends = {name: action for action, name in buttons(here.get("/account").text)}
+        assert set(ends) == {
+            f"Sign out the device {n}" for n in ("Safari on iPad", "Unknown device")
+        }
+        action = ends["Sign out the device Safari on iPad"]
+        assert here.post(action).location == "/account"
+        assert [is_signed_in(each) for each in (lost, kept, here)] == [False, True, True]
+        assert here.post(action).status_code == 404
+
+    def test_ends_all_others(self, app: Flask, make_user: MakeUser) -> None:
+        account, colleague = make_user(), signed_in(app, make_user())
+        others = [signed_in(app, account), from_device(app, account, IPAD)]
+        here = from_device(app, account, FIREFOX)
+        assert here.post("/account/sessions/end-others").location == "/account"
+        page = here.get("/account").text
+        assert not any(map(is_signed_in, others))
+        assert is_signed_in(colleague)
+        assert "All other devices have been signed out." in page
+        assert "end-others" not in page
+
+    def test_ends_no_session_of_somebody_else(self, app: Flask, make_user: MakeUser) -> None:
+        victim = signed_in(app, make_user())
+        with app.app_context(), unscoped():
+            session_id = db.session.scalars(select(UserSession.id)).one()
+        action = f"/account/sessions/{session_id}/end"
+        assert signed_in(app, make_user(Role.ADMIN)).post(action).status_code == 404
+        assert app.test_client().post(action).location.startswith("/sign-in")
+        assert is_signed_in(victim)
+
+    def test_leaves_out_what_has_ended(self, app: Flask, make_user: MakeUser) -> None:
+        account = make_user()
+        from_device(app, account, IPAD)
+        age(app, last_seen_at=now() - timedelta(days=2))
+        assert not buttons(from_device(app, account, FIREFOX).get("/account").text)
+
+    def test_takes_nothing_from_the_header_but_the_family(
+        self, app: Flask, make_user: MakeUser
+    ) -> None:
+        hostile = "<script>Zebrafink</script> Firefox/1 Linux " + "x" * 5_000
+        page = from_device(app, make_user(), hostile).get("/account").text
+        assert "Firefox on Linux" in page
+        assert "Zebrafink" not in page
+        with app.app_context(), unscoped():
+            assert "Zebrafink" not in str(db.session.execute(select(UserSession.__table__)).one())
 
 
 class TestTokensOfTheApi:
