@@ -37,7 +37,7 @@ _NOT_MARKED = {
     "WindowWidth",
 }
 _HOLDER = "AnatomicRegionSequence"  # of what lies deeper
-# Of these tests/unit/webapp/test_deidentification_pixels.py takes care.
+# Of these tests/unit/webapp/deidentification/test_pixels.py takes care.
 _PIXELS = re.compile(r"PixelData|PaletteColor|OffsetTable|LUTData|LUTSequence")
 # The same in all files of a study.
 _SHARED = (

@@ -29,13 +29,13 @@ from webapp.database import db
 from webapp.deidentification import pseudonymiser_for
 from webapp.deidentification.profile import ACTIONS, HARMLESS_TEXT, TEXT_VRS
 from webapp.extensions import current_blobs
+from webapp.inference import analyses
+from webapp.intake.assembly import assemble_quiet_studies
 from webapp.logs import DiscreetFormatter
 from webapp.models_admin.operations import register_model
 from webapp.reporting.content import gather
 from webapp.reporting.dicom import dicom_result
 from webapp.reporting.identity import as_file
-from webapp.studies import analyses
-from webapp.studies.assembly import assemble_quiet_studies
 from webapp.studies.models import Analysis, Study
 from webapp.tenancy import acting_for, unscoped
 from worker.decoding import Decoder

@@ -23,8 +23,9 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
 from webapp.errors import RefusedUpload
 from webapp.extensions import current_blobs
+from webapp.intake.arrival import Handling, UploadedFile
+from webapp.intake.submission import submit_files
 from webapp.studies.models import Study
-from webapp.studies.operations import Handling, UploadedFile, submit_files
 from webapp.tenancy import acting_for, unscoped
 
 MakeUser = Callable[..., Account]
