@@ -19,7 +19,7 @@ from webapp.accounts import operations as accounts
 from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, now
-from webapp.inference import analyses
+from webapp.inference import analyses, claims
 from webapp.inference.analyses import request_analysis
 from webapp.intake.arrival import UploadedFile
 from webapp.intake.submission import submit_files
@@ -123,7 +123,7 @@ def make_study(
         blobs: BlobStore = app.extensions["blobs"]
         others = (1 - probability) / (len(LABELS) - 1)
         answers = [
-            analyses.Answer(
+            claims.NewPrediction(
                 image_id=image.id,
                 label=one,
                 probabilities={each: probability if each == one else others for each in LABELS},

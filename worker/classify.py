@@ -22,7 +22,7 @@ from ml.serving.explain import overlay_png
 from ml.serving.predictor import Predictor, Result
 from webapp.database import db, is_full
 from webapp.extensions import current_blobs
-from webapp.inference import analyses
+from webapp.inference import analyses, claims
 from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
 from webapp.queueing import CLASSIFY
@@ -72,7 +72,7 @@ def classify_study(*, analysis_id: str) -> None:
         return
     try:
         _classify(claim)
-    except analyses.LeaseLost:
+    except claims.LeaseLost:
         _log.warning("analysis %s was taken over by another worker", analysis_id)
     except (DBAPIError, OSError) as fault:
         db.session.rollback()
@@ -95,7 +95,7 @@ def _reason(fault: InvalidModel | MissingBlob | MemoryError) -> str:
             return "out_of_memory"
 
 
-def _classify(claim: analyses.Claim) -> None:
+def _classify(claim: claims.Claim) -> None:
     run = _Run(claim)
     model = _model_version()
     # Slices and heatmaps are kept before rows name them.
@@ -129,10 +129,10 @@ class _Run:
     of the one before; both leave the interpreter free most of the time.
     """
 
-    def __init__(self, claim: analyses.Claim) -> None:
-        self.answers: list[analyses.Answer] = []
+    def __init__(self, claim: claims.Claim) -> None:
+        self.answers: list[claims.NewPrediction] = []
         self.problems: dict[uuid.UUID, str] = {}
-        self.decoded: list[analyses.Decoded] = []  # since the last report of progress
+        self.decoded: list[claims.Decoded] = []  # since the last report of progress
         self.model_seconds = 0.0
         self._claim = claim
         self._blobs = current_blobs()
@@ -144,7 +144,7 @@ class _Run:
         with ThreadPoolExecutor(1) as decoding, ThreadPoolExecutor(1) as writing:
             # Two ahead, so that a slow file is noticed while there is still work.
             ahead = deque(decoding.submit(self._decoder.decode, one) for one in batches[:2])
-            written: Future[list[analyses.Answer]] | None = None
+            written: Future[list[claims.NewPrediction]] | None = None
             for number in range(len(batches)):
                 opened = self._wait_for(ahead.popleft())
                 if number + 2 < len(batches):
@@ -196,10 +196,10 @@ class _Run:
                 found.append((one, result))
         return found
 
-    def _explained(self, results: list[tuple[Opened, Result]]) -> list[analyses.Answer]:
+    def _explained(self, results: list[tuple[Opened, Result]]) -> list[claims.NewPrediction]:
         with self._blobs.batch() as kept:
             return [
-                analyses.Answer(
+                claims.NewPrediction(
                     image_id=one.image.id,
                     **result.plain(),
                     quality=[flag.value for flag in result.quality],
@@ -210,7 +210,7 @@ class _Run:
                 for one, result in results
             ]
 
-    def _collect(self, written: "Future[list[analyses.Answer]] | None") -> None:
+    def _collect(self, written: "Future[list[claims.NewPrediction]] | None") -> None:
         if written is not None:
             self.answers += written.result()
 
@@ -230,7 +230,7 @@ class _Run:
 
 
 def _stack_of(
-    answer: analyses.Answer, stacks: dict[uuid.UUID, analyses.ClaimedImage]
+    answer: claims.NewPrediction, stacks: dict[uuid.UUID, claims.ClaimedImage]
 ) -> uuid.UUID | None:
     image = stacks.get(answer.image_id)
     return image.series_id if image else None
@@ -243,7 +243,7 @@ def _overlay(result: Result, shape: tuple[int, int]) -> bytes:
     return overlay_png(np.asarray(cv2.resize(result.heat, shape[::-1]), np.float32))
 
 
-def _try_later(claim: analyses.Claim, fault: Exception) -> None:
+def _try_later(claim: claims.Claim, fault: Exception) -> None:
     """Back off after a passing fault, until the attempts are used up; the sweeper sends it.
 
     A full disk uses up no attempt: it lasts until somebody makes room.
@@ -260,9 +260,9 @@ def _try_later(claim: analyses.Claim, fault: Exception) -> None:
     analyses.release_analysis(claim, wait=wait, counts=not full)
 
 
-def _fail(claim: analyses.Claim, reason: str) -> None:
+def _fail(claim: claims.Claim, reason: str) -> None:
     db.session.rollback()
     try:
         analyses.fail_analysis(claim, reason=reason)
-    except analyses.LeaseLost:
+    except claims.LeaseLost:
         _log.warning("analysis %s was taken over by another worker", claim.analysis_id)

@@ -10,7 +10,7 @@ import cv2
 from ml.errors import UnreadableImage
 from ml.imaging import NO_LIMITS, Limits, Slice, read_bytes
 from ml.imaging.pictures import Pixels, encode_png
-from webapp.inference.analyses import ClaimedImage, Decoded
+from webapp.inference.claims import ClaimedImage, Decoded
 from webapp.storage import BlobStore, Keeper
 from webapp.viewer.windowing import suggestion_in
 

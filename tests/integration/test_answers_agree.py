@@ -36,7 +36,7 @@ from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, now
 from webapp.errors import Conflict
-from webapp.inference import analyses
+from webapp.inference import analyses, claims
 from webapp.inference.operations import retry_study
 from webapp.inference.results import headline, short_headline
 from webapp.intake.arrival import UploadedFile
@@ -53,11 +53,11 @@ SLICES = axial_series(9, size=64)
 CLASSES = [label.value for label in LABELS]
 
 
-def made_up(claim: analyses.Claim, label: str) -> list[analyses.Answer]:
+def made_up(claim: claims.Claim, label: str) -> list[claims.NewPrediction]:
     """What a model says that finds ``label`` in every slice."""
     others = 0.1 / (len(CLASSES) - 1)
     return [
-        analyses.Answer(
+        claims.NewPrediction(
             image_id=image.id,
             label=label,
             probabilities={each: 0.9 if each == label else others for each in CLASSES},
@@ -71,7 +71,7 @@ def made_up(claim: analyses.Claim, label: str) -> list[analyses.Answer]:
     ]
 
 
-def finish(app: Flask, claim: analyses.Claim, label: str) -> None:
+def finish(app: Flask, claim: claims.Claim, label: str) -> None:
     """End an analysis as the worker does, slices decoded and all."""
     blobs: BlobStore = app.extensions["blobs"]
     key = blobs.put(encode_png(np.zeros((64, 64), np.uint8)))
@@ -82,7 +82,7 @@ def finish(app: Flask, claim: analyses.Claim, label: str) -> None:
         model=register_model(name="test", sha256="0" * 64, card={}),
         model_ms=1.0,
         decoded=[
-            analyses.Decoded(image.id, key, 64, 64, 1.0, 0.0, None, None) for image in claim.images
+            claims.Decoded(image.id, key, 64, 64, 1.0, 0.0, None, None) for image in claim.images
         ],
     )
 
@@ -155,7 +155,7 @@ class Portal(RuleBasedStateMachine):
         self.account = make_account(self.app, Role.CLINICIAN, organisation=name)
         _id, token = make_api_token(self.app, self.account)
         self.reading = Reading(self.app, self.account, token)
-        self.claims: list[analyses.Claim] = []
+        self.claims: list[claims.Claim] = []
         self.study_id = self._upload(range(first))
 
     def _upload(self, numbers: range) -> uuid.UUID:
@@ -184,7 +184,7 @@ class Portal(RuleBasedStateMachine):
         with self.app.test_request_context():
             try:
                 finish(self.app, claim, label)
-            except analyses.LeaseLost:
+            except claims.LeaseLost:
                 return
         said = self._analyses()[-1]
         # Who may still write is the newest analysis; its answer is this one.
@@ -197,7 +197,7 @@ class Portal(RuleBasedStateMachine):
         with self.app.test_request_context():
             try:
                 analyses.fail_analysis(claim, reason="internal")
-            except analyses.LeaseLost:
+            except claims.LeaseLost:
                 return
         assert self._analyses()[-1].id == claim.analysis_id
 
@@ -301,11 +301,11 @@ def test_an_older_analysis_that_ends_last_changes_nothing(study: Portal) -> None
     _old, new = study.claims
     with study.app.test_request_context():
         finish(study.app, new, "glioma")
-        with pytest.raises(analyses.LeaseLost):
+        with pytest.raises(claims.LeaseLost):
             finish(study.app, old, "no_tumor")
-        with pytest.raises(analyses.LeaseLost):
+        with pytest.raises(claims.LeaseLost):
             analyses.fail_analysis(old, reason="internal")
-        with pytest.raises(analyses.LeaseLost):
+        with pytest.raises(claims.LeaseLost):
             analyses.record_progress(old, images_done=1)
     study.all_doors_say_the_same()
     assert study.reading.page(study.study_id) == "Glioma"

@@ -29,7 +29,7 @@ from webapp.database import db
 from webapp.deidentification import pseudonymiser_for
 from webapp.deidentification.profile import ACTIONS, HARMLESS_TEXT, TEXT_VRS
 from webapp.extensions import current_blobs
-from webapp.inference import analyses
+from webapp.inference import analyses, claims
 from webapp.intake.assembly import assemble_quiet_studies
 from webapp.logs import DiscreetFormatter
 from webapp.models_admin.operations import register_model
@@ -126,7 +126,7 @@ def analyse(app: Flask) -> None:
             decoded = [one.decoded for one in opened if one.decoded]
             assert len(decoded) == FILES
             answers = [
-                analyses.Answer(
+                claims.NewPrediction(
                     image_id=one.image_id,
                     label="glioma",
                     probabilities={label: 0.97 if label == "glioma" else 0.01 for label in LABELS},

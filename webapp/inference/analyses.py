@@ -10,9 +10,7 @@ the study has, can therefore neither report progress nor finish: their update fi
 import logging
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 from blinker import signal
@@ -20,22 +18,27 @@ from flask_babel import gettext as _
 from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.orm import aliased, joinedload, undefer
 
-from ml.aggregation import SliceAnswer, answer_study
 from webapp import audit
 from webapp.database import db, now
 from webapp.errors import Conflict
+from webapp.inference.claims import Claim, ClaimedImage, Decoded, LeaseLost, NewPrediction
+from webapp.inference.keeping import (
+    common_reason,
+    conclusion,
+    keep_decoded,
+    keep_predictions,
+    keep_problems,
+)
 from webapp.models_admin.models import ModelVersion
 from webapp.studies.models import (
     Analysis,
     Image,
-    Mode,
-    Prediction,
     Purpose,
     Series,
     Status,
     Study,
 )
-from webapp.tenancy import acting_for, unscoped, update_by_key
+from webapp.tenancy import acting_for, unscoped
 
 LEASE = timedelta(seconds=20)
 MAX_ATTEMPTS = 4
@@ -47,76 +50,6 @@ scope of its organisation. Whoever has to follow connects to it."""
 _UNDER_WAY = (Status.QUEUED, Status.RUNNING)
 
 _log = logging.getLogger(__name__)
-
-
-class LeaseLost(Exception):
-    """Another worker or a newer analysis has taken over; what this one found is dropped."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """An analysis that this worker may work on until the lease ends."""
-
-    analysis_id: uuid.UUID
-    study_id: uuid.UUID
-    organisation_id: uuid.UUID
-    attempt: int
-    images: tuple["ClaimedImage", ...]
-    """Those that the analysis is of, in the order of the study."""
-
-
-@dataclass(frozen=True)
-class ClaimedImage:
-    """What a worker has to know of an image; the fields are those of :class:`Image`.
-
-    Attributes:
-        in_stack: the slices before and behind it in its series are adjacent in the head.
-        place: millimetres along the normal of its stack.
-    """
-
-    id: uuid.UUID
-    series_id: uuid.UUID
-    in_stack: bool
-    place: float | None
-    plane: str | None
-    blob_key: str | None
-    source_key: str | None
-    frame: int
-    spacing: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A slice that the worker has decoded and kept as a PNG; the fields are those of Image."""
-
-    image_id: uuid.UUID
-    blob_key: str
-    width: int
-    height: int
-    value_scale: float
-    value_offset: float
-    window_centre: float | None
-    window_width: float | None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model says about one image, ready to be kept.
-
-    Attributes:
-        tumor_by_places, head_share: help to choose the key images and are not kept.
-    """
-
-    image_id: uuid.UUID
-    label: str
-    probabilities: dict[str, float]
-    prediction_set: list[str]
-    in_distribution: bool
-    ood_score: float
-    heatmap_key: str | None
-    quality: list[str]
-    tumor_by_places: float | None = None
-    head_share: float = 1.0
 
 
 def request_analysis(study: Study) -> Analysis:
@@ -237,14 +170,14 @@ def record_progress(claim: Claim, *, images_done: int, decoded: Sequence[Decoded
         LeaseLost: the analysis is no longer this worker's; nothing was kept.
     """
     _update_own(claim, images_done=images_done, lease_until=now() + LEASE)
-    _keep_decoded(claim, decoded)
+    keep_decoded(claim, decoded)
     db.session.commit()
 
 
 def finish_analysis(
     claim: Claim,
     *,
-    answers: Sequence[Answer],
+    answers: Sequence[NewPrediction],
     problems: dict[uuid.UUID, str],
     model: ModelVersion,
     model_ms: float,
@@ -260,7 +193,7 @@ def finish_analysis(
         LeaseLost: the analysis is no longer this worker's; nothing was kept.
     """
     status = Status.DONE if answers else Status.REJECTED
-    reason = None if answers else _common_reason(problems)
+    reason = None if answers else common_reason(problems)
     with acting_for(claim.organisation_id):
         # The fence comes first: it locks the row until the commit.
         _update_own(
@@ -272,13 +205,13 @@ def finish_analysis(
             model_ms=model_ms,
             finished_at=now(),
             lease_until=None,
-            **(_conclusion(claim, answers) if answers else {}),
+            **(conclusion(claim, answers) if answers else {}),
         )
         # Read anew: its current analysis is the one that has just ended.
         study = db.session.get_one(Study, claim.study_id, populate_existing=True)
-        _keep_decoded(claim, decoded)
-        _keep_predictions(claim, answers)
-        _keep_problems(claim, problems)
+        keep_decoded(claim, decoded)
+        keep_predictions(claim, answers)
+        keep_problems(claim, problems)
         audit.record("classify_study", subject=study, status=status.value, model=model.sha256[:12])
         study_finished.send(study)
         db.session.commit()
@@ -438,95 +371,6 @@ def _place(image: Image) -> float | None:
         return None
     normal = np.cross(series.row_direction, series.column_direction)
     return float(np.dot(normal, image.origin))
-
-
-def _keep_decoded(claim: Claim, decoded: Sequence[Decoded]) -> None:
-    if not decoded:
-        return
-    rows = [{"id": one.image_id} | _columns(one) for one in decoded]
-    with acting_for(claim.organisation_id):
-        update_by_key(db.session, Image, rows)
-
-
-def _columns(decoded: Decoded) -> dict[str, Any]:
-    values = asdict(decoded)
-    del values["image_id"]
-    return values
-
-
-def _keep_problems(claim: Claim, problems: dict[uuid.UUID, str]) -> None:
-    ids = [image.id for image in claim.images]
-    db.session.execute(update(Image).where(Image.id.in_(ids)).values(problem=None))
-    for image_id, code in problems.items():
-        db.session.execute(update(Image).where(Image.id == image_id).values(problem=code))
-
-
-def _keep_predictions(claim: Claim, answers: Sequence[Answer]) -> None:
-    db.session.add_all(
-        Prediction(
-            analysis_id=claim.analysis_id,
-            image_id=answer.image_id,
-            label=answer.label,
-            probabilities=answer.probabilities,
-            prediction_set=answer.prediction_set,
-            in_distribution=answer.in_distribution,
-            ood_score=answer.ood_score,
-            quality=answer.quality,
-            heatmap_key=answer.heatmap_key,
-        )
-        for answer in answers
-    )
-
-
-def _conclusion(claim: Claim, answers: Sequence[Answer]) -> dict[str, object]:
-    """The answer about the study, as the fields of :class:`Analysis`."""
-    images = {image.id: image for image in claim.images}
-    series = dict.fromkeys(image.series_id for image in claim.images)
-    numbers = {series_id: number for number, series_id in enumerate(series)}
-    found = answer_study(
-        [
-            SliceAnswer(
-                series=numbers[images[answer.image_id].series_id],
-                in_volume=images[answer.image_id].in_stack,
-                label=answer.label,
-                probabilities=answer.probabilities,
-                prediction_set=answer.prediction_set,
-                in_distribution=answer.in_distribution,
-                tumor_by_places=answer.tumor_by_places,
-                head_share=answer.head_share,
-                place=images[answer.image_id].place,
-            )
-            for answer in answers
-        ]
-    )
-    key = answers[found.key[0]]
-    return {
-        "mode": _mode(claim.images),
-        "label": found.label.value,
-        "probabilities": key.probabilities,
-        "prediction_set": [label.value for label in found.prediction_set],
-        "in_distribution": key.in_distribution,
-        "in_distribution_share": found.in_distribution_share,
-        "key_image_ids": [str(answers[index].image_id) for index in found.key],
-        "contradicting_images": {
-            str(answers[index].image_id): answers[index].label for index in found.contradicting
-        },
-    }
-
-
-def _mode(images: Sequence[ClaimedImage]) -> Mode:
-    match {image.in_stack for image in images}:
-        case stacks if stacks == {True}:
-            return Mode.VOLUME
-        case stacks if stacks == {False}:
-            return Mode.SLICES
-        case _:
-            return Mode.MIXED
-
-
-def _common_reason(problems: dict[uuid.UUID, str]) -> str:
-    codes = set(problems.values())
-    return codes.pop() if len(codes) == 1 else "no_usable_image"
 
 
 def _record_end(study_id: uuid.UUID, reason: str) -> None:

@@ -48,7 +48,7 @@ from webapp.errors import (
     QuestionableCode,
 )
 from webapp.extensions import current_blobs
-from webapp.inference import analyses
+from webapp.inference import analyses, claims
 from webapp.intake.arrival import UploadedFile
 from webapp.intake.assembly import assemble_quiet_studies
 from webapp.intake.receiving import receive_instance
@@ -279,7 +279,7 @@ class TestMoving:
             assert claim is not None
             image_ids = [study.images[1].id]
             move_images(actor=actor, study_id=study.id, image_ids=image_ids, target=NewStudy("S-2"))
-            with pytest.raises(analyses.LeaseLost):
+            with pytest.raises(claims.LeaseLost):
                 analyses.record_progress(claim, images_done=1)
 
     def test_an_emptied_study_says_so_and_is_offered_for_deletion(
@@ -596,9 +596,9 @@ class TestDeleting:
             claim = analyses.claim_analysis(study.analyses[0].id)
             assert claim is not None
             delete_study(actor=actor, study_id=study.id, deletion=TEST)
-            with pytest.raises(analyses.LeaseLost):
+            with pytest.raises(claims.LeaseLost):
                 analyses.record_progress(claim, images_done=1)
-            with pytest.raises(analyses.LeaseLost):
+            with pytest.raises(claims.LeaseLost):
                 analyses.fail_analysis(claim, reason="internal")
 
     def test_only_the_uploader_reviewers_and_administrators_may(
@@ -667,7 +667,7 @@ def answered(study: Study) -> None:
     assert claim is not None
     blobs = current_blobs()
     answers = [
-        analyses.Answer(
+        claims.NewPrediction(
             image_id=image.id,
             label="glioma",
             probabilities={"glioma": 1.0, "meningioma": 0.0, "no_tumor": 0.0, "pituitary": 0.0},

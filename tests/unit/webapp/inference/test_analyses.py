@@ -13,7 +13,7 @@ from tests.factories import SAMPLE, Account
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, now
 from webapp.errors import Conflict
-from webapp.inference import analyses
+from webapp.inference import analyses, claims
 from webapp.inference.operations import retry_study
 from webapp.inference.results import StudyResult, result_of
 from webapp.intake.arrival import UploadedFile
@@ -32,13 +32,13 @@ class Work:
     study_id: uuid.UUID
     analysis_id: uuid.UUID
 
-    def claim(self) -> analyses.Claim:
+    def claim(self) -> claims.Claim:
         claim = analyses.claim_analysis(self.analysis_id)
         assert claim is not None
         return claim
 
-    def finish(self, claim: analyses.Claim, *, tumor_by_places: float | None = None) -> None:
-        answer = analyses.Answer(
+    def finish(self, claim: claims.Claim, *, tumor_by_places: float | None = None) -> None:
+        answer = claims.NewPrediction(
             image_id=claim.images[0].id,
             label="glioma",
             probabilities={"glioma": 0.7, "meningioma": 0.1, "no_tumor": 0.1, "pituitary": 0.1},
@@ -146,11 +146,11 @@ def test_worker_that_lost_its_lease_writes_nothing(work: Work) -> None:
     late = work.claim()
     work.set_job(lease_until=now() - PAST)
     current = work.claim()
-    with pytest.raises(analyses.LeaseLost):
+    with pytest.raises(claims.LeaseLost):
         analyses.record_progress(late, images_done=1)
-    with pytest.raises(analyses.LeaseLost):
+    with pytest.raises(claims.LeaseLost):
         work.finish(late)
-    with pytest.raises(analyses.LeaseLost):
+    with pytest.raises(claims.LeaseLost):
         analyses.fail_analysis(late, reason="internal")
     assert not work.predictions()
     work.finish(current)

@@ -17,7 +17,7 @@ from ml.imaging.pictures import encode_png
 from tests.factories import SAMPLE, Account, make_study
 from webapp.accounts.models import Role
 from webapp.database import db
-from webapp.inference import analyses
+from webapp.inference import analyses, claims
 from webapp.models_admin.operations import register_model
 from webapp.storage import BlobStore
 from webapp.studies.models import Analysis, Image, Priority, Study
@@ -53,7 +53,7 @@ def finish(app: Flask, account: Account, study_id: uuid.UUID, tumour: list[float
         claim = analyses.claim_analysis(analysis.id)
         assert claim is not None
         answers = [
-            analyses.Answer(
+            claims.NewPrediction(
                 image_id=image.id,
                 label="glioma" if p > 0.5 else "no_tumor",
                 probabilities={

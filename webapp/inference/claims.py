@@ -1,0 +1,74 @@
+"""What a worker holds of an analysis, and what it hands back."""
+
+import uuid
+from dataclasses import dataclass
+
+
+class LeaseLost(Exception):
+    """Another worker or a newer analysis has taken over; what this one found is dropped."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An analysis that this worker may work on until the lease ends."""
+
+    analysis_id: uuid.UUID
+    study_id: uuid.UUID
+    organisation_id: uuid.UUID
+    attempt: int
+    images: tuple["ClaimedImage", ...]
+    """Those that the analysis is of, in the order of the study."""
+
+
+@dataclass(frozen=True)
+class ClaimedImage:
+    """What a worker has to know of an image; the fields are those of :class:`Image`.
+
+    Attributes:
+        in_stack: the slices before and behind it in its series are adjacent in the head.
+        place: millimetres along the normal of its stack.
+    """
+
+    id: uuid.UUID
+    series_id: uuid.UUID
+    in_stack: bool
+    place: float | None
+    plane: str | None
+    blob_key: str | None
+    source_key: str | None
+    frame: int
+    spacing: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A slice that the worker has decoded and kept as a PNG; the fields are those of Image."""
+
+    image_id: uuid.UUID
+    blob_key: str
+    width: int
+    height: int
+    value_scale: float
+    value_offset: float
+    window_centre: float | None
+    window_width: float | None
+
+
+@dataclass(frozen=True)
+class NewPrediction:
+    """What the model says about one image, ready to be kept.
+
+    Attributes:
+        tumor_by_places, head_share: help to choose the key images and are not kept.
+    """
+
+    image_id: uuid.UUID
+    label: str
+    probabilities: dict[str, float]
+    prediction_set: list[str]
+    in_distribution: bool
+    ood_score: float
+    heatmap_key: str | None
+    quality: list[str]
+    tumor_by_places: float | None = None
+    head_share: float = 1.0
