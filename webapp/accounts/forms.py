@@ -95,15 +95,6 @@ class InviteForm(FlaskForm):
     role = _role_field()
 
 
-class UserForm(FlaskForm):
-    """A user that the administrator adds directly."""
-
-    email = _email_field()
-    name = _name_field()
-    role = _role_field()
-    password = _password_field()
-
-
 class ChangeUserForm(FlaskForm):
     """A user's role, and whether the account is open."""
 
