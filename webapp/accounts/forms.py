@@ -95,6 +95,7 @@ class InviteForm(CheckedForm):
     role = _role_field()
 
 
+<<<<<<< HEAD
 class UserForm(CheckedForm):
     """A user that the administrator adds directly."""
 
@@ -105,6 +106,9 @@ class UserForm(CheckedForm):
 
 
 class ChangeUserForm(CheckedForm):
+=======
+class ChangeUserForm(FlaskForm):
+>>>>>>> w-api
     """A user's role, and whether the account is open."""
 
     role = _role_field()

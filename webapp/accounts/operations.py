@@ -74,16 +74,13 @@ def create_user(
     password: str,
     role: Role,
     name: str = "",
-    organisation: str | None = None,
-    actor: User | None = None,
+    organisation: str = DEFAULT_ORGANISATION,
 ) -> User:
-    """Make an account.
+    """Make an account from the command line; administrators :func:`invite`.
 
     Args:
         name: by default the part of ``email`` before the @.
-        organisation: the name of one, made if it is new; by default the actor's, and without an
-            actor :data:`DEFAULT_ORGANISATION`.
-        actor: the administrator; None from the command line.
+        organisation: the name of one, made if it is new.
 
     Raises:
         InvalidInput: a value cannot be taken.
@@ -92,20 +89,19 @@ def create_user(
     email = checked_email(email)
     name = checked_name(name or email.partition("@")[0])
     passwords.check_rules(password, email=email, name=name)
-    if organisation is not None:
-        organisation = checked_name(organisation, field="organisation")
+    organisation = checked_name(organisation, field="organisation")
     password_hash = passwords.hash_password(password)
     with unscoped():
         one_at_a_time([_ACCOUNTS])
-        _refuse_known_address(email, told_to=actor)
-        if actor is not None and organisation is None:
-            owner = actor.organisation
-        else:
-            owner = _organisation(organisation or DEFAULT_ORGANISATION)
+        _refuse_known_address(email)
         user = User(
-            organisation=owner, name=name, email=email, role=role, password_hash=password_hash
+            organisation=_organisation(organisation),
+            name=name,
+            email=email,
+            role=role,
+            password_hash=password_hash,
         )
-        _add_user("create_user", user, actor=actor)
+        _add_user("create_user", user, actor=None)
         db.session.commit()
     return user
 
@@ -200,8 +196,7 @@ def invite(*, actor: User, email: str, role: Role) -> tuple[Invitation, str]:
     """
     email = checked_email(email)
     with acting_for(actor.organisation_id):
-        # An account elsewhere is no concern of the inviting organisation: only who has the link
-        # is told that it cannot be used.
+        # Of accounts elsewhere only who has the link is told.
         _refuse_known_address(email)
     token = secrets.token_urlsafe(32)
     invitation = Invitation(
@@ -235,7 +230,9 @@ def accept_invitation(*, token: str, name: str, password: str) -> User:
         one_at_a_time([_ACCOUNTS])
         invitation = find_invitation(token)  # again: somebody may have been faster
         if user_by_address(email) is not None:
-            db.session.rollback()
+            owner = invitation.organisation_id
+            audit.record("refuse_invitation", subject=invitation, organisation_id=owner)
+            db.session.commit()
             raise Conflict(_("This invitation cannot be used. Ask whoever sent it to you."))
         user = User(
             organisation_id=invitation.organisation_id,
@@ -398,19 +395,12 @@ def _add_user(action: str, user: User, *, actor: User | None) -> None:
     )
 
 
-def _refuse_known_address(email: str, *, told_to: User | None = None) -> None:
-    """Refuse an address that has an account.
-
-    Args:
-        told_to: an administrator, who is not to learn of accounts of other organisations.
-    """
-    owner = db.session.scalar(select(User.organisation_id).where(User.email == email))
-    if owner is None:
+def _refuse_known_address(email: str) -> None:
+    """Refuse an address that has an account in the organisation acted for, or, unscoped, in any."""
+    if db.session.scalar(select(User.id).where(User.email == email)) is None:
         return
     db.session.rollback()
     message = _("There is already an account with this e-mail address.")
-    if told_to is not None and owner != told_to.organisation_id:
-        message = _("This address cannot be added. Invite the person with a link instead.")
     raise Conflict(message, fields={"email": message})
 
 

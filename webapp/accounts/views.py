@@ -35,7 +35,6 @@ from webapp.accounts.forms import (
     ReadingForm,
     SignInForm,
     TokenForm,
-    UserForm,
 )
 from webapp.accounts.models import Role, User
 from webapp.errors import Conflict, InvalidInput
@@ -206,26 +205,6 @@ def users() -> ResponseReturnValue:
     return _users_page()
 
 
-@blueprint.post("/admin/users")
-@access.requires(Role.ADMIN)
-@limiter.limit("100/hour")
-def add_user() -> ResponseReturnValue:
-    """Add a user directly."""
-    form = UserForm()
-    with _errors_shown_in(form):
-        if form.validate_on_submit():
-            user = operations.create_user(
-                actor=access.actor(),
-                email=form.email.data,
-                name=form.name.data,
-                role=form.role.data,
-                password=form.password.data,
-            )
-            flash(_("%(name)s can now sign in.", name=user.name), "success")
-            return redirect(url_for("accounts.users"))
-    return _users_page(user_form=form)
-
-
 @blueprint.post("/admin/invitations")
 @access.requires(Role.ADMIN)
 @limiter.limit("100/hour")
@@ -303,20 +282,17 @@ def _account_page(
 def _users_page(
     *,
     invite_form: InviteForm | None = None,
-    user_form: UserForm | None = None,
     invitation_url: str | None = None,
 ) -> tuple[str, int]:
     invite_form = invite_form or InviteForm(formdata=None)
-    user_form = user_form or UserForm(formdata=None)
     page = render_template(
         "accounts/users.html",
         users=queries.list_users(),
         invitations=queries.list_invitations(),
         invite_form=invite_form,
-        user_form=user_form,
         invitation_url=invitation_url,
     )
-    return page, _status(invite_form, user_form)
+    return page, _status(invite_form)
 
 
 @contextmanager

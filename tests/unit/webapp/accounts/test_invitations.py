@@ -115,3 +115,4 @@ class TestInvitation:
         make_user(email="new@x.example", organisation="Elsewhere")
         with app.app_context(), pytest.raises(Conflict):
             self.accept(token)
+        assert actions(app, admin.organisation_id)[-1] == "refuse_invitation"

@@ -96,15 +96,6 @@ class TestCreateUser:
         assert first.organisation_id == second.organisation_id
         assert make_user(organisation="B").organisation_id != first.organisation_id
 
-    def test_joins_the_actors_organisation(self, app: Flask, make_user: MakeUser) -> None:
-        admin = make_user(Role.ADMIN)
-        with acting(app, admin) as actor:
-            user = operations.create_user(
-                actor=actor, email="new@x.example", password=PASSWORD, role=Role.REVIEWER
-            )
-            assert (user.organisation_id, user.role) == (admin.organisation_id, Role.REVIEWER)
-        assert actions(app, admin.organisation_id)[-1] == "create_user"
-
     def test_refuses_an_address_that_is_taken_anywhere(self, make_user: MakeUser) -> None:
         make_user(email="anna@x.example", organisation="A")
         with pytest.raises(Conflict):

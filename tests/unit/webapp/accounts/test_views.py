@@ -291,21 +291,6 @@ class TestInvitation:
 
 
 class TestUsers:
-    NEW = {
-        "email": "new@x.example",
-        "name": "New Colleague",
-        "role": "clinician",
-        "password": "another good one",
-    }
-
-    def test_can_be_added_directly(self, make_user: MakeUser, sign_in: SignIn) -> None:
-        admin = sign_in(make_user(Role.ADMIN))
-        assert admin.post("/admin/users", data=self.NEW).location == "/admin/users"
-        assert "New Colleague" in admin.get("/admin/users").text
-        again = admin.post("/admin/users", data=self.NEW)
-        assert again.status_code == 422
-        assert "There is already an account with this e-mail address." in again.text
-
     def test_of_other_organisations_are_not_told_of(
         self, client: FlaskClient, make_user: MakeUser, sign_in: SignIn
     ) -> None:
@@ -328,9 +313,6 @@ class TestUsers:
                 admin.get("/admin/users")  # shows that it was revoked
         first, second = (re.sub(r"[0-9a-f-]{36}", "", page) for _status, page in shown)
         assert (shown[0][0], first) == (shown[1][0], second)
-        added = admin.post("/admin/users", data={**self.NEW, "email": "anna@x.example"})
-        assert added.status_code == 422
-        assert "already an account" not in added.text
 
     def test_of_other_organisations_are_not_shown(
         self, make_user: MakeUser, sign_in: SignIn
