@@ -17,6 +17,7 @@ import requests
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 EMAIL = "bench@example.org"
+PASSWORD = uuid.uuid4().hex
 PAUSE = threading.Event()
 
 
@@ -67,7 +68,7 @@ def signed_in(home: Path) -> requests.Session:
     }
     subprocess.run(
         [*flask, "users", "create", EMAIL, "--role", "clinician", "--password-stdin"],
-        input=uuid.uuid4().hex.encode(),
+        input=PASSWORD.encode(),
         stdout=subprocess.DEVNULL,
         **options,
     )
