@@ -278,6 +278,8 @@ function preview(name, regions) {
     const picture = document.createElement("img");
     picture.src = entry.url || URL.createObjectURL(entry.file);
     picture.alt = name;
+    // Browsers do not show every format that the portal reads.
+    picture.addEventListener("error", () => frame.replaceWith(element("p", "muted", texts.textUnseen)));
     frame.append(picture);
     for (const [left, top, right, bottom] of regions) {
       const box = element("span", "question-box");

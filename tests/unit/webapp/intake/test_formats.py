@@ -6,6 +6,7 @@ import uuid
 import zipfile
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -15,13 +16,13 @@ from PIL import Image
 
 from ml.imaging import read_bytes
 from ml.imaging.pictures import encode_png
-from tests.factories import Account
+from tests.factories import SAMPLE, Account
 from tests.photos import heic, webp
 from tests.tiffs import as_tiff
 from tests.volumes import SHAPE, as_mgh, as_nifti_file, as_nrrd, looks, small_volume
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
-from webapp.errors import RefusedUpload
+from webapp.errors import QuestionableUpload, RefusedUpload
 from webapp.extensions import current_blobs
 from webapp.intake.arrival import Handling, UploadedFile
 from webapp.intake.submission import submit_files
@@ -159,3 +160,14 @@ def test_documents_in_an_archive_are_left_out_by_name(app: Flask, make_user: Mak
     with app.app_context(), unscoped():
         found = db.session.get_one(Study, study_id)
         assert found.left_out == {"pdf": 1, "rar": 1}
+
+
+def test_letters_are_looked_for_on_each_page(app: Flask, make_user: MakeUser) -> None:
+    (clean,) = (one.pixels for one in read_bytes(SAMPLE.read_bytes()))
+    written = clean.copy()
+    cv2.putText(written, "ROENTGEN W 1947", (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 255, 2)
+    files = {"stack.tif": as_tiff(clean, written)}
+    account = make_user()
+    with pytest.raises(QuestionableUpload) as caught:
+        submit(app, account, files)
+    assert list(caught.value.extra["regions"]) == ["stack.tif/2"]
