@@ -95,20 +95,7 @@ class InviteForm(CheckedForm):
     role = _role_field()
 
 
-<<<<<<< HEAD
-class UserForm(CheckedForm):
-    """A user that the administrator adds directly."""
-
-    email = _email_field()
-    name = _name_field()
-    role = _role_field()
-    password = _password_field()
-
-
 class ChangeUserForm(CheckedForm):
-=======
-class ChangeUserForm(FlaskForm):
->>>>>>> w-api
     """A user's role, and whether the account is open."""
 
     role = _role_field()
