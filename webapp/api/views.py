@@ -21,11 +21,12 @@ from webapp.intake.forms import uploaded_files
 from webapp.intake.known import Known
 from webapp.intake.parcels import Split
 from webapp.intake.submission import Choices, Idempotency, submit_files
-from webapp.reporting.operations import export_report, send_report
-from webapp.review.export import feedback_archive, send_archive
+from webapp.reporting.operations import export_report
+from webapp.reporting.views import send_report
+from webapp.review.export import feedback_archive
 from webapp.review.operations import Opinion, Subject, record_assessments
 from webapp.review.queries import current_assessments_page
-from webapp.review.views import LARGEST_BODY
+from webapp.review.views import LARGEST_BODY, send_archive
 from webapp.studies.models import Study
 from webapp.studies.paging import Cursor
 from webapp.studies.queries import find_image, find_study

@@ -5,7 +5,6 @@ import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flask import Response
 from flask_babel import gettext as _
 
 from webapp import audit
@@ -62,16 +61,6 @@ def export_report(*, actor: User, study_id: uuid.UUID, wanted: ReportFormat) -> 
     audit.record("export_report", subject=study, actor_id=actor.id, format=wanted.value)
     db.session.commit()
     return made
-
-
-def send_report(report: ReportFile) -> Response:
-    """The answer that downloads a report."""
-    response = Response(report.content, content_type=report.media_type)
-    response.headers["Content-Disposition"] = f'attachment; filename="{report.name}"'
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.cache_control.private = True
-    response.cache_control.no_store = True
-    return response
 
 
 def _made(content: ReportContent, wanted: ReportFormat) -> bytes:

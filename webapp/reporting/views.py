@@ -10,7 +10,7 @@ from webapp.database import db
 from webapp.errors import Conflict
 from webapp.pacs.deliveries import deliveries_of, receiving_nodes, send_results
 from webapp.pacs.models import DeliveryStatus
-from webapp.reporting.operations import ReportFormat, export_report, send_report
+from webapp.reporting.operations import ReportFile, ReportFormat, export_report
 from webapp.studies.queries import find_study
 
 blueprint = Blueprint("reporting", __name__)
@@ -78,3 +78,13 @@ def _deliveries(study_id: uuid.UUID, *, message: str | None = None) -> str:
         under_way=any(each.status is DeliveryStatus.QUEUED for each in known),
         message=message,
     )
+
+
+def send_report(report: ReportFile) -> Response:
+    """The answer that downloads a report."""
+    response = Response(report.content, content_type=report.media_type)
+    response.headers["Content-Disposition"] = f'attachment; filename="{report.name}"'
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.cache_control.private = True
+    response.cache_control.no_store = True
+    return response

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import IO
 
-from flask import Response, current_app, send_file
+from flask import current_app
 
 from ml.labels import INDEX
 from webapp.database import db
@@ -146,15 +146,6 @@ def feedback_archive(*, actor_id: uuid.UUID | None) -> IO[bytes]:
         raise
     file.seek(0)
     return file
-
-
-def send_archive(file: IO[bytes]) -> Response:
-    """The ZIP as an answer that closes it in the end; no cache keeps the patients' images."""
-    answer = send_file(
-        file, mimetype="application/zip", as_attachment=True, download_name="feedback.zip"
-    )
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
 
 
 def export_feedback(

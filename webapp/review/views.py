@@ -1,9 +1,18 @@
 """Pages of the review: assessments, what is begun of them, and their export for training."""
 
 import uuid
-from typing import Any
+from typing import IO, Any
 
-from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
+from flask import (
+    Blueprint,
+    Response,
+    flash,
+    redirect,
+    render_template,
+    request,
+    send_file,
+    url_for,
+)
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_wtf.csrf import CSRFError
@@ -14,7 +23,7 @@ from webapp.accounts.models import Role
 from webapp.database import db
 from webapp.errorpages import csrf_error
 from webapp.errors import Conflict, InvalidInput, NotFound, PortalError
-from webapp.review.export import feedback_archive, send_archive
+from webapp.review.export import feedback_archive
 from webapp.review.forms import AssessmentForm
 from webapp.review.operations import Subject, discard_draft, keep_draft, record_assessments
 from webapp.review.panel import Panel, panel_of, panel_with
@@ -175,3 +184,12 @@ def _rendered(found: Panel | None) -> str:
 
 def _to_study(study: Study, position: int) -> ResponseReturnValue:
     return redirect(url_for("worklist.show", study_id=study.id, image=position, _anchor="feedback"))
+
+
+def send_archive(file: IO[bytes]) -> Response:
+    """The ZIP as an answer that closes it in the end; no cache keeps the patients' images."""
+    answer = send_file(
+        file, mimetype="application/zip", as_attachment=True, download_name="feedback.zip"
+    )
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
