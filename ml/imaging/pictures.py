@@ -135,7 +135,7 @@ def _decode(content: bytes, image_format: str, limits: Limits) -> list[Slice]:
 
 def _opened(content: bytes, formats: tuple[str, ...]) -> Image.Image:
     if is_heic(content):
-        from pillow_heif import HeifImageFile  # it takes its time
+        from pi_heif import HeifImageFile  # it takes its time
 
         return HeifImageFile(io.BytesIO(content))
     return Image.open(io.BytesIO(content), formats=formats)
