@@ -137,7 +137,7 @@ def _opened(content: bytes, formats: tuple[str, ...]) -> Image.Image:
     if is_heic(content):
         from pi_heif import HeifImageFile  # it takes its time
 
-        return HeifImageFile(io.BytesIO(content))
+        return cast("Image.Image", HeifImageFile(io.BytesIO(content)))
     return Image.open(io.BytesIO(content), formats=formats)
 
 
