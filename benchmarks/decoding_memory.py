@@ -24,7 +24,8 @@ from ml.imaging import Limits, read_bytes
 from webapp import create_app
 from webapp.deidentification import Pseudonymiser
 from webapp.storage import BlobStore
-from webapp.studies.arrival import BurnedIn, take_in
+from webapp.studies.arrival import take_in
+from webapp.studies.letters import BurnedIn
 
 _SIDE = 8000
 

@@ -41,15 +41,24 @@ def decode_dicom(content: bytes, limits: Limits) -> list[Slice]:
             pixels.
     """
     dataset = read_dataset(content, limits)
-    facts = inspect_dicom(dataset, limits)
+    return list(decoded_frames(dataset, inspect_dicom(dataset, limits)))
+
+
+def decoded_frames(dataset: pydicom.Dataset, facts: FileFacts) -> Iterator[Slice]:
+    """The frames of :func:`decode_dicom`, one after the other.
+
+    Args:
+        facts: what :func:`ml.imaging.dicom.inspect_dicom` says of ``dataset``.
+    """
+    count = 0
     with discreet("truncated", "The pixels of the DICOM file are damaged or incomplete."):
         _check_frames(dataset, facts)
         make = _grey if _is_grey(dataset) else _colour
-        decoded = zip(facts.frames, _stored(dataset), strict=False)
-        slices = [make(dataset, frame, stored) for frame, stored in decoded]
-        if len(slices) < len(facts.frames):
+        for frame, stored in zip(facts.frames, _stored(dataset), strict=False):
+            yield make(dataset, frame, stored)
+            count += 1
+        if count < len(facts.frames):
             raise UnreadableImage("truncated", "The file holds fewer slices than it says.")
-        return slices
 
 
 def _is_grey(dataset: pydicom.Dataset) -> bool:

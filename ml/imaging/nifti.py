@@ -2,13 +2,19 @@
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.orientations import (
+    apply_orientation,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 from nibabel.quaternions import quat2mat
 from nibabel.volumeutils import shape_zoom_affine
 
@@ -33,6 +39,7 @@ _MOST_QUATERNION = 1.1  # squared length up to which a quaternion is a rounded o
 _SURFACES = range(3000, 3100)  # intent codes of CIFTI-2
 _MAGIC = {348: (344, b"n+1\0"), 540: (4, b"n+2\0\r\n\032\n")}
 _PAIR = {348: (344, b"ni1\0"), 540: (4, b"ni2\0\r\n\032\n")}
+_CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])  # axes to right, front and head
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 _ANALYZE = bytes(4)  # in the place of the magic
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # by xyzt_units: metres and micrometres; all else is taken so
@@ -130,9 +137,39 @@ def strip_nifti(content: bytes, limits: Limits) -> bytes:
     volume = _open(content, limits)
     with discreet("truncated", "The NIfTI header is damaged."):
         header = _plain_header(volume)
+    return _packed(header, _voxels(content, volume))
+
+
+def mask_nifti(
+    content: bytes, hidden: npt.NDArray[np.bool_], limits: Limits, plane: str = "auto"
+) -> bytes:
+    """What :func:`strip_nifti` gives, with the darkest value of the volume in some voxels.
+
+    Args:
+        hidden: (slices, height, width) of the slices that :func:`decode_nifti` cuts.
+        plane: the one that it cuts in.
+
+    Raises:
+        UnreadableImage: see :func:`decode_nifti`.
+    """
+    volume = _open(content, limits)
+    axis = PLANES.index(_cut(volume, plane, limits).plane or "axial")
+    canonical = np.moveaxis(hidden.transpose(0, 2, 1)[:, ::-1, ::-1], 0, axis)
+    as_stored = ornt_transform(_CANONICAL, io_orientation(volume.affine))
+    where = apply_orientation(canonical, as_stored)
+    raw = bytearray().join(_voxels(content, volume))
+    stored = np.frombuffer(raw, volume.dtype).reshape(volume.shape, order="F")
+    values = stored[np.isfinite(stored)] if volume.dtype.kind == "f" else stored
+    if values.size:
+        stored[where] = values.min() if _scaling(volume.header)[0] > 0 else values.max()
+    with discreet("truncated", "The NIfTI header is damaged."):
+        header = _plain_header(volume)
+    return _packed(header, [bytes(raw)])
+
+
+def _packed(header: bytes, voxels: Iterable[bytes]) -> bytes:
     compressor = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
-    pieces = [compressor.compress(header)]
-    pieces += [compressor.compress(piece) for piece in _voxels(content, volume)]
+    pieces = [compressor.compress(piece) for piece in chain([header], voxels)]
     return b"".join([*pieces, compressor.flush()])
 
 

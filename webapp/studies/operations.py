@@ -16,9 +16,10 @@ from webapp.pacs.models import PacsNode
 from webapp.queueing import send_classification
 from webapp.storage import Keeper
 from webapp.studies.analyses import request_analysis
-from webapp.studies.arrival import Arrival, BurnedIn, Handling, UploadedFile, take_in, upload_limits
+from webapp.studies.arrival import Arrival, Handling, UploadedFile, take_in, upload_limits
 from webapp.studies.destinations import demand_same_patient
 from webapp.studies.known import Known, shows_the_same
+from webapp.studies.letters import BurnedIn
 from webapp.studies.models import Image, Instance, Status, Study
 from webapp.studies.parcels import Split
 from webapp.studies.submission import (
