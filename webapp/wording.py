@@ -87,6 +87,7 @@ QUALITY: Mapping[str, LazyString] = {
     "motion": _l("There is ghosting beside the head, as from movement."),
     "noisy": _l("The image is noisy."),
     "several_slices": _l("The image shows several slices; upload each by itself."),
+    "cut_off": _l("Part of the image seems to be missing: its lower rows all have one value."),
 }
 
 # Codes of ml.errors.UnreadableImage: why a file could not be taken in.

@@ -23,6 +23,7 @@ from ml.imaging.dicom_file import read_dataset
 from ml.imaging.discretion import discreet
 from ml.imaging.facts import FileFacts, FrameFacts
 from ml.imaging.limits import Limits
+from ml.imaging.rows import row_length
 from ml.imaging.slices import Slice
 from ml.imaging.values import to_uint16
 
@@ -55,6 +56,7 @@ def decoded_frames(dataset: pydicom.Dataset, facts: FileFacts) -> Iterator[Slice
         _check_frames(dataset, facts)
         make = _grey if _is_grey(dataset) else _colour
         for frame, stored in zip(facts.frames, _stored(dataset), strict=False):
+            _check_rows(dataset, stored)
             yield make(dataset, frame, stored)
             count += 1
         if count < len(facts.frames):
@@ -71,6 +73,13 @@ def _check_frames(dataset: pydicom.Dataset, facts: FileFacts) -> None:
         return
     for frame in _encapsulated_frames(dataset, len(facts.frames)):
         check_frame(dataset, frame, first.rows, first.columns, syntax, whole=True)
+
+
+def _check_rows(dataset: pydicom.Dataset, stored: Stored) -> None:
+    """Compressed frames know their own size; of others the header alone tells it."""
+    compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    if not compressed and stored.ndim == 2 and row_length(stored) != stored.shape[1]:
+        raise UnreadableImage("header_lies", "The rows are of another length than the header says.")
 
 
 def _stored(dataset: pydicom.Dataset) -> Iterator[Stored]:
