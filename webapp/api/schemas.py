@@ -574,6 +574,17 @@ class SeriesSchema(ma.Schema):
     slice_spacing = fields.Float(allow_none=True, metadata={"description": "Millimetres."})
     missing = fields.Integer(metadata={"description": "Slices missing according to the spacing."})
     duplicates = fields.Integer(metadata={"description": "Files that repeat a slice."})
+    slice_order = fields.String(
+        allow_none=True,
+        metadata={
+            "description": "What the slices are in order by: `place` in the head, `location` on a "
+            "line, image `number`, or as `given`; null if unknown."
+        },
+    )
+    order_note = fields.String(
+        allow_none=True,
+        metadata={"description": "Set if the order is a guess: says so, and what it goes by."},
+    )
 
 
 class ImageSchema(ma.Schema):

@@ -215,6 +215,7 @@ def _described(series: Series, plan: SeriesPlan, sources: Sequence[Source]) -> S
     series.column_direction = list(geometry.column_direction) if geometry else None
     series.missing = min(plan.missing, _MOST_MISSING)
     series.duplicates = len(plan.duplicates)
+    series.slice_order = plan.order
     return series
 
 

@@ -149,6 +149,8 @@ class Series(Timestamped, OrganisationOwned, Base):
         column_direction: where the row index grows to.
         missing: slices that the even spacing asks for and that did not come.
         duplicates: files that were left out since they show the same slice again.
+        slice_order: what the order of its slices goes by (:data:`ml.imaging.series.Order`); None
+            in rows from before.
     """
 
     __tablename__ = "series"
@@ -167,6 +169,7 @@ class Series(Timestamped, OrganisationOwned, Base):
     column_direction: Mapped[list[float] | None]
     missing: Mapped[int] = mapped_column(default=0)
     duplicates: Mapped[int] = mapped_column(default=0)
+    slice_order: Mapped[str | None] = mapped_column(String(16))
 
     study: Mapped[Study] = relationship(back_populates="series")
     images: Mapped[list["Image"]] = relationship(
