@@ -1,4 +1,6 @@
-"""How the order of a series' slices was found; unknown of series from before
+"""How the order of slices was found, and pixels of which only the shape is known
+
+Both are unknown of what came before.
 
 Revision ID: 0011
 Revises: 0009
@@ -14,9 +16,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Without a rebuild of the table: images refer to it.
+    # Without a rebuild of the tables: others refer to them.
     op.add_column("series", sa.Column("slice_order", sa.String(length=16), nullable=True))
+    op.add_column("image", sa.Column("pixel_aspect", sa.Double(), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("image", "pixel_aspect")
     op.drop_column("series", "slice_order")

@@ -77,6 +77,7 @@ class KeySlice:
         orientation: letters of DICOM's Patient Orientation (PS3.3 C.7.6.1.1.1), such as
             ``("L", "P")``, where the file told how the slice lies.
         window: the grey values that the file suggests to show.
+        pixel_aspect: height of a pixel over its width, where there are no millimetres.
     """
 
     id: uuid.UUID
@@ -91,6 +92,7 @@ class KeySlice:
     orientation: tuple[str, str] | None
     source: Source | None
     window: Suggestion | None = None
+    pixel_aspect: float | None = None
 
 
 @dataclass(frozen=True)
@@ -295,6 +297,7 @@ def _key_slice(image: Image, series: Series, instance: Instance | None) -> KeySl
         orientation=patient_orientation(series),
         source=_source(instance, image) if instance else None,
         window=suggestion_of(image),
+        pixel_aspect=image.pixel_aspect,
     )
 
 

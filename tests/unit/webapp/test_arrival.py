@@ -33,6 +33,7 @@ from webapp.studies.operations import (
     receive_instance,
     submit_files,
 )
+from webapp.studies.stack import read_stack
 from webapp.tenancy import acting_for, unscoped
 
 MakeUser = Callable[..., Account]
@@ -116,6 +117,9 @@ class TestSeries:
         study_id = submit(app, make_user(), [as_bytes(one) for one in slices])
         with app.app_context(), unscoped():
             assert {image.row_spacing for image in study(study_id).images} == {None}
+            assert {image.pixel_aspect for image in study(study_id).images} == {2.0}
+            assert {image.pixel_size for image in study(study_id).images} == {(2.0, 1.0)}
+            assert {one.aspect for one in read_stack(study(study_id)).series[0].slices} == {2.0}
             assert not study(study_id).series[0].is_volume
 
     def test_several_series_are_kept_apart(self, app: Flask, make_user: MakeUser) -> None:
