@@ -23,7 +23,8 @@ from config import Settings
 from ml.imaging import Limits, read_bytes
 from webapp import create_app
 from webapp.deidentification import Pseudonymiser
-from webapp.intake.arrival import BurnedIn, take_in
+from webapp.intake.arrival import take_in
+from webapp.intake.letters import BurnedIn
 from webapp.storage import BlobStore
 
 _SIDE = 8000

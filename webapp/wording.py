@@ -87,6 +87,7 @@ QUALITY: Mapping[str, LazyString] = {
     "motion": _l("There is ghosting beside the head, as from movement."),
     "noisy": _l("The image is noisy."),
     "several_slices": _l("The image shows several slices; upload each by itself."),
+    "cut_off": _l("Part of the image seems to be missing: its lower rows all have one value."),
 }
 
 # Codes of ml.errors.UnreadableImage: why a file could not be taken in.
@@ -156,6 +157,18 @@ FILE_PROBLEMS: Mapping[str, LazyString] = {
     ),
 }
 
+# What the order of slices goes by where nothing says how they lie (ml.imaging.series.Order).
+GUESSED_ORDERS: Mapping[str, LazyString] = {
+    "number": _l(
+        "The order of the slices is a guess: the files do not say where in the head they lie, so "
+        "they are sorted by image number."
+    ),
+    "given": _l(
+        "The order of the slices is a guess: the files do not say where in the head they lie, so "
+        "they are shown in the order in which they arrived."
+    ),
+}
+
 # Why a study ended without an answer (Study.reason, Analysis.reason, Image.problem).
 REASONS: Mapping[str, LazyString] = {
     **FILE_PROBLEMS,
@@ -184,6 +197,11 @@ def word(table: Mapping[str, LazyString], value: str | None) -> LazyString | str
 def diagnosis(label: str | None, finding: str) -> LazyString | str:
     """What a reader holds for right, in words; a finding of the reader's own as it was typed."""
     return word(FINDINGS, finding) if finding else word(LABELS, label)
+
+
+def order_note(order: str | None, count: int) -> str:
+    """That the order of ``count`` slices is a guess, and what it goes by; empty where it is not."""
+    return str(word(GUESSED_ORDERS, order)) if order in GUESSED_ORDERS and count > 1 else ""
 
 
 def scope_sentence() -> str:

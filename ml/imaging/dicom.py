@@ -29,6 +29,7 @@ from ml.errors import UnreadableImage
 from ml.imaging.codestreams import frame_size
 from ml.imaging.discretion import discreet
 from ml.imaging.facts import FileFacts, FrameFacts, Geometry, Vector
+from ml.imaging.jpeg2000 import has_gap, is_jpeg2000
 from ml.imaging.limits import Limits
 
 MR_CLASSES = frozenset(
@@ -264,9 +265,9 @@ def check_frame(
             raise _lies()
         return
     size = frame_size(frame)
+    if whole and (size is None or (is_jpeg2000(frame) and has_gap(frame))):
+        raise UnreadableImage("truncated", "The pixels of the DICOM file are damaged.")
     if size is None:
-        if whole:
-            raise UnreadableImage("truncated", "The pixels of the DICOM file are damaged.")
         return
     if (size.rows, size.columns, size.samples) != (rows, columns, _samples(dataset)):
         raise _lies()

@@ -23,6 +23,7 @@ from ml.imaging.dicom_file import read_dataset
 from ml.imaging.discretion import discreet
 from ml.imaging.facts import FileFacts, FrameFacts
 from ml.imaging.limits import Limits
+from ml.imaging.rows import row_length
 from ml.imaging.slices import Slice
 from ml.imaging.values import to_uint16
 
@@ -41,15 +42,25 @@ def decode_dicom(content: bytes, limits: Limits) -> list[Slice]:
             pixels.
     """
     dataset = read_dataset(content, limits)
-    facts = inspect_dicom(dataset, limits)
+    return list(decoded_frames(dataset, inspect_dicom(dataset, limits)))
+
+
+def decoded_frames(dataset: pydicom.Dataset, facts: FileFacts) -> Iterator[Slice]:
+    """The frames of :func:`decode_dicom`, one after the other.
+
+    Args:
+        facts: what :func:`ml.imaging.dicom.inspect_dicom` says of ``dataset``.
+    """
+    count = 0
     with discreet("truncated", "The pixels of the DICOM file are damaged or incomplete."):
         _check_frames(dataset, facts)
         make = _grey if _is_grey(dataset) else _colour
-        decoded = zip(facts.frames, _stored(dataset), strict=False)
-        slices = [make(dataset, frame, stored) for frame, stored in decoded]
-        if len(slices) < len(facts.frames):
+        for frame, stored in zip(facts.frames, _stored(dataset), strict=False):
+            _check_rows(dataset, stored)
+            yield make(dataset, frame, stored)
+            count += 1
+        if count < len(facts.frames):
             raise UnreadableImage("truncated", "The file holds fewer slices than it says.")
-        return slices
 
 
 def _is_grey(dataset: pydicom.Dataset) -> bool:
@@ -62,6 +73,13 @@ def _check_frames(dataset: pydicom.Dataset, facts: FileFacts) -> None:
         return
     for frame in _encapsulated_frames(dataset, len(facts.frames)):
         check_frame(dataset, frame, first.rows, first.columns, syntax, whole=True)
+
+
+def _check_rows(dataset: pydicom.Dataset, stored: Stored) -> None:
+    """Compressed frames know their own size; of others the header alone tells it."""
+    compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    if not compressed and stored.ndim == 2 and row_length(stored) != stored.shape[1]:
+        raise UnreadableImage("header_lies", "The rows are of another length than the header says.")
 
 
 def _stored(dataset: pydicom.Dataset) -> Iterator[Stored]:

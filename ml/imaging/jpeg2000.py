@@ -18,6 +18,10 @@ _MAIN = frozenset(
 _TILE = frozenset({0xFF52, 0xFF53, 0xFF5C, 0xFF5D, 0xFF5E, 0xFF5F, 0xFF61})  # and PPT
 # TLM, PLM, PLT, CRG, COM
 _LEFT_OUT = frozenset({_TILE_LENGTHS, 0xFF57, 0xFF58, 0xFF63, 0xFF64})
+_CODING, _HIGH_THROUGHPUT = b"\xff\x52", b"\xff\x50"
+_OWN_PRECINCTS = 1  # bit of Scod, T.800 table A.13
+_MOST_PACKETS = 256
+_ZEROS = 64  # bytes; codes of a picture hold no such run
 _MOST_PARTS = 65535 * 8
 _MOST_IN_TABLE = 10_000
 
@@ -53,6 +57,27 @@ def bare_jpeg2000(frame: bytes) -> bytes:
     lengths = _table(parts) if had_lengths else b""
     body = b"".join(part for _tile, part in parts)
     return stream[:2] + header + lengths + body + b"\xff\xd9"
+
+
+def has_gap(frame: bytes) -> bool:
+    """Whether zeros stand in the place of data, as in a file that was not written to its end.
+
+    Decoders make a picture of it. A packet of nothing is one byte of zero (T.800 B.10.3), so a
+    stream of many packets is not judged, nor is HTJ2K, which stores some bits as they are.
+    """
+    start, end = frame.find(_CODESTREAM), frame.find(b"\xff\x90")
+    if start < 0 or end < 0:
+        return False
+    header = frame[start:end]
+    at = header.find(_CODING)
+    if at < 0 or len(header) < at + 10 or _HIGH_THROUGHPUT in header:
+        return False
+    tiles = frame.count(b"\xff\x90")
+    layers = int.from_bytes(header[at + 6 : at + 8], "big")
+    packets = tiles * layers * _number(header, 40, 2) * (header[at + 9] + 1)
+    if header[at + 4] & _OWN_PRECINCTS or packets > _MOST_PACKETS:
+        return False
+    return bytes(_ZEROS + packets) in frame[end:]
 
 
 def _unboxed(frame: bytes) -> bytes:

@@ -8,7 +8,12 @@ from itertools import chain
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.orientations import (
+    apply_orientation,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 from nibabel.quaternions import quat2mat
 from nibabel.volumeutils import shape_zoom_affine
 
@@ -33,6 +38,7 @@ _MOST_QUATERNION = 1.1  # squared length up to which a quaternion is a rounded o
 _SURFACES = range(3000, 3100)  # intent codes of CIFTI-2
 _MAGIC = {348: (344, b"n+1\0"), 540: (4, b"n+2\0\r\n\032\n")}
 _PAIR = {348: (344, b"ni1\0"), 540: (4, b"ni2\0\r\n\032\n")}
+_CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])  # axes to right, front and head
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 _ANALYZE = bytes(4)  # in the place of the magic
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # by xyzt_units: metres and micrometres; all else is taken so
@@ -135,6 +141,31 @@ def strip_nifti(content: bytes, limits: Limits) -> bytes:
     with discreet("truncated", "The NIfTI header is damaged."):
         header = _plain_header(volume)
     return gzipped(chain([header], _voxels(pieces(content, _CHUNK), volume)))
+
+
+def mask_nifti(
+    content: bytes, hidden: npt.NDArray[np.bool_], limits: Limits, plane: str = "auto"
+) -> bytes:
+    """What :func:`strip_nifti` gives, with the darkest value of the volume in some voxels.
+
+    Args:
+        hidden: (slices, height, width) of the slices that :func:`decode_nifti` cuts.
+        plane: the one that it cuts in.
+
+    Raises:
+        UnreadableImage: see :func:`decode_nifti`.
+    """
+    volume = _open(content, limits)
+    axis = PLANES.index(_cut(volume, plane, limits).plane or "axial")
+    canonical = np.moveaxis(hidden.transpose(0, 2, 1)[:, ::-1, ::-1], 0, axis)
+    as_stored = ornt_transform(_CANONICAL, io_orientation(volume.affine))
+    where = apply_orientation(canonical, as_stored)
+    raw = bytearray().join(_voxels(pieces(content, _CHUNK), volume))
+    stored = np.frombuffer(raw, volume.dtype).reshape(volume.shape, order="F")
+    values = stored[np.isfinite(stored)] if volume.dtype.kind == "f" else stored
+    if values.size:
+        stored[where] = values.min() if _scaling(volume.header)[0] > 0 else values.max()
+    return nifti_of(replace(volume, offset=0), [bytes(raw)])
 
 
 def volume_of(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ml.imaging.montage import several_slices
 from ml.imaging.pictures import Pixels
+from ml.imaging.rows import missing_rows
 from ml.preprocess import FloatImage, MaskImage, head_mask, percentiles, to_grey
 
 _SIDE = 256  # px; the longer side of the copy that most rules look at
@@ -42,6 +43,7 @@ class QualityFlag(StrEnum):
     MOTION = "motion"
     NOISY = "noisy"
     SEVERAL_SLICES = "several_slices"
+    CUT_OFF = "cut_off"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def quality_flags(
     - ``motion``: the background is brighter in one direction than across it, as ghosts make it.
     - ``noisy``: the noise is more than 3.5 % of the head's range.
     - ``several_slices``: several heads of like size stand side by side.
+    - ``cut_off``: the last rows are all of one value that is not the background's.
 
     Args:
         pixels: (height, width) or (height, width, 3) RGB, 8 or 16 bit.
@@ -101,6 +104,7 @@ def quality_flags(
         QualityFlag.MOTION: found.ghosting > _GHOSTING and not several,  # beside it is a head
         QualityFlag.NOISY: found.noise > _NOISE,
         QualityFlag.SEVERAL_SLICES: several,
+        QualityFlag.CUT_OFF: missing_rows(grey) > 0,
     }
     return tuple(flag for flag, holds in rules.items() if holds)
 

@@ -246,6 +246,30 @@ def test_lengths_are_measured_in_millimetres_with_mouse_and_keys(
     expect(text).to_have_text("20 mm")
 
 
+def test_pixels_of_known_shape_and_unknown_size_are_shown_true_and_measured_in_pixels(
+    portal: Portal, visit: Visit, reader: Account
+) -> None:
+    ids = make_series_study(portal.app, reader, slices=3)
+    with portal.app.app_context(), unscoped():
+        for image in db.session.query(Image).filter_by(study_id=ids.study_id):
+            image.row_spacing = image.column_spacing = None
+            image.pixel_aspect = 2.0
+        db.session.commit()
+    page = open_study(visit, ids)
+    frame = box_of(page.locator("[data-frame]").first)
+    # 128 columns, 96 rows of pixels that are twice as high as wide.
+    assert frame["width"] / frame["height"] == pytest.approx(128 / 192, rel=0.01)
+    page.get_by_role("button", name="Measure a distance").click()
+    page.locator("[data-stage]").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    for _step in range(10):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-marks] text").first).to_have_text(re.compile(r"^10 p"))
+    visit.picture("viewer-aspect")
+
+
 def test_heatmap_and_zoom(portal: Portal, visit: Visit, reader: Account) -> None:
     page = open_study(visit, make_series_study(portal.app, reader, slices=12))
     heat = page.locator("img.heat").first

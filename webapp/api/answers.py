@@ -1,6 +1,7 @@
 """Rows as the API shows them."""
 
 import uuid
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -22,7 +23,7 @@ from webapp.review.export import AssessmentLine
 from webapp.review.models import Assessment
 from webapp.studies.models import Analysis, Series, Study
 from webapp.studies.queries import current_predictions, list_images
-from webapp.wording import FILE_PROBLEMS, REASONS, word
+from webapp.wording import FILE_PROBLEMS, REASONS, order_note, word
 from webapp.worklist.queries import StudyRow
 
 Json = dict[str, Any]
@@ -71,6 +72,7 @@ def summary(row: StudyRow) -> Json:
 def full(study: Study) -> Json:
     """A study with its images and results."""
     images, predictions = list_images(study), current_predictions(study)
+    counts = Counter(image.series_id for image in images)
     links = _ImageLinks()
     found = result_of(study)
     model = model_of(study)
@@ -83,7 +85,7 @@ def full(study: Study) -> Json:
     analysis = study.current_analysis
     return _facts(study) | {
         "progress": {"done": analysis.images_done if analysis else 0, "total": len(images)},
-        "series": [_series(series) for series in study.series],
+        "series": [_series(series, counts[series.id]) for series in study.series],
         "images": [_image(image, predictions.get(image.id), model, links) for image in images],
         "result": result,
         "analysis": _analysis(analysis) if analysis else None,
@@ -156,7 +158,7 @@ def _result(result: StudyResult | None) -> Json | None:
     }
 
 
-def _series(series: Series) -> Json:
+def _series(series: Series, count: int) -> Json:
     return {
         "id": series.id,
         "position": series.position,
@@ -167,6 +169,8 @@ def _series(series: Series) -> Json:
         "slice_spacing": series.slice_spacing,
         "missing": series.missing,
         "duplicates": series.duplicates,
+        "slice_order": series.slice_order,
+        "order_note": order_note(series.slice_order, count) or None,
     }
 
 

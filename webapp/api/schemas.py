@@ -12,8 +12,8 @@ from werkzeug.datastructures import FileStorage
 
 from ml.labels import LABELS
 from webapp.corrections.operations import LONGEST_NOTE, DeletionReason
-from webapp.intake.arrival import BurnedIn
 from webapp.intake.known import Known
+from webapp.intake.letters import BurnedIn
 from webapp.intake.patient_codes import LONGEST_CODE
 from webapp.intake.submission import LONGEST_DESCRIPTION, MAX_FILES, PLANES
 from webapp.reporting.operations import ReportFormat
@@ -575,6 +575,17 @@ class SeriesSchema(ma.Schema):
     slice_spacing = fields.Float(allow_none=True, metadata={"description": "Millimetres."})
     missing = fields.Integer(metadata={"description": "Slices missing according to the spacing."})
     duplicates = fields.Integer(metadata={"description": "Files that repeat a slice."})
+    slice_order = fields.String(
+        allow_none=True,
+        metadata={
+            "description": "What the slices are in order by: `place` in the head, `location` on a "
+            "line, image `number`, or as `given`; null if unknown."
+        },
+    )
+    order_note = fields.String(
+        allow_none=True,
+        metadata={"description": "Set if the order is a guess: says so, and what it goes by."},
+    )
 
 
 class ImageSchema(ma.Schema):

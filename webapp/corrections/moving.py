@@ -366,6 +366,7 @@ def _copy(series: Series, target: Study) -> Series:
         row_direction=series.row_direction,
         column_direction=series.column_direction,
         missing=series.missing,
+        slice_order=series.slice_order,
     )
 
 

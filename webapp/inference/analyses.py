@@ -355,9 +355,7 @@ def _claimed_images(analysis: Analysis) -> tuple[ClaimedImage, ...]:
             blob_key=image.blob_key,
             source_key=image.source_key,
             frame=image.frame,
-            spacing=(image.row_spacing, image.column_spacing)
-            if image.row_spacing and image.column_spacing
-            else None,
+            spacing=image.pixel_size,
         )
         for image in found
         if str(image.id) in wanted

@@ -1,23 +1,19 @@
 """From a received file to what may be kept. Nothing that names a patient gets past this module.
 
-A DICOM file is de-identified in memory and judged by its header; its pixels are decoded by the
-worker. A volume (NIfTI, MGH, NRRD) is kept as NIfTI whose header holds geometry alone. A picture is
-decoded at once and kept as a PNG of its pixels, one for each page.
+A DICOM file is de-identified in memory and judged by its header. A volume (NIfTI, MGH, NRRD) is
+kept as NIfTI whose header holds geometry alone. Pixels of both are searched for letters, and made
+into slices by the worker. A picture is decoded at once and kept as a PNG of its pixels, one for
+each page.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from enum import StrEnum
 from hashlib import sha256
 from pathlib import PurePosixPath
-from typing import Any, Protocol, cast
+from typing import Protocol
 
-import cv2
 import pydicom
-from pydicom.multival import MultiValue
-from pydicom.uid import ExplicitVRLittleEndian
 
 from ml.errors import UnreadableImage
 from ml.imaging import (
@@ -30,29 +26,23 @@ from ml.imaging import (
     is_archive,
     members,
     parse_dicom,
-    read_bytes,
     sniff,
 )
 from ml.imaging.archives import is_junk
-from ml.imaging.burned_in import TextBox, find_text, mask_text
-from ml.imaging.dicom import GREY, MR_CLASSES, check_dicom
+from ml.imaging.dicom import check_dicom
 from ml.imaging.discretion import discreet
-from ml.imaging.pictures import Pixels, decoding_bytes, encode_png
-from webapp.deidentification import Pseudonymiser, as_file, deidentify
+from ml.imaging.pictures import decoding_bytes, encode_png
+from webapp.deidentification import Pseudonymiser, deidentify
 from webapp.extensions import current_room, current_settings
+from webapp.intake.letters import (
+    BurnedIn,
+    Regions,
+    TextInPixels,
+    checked_dicom,
+    checked_nifti,
+    checked_picture,
+)
 from webapp.storage import Keeper
-
-_BITS_OF_A_SCREEN = 8
-_FRAMES = 48  # of a long file that are looked at before somebody is asked: evenly, both ends too
-_LONGEST_SIDE_READ = 4096  # px
-
-
-class BurnedIn(StrEnum):
-    """What to do where letters stand in the pixels: they may name the patient."""
-
-    ASK = "ask"  # refuse until somebody has looked
-    MASK = "mask"  # black them out
-    KEEP = "keep"  # somebody has looked and says that they name nobody
 
 
 @dataclass(frozen=True)
@@ -86,18 +76,6 @@ class UploadedFile:
 
     name: str
     content: bytes
-
-
-class TextInPixels(UnreadableImage):
-    """Letters were found in the pixels, and nobody has said yet what to do with them.
-
-    Attributes:
-        regions: where, each as (left, top, right, bottom) in fractions of width and height.
-    """
-
-    def __init__(self, regions: tuple[tuple[float, float, float, float], ...]) -> None:
-        super().__init__("burned_in", "There is text in the image that may name the patient.")
-        self.regions = regions
 
 
 @dataclass(frozen=True)
@@ -148,9 +126,7 @@ class Delivered:
     arrivals: list[Arrival] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
-    questions: dict[str, tuple[tuple[float, float, float, float], ...]] = field(
-        default_factory=dict
-    )
+    questions: dict[str, Regions] = field(default_factory=dict)
 
 
 def upload_limits() -> Limits:
@@ -230,10 +206,10 @@ def take_in(
         kept, facts, dicom = _checked_dicom(content, pseudonymiser, limits, burned_in)
         return Arrival(facts, blobs.put(kept), dicom)
     if reader.as_nifti:
-        kept = reader.as_nifti(content, limits)
+        kept = checked_nifti(reader.as_nifti(content, limits), limits, burned_in, plane)
         return Arrival(inspect(kept, limits, plane=plane), blobs.put(kept))
     with current_room().taken(decoding_bytes(content)):
-        kept, facts = _checked_picture(content, limits, burned_in)
+        kept, facts = _kept_picture(content, limits, burned_in)
     return Arrival(facts, blobs.put(kept))
 
 
@@ -277,38 +253,12 @@ def _paged(
         yield f"{name}/{page.number + 1}", png
 
 
-def _checked_picture(
-    content: bytes, limits: Limits, burned_in: BurnedIn
-) -> tuple[bytes, FileFacts]:
+def _kept_picture(content: bytes, limits: Limits, burned_in: BurnedIn) -> tuple[bytes, FileFacts]:
     reader = sniff(content)
-    pixels = reader.decode(content, limits, "auto")[0].pixels
-    boxes = _text_in(pixels) if burned_in is not BurnedIn.KEEP else []
-    height, width = pixels.shape[:2]
-    if boxes and burned_in is BurnedIn.ASK:
-        raise TextInPixels(_fractions(boxes, width, height))
-    kept = mask_text(pixels, boxes) if boxes else pixels
+    kept = checked_picture(reader.decode(content, limits, "auto")[0].pixels, burned_in)
+    height, width = kept.shape[:2]
     facts = FileFacts(format=reader.format, frames=(FrameFacts(0, height, width),))
     return encode_png(kept), facts
-
-
-def _text_in(pixels: Pixels) -> list[TextBox]:
-    """Letters in a picture; in a large one they are looked for in a small copy."""
-    height, width = pixels.shape[:2]
-    factor = -(-max(height, width) // _LONGEST_SIDE_READ)
-    if factor <= 1 or min(height, width) < factor:
-        return find_text(pixels)
-    size = (width // factor, height // factor)
-    found = find_text(cast("Pixels", cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)))
-    across, down = width / size[0], height / size[1]
-    return [
-        TextBox(
-            left=int(box.left * across),
-            top=int(box.top * down),
-            right=min(width, math.ceil(box.right * across)),
-            bottom=min(height, math.ceil(box.bottom * down)),
-        )
-        for box in found
-    ]
 
 
 def _checked_dicom(
@@ -318,9 +268,7 @@ def _checked_dicom(
     check_dicom(dataset, limits)  # before anything is made of its pixels
     done = deidentify(dataset, pseudonymiser)
     facts = inspect_dicom(done.dataset, limits)
-    kept = done.content
-    if _may_show_names(done.burned_in, done.dataset, facts) and burned_in is not BurnedIn.KEEP:
-        kept = _without_letters(done.content, done.dataset, done.burned_in, limits, burned_in)
+    kept = checked_dicom(done, facts, limits, burned_in)
     code = done.patient_code or pseudonymiser.patient(facts.study_uid or "")
     return kept, facts, DicomFacts(code, _date(done.dataset), pixels_key(done.dataset))
 
@@ -333,80 +281,6 @@ def pixels_key(dataset: pydicom.Dataset) -> str:
         for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
             digest.update(dataset.get(name) or b"")
     return digest.hexdigest()
-
-
-def _may_show_names(declared: str, dataset: pydicom.Dataset, facts: FileFacts) -> bool:
-    """Whether the pixels have to be looked at: all but those that a scanner has just measured.
-
-    What a scanner stores as original has more than 8 bits of grey, and nobody has drawn on it.
-    What a file says of itself is believed where it admits to letters, never where it denies them.
-    """
-    if declared == "yes":
-        return True
-    kind = [str(word).strip().upper() for word in _words(dataset.get("ImageType"))]
-    original = kind[:1] == ["ORIGINAL"] and kind[1:2] == ["PRIMARY"]
-    grey = int(dataset.get("SamplesPerPixel") or 1) == 1
-    grey = grey and str(dataset.get("PhotometricInterpretation")).startswith("MONOCHROME")
-    deep = int(dataset.get("BitsStored") or 8) > _BITS_OF_A_SCREEN
-    return not (facts.sop_class in MR_CLASSES and original and grey and deep)
-
-
-def _words(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, MultiValue)) else [value]
-
-
-def _without_letters(
-    content: bytes,
-    dataset: pydicom.Dataset,
-    declared: str,
-    limits: Limits,
-    burned_in: BurnedIn,
-) -> bytes:
-    """The file with letters blacked out; as it is where there are none and none are declared."""
-    frames = [one.pixels for one in read_bytes(content, limits)]
-    # What is to be blacked out is looked for in every frame.
-    few = len(frames) if burned_in is BurnedIn.MASK else min(len(frames), _FRAMES)
-    looked_at = [frames[at * (len(frames) - 1) // max(1, few - 1)] for at in range(few)]
-    boxes = [box for pixels in looked_at for box in find_text(pixels)]
-    if not boxes and declared != "yes":
-        return content
-    height, width = frames[0].shape[:2]
-    if burned_in is BurnedIn.ASK:
-        raise TextInPixels(_fractions(boxes, width, height))
-    if not boxes:
-        raise UnreadableImage(
-            "burned_in_unseen", "The file says that its pixels name the patient; none were found."
-        )
-    if str(dataset.PhotometricInterpretation) not in GREY:
-        raise UnreadableImage("burned_in", "Letters are blacked out in grey images alone.")
-    return _masked(dataset, boxes)
-
-
-def _masked(dataset: pydicom.Dataset, boxes: list[TextBox]) -> bytes:
-    """The boxes of all frames filled with the lowest stored value, as an uncompressed file."""
-    with discreet("truncated", "The pixels are damaged."):
-        pixels = dataset.pixel_array.copy()
-        for box in boxes:
-            # Rows and columns are the last two axes of a grey image; colour ones never come here.
-            pixels[..., box.top : box.bottom, box.left : box.right] = pixels.min()
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset.set_pixel_data(
-            pixels,
-            dataset.PhotometricInterpretation,
-            dataset.BitsStored,
-            generate_instance_uid=False,
-        )
-    dataset.BurnedInAnnotation = "NO"
-    return as_file(dataset)
-
-
-def _fractions(
-    boxes: list[TextBox], width: int, height: int
-) -> tuple[tuple[float, float, float, float], ...]:
-    return tuple(
-        (box.left / width, box.top / height, box.right / width, box.bottom / height)
-        for box in boxes
-    )
 
 
 def _date(dataset: pydicom.Dataset) -> date | None:

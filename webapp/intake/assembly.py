@@ -215,6 +215,7 @@ def _described(series: Series, plan: SeriesPlan, sources: Sequence[Source]) -> S
     series.column_direction = list(geometry.column_direction) if geometry else None
     series.missing = min(plan.missing, _MOST_MISSING)
     series.duplicates = len(plan.duplicates)
+    series.slice_order = plan.order
     return series
 
 
@@ -243,6 +244,9 @@ def _new_image(source: Source, placed: Placed) -> Image:
         # A mere ratio is no length: the viewer would measure millimetres that nobody knows.
         row_spacing=frame.spacing[0] if frame.spacing and frame.measured else None,
         column_spacing=frame.spacing[1] if frame.spacing and frame.measured else None,
+        pixel_aspect=frame.spacing[0] / frame.spacing[1]
+        if frame.spacing and not frame.measured
+        else None,
         origin=list(frame.geometry.position) if frame.geometry else None,
     )
 

@@ -10,9 +10,10 @@ from wtforms import BooleanField, MultipleFileField, SelectChoice, SelectField, 
 
 from webapp.errors import PortalError
 from webapp.formerrors import CheckedForm
-from webapp.intake.arrival import BurnedIn, Handling
+from webapp.intake.arrival import Handling
 from webapp.intake.filenames import shown
 from webapp.intake.known import Known
+from webapp.intake.letters import BurnedIn
 from webapp.intake.parcels import Split
 from webapp.intake.submission import Choices
 from webapp.studies.models import Priority

@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -21,6 +22,7 @@ from webapp.studies.queries import images_of
 from webapp.viewer.orientation import patient_orientation
 from webapp.viewer.series import are_slices
 from webapp.viewer.windowing import Suggestion, suggestion_of
+from webapp.wording import GUESSED_ORDERS, order_note
 
 NOTICE = "Research software. Not a certified medical device; not for diagnosis."
 """In the one language of DICOM and FHIR; pages and PDF say it in the reader's."""
@@ -75,6 +77,7 @@ class KeySlice:
         orientation: letters of DICOM's Patient Orientation (PS3.3 C.7.6.1.1.1), such as
             ``("L", "P")``, where the file told how the slice lies.
         window: the grey values that the file suggests to show.
+        pixel_aspect: height of a pixel over its width, where there are no millimetres.
     """
 
     id: uuid.UUID
@@ -89,6 +92,7 @@ class KeySlice:
     orientation: tuple[str, str] | None
     source: Source | None
     window: Suggestion | None = None
+    pixel_aspect: float | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ class ReportContent:
         readings: assessments that the one who asks for the report may see.
         hidden_readings: number of those that are shown once that reader has assessed the study.
         is_of_slices: whether these are slices of a series, and not single pictures.
+        guessed_orders: each way in which the order of a series' slices was guessed, once.
     """
 
     study_id: uuid.UUID
@@ -166,6 +171,12 @@ class ReportContent:
     readings: tuple[Reading, ...]
     hidden_readings: int = 0
     is_of_slices: bool = False
+    guessed_orders: tuple[str, ...] = ()
+
+    @property
+    def order_notes(self) -> list[str]:
+        """That, and how, the order of slices was guessed, in the reader's language."""
+        return [str(GUESSED_ORDERS[one]) for one in self.guessed_orders]
 
     @property
     def answer(self) -> Answer:
@@ -243,6 +254,7 @@ def gather(study: Study, *, reader: User | None = None) -> ReportContent:
         readings=readings,
         hidden_readings=hidden,
         is_of_slices=are_slices(series.values()),
+        guessed_orders=_guessed_orders(series, images),
     )
 
 
@@ -285,6 +297,7 @@ def _key_slice(image: Image, series: Series, instance: Instance | None) -> KeySl
         orientation=patient_orientation(series),
         source=_source(instance, image) if instance else None,
         window=suggestion_of(image),
+        pixel_aspect=image.pixel_aspect,
     )
 
 
@@ -348,6 +361,16 @@ def _series(found: Iterable[Series], images: Sequence[Image]) -> tuple[SeriesFac
         )
         for series in rows
     )
+
+
+def _guessed_orders(series: Mapping[uuid.UUID, Series], images: Sequence[Image]) -> tuple[str, ...]:
+    counts = Counter(image.series_id for image in images)
+    guessed = {
+        one.slice_order: None
+        for key, one in series.items()
+        if one.slice_order and order_note(one.slice_order, counts[key])
+    }
+    return tuple(guessed)
 
 
 def _readings(study: Study, reader: User) -> tuple[tuple[Reading, ...], int]:

@@ -78,6 +78,8 @@ def _plain(key: KeySlice, identity: Identity, grey: Grey) -> Dataset:
     capture.DerivationDescription = f"Slice {key.number} of an upload, windowed to 8 bits"
     if spacing:
         capture.PixelSpacing = [f"{value:.6g}" for value in spacing]
+    elif key.pixel_aspect:
+        capture.PixelAspectRatio = [round(1000 * key.pixel_aspect), 1000]
     return capture
 
 

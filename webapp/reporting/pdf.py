@@ -213,10 +213,10 @@ def _finding(content: ReportContent) -> list[Flowable]:
         )
         lines.append(Paragraph(_safe(warning), _style("warning")))
     if content.in_distribution_share is not None and len(content.slices) > 1:
-        sentence = familiar_share(
-            share(content.in_distribution_share), are_slices=content.is_of_slices
-        )
+        familiar = share(content.in_distribution_share)
+        sentence = familiar_share(familiar, are_slices=content.is_of_slices)
         lines.append(Paragraph(_safe(sentence), _style("body")))
+    lines += [Paragraph(_safe(note), _style("body")) for note in content.order_notes]
     box = Table([[lines]], colWidths=["100%"])
     box.setStyle(
         [

@@ -63,7 +63,7 @@ def render(key: KeySlice, blobs: BlobStore) -> Rendered:
 
 def _shown_size(key: KeySlice) -> tuple[int, int]:
     """(width, height) with square pixels."""
-    stretch = 1.0
+    stretch = key.pixel_aspect or 1.0
     if key.row_spacing and key.column_spacing:
         stretch = key.row_spacing / key.column_spacing
     # The finer of the two directions keeps its pixels.

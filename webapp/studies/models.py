@@ -147,6 +147,8 @@ class Series(Timestamped, OrganisationOwned, Base):
         column_direction: where the row index grows to.
         missing: slices that the even spacing asks for and that did not come.
         duplicates: files that were left out since they show the same slice again.
+        slice_order: what the order of its slices goes by (:data:`ml.imaging.series.Order`); None
+            in rows from before.
     """
 
     __tablename__ = "series"
@@ -165,6 +167,7 @@ class Series(Timestamped, OrganisationOwned, Base):
     column_direction: Mapped[list[float] | None]
     missing: Mapped[int] = mapped_column(default=0)
     duplicates: Mapped[int] = mapped_column(default=0)
+    slice_order: Mapped[str | None] = mapped_column(String(16))
 
     study: Mapped[Study] = relationship(back_populates="series")
     images: Mapped[list["Image"]] = relationship(
@@ -232,6 +235,8 @@ class Image(Timestamped, OrganisationOwned, Base):
         instance_id: the DICOM instance, where the file is one.
         row_spacing, column_spacing: millimetres between the centres of neighbouring pixels,
             down and across.
+        pixel_aspect: height of a pixel over its width, where the file says that and no
+            millimetres.
         origin: centre of the first pixel in DICOM's patient coordinate system, millimetres.
         value_scale, value_offset: scanner's value = pixel * scale + offset.
         window_centre, window_width: the file's own suggestion, in the scanner's values.
@@ -261,6 +266,7 @@ class Image(Timestamped, OrganisationOwned, Base):
     height: Mapped[int]
     row_spacing: Mapped[float | None]
     column_spacing: Mapped[float | None]
+    pixel_aspect: Mapped[float | None]
     origin: Mapped[list[float] | None]
     value_scale: Mapped[float] = mapped_column(default=1.0)
     value_offset: Mapped[float] = mapped_column(default=0.0)
@@ -274,6 +280,15 @@ class Image(Timestamped, OrganisationOwned, Base):
     predictions: Mapped[list["Prediction"]] = relationship(
         order_by="Prediction.created_at", back_populates="image", cascade="all, delete-orphan"
     )
+
+    @property
+    def pixel_size(self) -> tuple[float, float] | None:
+        """Height and width of a pixel: in millimetres, or of its shorter side; None if unknown."""
+        if self.row_spacing and self.column_spacing:
+            return self.row_spacing, self.column_spacing
+        if self.pixel_aspect:
+            return max(1.0, self.pixel_aspect), max(1.0, 1 / self.pixel_aspect)
+        return None
 
     @property
     def prediction(self) -> "Prediction | None":

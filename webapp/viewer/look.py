@@ -93,6 +93,11 @@ class Look:
         return are_slices(self.series)
 
     @property
+    def order_notes(self) -> list[str]:
+        """Each way in which the order of a series was guessed, once."""
+        return list(dict.fromkeys(one.order_note for one in self.series if one.order_note))
+
+    @property
     def total(self) -> int:
         """Number of images of the study."""
         return sum(series.count for series in self.series)

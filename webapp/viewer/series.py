@@ -14,7 +14,7 @@ from webapp.database import db
 from webapp.errors import NotFound
 from webapp.inference.results import named_classes
 from webapp.studies.models import Image, Prediction, Series, Status, Study
-from webapp.wording import word
+from webapp.wording import order_note, word
 
 PLANES: Mapping[str, LazyString] = {
     "axial": _l("Axial"),
@@ -43,6 +43,12 @@ class ShownSeries:
     is_volume: bool
     missing: int
     duplicates: int
+    slice_order: str | None
+
+    @property
+    def order_note(self) -> str:
+        """That the order of its slices is a guess; empty where it is known."""
+        return order_note(self.slice_order, self.count)
 
     @property
     def name(self) -> str:
@@ -99,8 +105,9 @@ def shown_series(study: Study) -> list[ShownSeries]:
     found = db.session.execute(
         select(
             Series.id, Series.plane, Series.modality, Series.is_stack, Series.is_volume,
-            Series.missing, Series.duplicates, func.min(Image.position).label("first"),
-            func.count(Image.id).label("images"), func.count(Image.problem).label("problems"),
+            Series.missing, Series.duplicates, Series.slice_order,
+            func.min(Image.position).label("first"), func.count(Image.id).label("images"),
+            func.count(Image.problem).label("problems"),
         )
         .join(Image, Image.series_id == Series.id)
         .where(Series.study_id == study.id)
@@ -119,6 +126,7 @@ def shown_series(study: Study) -> list[ShownSeries]:
             is_volume=row.is_volume,
             missing=row.missing,
             duplicates=row.duplicates,
+            slice_order=row.slice_order,
         )
         for row in found
     ]
@@ -173,4 +181,5 @@ def _joined(run: list[ShownSeries]) -> ShownSeries:
         is_volume=False,
         missing=sum(one.missing for one in run),
         duplicates=sum(one.duplicates for one in run),
+        slice_order=None,  # each stands by itself
     )

@@ -29,6 +29,7 @@ class StackSlice:
     Attributes:
         ready: its pixels can be asked for.
         spacing: millimetres between pixel centres, down and across.
+        aspect: height of a pixel over its width, where there are no millimetres; else None.
         window: centre and width that the file suggests, in the scanner's values.
         scale, offset: scanner's value = pixel * scale + offset.
         label: what it is called, in words: every class that is not ruled out.
@@ -45,6 +46,7 @@ class StackSlice:
     width: int
     height: int
     spacing: tuple[float, float] | None
+    aspect: float | None
     window: tuple[float, float] | None
     scale: float
     offset: float
@@ -92,8 +94,9 @@ def read_stack(study: Study) -> Stack:
     rows = db.session.execute(
         select(
             Image.id, Image.series_id, Image.position, Image.blob_key, Image.width, Image.height,
-            Image.row_spacing, Image.column_spacing, Image.origin, Image.window_centre,
-            Image.window_width, Image.value_scale, Image.value_offset, Image.problem,
+            Image.row_spacing, Image.column_spacing, Image.pixel_aspect, Image.origin,
+            Image.window_centre, Image.window_width, Image.value_scale, Image.value_offset,
+            Image.problem,
         )
         .where(Image.study_id == study.id)
         .order_by(Image.position)
@@ -117,6 +120,7 @@ def _stack_slice(row: Row[*tuple[Any, ...]], answer: Answer | None, is_key: bool
         width=row.width,
         height=row.height,
         spacing=(row.row_spacing, row.column_spacing) if measured else None,
+        aspect=row.pixel_aspect,
         window=(window.centre, window.width) if window else None,
         scale=row.value_scale,
         offset=row.value_offset,

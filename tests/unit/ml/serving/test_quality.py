@@ -44,6 +44,7 @@ POOR: dict[QualityFlag, Callable[[Floats], Floats]] = {
     QualityFlag.MOTION: ghosted,
     QualityFlag.NOISY: lambda image: image + noise(image.shape) * 45,
     QualityFlag.SEVERAL_SLICES: lambda image: np.hstack([np.pad(image, 8)] * 2),
+    QualityFlag.CUT_OFF: lambda image: np.vstack([image[: len(image) // 2], 0 * image[::2]]),
 }
 
 

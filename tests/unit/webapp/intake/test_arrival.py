@@ -23,13 +23,15 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
 from webapp.errors import InvalidInput, QuestionableUpload, RefusedUpload
 from webapp.inference import analyses, claims
-from webapp.intake.arrival import BurnedIn, Handling, UploadedFile
+from webapp.intake.arrival import Handling, UploadedFile
 from webapp.intake.assembly import assemble_quiet_studies
+from webapp.intake.letters import BurnedIn
 from webapp.intake.receiving import receive_instance
 from webapp.intake.submission import submit_files
 from webapp.storage import BlobStore
 from webapp.studies.models import Analysis, Image, Instance, Study
 from webapp.tenancy import acting_for, unscoped
+from webapp.viewer.stack import read_stack
 
 MakeUser = Callable[..., Account]
 
@@ -112,6 +114,9 @@ class TestSeries:
         study_id = submit(app, make_user(), [as_bytes(one) for one in slices])
         with app.app_context(), unscoped():
             assert {image.row_spacing for image in study(study_id).images} == {None}
+            assert {image.pixel_aspect for image in study(study_id).images} == {2.0}
+            assert {image.pixel_size for image in study(study_id).images} == {(2.0, 1.0)}
+            assert {one.aspect for one in read_stack(study(study_id)).series[0].slices} == {2.0}
             assert not study(study_id).series[0].is_volume
 
     def test_several_series_are_kept_apart(self, app: Flask, make_user: MakeUser) -> None:

@@ -32,9 +32,10 @@ from webapp.errors import (
     RefusedUpload,
     SeveralStudies,
 )
-from webapp.intake.arrival import BurnedIn, Handling, UploadedFile
+from webapp.intake.arrival import Handling, UploadedFile
 from webapp.intake.filenames import shown
 from webapp.intake.known import Known
+from webapp.intake.letters import BurnedIn
 from webapp.intake.parcels import Split
 from webapp.intake.receiving import receive_instance
 from webapp.intake.submission import Choices, Idempotency, Submission, submit_files

@@ -5,13 +5,18 @@ export function clamp(value, low, high) {
 }
 
 // Millimetres between pixels, down and across; pixels themselves where the file does not tell.
-export function spacing(slice) {
+function spacing(slice) {
   return slice.spacing || [1, 1];
+}
+
+// Height and width of a pixel in whatever unit: for pictures alone, lengths are not measured by it.
+function shape(slice) {
+  return slice.spacing || [slice.aspect || 1, 1];
 }
 
 // The largest box of the slice's true proportions inside the stage. Pixels need not be square.
 export function fittedBox(slice, width, height) {
-  const [down, across] = spacing(slice);
+  const [down, across] = shape(slice);
   const ratio = (slice.width * across) / (slice.height * down);
   return width / height > ratio
     ? { width: height * ratio, height }
