@@ -1,5 +1,6 @@
 """NIfTI volumes: cut into slices as a radiologist looks at them."""
 
+import io
 import math
 import zlib
 from collections.abc import Iterator
@@ -16,13 +17,13 @@ from ml.errors import UnreadableImage
 from ml.imaging.discretion import discreet
 from ml.imaging.facts import FileFacts, FrameFacts, Geometry, Vector
 from ml.imaging.limits import Limits
-from ml.imaging.slices import Slice
+from ml.imaging.slices import Slice, Slices
 from ml.imaging.unpacking import inflated, start
-from ml.imaging.values import to_uint16
+from ml.imaging.values import mapping
 
 PLANES = ("sagittal", "coronal", "axial")  # by the axis that is cut: right-left, back-front, up
-_GZIP = b"\x1f\x8b"
-_CHUNK = 2**20
+GZIP = b"\x1f\x8b"
+CHUNK = 2**20
 _START = 600  # bytes; holds the header of both versions
 _LAST_START = 2**26  # bytes; extensions stand between the header and the voxels
 _LONGEST_AXIS = 2**15
@@ -81,8 +82,8 @@ def inspect_nifti(content: bytes, limits: Limits, plane: str = "auto") -> FileFa
     return _cut(volume, plane, limits)
 
 
-def decode_nifti(content: bytes, limits: Limits, plane: str = "auto") -> list[Slice]:
-    """Cut the volume into slices.
+def decode_nifti(content: bytes, limits: Limits, plane: str = "auto") -> Slices:
+    """Open the volume, to be cut into slices one at a time.
 
     Axial slices show the front above and the patient's right on the left, coronal ones the head
     above and the right on the left, sagittal ones the head above and the front on the left.
@@ -98,25 +99,31 @@ def decode_nifti(content: bytes, limits: Limits, plane: str = "auto") -> list[Sl
     """
     volume = _open(content, limits)
     facts = _cut(volume, plane, limits)
-    raw = bytearray()
-    for piece in _voxels(content, volume):
-        raw += piece
-    stored = np.frombuffer(raw, volume.dtype).reshape(volume.shape, order="F")
-    slope, intercept = _scaling(volume.header)
-    pixels, scale, offset = to_uint16(stored, slope, intercept)
-    del stored, raw  # as large as the pixels or larger
-    canonical = apply_orientation(pixels, io_orientation(volume.affine))
+    stored = np.frombuffer(_raw(content, volume), volume.dtype).reshape(volume.shape, order="F")
+    found = mapping(stored, *_scaling(volume.header))
+    canonical = apply_orientation(stored, io_orientation(volume.affine))  # a view
     axis = PLANES.index(facts.plane or "axial")
-    return [
-        Slice(
-            pixels=np.ascontiguousarray(_shown(canonical, axis, frame.index)),
-            index=frame.index,
-            spacing=frame.spacing,
-            scale=scale,
-            offset=offset,
+
+    def cut(index: int) -> Slice:
+        return Slice(
+            pixels=np.ascontiguousarray(found.pixels(_shown(canonical, axis, index))),
+            index=index,
+            spacing=facts.frames[index].spacing,
+            scale=found.scale,
+            offset=found.offset,
         )
-        for frame in facts.frames
-    ]
+
+    return Slices(len(facts.frames), cut)
+
+
+def sizes(content: bytes) -> tuple[int, int]:
+    """Bytes of the voxels, and voxels of the largest slice, as the header says.
+
+    Raises:
+        Exception: whatever a damaged header makes of it.
+    """
+    volume = _volume(_start(content))
+    return volume.size, math.prod(sorted(volume.shape)[1:])
 
 
 def strip_nifti(content: bytes, limits: Limits) -> bytes:
@@ -131,9 +138,12 @@ def strip_nifti(content: bytes, limits: Limits) -> bytes:
     with discreet("truncated", "The NIfTI header is damaged."):
         header = _plain_header(volume)
     compressor = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
-    pieces = [compressor.compress(header)]
-    pieces += [compressor.compress(piece) for piece in _voxels(content, volume)]
-    return b"".join([*pieces, compressor.flush()])
+    kept = io.BytesIO()  # pieces in a list would be copied once more
+    kept.write(compressor.compress(header))
+    for piece in _voxels(content, volume):
+        kept.write(compressor.compress(piece))
+    kept.write(compressor.flush())
+    return kept.getvalue()
 
 
 def _plain_header(volume: _Volume) -> bytes:
@@ -154,7 +164,7 @@ def _plain_header(volume: _Volume) -> bytes:
 
 def _start(content: bytes) -> bytes:
     """The first bytes, inflated where need be."""
-    return start(content, _START) if content.startswith(_GZIP) else content[:_START]
+    return start(content, _START) if content.startswith(GZIP) else content[:_START]
 
 
 def _has(start: bytes, kinds: dict[int, tuple[int, bytes]]) -> bool:
@@ -180,11 +190,11 @@ def _open(content: bytes, limits: Limits) -> _Volume:
         raise UnreadableImage("truncated", "The NIfTI file is damaged or incomplete.")
     with discreet("truncated", "The NIfTI header is damaged."):
         volume = _volume(start)
-    # Whatever they are as stored, two bytes each once decoded, and twice so while they are cut.
+    # Whatever they are as stored, two bytes each once all of them are decoded.
     decoded = 2 * math.prod(volume.shape)
     if max(volume.size, decoded) > limits.max_total_bytes or max(volume.shape) > _LONGEST_AXIS:
         raise UnreadableImage("too_many_pixels", "The volume has too many voxels.")
-    if not content.startswith(_GZIP) and len(content) < volume.offset + volume.size:
+    if not content.startswith(GZIP) and len(content) < volume.offset + volume.size:
         raise UnreadableImage("truncated", "The file holds fewer voxels than its header says.")
     return volume
 
@@ -343,7 +353,7 @@ def _vector(numbers: npt.NDArray[np.float64]) -> Vector:
     return float(numbers[0]), float(numbers[1]), float(numbers[2])
 
 
-def _shown(canonical: npt.NDArray[np.uint16], axis: int, index: int) -> npt.NDArray[np.uint16]:
+def _shown(canonical: npt.NDArray[np.generic], axis: int, index: int) -> npt.NDArray[np.generic]:
     """One slice of a volume whose axes point to right, front and head, as it is looked at."""
     picture = np.moveaxis(canonical, axis, 0)[index]
     # Columns run from right to left or from front to back, rows downwards or backwards.
@@ -355,6 +365,16 @@ def _scaling(header: nib.Nifti1Header) -> tuple[float, float]:
     if not np.isfinite(slope) or slope == 0:
         return 1.0, 0.0
     return slope, intercept if np.isfinite(intercept) else 0.0
+
+
+def _raw(content: bytes, volume: _Volume) -> bytes | bytearray | memoryview:
+    """The bytes of the voxels; of a file that is not compressed they are not copied."""
+    if not content.startswith(GZIP):
+        return memoryview(content)[volume.offset : volume.offset + volume.size]
+    raw = bytearray()
+    for piece in _voxels(content, volume):
+        raw += piece
+    return raw
 
 
 def _voxels(content: bytes, volume: _Volume) -> Iterator[bytes]:
@@ -375,11 +395,11 @@ def _voxels(content: bytes, volume: _Volume) -> Iterator[bytes]:
 
 def _pieces(content: bytes) -> Iterator[bytes]:
     """The file in pieces, inflated where need be; also files of several gzip members."""
-    if not content.startswith(_GZIP):
-        for at in range(0, len(content), _CHUNK):
-            yield content[at : at + _CHUNK]
+    if not content.startswith(GZIP):
+        for at in range(0, len(content), CHUNK):
+            yield content[at : at + CHUNK]
         return
     try:
-        yield from inflated(content, _CHUNK)
+        yield from inflated(content, CHUNK)
     except (EOFError, zlib.error):
         raise UnreadableImage("truncated", "The NIfTI file is damaged or incomplete.") from None

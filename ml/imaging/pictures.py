@@ -20,8 +20,6 @@ Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 _PNG_COLOUR_TYPE, _GREY, _GREY_WITH_ALPHA = 25, 0, 4
 _STRIP = 2**18  # pixels
 _LONGEST_SIDE = 2**15  # pixels; what resamples images counts them in 16 bits
-# Bytes of a pixel: four channels as decoded, three to be kept, and three more as it is encoded.
-_PIXEL, _DEEP_PIXEL = 12, 22
 
 
 def decode_png(content: bytes, limits: Limits) -> list[Slice]:
@@ -78,7 +76,7 @@ def _decode(content: bytes, image_format: str, limits: Limits) -> list[Slice]:
             _check(image, limits)
             if image_format == "PNG":
                 pngs.check_whole(content)
-                if _has_16_bit_colour(content):
+                if has_16_bit_colour(content):
                     return [Slice(_sixteen_bit_colour(content))]
                 image.load()
             else:
@@ -121,20 +119,6 @@ def _too_many_pixels(limits: Limits) -> UnreadableImage:
     )
 
 
-def decoding_bytes(content: bytes) -> int:
-    """About how many bytes a picture takes at most while it is decoded, checked and kept again.
-
-    Of what is no picture, its size.
-    """
-    try:
-        with hushed(), Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
-            width, height = image.size
-    except Exception:  # decoding says what is wrong with it
-        return len(content)
-    pixel = _DEEP_PIXEL if _has_16_bit_colour(content) else _PIXEL
-    return len(content) + width * height * pixel
-
-
 def _pixels(image: Image.Image) -> Pixels:
     if image.mode.startswith("I") or image.mode == "F":
         return np.asarray(np.clip(np.asarray(image), 0, 65535), dtype=np.uint16)
@@ -150,7 +134,7 @@ def is_16_bit_png(content: bytes) -> bool:
     return content.startswith(b"\x89PNG") and content[24] == 16
 
 
-def _has_16_bit_colour(content: bytes) -> bool:
+def has_16_bit_colour(content: bytes) -> bool:
     """Whether it is a PNG of which Pillow keeps the upper eight bits alone."""
     return is_16_bit_png(content) and content[_PNG_COLOUR_TYPE] != _GREY
 

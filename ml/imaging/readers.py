@@ -4,25 +4,32 @@ A format joins by adding a :class:`Reader` to ``_READERS``: how to recognise its
 its header says, and how to turn the whole content into slices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ml.errors import UnreadableImage
-from ml.imaging import dicom, dicom_file, dicom_pixels, nifti, pictures
+from ml.imaging import dicom, dicom_file, dicom_pixels, footprints, nifti, pictures
 from ml.imaging.facts import FileFacts, FrameFacts
+from ml.imaging.footprints import Footprint
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How one format is recognised, judged and decoded; the text names a plane (NIfTI)."""
+    """How one format is recognised, judged and decoded; the text names a plane (NIfTI).
+
+    Attributes:
+        decode: gives the slices, which may be decoded only when they are asked for.
+        footprint: the memory that it takes, told from the header.
+    """
 
     format: str
     recognises: Callable[[bytes], bool]
     inspect: Callable[[bytes, Limits, str], FileFacts]
-    decode: Callable[[bytes, Limits, str], list[Slice]]
+    decode: Callable[[bytes, Limits, str], Sequence[Slice]]
+    footprint: Callable[[bytes], Footprint] = footprints.of_unknown
 
 
 def _picture(format: str, decode: Callable[[bytes, Limits], list[Slice]], magic: bytes) -> Reader:
@@ -35,6 +42,7 @@ def _picture(format: str, decode: Callable[[bytes, Limits], list[Slice]], magic:
         recognises=lambda content: content.startswith(magic),
         inspect=facts,
         decode=lambda content, limits, _plane: decode(content, limits),
+        footprint=footprints.of_picture,
     )
 
 
@@ -48,8 +56,15 @@ _READERS: tuple[Reader, ...] = (
             dicom_file.read_dataset(content, limits), limits
         ),
         lambda content, limits, _plane: dicom_pixels.decode_dicom(content, limits),
+        footprints.of_dicom,
     ),
-    Reader("NIFTI", nifti.recognises, nifti.inspect_nifti, nifti.decode_nifti),
+    Reader(
+        "NIFTI",
+        nifti.recognises,
+        nifti.inspect_nifti,
+        nifti.decode_nifti,
+        footprints.of_nifti,
+    ),
 )
 # As words for a person. Archives are no format of images, but hold some.
 ACCEPTED_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "DICOM", "NIfTI", "ZIP", "tar")
@@ -91,13 +106,34 @@ def inspect(content: bytes, limits: Limits | None = None, *, plane: str = "auto"
     return sniff(content).inspect(content, limits or Limits(), plane)
 
 
+def footprint(content: bytes) -> Footprint:
+    """The memory that one file takes beside its own bytes; nothing is decoded."""
+    try:
+        reader = sniff(content)
+    except UnreadableImage:
+        return footprints.of_unknown(content)
+    return reader.footprint(content)
+
+
+def open_bytes(
+    content: bytes, limits: Limits | None = None, *, plane: str = "auto"
+) -> Sequence[Slice]:
+    """Open the content of one file; slices of volumes are decoded when they are asked for.
+
+    Raises:
+        UnreadableImage: with the reason, for everything that is not an acceptable image; also
+            when a slice is asked for whose pixels are damaged.
+    """
+    return sniff(content).decode(content, limits or Limits(), plane)
+
+
 def read_bytes(content: bytes, limits: Limits | None = None, *, plane: str = "auto") -> list[Slice]:
     """Decode the content of one file into its slices, in the file's order.
 
     Raises:
         UnreadableImage: with the reason, for everything that is not a complete, acceptable image.
     """
-    return sniff(content).decode(content, limits or Limits(), plane)
+    return list(open_bytes(content, limits, plane=plane))
 
 
 def read_path(path: Path, limits: Limits | None = None, *, plane: str = "auto") -> list[Slice]:

@@ -37,7 +37,7 @@ from ml.imaging.archives import is_junk
 from ml.imaging.burned_in import TextBox, find_text, mask_text
 from ml.imaging.dicom import GREY, MR_CLASSES, check_dicom
 from ml.imaging.discretion import discreet
-from ml.imaging.pictures import Pixels, decoding_bytes, encode_png
+from ml.imaging.pictures import Pixels, encode_png
 from webapp.deidentification import Pseudonymiser, as_file, deidentify
 from webapp.extensions import current_room, current_settings
 from webapp.storage import Keeper
@@ -223,17 +223,18 @@ def take_in(
     """
     if len(content) > limits.max_bytes:
         raise UnreadableImage("too_large", "The file is larger than the limit.")
-    match sniff(content).format:
-        case "DICOM":
-            kept, facts, dicom = _checked_dicom(content, pseudonymiser, limits, burned_in)
-            return Arrival(facts, blobs.put(kept), dicom)
-        case "NIFTI":
-            kept = strip_nifti(content, limits)
-            return Arrival(inspect(kept, limits, plane=plane), blobs.put(kept))
-        case _:
-            with current_room().taken(decoding_bytes(content)):
+    reader = sniff(content)
+    with current_room().taken(reader.footprint(content).checking):
+        match reader.format:
+            case "DICOM":
+                kept, facts, dicom = _checked_dicom(content, pseudonymiser, limits, burned_in)
+                return Arrival(facts, blobs.put(kept), dicom)
+            case "NIFTI":
+                kept = strip_nifti(content, limits)
+                return Arrival(inspect(kept, limits, plane=plane), blobs.put(kept))
+            case _:
                 kept, facts = _checked_picture(content, limits, burned_in)
-            return Arrival(facts, blobs.put(kept))
+                return Arrival(facts, blobs.put(kept))
 
 
 def _unpacked(
