@@ -167,6 +167,12 @@ class Part(io.RawIOBase):
         self._at += len(content)
         return len(content)
 
+    def readall(self) -> bytes:
+        """The rest in one piece: Python's own way puts it together from small ones."""
+        content = self._spool.read(max(0, self._size - self._at), self._start + self._at)
+        self._at += len(content)
+        return content
+
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         self._at = max(0, base + offset)

@@ -19,6 +19,11 @@ def is_packed(content: bytes) -> bool:
     return content.startswith((_GZIP, _BZIP2, _XZ))
 
 
+def is_xz(content: bytes) -> bool:
+    """Whether unpacking may take ``XZ_MEMORY``."""
+    return content.startswith(_XZ)
+
+
 def start(content: bytes, size: int) -> bytes:
     """The first ``size`` bytes, unpacked where need be; fewer where there are no more."""
     if not is_packed(content):

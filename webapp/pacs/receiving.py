@@ -9,6 +9,7 @@ from ml.errors import UnreadableImage
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.errors import OtherContent, OtherPatient
+from webapp.extensions import current_room
 from webapp.pacs.models import PacsNode
 from webapp.studies.models import Instance
 from webapp.studies.operations import receive_instance
@@ -48,7 +49,8 @@ class Receipt:
 def receive(content: bytes, *, received_by: User, node: PacsNode | None = None) -> Receipt:
     """Take an instance in; a true duplicate is a success. What goes wrong becomes a status."""
     try:
-        instance = receive_instance(content=content, received_by=received_by, node=node)
+        with current_room().taken(len(content)):
+            instance = receive_instance(content=content, received_by=received_by, node=node)
     except UnreadableImage as error:
         db.session.rollback()
         _log.info("an instance was refused: %s", error.code)

@@ -5,6 +5,7 @@ worker. A NIfTI file loses all of its header that is not geometry. A picture is 
 and kept as a PNG of its pixels.
 """
 
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import PurePosixPath
-from typing import Any, Protocol, cast
+from typing import IO, Any, Protocol, cast
 
 import cv2
 import pydicom
@@ -77,7 +78,12 @@ class ReceivedFile(Protocol):
     def name(self) -> str: ...
 
     @property
+    def size(self) -> int: ...
+
+    @property
     def content(self) -> bytes: ...
+
+    def open(self) -> IO[bytes]: ...
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,15 @@ class UploadedFile:
 
     name: str
     content: bytes
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return len(self.content)
+
+    def open(self) -> IO[bytes]:
+        """From its beginning."""
+        return io.BytesIO(self.content)
 
 
 class TextInPixels(UnreadableImage):
@@ -175,29 +190,33 @@ def take_in_file(
         forgiving: pass over what is no MR image, as in a folder or on a disc from a hospital,
             instead of refusing it. What is in an archive is treated so in any case, and so is
             what operating systems and discs add.
+
+    Raises:
+        MemoryBusy: others have needed the memory for too long; the same may work later.
     """
     limits = upload_limits()
     try:
-        for name, content, packed in _unpacked(file, limits, into):
-            try:
-                arrival = take_in(
-                    content,
-                    blobs=blobs,
-                    pseudonymiser=pseudonymiser,
-                    limits=limits,
-                    burned_in=burned_in,
-                    plane=plane,
-                )
-                into.arrivals.append(replace(arrival, name=name))
-            except TextInPixels as question:
-                into.questions[name] = question.regions
-            except UnreadableImage as error:
-                if is_junk(PurePosixPath(name)):
-                    into.left_out.append((name, "junk"))
-                elif packed or forgiving:
-                    into.left_out.append((name, error.code))
-                else:
-                    into.refused[name] = error.code
+        with current_room().taken(file.size):
+            for name, content, packed in _unpacked(file, limits, into):
+                try:
+                    arrival = take_in(
+                        content,
+                        blobs=blobs,
+                        pseudonymiser=pseudonymiser,
+                        limits=limits,
+                        burned_in=burned_in,
+                        plane=plane,
+                    )
+                    into.arrivals.append(replace(arrival, name=name))
+                except TextInPixels as question:
+                    into.questions[name] = question.regions
+                except UnreadableImage as error:
+                    if is_junk(PurePosixPath(name)):
+                        into.left_out.append((name, "junk"))
+                    elif packed or forgiving:
+                        into.left_out.append((name, error.code))
+                    else:
+                        into.refused[name] = error.code
     except UnreadableImage as error:  # the archive itself
         into.refused[file.name] = error.code
 
@@ -214,12 +233,14 @@ def take_in(
     """De-identify one file, judge it, and keep it as a blob.
 
     Args:
+        content: the caller has taken room for it; what checking it needs beside is taken here.
         blobs: where to keep it.
         plane: for NIfTI volumes: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
 
     Raises:
         TextInPixels: there are letters in the pixels and ``burned_in`` is ``ASK``.
         UnreadableImage: the file is not acceptable; nothing was kept.
+        MemoryBusy: others have needed the memory for too long.
     """
     if len(content) > limits.max_bytes:
         raise UnreadableImage("too_large", "The file is larger than the limit.")
@@ -246,7 +267,7 @@ def _unpacked(
         yield file.name, content, False
         return
     left_out: list[tuple[str, str]] = []
-    for name, member in members(content, limits, left_out):
+    for name, member in members(content, limits, left_out, room=current_room().taken):
         yield f"{file.name}/{name}", member, True
     into.left_out += [(f"{file.name}/{name}", code) for name, code in left_out]
 

@@ -1,13 +1,14 @@
 """What the pages about studies take from a request."""
 
 import json
+import os
 import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from typing import TypeVar, get_args
+from typing import IO, TypeVar, get_args
 
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
@@ -146,10 +147,19 @@ class FormFile:
         return self.path or self.storage.filename or ""
 
     @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.storage.stream.seek(0, os.SEEK_END)
+
+    @property
     def content(self) -> bytes:
         """All of it."""
+        return self.open().read()
+
+    def open(self) -> IO[bytes]:
+        """From its beginning."""
         self.storage.stream.seek(0)
-        return self.storage.stream.read()
+        return self.storage.stream
 
 
 def uploaded_files(received: Iterable[FileStorage], paths: str | None = None) -> list[FormFile]:
