@@ -144,7 +144,7 @@ class Settings:
             least_free_bytes=_whole_number(env, "SULCUS_LEAST_FREE_MB", 256, at_least=0) * 2**20,
             stalled_minutes=_whole_number(env, "SULCUS_STALLED_MINUTES", 5, at_least=1),
             max_volume_bytes=_whole_number(env, "SULCUS_MAX_VOLUME_MB", 1024, at_least=1) * 2**20,
-            max_decoding_bytes=_whole_number(env, "SULCUS_MAX_DECODING_MB", 1024, at_least=64)
+            max_decoding_bytes=_whole_number(env, "SULCUS_MAX_DECODING_MB", 1536, at_least=64)
             * 2**20,
             **_tls_files(env),
         )

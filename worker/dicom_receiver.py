@@ -22,6 +22,7 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
@@ -29,14 +30,22 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 from sqlalchemy.exc import DBAPIError
 
 from config import InvalidSetting, Settings
+from ml.errors import UnreadableImage
 from ml.imaging.discretion import hushed
 from webapp import create_app
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.errors import NotFound
+from webapp.extensions import current_room
 from webapp.pacs.models import PacsNode
 from webapp.pacs.queries import find_node, node_calling
-from webapp.pacs.receiving import NOT_AUTHORISED, OUT_OF_RESOURCES, SUCCESS, receive
+from webapp.pacs.receiving import (
+    CANNOT_UNDERSTAND,
+    NOT_AUTHORISED,
+    SUCCESS,
+    out_of_resources,
+    receive,
+)
 from webapp.tenancy import acting_for
 
 _log = logging.getLogger(__name__)
@@ -158,22 +167,27 @@ class Receiver:
         if known is None:
             return _status(NOT_AUTHORISED, "This sender is not registered.")
         node_id, organisation_id = known
-        with hushed():
-            content = event.encoded_dataset()
         with self._app.app_context(), acting_for(organisation_id):
             try:
-                return self._receive(content, find_node(node_id))
+                return self._receive(event, find_node(node_id))
             except NotFound:
                 return _status(NOT_AUTHORISED, "This sender is no longer registered.")
-            except DBAPIError as error:
-                _log.error("an instance could not be kept: %s", type(error).__name__)
-                return _status(OUT_OF_RESOURCES, "It could not be kept. Please send it again.")
+            except UnreadableImage as error:  # larger than the memory is
+                return _status(CANNOT_UNDERSTAND, str(error))
+            except (DBAPIError, MemoryError) as error:
+                receipt = out_of_resources(error)
+                return _status(receipt.status, receipt.comment)
 
-    def _receive(self, content: bytes, node: PacsNode) -> Dataset:
+    def _receive(self, event: Event, node: PacsNode) -> Dataset:
         if not (node.is_active and node.may_send):
             return _status(NOT_AUTHORISED, "This sender is switched off.")
         user = db.session.get_one(User, node.registered_by_id)
-        receipt = receive(content, received_by=user, node=node)
+        # As it came, which pynetdicom keeps, and as a file.
+        size = cast("C_STORE", event.request).DataSet.getbuffer().nbytes  # type: ignore[union-attr]
+        with current_room().taken(2 * size):
+            with hushed():
+                content = event.encoded_dataset()
+            receipt = receive(content, received_by=user, node=node)
         return _status(receipt.status, receipt.comment)
 
 

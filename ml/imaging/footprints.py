@@ -80,6 +80,18 @@ def of_dicom(content: bytes) -> Footprint:
     return found
 
 
+def unpacked_dicom(content: bytes) -> int:
+    """Bytes beside a DICOM file's own that all of its frames take uncompressed, put together."""
+    size = 0
+    with _whatever_is_wrong():
+        header = dicom_file.read_header(content)
+        if header is None:
+            return _DEFLATED * dicom_file.inflated_size(content)
+        size = _decoded(header[0])
+    # As parsed; an array of all frames, and its bytes.
+    return 2 * len(content) + 2 * size + size // 8
+
+
 def of_unknown(content: bytes) -> Footprint:
     """Of anything else."""
     return Footprint(_UNKNOWN * len(content), _UNKNOWN * len(content))
@@ -100,9 +112,16 @@ def _of_pixels(header: pydicom.Dataset, start: int, size: int) -> Footprint:
     checking = _COPIES * size
     if int(header.get("BitsStored") or allocated) < allocated:
         # Written uncompressed where bits are used that belong to no value.
-        written = samples * allocated // 8 * max(1, int(header.get("NumberOfFrames") or 1))
+        written = _decoded(header)
         checking = max(checking, size + 2 * written + written // 8)
     return Footprint(elements + checking + frame, elements + 2 * size + frame)
+
+
+def _decoded(header: pydicom.Dataset) -> int:
+    """Bytes of all frames uncompressed."""
+    frame = int(header.Rows) * int(header.Columns) * int(header.get("SamplesPerPixel") or 1)
+    count = max(1, int(header.get("NumberOfFrames") or 1))
+    return frame * count * int(header.get("BitsAllocated") or 16) // 8
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from ml.errors import UnreadableImage
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.errors import OtherContent, OtherPatient
-from webapp.extensions import current_room
 from webapp.pacs.models import PacsNode
 from webapp.studies.models import Instance
 from webapp.studies.operations import receive_instance
@@ -47,10 +46,13 @@ class Receipt:
 
 
 def receive(content: bytes, *, received_by: User, node: PacsNode | None = None) -> Receipt:
-    """Take an instance in; a true duplicate is a success. What goes wrong becomes a status."""
+    """Take an instance in; a true duplicate is a success. What goes wrong becomes a status.
+
+    Args:
+        content: the caller has taken room for it.
+    """
     try:
-        with current_room().taken(len(content)):
-            instance = receive_instance(content=content, received_by=received_by, node=node)
+        instance = receive_instance(content=content, received_by=received_by, node=node)
     except UnreadableImage as error:
         db.session.rollback()
         _log.info("an instance was refused: %s", error.code)
@@ -67,12 +69,17 @@ def receive(content: bytes, *, received_by: User, node: PacsNode | None = None) 
         _log.warning("an instance was refused: its study is kept of another patient")
         return Receipt(OTHER_PATIENT, "This study is here already, of another patient.")
     except (DBAPIError, OSError, MemoryError) as error:
-        db.session.rollback()
-        _log.error("an instance could not be kept: %s", type(error).__name__)
-        return Receipt(OUT_OF_RESOURCES, "It could not be kept. Please send it again.")
+        return out_of_resources(error)
     except Exception as error:
         db.session.rollback()
         # Neither the text nor the traceback: both may quote the file.
         _log.error("an instance could not be processed: %s", type(error).__name__)
         return Receipt(PROCESSING_FAILURE, "It could not be processed.")
     return Receipt(SUCCESS, instance=instance)
+
+
+def out_of_resources(error: Exception) -> Receipt:
+    """The answer to a sender that may try the same again later."""
+    db.session.rollback()
+    _log.error("an instance could not be kept: %s", type(error).__name__)
+    return Receipt(OUT_OF_RESOURCES, "It could not be kept. Please send it again.")

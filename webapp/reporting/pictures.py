@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ml.imaging import NO_LIMITS, read_bytes
+from webapp.extensions import blob_to_read
 from webapp.reporting.content import KeySlice
 from webapp.storage import BlobStore
 from webapp.studies.pictures import eight_bit
@@ -40,11 +41,12 @@ def grey_slice(key: KeySlice, blobs: BlobStore) -> Grey:
     Raises:
         MissingBlob: the slice is gone.
     """
-    shown = eight_bit(blobs.get(key.blob_key), window=key.window)
-    pixels = read_bytes(shown, NO_LIMITS)[0].pixels
-    if pixels.ndim == 3:
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    return np.asarray(pixels, dtype=np.uint8)
+    with blob_to_read(key.blob_key, blobs) as content:
+        shown = eight_bit(content, window=key.window)
+        pixels = read_bytes(shown, NO_LIMITS)[0].pixels
+        if pixels.ndim == 3:
+            return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+        return np.asarray(pixels, dtype=np.uint8)
 
 
 def render(key: KeySlice, blobs: BlobStore) -> Rendered:

@@ -29,8 +29,8 @@ from ml.imaging import (
     inspect_dicom,
     is_archive,
     members,
+    open_bytes,
     parse_dicom,
-    read_bytes,
     sniff,
     strip_nifti,
 )
@@ -46,6 +46,7 @@ from webapp.storage import Keeper
 _BITS_OF_A_SCREEN = 8
 _FRAMES = 48  # of a long file that are looked at before somebody is asked: evenly, both ends too
 _LONGEST_SIDE_READ = 4096  # px
+_MASKING = 4  # copies of decoded pixels: pydicom's own, ours, as bytes, in the file
 
 
 class BurnedIn(StrEnum):
@@ -358,14 +359,17 @@ def _without_letters(
     burned_in: BurnedIn,
 ) -> bytes:
     """The file with letters blacked out; as it is where there are none and none are declared."""
-    frames = [one.pixels for one in read_bytes(content, limits)]
+    frames = open_bytes(content, limits)
     # What is to be blacked out is looked for in every frame.
     few = len(frames) if burned_in is BurnedIn.MASK else min(len(frames), _FRAMES)
-    looked_at = [frames[at * (len(frames) - 1) // max(1, few - 1)] for at in range(few)]
-    boxes = [box for pixels in looked_at for box in find_text(pixels)]
+    looked_at = {at * (len(frames) - 1) // max(1, few - 1) for at in range(few)}
+    boxes: list[TextBox] = []
+    for number, one in enumerate(frames):  # all of them: a damaged one is no image
+        height, width = one.pixels.shape[:2]
+        if number in looked_at:
+            boxes += find_text(one.pixels)
     if not boxes and declared != "yes":
         return content
-    height, width = frames[0].shape[:2]
     if burned_in is BurnedIn.ASK:
         raise TextInPixels(_fractions(boxes, width, height))
     if not boxes:
@@ -379,7 +383,12 @@ def _without_letters(
 
 def _masked(dataset: pydicom.Dataset, boxes: list[TextBox]) -> bytes:
     """The boxes of all frames filled with the lowest stored value, as an uncompressed file."""
-    with discreet("truncated", "The pixels are damaged."):
+    size = int(dataset.get("NumberOfFrames") or 1) * dataset.Rows * dataset.Columns
+    size = size * dataset.BitsAllocated // 8
+    with (
+        current_room().taken(_MASKING * size),
+        discreet("truncated", "The pixels are damaged."),
+    ):
         pixels = dataset.pixel_array.copy()
         for box in boxes:
             # Rows and columns are the last two axes of a grey image; colour ones never come here.
