@@ -22,6 +22,7 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
@@ -58,6 +59,8 @@ _MAX_PDU = 128 * 1024
 _LONGEST_PDU = 2**20
 # PS3.8 9.3.1: type, a reserved byte, length in four bytes.
 _PDU_HEADER, _PDU_TYPES = 6, range(1, 8)
+_SMALL_MESSAGE = 2**20
+_WAIT_SECONDS = 30.0
 _REQUEST_SECONDS, _IDLE_SECONDS = 10.0, 60.0
 # deploy/keep-running waits 2.8 seconds before it becomes impatient.
 _FINISH_SECONDS = 2.0
@@ -102,9 +105,9 @@ class Receiver:
             server_class=_Server,
             request_handler=_Handler,
         )
-        self._server.longest_message = (  # type: ignore[attr-defined]
-            settings.max_upload_bytes + _LONGEST_PDU
-        )
+        server = cast("_Server", self._server)
+        server.longest_message = settings.max_upload_bytes + _LONGEST_PDU
+        server.most_received = max(server.longest_message, settings.max_decoding_bytes // 2)
         self.address: tuple[str, int] = self._server.server_address[:2]
         # pynetdicom counts the associations of servers that it knows of.
         entity._servers.append(self._server)
@@ -122,7 +125,7 @@ class Receiver:
     def _handlers(self) -> list[EventHandlerType]:
         return [
             (evt.EVT_REQUESTED, self._admit),
-            (evt.EVT_DIMSE_RECV, _start_counting_again),
+            (evt.EVT_DIMSE_RECV, _message_received),
             (evt.EVT_C_STORE, self._store),
         ]
 
@@ -163,6 +166,12 @@ class Receiver:
         return None
 
     def _store(self, event: Event) -> Dataset:
+        try:
+            return self._stored(event)
+        finally:
+            _start_counting_again(event)
+
+    def _stored(self, event: Event) -> Dataset:
         known = self._nodes.get(event.assoc)
         if known is None:
             return _status(NOT_AUTHORISED, "This sender is not registered.")
@@ -182,9 +191,8 @@ class Receiver:
         if not (node.is_active and node.may_send):
             return _status(NOT_AUTHORISED, "This sender is switched off.")
         user = db.session.get_one(User, node.registered_by_id)
-        # As it came, which pynetdicom keeps, and as a file.
         size = cast("C_STORE", event.request).DataSet.getbuffer().nbytes  # type: ignore[union-attr]
-        with current_room().taken(2 * size):
+        with current_room().taken(size):
             with hushed():
                 content = event.encoded_dataset()
             receipt = receive(content, received_by=user, node=node)
@@ -196,9 +204,16 @@ class _Server(ThreadedAssociationServer):
 
     Attributes:
         longest_message: bytes on the wire.
+        most_received: bytes of all messages together that are being received.
     """
 
-    longest_message = _LONGEST_PDU
+    longest_message = most_received = _LONGEST_PDU
+
+    @property
+    def received(self) -> int:
+        """Bytes of all messages that have not been stored yet."""
+        sockets = [one.dul.socket for one in self.active_associations]
+        return sum(one.received for one in sockets if isinstance(one, _BoundedSocket))
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection. The TLS handshake is left to its thread: it may take its time."""
@@ -231,7 +246,7 @@ class _Handler(RequestHandler):
         # The bounded socket announces the connection in the place of the first one.
         association.dul.event_queue.get_nowait()
         bounded = _BoundedSocket(association, client_socket=self.request)
-        bounded.longest_message = cast("_Server", self.server).longest_message
+        bounded.server = cast("_Server", self.server)
         association.dul.socket = bounded
         return association
 
@@ -240,19 +255,30 @@ class _BoundedSocket(AssociationSocket):
     """Reads no more than is allowed; pynetdicom would keep whatever length a stranger announces."""
 
     received = 0
-    longest_message = _LONGEST_PDU
+    server: _Server
 
     def recv(self, nr_bytes: int) -> bytearray:
         self.received += nr_bytes
-        if nr_bytes > _LONGEST_PDU or self.received > self.longest_message:
+        if nr_bytes > _LONGEST_PDU or self.received > self.server.longest_message:
             _log.warning("a message was cut off: it is larger than the limit")
             raise OSError("larger than the limit")
+        if self.received > _SMALL_MESSAGE:
+            self._wait_for_others()
         read = super().recv(nr_bytes)
         # pynetdicom would answer each six bytes of noise by themselves.
         if nr_bytes == _PDU_HEADER and read and read[0] not in _PDU_TYPES:
             _log.warning("a connection was cut off: it does not speak DICOM")
             raise OSError("not DICOM")
         return read
+
+    def _wait_for_others(self) -> None:
+        """Let the sender wait while messages fill the memory; pynetdicom keeps them there."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while self.server.received > self.server.most_received:
+            if time.monotonic() > deadline:
+                _log.warning("a message was cut off: others have filled the memory for too long")
+                raise OSError("too many large messages")
+            time.sleep(0.05)
 
 
 def readable_syntaxes() -> list[str]:
@@ -303,8 +329,13 @@ def _let_pynetdicom_say_nothing() -> None:
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
 
+def _message_received(event: Event) -> None:
+    """A message is complete; the limit is for each. One to be stored counts until it is."""
+    if not isinstance(event.message, C_STORE_RQ):
+        _start_counting_again(event)
+
+
 def _start_counting_again(event: Event) -> None:
-    """A message is complete; the limit is for each."""
     connection = event.assoc.dul.socket
     if isinstance(connection, _BoundedSocket):
         connection.received = 0
