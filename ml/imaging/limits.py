@@ -57,7 +57,7 @@ class Room:
 
     def __init__(self, size: int, patience: float = _PATIENCE) -> None:
         """``size`` in bytes, ``patience`` in seconds."""
-        self._size = size
+        self.size = size
         self._patience = patience
         self._held: dict[int, int] = {}  # by thread
         self._growing: list[int] = []  # threads that hold room and wait for more
@@ -75,9 +75,9 @@ class Room:
         thread = threading.get_ident()
         with self._changed:
             held = self._held.get(thread, 0)
-            if held + wanted > self._size:
+            if held + wanted > self.size:
                 raise UnreadableImage(
-                    "too_many_pixels", f"It takes more than {self._size // 2**20} MB of memory."
+                    "too_many_pixels", f"It takes more than {self.size // 2**20} MB of memory."
                 )
             if wanted:
                 self._wait_for(thread, wanted)
@@ -106,7 +106,7 @@ class Room:
         if thread not in self._growing:
             return self._queue[0] == thread and not self._growing and self._free >= wanted
         nobody_else = set(self._growing) == self._held.keys()
-        return self._free + (self._size // 2 if nobody_else else 0) >= wanted
+        return self._free + (self.size // 2 if nobody_else else 0) >= wanted
 
     @property
     def waiting(self) -> int:
@@ -115,4 +115,4 @@ class Room:
 
     @property
     def _free(self) -> int:
-        return self._size - sum(self._held.values())
+        return self.size - sum(self._held.values())

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from flask import Response, request
 from flask_babel import gettext as _
 
+from ml.errors import UnreadableImage
 from ml.imaging import NO_LIMITS, read_bytes
 from ml.imaging.pictures import encode_png, is_16_bit_png
 from webapp.errors import NotFound
@@ -87,5 +88,5 @@ def _made(key: str, change: Callable[[bytes], bytes]) -> bytes:
     try:
         with blob_to_read(key) as content:
             return change(content)
-    except MissingBlob as error:
+    except (MissingBlob, UnreadableImage) as error:
         raise NotFound(_("The stored image can no longer be read.")) from error

@@ -22,6 +22,7 @@ from nibabel.nifti1 import Nifti1Header
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
+from ml.errors import UnreadableImage
 from ml.imaging import NO_LIMITS, read_bytes
 from ml.imaging.pictures import is_16_bit_png
 from webapp.database import db
@@ -274,5 +275,5 @@ def _opened(key: str) -> Iterator[bytes]:
     try:
         with blob_to_read(key) as content:
             yield content
-    except MissingBlob as error:
+    except (MissingBlob, UnreadableImage) as error:
         raise NotFound(_("The stored image can no longer be read.")) from error
