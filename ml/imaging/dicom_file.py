@@ -100,11 +100,11 @@ def inflated_size(content: bytes) -> int:
     file = _deflated(content)
     if file is None:
         return 0
-    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    while size <= _MOST_INFLATED and (rest := file.read(_PACKED_PIECE)):
-        while rest and size <= _MOST_INFLATED:
-            size += len(inflater.decompress(rest, _PIECE))
-            rest = inflater.unconsumed_tail
+    inflater, size, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, file.read(_PACKED_PIECE)
+    # Behind the end there may be a zero more, which never counts as consumed.
+    while rest and size <= _MOST_INFLATED and not inflater.eof:
+        size += len(inflater.decompress(rest, _PIECE))
+        rest = inflater.unconsumed_tail or file.read(_PACKED_PIECE)
     return size
 
 
