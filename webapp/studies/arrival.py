@@ -25,6 +25,7 @@ from ml.imaging import (
     FileFacts,
     FrameFacts,
     Limits,
+    footprint,
     inspect,
     inspect_dicom,
     is_archive,
@@ -250,13 +251,21 @@ def take_in(
         match reader.format:
             case "DICOM":
                 kept, facts, dicom = _checked_dicom(content, pseudonymiser, limits, burned_in)
+                _demand_room_to_read(kept)
                 return Arrival(facts, blobs.put(kept), dicom)
             case "NIFTI":
                 kept = strip_nifti(content, limits)
+                _demand_room_to_read(kept)
                 return Arrival(inspect(kept, limits, plane=plane), blobs.put(kept))
             case _:
                 kept, facts = _checked_picture(content, limits, burned_in)
                 return Arrival(facts, blobs.put(kept))
+
+
+def _demand_room_to_read(kept: bytes) -> None:
+    """Refuse what the worker would have no room for; it has as much."""
+    if len(kept) + footprint(kept).reading > current_room().size:
+        raise UnreadableImage("too_many_pixels", "The file needs more memory than there is.")
 
 
 def _unpacked(
