@@ -191,7 +191,7 @@ class Settings(_FromEnvironment):
     stalled_minutes: int = Field(5, ge=1)
     # What images may take once they are opened.
     max_volume_bytes: Megabytes = Field(1024 * 2**20, ge=1, alias="SULCUS_MAX_VOLUME_MB")
-    max_decoding_bytes: Megabytes = Field(1024 * 2**20, ge=64, alias="SULCUS_MAX_DECODING_MB")
+    max_decoding_bytes: Megabytes = Field(1536 * 2**20, ge=64, alias="SULCUS_MAX_DECODING_MB")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -1,13 +1,15 @@
-"""Peak memory of opening small files that are large once they are opened, each in its own process.
+"""Peak memory of files that are large once they are opened, each in a process of its own.
 
-``python benchmarks/decoding_memory.py`` prints the peak above a process that has imported all of
-it, as MB. ``upload`` is what the web process does with a picture or a volume, ``decode`` what the
-worker does with a kept one, ``batch`` what it does with twelve pictures.
+``python -m benchmarks.decoding_memory`` prints for each kind the peak of the whole process, with
+all that is imported, in MB: of taking one file in, of taking four of them in at once, and of
+decoding the kept file slice by slice as the worker does. ``busy`` beside a number: so many of the
+four were told to come back later.
 """
 
 import argparse
 import gzip
 import multiprocessing
+import pickle
 import resource
 import tempfile
 import threading
@@ -18,58 +20,91 @@ from pathlib import Path
 import cv2
 import nibabel
 import numpy as np
+from flask import Flask
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import (
+    UID,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from config import Settings
-from ml.imaging import Limits, read_bytes
+from ml.errors import MemoryBusy
+from ml.imaging import Room, footprint, open_bytes
+from ml.imaging.pictures import encode_png
+from tests.dicoms import as_bytes, mr_slice
 from webapp import create_app
 from webapp.deidentification import Pseudonymiser
-from webapp.intake.arrival import take_in
+from webapp.intake.arrival import Delivered, UploadedFile, take_in_file
 from webapp.intake.letters import BurnedIn
 from webapp.storage import BlobStore
+from worker.decoding import SOURCE_LIMITS, reduced
 
-_SIDE = 8000
+_FRAMES = 64
+_BATCH = 24  # slices that wait for the model or are looked at by it
+_RANDOM = np.random.default_rng(3)
 
 
 def main() -> None:
-    """Measure the cases that are named, or all."""
+    """Measure the kinds that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(_CASES))
-    for name in parser.parse_args().cases or _CASES:
-        print(f"{name:24} {_peak(_CASES[name]):6.0f} MB")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(_KINDS))
+    print(f"{'':18}{'one':>14}{'four at once':>20}{'decoded':>14}")
+    for kind in parser.parse_args().kinds or _KINDS:
+        print(f"{kind:18}", end="", flush=True)
+        for work, width in ((_one, 14), (_four, 20), (_decoded, 14)):
+            print(f"{_cell(kind, work):>{width}}", end="", flush=True)
+        print()
 
 
-def _peak(work: Callable[[], Callable[[], object]]) -> float:
-    """MB above what was there when the work began."""
+def _cell(kind: str, work: Callable[[list[bytes]], dict[str, int]]) -> str:
+    """MB of a process that does the work, and what became of it unless all went well."""
     context = multiprocessing.get_context("spawn")
-    answers = context.SimpleQueue()
-    process = context.Process(target=_measured, args=(work, answers))
-    process.start()
-    process.join()
-    found: float = answers.get()
-    return found
+    with tempfile.NamedTemporaryFile() as file:
+        maker = context.Process(target=_make, args=(kind, file.name))
+        maker.start()
+        maker.join()
+        answers = context.SimpleQueue()
+        process = context.Process(target=_measured, args=(work, file.name, answers))
+        process.start()
+        process.join()
+    if process.exitcode:
+        return f"exit {process.exitcode}"
+    peak, outcome = answers.get()
+    told = "".join(f" {count} {what}" for what, count in outcome.items())
+    return f"{peak:.0f}{told}"
+
+
+def _make(kind: str, name: str) -> None:
+    """In a process of its own: what making a file takes would hide what opening it takes."""
+    with Path(name).open("wb") as file:
+        pickle.dump(_KINDS[kind](), file)
 
 
 def _measured(
-    work: Callable[[], Callable[[], object]], answers: "multiprocessing.SimpleQueue[float]"
+    work: Callable[[list[bytes]], dict[str, int]],
+    name: str,
+    answers: "multiprocessing.SimpleQueue[tuple[float, dict[str, int]]]",
 ) -> None:
-    prepared = work()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = _high_water()
-    prepared()
-    answers.put((_high_water() - before) / 2**10)
+    with Path(name).open("rb") as file:
+        contents = pickle.load(file)  # noqa: S301 - our own
+    outcome = work(contents)
+    answers.put((_high_water() / 2**10, outcome))
 
 
 def _high_water() -> float:
-    """KB; what resource.getrusage calls ru_maxrss cannot be set back."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return float(line.split()[1])
+    """KB."""
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
-def _png(channels: int, depth: type) -> bytes:
-    pixels = np.zeros((_SIDE, _SIDE, channels), depth)
-    pixels[2000:6000, 2000:6000] = np.iinfo(depth).max // 2
+def _png(channels: int, depth: type, side: int = 8000, noise: int = 0) -> bytes:
+    pixels = np.zeros((side, side, channels), depth)
+    pixels[side // 4 : -side // 4, side // 4 : -side // 4] = np.iinfo(depth).max // 2
+    if noise:
+        pixels[:noise] = _RANDOM.integers(0, np.iinfo(depth).max, pixels[:noise].shape, depth)
     done, buffer = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     assert done
     return bytes(buffer.tobytes())
@@ -78,66 +113,99 @@ def _png(channels: int, depth: type) -> bytes:
 def _nifti() -> bytes:
     pixels = np.zeros((800, 800, 800), np.uint8)
     pixels[300:600, 300:600, 300:600] = 100
-    return gzip.compress(nibabel.Nifti1Image(pixels, np.eye(4)).to_bytes(), 1)
+    return bytes(nibabel.Nifti1Image(pixels, np.eye(4)).to_bytes())
 
 
-def _upload(content: bytes, at_once: int = 1) -> Callable[[], object]:
+def _dicom(syntax: UID) -> bytes:
+    """An enhanced image of 64 frames of 1024 x 1024, 12 bits in 16: 128 MB uncompressed."""
+    one = _RANDOM.integers(0, 4096, (1024, 1024), np.uint16)
+    one[:, 128:] = 100  # noise does not shrink: a seventh of it does for a real slice
+    dataset = mr_slice(one)
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    if syntax.is_encapsulated:
+        dataset.compress(syntax)
+        (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
+        dataset.PixelData = encapsulate([frame] * _FRAMES)
+    else:
+        dataset.PixelData = dataset.PixelData * _FRAMES
+    dataset.NumberOfFrames = _FRAMES
+    return as_bytes(dataset)
+
+
+def _portal() -> tuple[Flask, BlobStore]:
     home = Path(tempfile.mkdtemp())
     app = create_app(Settings.from_environment({"SULCUS_HOME": str(home)}))
-    blobs = BlobStore(home / "blobs")
-
-    def one() -> None:
-        with app.app_context(), blobs.batch() as kept:
-            take_in(
-                content,
-                blobs=kept,
-                pseudonymiser=Pseudonymiser(b"0" * 32, uuid.uuid4()),
-                limits=Limits(),
-                burned_in=BurnedIn.ASK,
-            )
-
-    def all_of_them() -> None:
-        threads = [threading.Thread(target=one) for _ in range(at_once)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    return all_of_them
+    return app, BlobStore(home / "blobs")
 
 
-def _rgba16() -> Callable[[], object]:
-    return _upload(_png(4, np.uint16))
+def _upload(contents: list[bytes], at_once: int) -> dict[str, int]:
+    """Take files in by so many threads, several shared among them, a single one by each.
+
+    Returns:
+        How many were not taken in, by the reason.
+    """
+    app, blobs = _portal()
+    outcome: dict[str, int] = {}
+
+    def one(some: list[bytes]) -> None:
+        into = Delivered()
+        for content in some:
+            try:
+                with app.app_context(), blobs.batch() as kept:
+                    take_in_file(
+                        UploadedFile("file", content),
+                        into,
+                        blobs=kept,
+                        pseudonymiser=Pseudonymiser(b"0" * 32, uuid.uuid4()),
+                        burned_in=BurnedIn.ASK,
+                        plane="auto",
+                        forgiving=False,
+                    )
+            except MemoryBusy:
+                outcome["busy"] = outcome.get("busy", 0) + 1
+        for code in into.refused.values():
+            outcome[code] = outcome.get(code, 0) + 1
+
+    shared = [contents[n::at_once] if len(contents) > 1 else contents for n in range(at_once)]
+    threads = [threading.Thread(target=one, args=(some,)) for some in shared]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcome
 
 
-def _rgba16_four() -> Callable[[], object]:
-    return _upload(_png(4, np.uint16), at_once=4)
+def _one(contents: list[bytes]) -> dict[str, int]:
+    return _upload(contents, 1)
 
 
-def _rgba8() -> Callable[[], object]:
-    return _upload(_png(4, np.uint8))
+def _four(contents: list[bytes]) -> dict[str, int]:
+    return _upload(contents, 4)
 
 
-def _grey16() -> Callable[[], object]:
-    return _upload(_png(1, np.uint16))
+def _decoded(contents: list[bytes]) -> dict[str, int]:
+    """As the worker does it: each file is opened, and one slice after the other encoded."""
+    room, opened = Room(Settings.from_environment({}).max_decoding_bytes), []
+    for content in contents:
+        with room.taken(len(content) + footprint(content).reading):
+            for one in open_bytes(content, SOURCE_LIMITS):
+                encode_png(one.pixels)
+                opened = [*opened, reduced(one)][-_BATCH:]
+    return {}
 
 
-def _volume() -> Callable[[], object]:
-    return _upload(_nifti())
-
-
-def _volume_decoded() -> Callable[[], object]:
-    content = _nifti()
-    return lambda: len(read_bytes(content))
-
-
-_CASES = {
-    "upload-rgba16": _rgba16,
-    "upload-rgba16-four": _rgba16_four,
-    "upload-rgba8": _rgba8,
-    "upload-grey16": _grey16,
-    "upload-volume": _volume,
-    "decode-volume": _volume_decoded,
+_KINDS: dict[str, Callable[[], list[bytes]]] = {
+    "png-rgba16": lambda: [_png(4, np.uint16)],
+    "png-grey16": lambda: [_png(1, np.uint16)],
+    "png-batch": lambda: [_png(3, np.uint8, 4000, noise=350)] * 12,
+    "nifti": lambda: [_nifti()],
+    "nifti-gz": lambda: [gzip.compress(_nifti(), 1)],
+    "dicom-native": lambda: [_dicom(ExplicitVRLittleEndian)],
+    "dicom-rle": lambda: [_dicom(RLELossless)],
+    "dicom-jpeg2000": lambda: [_dicom(JPEG2000Lossless)],
+    "dicom-jpeg-ls": lambda: [_dicom(JPEGLSLossless)],
 }
 
 if __name__ == "__main__":

@@ -18,6 +18,10 @@ class UnreadableImage(SulcusMLError):
         self.code = code
 
 
+class MemoryBusy(SulcusMLError, MemoryError):
+    """Other files are being decoded, and what is left is too little: it passes."""
+
+
 class InvalidManifest(SulcusMLError):
     """A manifest file lacks a column, names an unknown label or a file that is not there."""
 

@@ -11,6 +11,7 @@ from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException, SecurityError
 
+from ml.errors import MemoryBusy
 from webapp.accounts.access import API_PREFIX
 from webapp.database import db, is_busy, is_full
 from webapp.errors import PortalError
@@ -28,6 +29,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(CSRFError, csrf_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(NoRoom, _no_room)
+    app.register_error_handler(MemoryBusy, _memory_busy)
     app.register_error_handler(DBAPIError, _database_error)
     app.register_error_handler(Exception, _crash)
 
@@ -71,6 +73,16 @@ def _no_room(_error: Exception) -> Response:
     with force_locale(browser_locale()):
         message = gettext("The server has no room left. Nothing was stored; please try later.")
         return _later(message, code="storage-full", seconds=120)
+
+
+def _memory_busy(_error: MemoryBusy) -> Response:
+    """Other images are being opened: the sender may try the same again later."""
+    db.session.rollback()
+    _log.warning("%s was refused: others have needed the memory for too long", name_of(request))
+    message = gettext(
+        "The server is busy with other large images. Nothing was stored; please try again."
+    )
+    return _later(message, code="busy", seconds=30)
 
 
 def _database_error(error: DBAPIError) -> Response:

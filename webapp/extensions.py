@@ -1,5 +1,7 @@
 """Flask extensions, created bare and bound in ``create_app``, and what else an application has."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 from flask import current_app
@@ -11,8 +13,8 @@ from flask_migrate import Migrate
 from flask_wtf import CSRFProtect
 
 from config import Settings
-from ml.imaging import Room
-from webapp.storage import BlobStore
+from ml.imaging import Room, footprint
+from webapp.storage import BlobStore, Keeper
 
 babel = Babel()
 csrf = CSRFProtect()
@@ -27,10 +29,27 @@ def current_settings() -> Settings:
 
 
 def current_room() -> Room:
-    """What this process has to decode pictures in."""
+    """What this process has to decode images in."""
     return cast("Room", current_app.extensions["room"])
 
 
 def current_blobs() -> BlobStore:
     """The blobs of the application acted in."""
     return cast("BlobStore", current_app.extensions["blobs"])
+
+
+@contextmanager
+def blob_to_read(key: str, blobs: Keeper | None = None) -> Iterator[bytes]:
+    """A kept file, with the memory for it and for one slice of it after the other.
+
+    Raises:
+        MissingBlob: there is none.
+        UnreadableImage: ``too_many_pixels`` where it takes more memory than there is at all.
+        MemoryBusy: others have needed the memory for too long.
+    """
+    room = current_room()
+    blobs = blobs or current_blobs()
+    with room.taken(blobs.size(key)):
+        content = blobs.get(key)
+        with room.taken(footprint(content).reading):
+            yield content

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from flask import Flask, g, has_app_context
 from sqlalchemy import event
@@ -50,6 +50,9 @@ class Keeper(Protocol):
 
     def get(self, key: str) -> bytes:
         """Return the content; raises :class:`MissingBlob`."""
+
+    def size(self, key: str) -> int:
+        """Bytes of the content; raises :class:`MissingBlob`."""
 
 
 class BlobStore:
@@ -94,6 +97,20 @@ class BlobStore:
         """
         try:
             return self._path(key).read_bytes()
+        except FileNotFoundError as error:
+            raise MissingBlob(key) from error
+
+    def size(self, key: str) -> int:
+        """Bytes of the content; raises :class:`MissingBlob`."""
+        try:
+            return self._path(key).stat().st_size
+        except FileNotFoundError as error:
+            raise MissingBlob(key) from error
+
+    def open(self, key: str) -> BinaryIO:
+        """The content as an open file; raises :class:`MissingBlob`."""
+        try:
+            return self._path(key).open("rb")
         except FileNotFoundError as error:
             raise MissingBlob(key) from error
 
@@ -224,6 +241,13 @@ class Batch:
         """
         try:
             return self._partial.get(key, self._path_of(key)).read_bytes()
+        except FileNotFoundError as error:
+            raise MissingBlob(key) from error
+
+    def size(self, key: str) -> int:
+        """Bytes of the content; raises :class:`MissingBlob`."""
+        try:
+            return self._partial.get(key, self._path_of(key)).stat().st_size
         except FileNotFoundError as error:
             raise MissingBlob(key) from error
 

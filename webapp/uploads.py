@@ -22,6 +22,7 @@ from werkzeug.exceptions import (
     RequestTimeout,
     ServiceUnavailable,
 )
+from werkzeug.formparser import FormDataParser
 
 from webapp.accounts.access import is_public
 from webapp.accounts.guard import refuse_visitor
@@ -35,6 +36,7 @@ LARGEST_OF_VISITORS = 64 * 2**10
 LARGEST = 256 * 2**10
 """Bytes of a form or of JSON, unless a view says otherwise."""
 _BESIDE_FILES = 2**20  # fields and headers of parts
+_MOST_BESIDE_FILES = _BESIDE_FILES + 2**19  # and what has been read, but not written yet
 _IN_MEMORY = 2**20
 
 
@@ -168,6 +170,12 @@ class Part(io.RawIOBase):
         self._at += len(content)
         return len(content)
 
+    def readall(self) -> bytes:
+        """The rest in one piece: Python's own way puts it together from small ones."""
+        content = self._spool.read(max(0, self._size - self._at), self._start + self._at)
+        self._at += len(content)
+        return content
+
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         self._at = max(0, base + offset)
@@ -188,6 +196,8 @@ class Body:
 
     limit: int | None = None
     """Bytes after which it is too large; needed where no length was announced."""
+    in_files: Callable[[], int] | None = None
+    """Of a form: bytes of its files so far. The rest is kept in memory and must not be much."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -217,6 +227,8 @@ class Body:
         self._given += len(found)
         if self.limit is not None and self._given > self.limit:
             raise RequestEntityTooLarge
+        if self.in_files is not None and self._given - self.in_files() > _MOST_BESIDE_FILES:
+            raise RequestEntityTooLarge
         return found
 
 
@@ -239,6 +251,11 @@ class PortalRequest(Request):
         if self._spool is None:
             self._spool = Spool(current_app.extensions["uploads"])
         return cast("IO[bytes]", Part(self._spool))
+
+    def make_form_data_parser(self) -> FormDataParser:
+        """Watch what a form holds beside its files: werkzeug limits each field by itself."""
+        self.environ["wsgi.input"].in_files = lambda: self._spool.size if self._spool else 0
+        return super().make_form_data_parser()
 
     def close(self) -> None:
         """Close the files and give their room back."""

@@ -10,18 +10,16 @@ from datetime import timedelta
 from functools import lru_cache
 from itertools import groupby
 
-import cv2
-import numpy as np
 from celery.signals import worker_process_init
 from sqlalchemy.exc import DBAPIError
 
 from config import Settings
-from ml.errors import InvalidModel, UnreadableImage
+from ml.errors import InvalidModel, MemoryBusy, UnreadableImage
 from ml.imaging import square_pixels
 from ml.serving.explain import overlay_png
 from ml.serving.predictor import Predictor, Result
 from webapp.database import db, is_full
-from webapp.extensions import current_blobs
+from webapp.extensions import current_blobs, current_room
 from webapp.inference import analyses, claims
 from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
@@ -74,7 +72,7 @@ def classify_study(*, analysis_id: str) -> None:
         _classify(claim)
     except claims.LeaseLost:
         _log.warning("analysis %s was taken over by another worker", analysis_id)
-    except (DBAPIError, OSError) as fault:
+    except (DBAPIError, OSError, MemoryBusy) as fault:
         db.session.rollback()
         _try_later(claim, fault)
     except (InvalidModel, MissingBlob, MemoryError) as fault:
@@ -136,12 +134,16 @@ class _Run:
         self.model_seconds = 0.0
         self._claim = claim
         self._blobs = current_blobs()
-        self._decoder = Decoder(self._blobs)
+        self._decoder = Decoder(self._blobs, current_room())
 
     def through_all_batches(self) -> None:
         """Decode, classify and explain every image; progress is reported after each batch."""
         batches = list(batched(self._claim.images, BATCH))
-        with ThreadPoolExecutor(1) as decoding, ThreadPoolExecutor(1) as writing:
+        with (
+            self._decoder,
+            ThreadPoolExecutor(1) as decoding,
+            ThreadPoolExecutor(1) as writing,
+        ):
             # Two ahead, so that a slow file is noticed while there is still work.
             ahead = deque(decoding.submit(self._decoder.decode, one) for one in batches[:2])
             written: Future[list[claims.NewPrediction]] | None = None
@@ -203,7 +205,7 @@ class _Run:
                     image_id=one.image.id,
                     **result.plain(),
                     quality=[flag.value for flag in result.quality],
-                    heatmap_key=kept.put(_overlay(result, one.shape)),
+                    heatmap_key=kept.put(overlay_png(result.heat, one.shape)),
                     tumor_by_places=result.tumor_by_places,
                     head_share=result.head_share,
                 )
@@ -234,13 +236,6 @@ def _stack_of(
 ) -> uuid.UUID | None:
     image = stacks.get(answer.image_id)
     return image.series_id if image else None
-
-
-def _overlay(result: Result, shape: tuple[int, int]) -> bytes:
-    """The heatmap in the pixels of the kept slice; the model saw it with square pixels."""
-    if result.heat.shape == shape:
-        return result.overlay_png()
-    return overlay_png(np.asarray(cv2.resize(result.heat, shape[::-1]), np.float32))
 
 
 def _try_later(claim: claims.Claim, fault: Exception) -> None:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import Self, TypeVar, cast
 
 import cv2
 
 from ml.errors import UnreadableImage
-from ml.imaging import NO_LIMITS, Limits, Slice, read_bytes
+from ml.imaging import NO_LIMITS, Limits, Room, Slice, footprint, open_bytes, read_bytes
 from ml.imaging.pictures import Pixels, encode_png
 from webapp.inference.claims import ClaimedImage, Decoded
 from webapp.storage import BlobStore, Keeper
@@ -40,63 +41,89 @@ class Opened:
 
 
 class Decoder:
-    """Opens images of one analysis, in their order; the file opened last stays open."""
+    """Opens images of one analysis, in their order; the file opened last stays open.
 
-    def __init__(self, blobs: BlobStore) -> None:
+    Use it as a context: at its end the file is closed, and its memory given back.
+    """
+
+    def __init__(self, blobs: BlobStore, room: Room) -> None:
+        """``room`` is what decoding takes its memory from."""
         self._blobs = blobs
+        self._room = room
         self._key: tuple[str, str | None] | None = None
-        self._slices: dict[int, Slice] | UnreadableImage = {}
+        self._slices: Sequence[Slice] | UnreadableImage = ()
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_fault: object) -> None:
+        self._close()
 
     def decode(self, images: Sequence[ClaimedImage]) -> list[Opened]:
         """Open a batch.
 
         Raises:
             MissingBlob: a kept file is gone.
+            MemoryBusy: others in this process have needed the memory for too long.
         """
         with self._blobs.batch() as kept:
             return [self._open(image, kept) for image in images]
 
     def _open(self, image: ClaimedImage, kept: Keeper) -> Opened:
-        if image.blob_key is not None:
-            return self._kept(image, image.blob_key)
         try:
+            if image.blob_key is not None:
+                return self._kept(image, image.blob_key)
             found = self._slice_of(image)
         except UnreadableImage as error:
             return Opened(image, error)
         return Opened(image, reduced(found), _keep(image, found, kept), found.pixels.shape[:2])
 
     def _kept(self, image: ClaimedImage, key: str) -> Opened:
-        pixels = read_bytes(self._blobs.get(key), NO_LIMITS)[0].pixels
-        found = Slice(pixels, spacing=image.spacing)
-        return Opened(image, reduced(found), shape=pixels.shape[:2])
+        if self._key is not None:
+            self._close()
+        content = self._blobs.get(key)  # a PNG of our own
+        with self._room.taken(len(content) + footprint(content).reading):
+            pixels = read_bytes(content, NO_LIMITS)[0].pixels
+            found = reduced(Slice(pixels, spacing=image.spacing))
+        return Opened(image, found, shape=pixels.shape[:2])
 
     def _slice_of(self, image: ClaimedImage) -> Slice:
         key = (image.source_key or "", image.plane)
         if self._key != key:
-            self._key, self._slices = key, {}
+            self._close()
             self._slices = self._slices_in(*key)
+            self._key = key
         if isinstance(self._slices, UnreadableImage):
             raise self._slices
         try:
             return self._slices[image.frame]
-        except KeyError:
+        except IndexError:
             raise UnreadableImage(
                 "truncated", "The file holds fewer slices than it says."
             ) from None
 
-    def _slices_in(self, key: str, plane: str | None) -> dict[int, Slice] | UnreadableImage:
+    def _slices_in(self, key: str, plane: str | None) -> Sequence[Slice] | UnreadableImage:
         content = self._blobs.get(key)
         try:
-            slices = read_bytes(content, SOURCE_LIMITS, plane=plane or "auto")
+            self._held.enter_context(self._room.taken(len(content) + footprint(content).reading))
+            return open_bytes(content, SOURCE_LIMITS, plane=plane or "auto")
         except UnreadableImage as error:
             return error
-        return {one.index: one for one in slices}
+
+    def _close(self) -> None:
+        self._key, self._slices = None, ()
+        self._held.close()
 
 
 def reduced(item: Slice) -> Slice:
-    """A slice of no more than ``LARGEST_FOR_MODEL`` pixels, averaged over squares of them."""
+    """A slice of no more than ``LARGEST_FOR_MODEL`` pixels, averaged over squares of them.
+
+    So many also once its pixels are made square.
+    """
     height, width = item.pixels.shape[:2]
-    factor = math.ceil(math.sqrt(height * width / LARGEST_FOR_MODEL))
+    stretched = max(item.spacing) / min(item.spacing) if item.spacing else 1.0
+    factor = math.ceil(math.sqrt(height * width * stretched / LARGEST_FOR_MODEL))
     if factor <= 1 or min(height, width) < factor:
         return item
     size = (max(1, round(width / factor)), max(1, round(height / factor)))

@@ -5,6 +5,7 @@ import uuid
 
 from sqlalchemy.exc import DBAPIError
 
+from ml.errors import MemoryBusy
 from webapp.database import db
 from webapp.errors import Conflict
 from webapp.extensions import current_blobs, current_settings
@@ -13,6 +14,7 @@ from webapp.pacs.models import Sending
 from webapp.queueing import DELIVER
 from webapp.reporting.content import gather
 from webapp.reporting.dicom import dicom_result
+from webapp.reporting.operations import room_for_pictures
 from webapp.studies.queries import find_study
 from webapp.tenancy import acting_for
 from worker.app import app
@@ -34,7 +36,7 @@ def deliver_results(*, delivery_id: str) -> None:
     except NotDelivered as problem:
         _log.warning("delivery %s: %s (%s)", delivery_id, problem.reason, problem)
         _give_up_or_wait(claim, problem)
-    except (DBAPIError, OSError):
+    except (DBAPIError, OSError, MemoryBusy):
         _log.warning("delivery %s is tried again", delivery_id, exc_info=True)
         _give_up_or_wait(claim, NotDelivered("internal", passing=True))
     except Exception:
@@ -71,7 +73,8 @@ def _objects(claim: deliveries.Claim) -> Objects:
             raise NotDelivered("under_way", passing=True) from error
         # Nothing may stay open while the other side takes its time.
         db.session.rollback()
-    return dicom_result(content, blobs).objects
+    with room_for_pictures(content):
+        return dicom_result(content, blobs).objects
 
 
 def _give_up_or_wait(claim: deliveries.Claim, problem: NotDelivered) -> None:

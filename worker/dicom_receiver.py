@@ -22,6 +22,8 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
@@ -29,14 +31,22 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 from sqlalchemy.exc import DBAPIError
 
 from config import InvalidSetting, Settings
+from ml.errors import UnreadableImage
 from ml.imaging.discretion import hushed
 from webapp import create_app
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.errors import NotFound
+from webapp.extensions import current_room
 from webapp.pacs.models import PacsNode
 from webapp.pacs.queries import find_node, node_calling
-from webapp.pacs.receiving import NOT_AUTHORISED, OUT_OF_RESOURCES, SUCCESS, receive
+from webapp.pacs.receiving import (
+    CANNOT_UNDERSTAND,
+    NOT_AUTHORISED,
+    SUCCESS,
+    out_of_resources,
+    receive,
+)
 from webapp.tenancy import acting_for
 
 _log = logging.getLogger(__name__)
@@ -49,6 +59,8 @@ _MAX_PDU = 128 * 1024
 _LONGEST_PDU = 2**20
 # PS3.8 9.3.1: type, a reserved byte, length in four bytes.
 _PDU_HEADER, _PDU_TYPES = 6, range(1, 8)
+_SMALL_MESSAGE = 2**20
+_WAIT_SECONDS = 30.0
 _REQUEST_SECONDS, _IDLE_SECONDS = 10.0, 60.0
 # deploy/supervisord.conf waits five seconds before it becomes impatient.
 _FINISH_SECONDS = 2.0
@@ -93,9 +105,9 @@ class Receiver:
             server_class=_Server,
             request_handler=_Handler,
         )
-        self._server.longest_message = (  # type: ignore[attr-defined]
-            settings.max_upload_bytes + _LONGEST_PDU
-        )
+        server = cast("_Server", self._server)
+        server.longest_message = settings.max_upload_bytes + _LONGEST_PDU
+        server.most_received = max(server.longest_message, settings.max_decoding_bytes // 2)
         self.address: tuple[str, int] = self._server.server_address[:2]
         # pynetdicom counts the associations of servers that it knows of.
         entity._servers.append(self._server)
@@ -113,7 +125,7 @@ class Receiver:
     def _handlers(self) -> list[EventHandlerType]:
         return [
             (evt.EVT_REQUESTED, self._admit),
-            (evt.EVT_DIMSE_RECV, _start_counting_again),
+            (evt.EVT_DIMSE_RECV, _message_received),
             (evt.EVT_C_STORE, self._store),
         ]
 
@@ -154,26 +166,36 @@ class Receiver:
         return None
 
     def _store(self, event: Event) -> Dataset:
+        try:
+            return self._stored(event)
+        finally:
+            _start_counting_again(event)
+
+    def _stored(self, event: Event) -> Dataset:
         known = self._nodes.get(event.assoc)
         if known is None:
             return _status(NOT_AUTHORISED, "This sender is not registered.")
         node_id, organisation_id = known
-        with hushed():
-            content = event.encoded_dataset()
         with self._app.app_context(), acting_for(organisation_id):
             try:
-                return self._receive(content, find_node(node_id))
+                return self._receive(event, find_node(node_id))
             except NotFound:
                 return _status(NOT_AUTHORISED, "This sender is no longer registered.")
-            except DBAPIError as error:
-                _log.error("an instance could not be kept: %s", type(error).__name__)
-                return _status(OUT_OF_RESOURCES, "It could not be kept. Please send it again.")
+            except UnreadableImage as error:  # larger than the memory is
+                return _status(CANNOT_UNDERSTAND, str(error))
+            except (DBAPIError, MemoryError) as error:
+                receipt = out_of_resources(error)
+                return _status(receipt.status, receipt.comment)
 
-    def _receive(self, content: bytes, node: PacsNode) -> Dataset:
+    def _receive(self, event: Event, node: PacsNode) -> Dataset:
         if not (node.is_active and node.may_send):
             return _status(NOT_AUTHORISED, "This sender is switched off.")
         user = db.session.get_one(User, node.registered_by_id)
-        receipt = receive(content, received_by=user, node=node)
+        size = cast("C_STORE", event.request).DataSet.getbuffer().nbytes  # type: ignore[union-attr]
+        with current_room().taken(size):
+            with hushed():
+                content = event.encoded_dataset()
+            receipt = receive(content, received_by=user, node=node)
         return _status(receipt.status, receipt.comment)
 
 
@@ -182,9 +204,16 @@ class _Server(ThreadedAssociationServer):
 
     Attributes:
         longest_message: bytes on the wire.
+        most_received: bytes of all messages together that are being received.
     """
 
-    longest_message = _LONGEST_PDU
+    longest_message = most_received = _LONGEST_PDU
+
+    @property
+    def received(self) -> int:
+        """Bytes of all messages that have not been stored yet."""
+        sockets = [one.dul.socket for one in self.active_associations]
+        return sum(one.received for one in sockets if isinstance(one, _BoundedSocket))
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection. The TLS handshake is left to its thread: it may take its time."""
@@ -217,7 +246,7 @@ class _Handler(RequestHandler):
         # The bounded socket announces the connection in the place of the first one.
         association.dul.event_queue.get_nowait()
         bounded = _BoundedSocket(association, client_socket=self.request)
-        bounded.longest_message = cast("_Server", self.server).longest_message
+        bounded.server = cast("_Server", self.server)
         association.dul.socket = bounded
         return association
 
@@ -226,19 +255,30 @@ class _BoundedSocket(AssociationSocket):
     """Reads no more than is allowed; pynetdicom would keep whatever length a stranger announces."""
 
     received = 0
-    longest_message = _LONGEST_PDU
+    server: _Server
 
     def recv(self, nr_bytes: int) -> bytearray:
         self.received += nr_bytes
-        if nr_bytes > _LONGEST_PDU or self.received > self.longest_message:
+        if nr_bytes > _LONGEST_PDU or self.received > self.server.longest_message:
             _log.warning("a message was cut off: it is larger than the limit")
             raise OSError("larger than the limit")
+        if self.received > _SMALL_MESSAGE:
+            self._wait_for_others()
         read = super().recv(nr_bytes)
         # pynetdicom would answer each six bytes of noise by themselves.
         if nr_bytes == _PDU_HEADER and read and read[0] not in _PDU_TYPES:
             _log.warning("a connection was cut off: it does not speak DICOM")
             raise OSError("not DICOM")
         return read
+
+    def _wait_for_others(self) -> None:
+        """Let the sender wait while messages fill the memory; pynetdicom keeps them there."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while self.server.received > self.server.most_received:
+            if time.monotonic() > deadline:
+                _log.warning("a message was cut off: others have filled the memory for too long")
+                raise OSError("too many large messages")
+            time.sleep(0.05)
 
 
 def readable_syntaxes() -> list[str]:
@@ -289,8 +329,13 @@ def _let_pynetdicom_say_nothing() -> None:
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
 
+def _message_received(event: Event) -> None:
+    """A message is complete; the limit is for each. One to be stored counts until it is."""
+    if not isinstance(event.message, C_STORE_RQ):
+        _start_counting_again(event)
+
+
 def _start_counting_again(event: Event) -> None:
-    """A message is complete; the limit is for each."""
     connection = event.assoc.dul.socket
     if isinstance(connection, _BoundedSocket):
         connection.received = 0

@@ -6,7 +6,8 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -37,15 +38,22 @@ _PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".ico", ".svg", ".tif", ".
 
 LeftOut = tuple[str, str]
 """Name of a file, and code of the reason why it is passed over."""
+Room = Callable[[int], AbstractContextManager[object]]
+"""Lets somebody have so many bytes of memory for a while."""
 
 
 @dataclass
 class _Budget:
-    """What is left for an archive and all archives inside of it."""
+    """What is left for an archive and all archives inside of it.
+
+    Attributes:
+        room: to be held with the bytes of what is unpacked.
+    """
 
     entries: int
     size: int
     archives: int
+    room: Room
 
 
 def is_archive(content: bytes) -> bool:
@@ -91,7 +99,10 @@ def pictures_of_viewers(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
 
 
 def members(
-    content: bytes, limits: Limits, left_out: list[LeftOut] | None = None
+    content: bytes,
+    limits: Limits,
+    left_out: list[LeftOut] | None = None,
+    room: Room = nullcontext,
 ) -> Iterator[tuple[str, bytes]]:
     """(name, content) of every file in an archive and in archives inside of it.
 
@@ -101,6 +112,7 @@ def members(
     Args:
         left_out: takes what is passed over, directories apart: ``junk``, ``empty``, and of tar
             archives ``link`` (also devices and pipes) and ``archive_method`` (sparse files).
+        room: is held with the bytes of a file for as long as that is looked at.
 
     Raises:
         UnreadableImage: ``archive_encrypted``, ``archive_too_large``, ``archive_too_deep``,
@@ -109,7 +121,8 @@ def members(
     """
     # Of an archive in an archive the expansion counts from the outermost one.
     most = max(_SMALL, limits.max_expansion * len(content))
-    budget = _Budget(limits.max_entries, min(limits.max_archive_bytes, most), limits.max_archives)
+    size = min(limits.max_archive_bytes, most)
+    budget = _Budget(limits.max_entries, size, limits.max_archives, room)
     empty = True
     for member in _members(content, limits, budget, 1, [] if left_out is None else left_out):
         empty = False
@@ -151,7 +164,8 @@ def _in_zip(
     wanted = _wanted([(name, entry.file_size) for name, entry in files], left_out)
     for name, entry in files:
         if name in wanted and entry.file_size:
-            yield name, _read(content, entry)
+            with budget.room(entry.file_size + _dictionary(entry)):
+                yield name, _read(content, entry)
 
 
 def _in_tar(
@@ -173,7 +187,7 @@ def _in_tar(
                 files.append((entry.name, entry.size))
         budget.size -= total
         wanted = _wanted(files, left_out)
-        for entry, inner in tars.contents(content, most):
+        for entry, inner in tars.contents(content, most, budget.room):
             if inner and entry.name in wanted:
                 yield entry.name, inner
     except tars.TooLong:
@@ -242,6 +256,11 @@ def _read(content: bytes, entry: zipfile.ZipInfo) -> bytes:
     if not whole or len(unpacked) != entry.file_size or zlib.crc32(unpacked) != entry.CRC:
         raise _damaged()
     return unpacked
+
+
+def _dictionary(entry: zipfile.ZipInfo) -> int:
+    """Bytes that unpacking takes beside what it makes."""
+    return {zipfile.ZIP_LZMA: entry.file_size, _XZ: XZ_MEMORY}.get(entry.compress_type, 0)
 
 
 def _unpacked(packed: memoryview, entry: zipfile.ZipInfo) -> bytes:

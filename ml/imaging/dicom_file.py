@@ -6,7 +6,7 @@ import zlib
 import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.filereader import _read_file_meta_info, read_partial, read_preamble
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -24,6 +24,15 @@ _ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # as little and as big endi
 _MOST_ITEMS = 200_000  # each becomes an object of a kilobyte; 2000 enhanced frames need 30,000
 _MOST_ELEMENTS = 500_000  # outside of sequences of known length
 _MOST_SEQUENCE_BYTES = 16 * 2**20  # inside of them; 2000 enhanced frames need 6 MB
+_PIXEL_GROUP = 0x7FE0
+_OF_PIXELS: list[BaseTag | int] = [
+    Tag(name)
+    for name in (
+        "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored",
+    )
+]  # fmt: skip
+_PACKED_PIECE, _PIECE = 2**16, 2**20  # bytes that are inflated at once, and made at once
+_MOST_INFLATED = 2**31  # more is never accepted, and need not be counted
 _VR_NAMES = frozenset(vr.value.encode() for vr in STANDARD_VR)
 
 
@@ -68,6 +77,37 @@ def read_dataset(content: bytes, limits: Limits) -> pydicom.FileDataset:
         return dataset
 
 
+def read_header(content: bytes) -> tuple[pydicom.FileDataset, int] | None:
+    """What a file says of the size of its pixels, and where they begin; no pixel is read.
+
+    Returns:
+        None for a deflated file, whose header lies inside.
+
+    Raises:
+        Exception: whatever pydicom raises where the file is damaged.
+    """
+    _check_items(content)
+    if _deflated(content) is not None:
+        return None
+    file = _Counted(content)
+    dataset = read_partial(file, stop_when=_is_pixels, force=True, specific_tags=_OF_PIXELS)
+    _name_transfer_syntax(dataset)
+    return dataset, file.tell()
+
+
+def inflated_size(content: bytes) -> int:
+    """Bytes of what a deflated file holds, counted piece by piece; 0 where it is not deflated."""
+    file = _deflated(content)
+    if file is None:
+        return 0
+    inflater, size, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, file.read(_PACKED_PIECE)
+    # Behind the end there may be a zero more, which never counts as consumed.
+    while rest and size <= _MOST_INFLATED and not inflater.eof:
+        size += len(inflater.decompress(rest, _PIECE))
+        rest = inflater.unconsumed_tail or file.read(_PACKED_PIECE)
+    return size
+
+
 def _starts_with_element(head: bytes) -> bool:
     """Whether there is an element of the file's meta information or identification at once."""
     if len(head) < 8:
@@ -104,22 +144,33 @@ def _is_padding(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return int(tag) == 0
 
 
+def _is_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag.group == _PIXEL_GROUP or int(tag) == 0
+
+
 def _grows() -> UnreadableImage:
     return UnreadableImage("too_many_pixels", "The file grows too large when it is opened.")
 
 
 def _check_deflation(content: bytes, limits: Limits) -> None:
     """A deflated file can grow a thousandfold; pydicom would not stop it."""
-    if DeflatedExplicitVRLittleEndian.encode() not in content:
-        return
-    file = io.BytesIO(content)
-    read_preamble(file, force=True)
-    if _read_file_meta_info(file).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+    file = _deflated(content)
+    if file is None:
         return
     inflated = _inflated(file, limits.max_total_bytes)
     _check_items(inflated)
     if len(inflated) // 8 > _MOST_ELEMENTS:
         pydicom.filereader.read_dataset(_Counted(inflated), False, True)
+
+
+def _deflated(content: bytes) -> io.BytesIO | None:
+    """The file, standing at its deflated part; None where it has none."""
+    if DeflatedExplicitVRLittleEndian.encode() not in content:
+        return None
+    file = io.BytesIO(content)
+    read_preamble(file, force=True)
+    kind = _read_file_meta_info(file).get("TransferSyntaxUID")
+    return file if kind == DeflatedExplicitVRLittleEndian else None
 
 
 def _check_items(content: bytes) -> None:

@@ -1,7 +1,6 @@
 """Pixels of DICOM images, decoded frame by frame."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,14 +23,14 @@ from ml.imaging.discretion import discreet
 from ml.imaging.facts import FileFacts, FrameFacts
 from ml.imaging.limits import Limits
 from ml.imaging.rows import row_length
-from ml.imaging.slices import Slice
+from ml.imaging.slices import Slice, Slices
 from ml.imaging.values import to_uint16
 
 Stored = npt.NDArray[Any]
 
 
-def decode_dicom(content: bytes, limits: Limits) -> list[Slice]:
-    """Decode all frames; grey ones to 16 bit, colour ones to RGB.
+def decode_dicom(content: bytes, limits: Limits) -> Slices:
+    """Open the file, to be decoded one frame at a time; grey ones to 16 bit, colour ones to RGB.
 
     Grey values go through the modality LUT or the rescale slope and intercept (PS3.3 C.11.1).
     MONOCHROME1 is mirrored within the range of stored values, and its window with it. Padding
@@ -39,28 +38,30 @@ def decode_dicom(content: bytes, limits: Limits) -> list[Slice]:
 
     Raises:
         UnreadableImage: as :func:`ml.imaging.dicom.inspect_dicom`; ``truncated`` for damaged
-            pixels.
+            pixels, also when a frame is asked for.
     """
     dataset = read_dataset(content, limits)
-    return list(decoded_frames(dataset, inspect_dicom(dataset, limits)))
+    return open_frames(dataset, inspect_dicom(dataset, limits))
 
 
-def decoded_frames(dataset: pydicom.Dataset, facts: FileFacts) -> Iterator[Slice]:
-    """The frames of :func:`decode_dicom`, one after the other.
+def open_frames(dataset: pydicom.Dataset, facts: FileFacts) -> Slices:
+    """The frames of :func:`decode_dicom`.
 
     Args:
         facts: what :func:`ml.imaging.dicom.inspect_dicom` says of ``dataset``.
     """
-    count = 0
-    with discreet("truncated", "The pixels of the DICOM file are damaged or incomplete."):
+    damaged = "The pixels of the DICOM file are damaged or incomplete."
+    with discreet("truncated", damaged):
         _check_frames(dataset, facts)
         make = _grey if _is_grey(dataset) else _colour
-        for frame, stored in zip(facts.frames, _stored(dataset), strict=False):
+
+    def frame(index: int) -> Slice:
+        with discreet("truncated", damaged):
+            stored = _stored(dataset, index)
             _check_rows(dataset, stored)
-            yield make(dataset, frame, stored)
-            count += 1
-        if count < len(facts.frames):
-            raise UnreadableImage("truncated", "The file holds fewer slices than it says.")
+            return make(dataset, facts.frames[index], stored)
+
+    return Slices(len(facts.frames), frame)
 
 
 def _is_grey(dataset: pydicom.Dataset) -> bool:
@@ -82,17 +83,16 @@ def _check_rows(dataset: pydicom.Dataset, stored: Stored) -> None:
         raise UnreadableImage("header_lies", "The rows are of another length than the header says.")
 
 
-def _stored(dataset: pydicom.Dataset) -> Iterator[Stored]:
-    """Stored values of each frame, without the bits that do not belong to them."""
-    options: dict[str, Any] = {"allow_excess_frames": False}
+def _stored(dataset: pydicom.Dataset, index: int) -> Stored:
+    """Stored values of a frame, without the bits that do not belong to them."""
+    options: dict[str, Any] = {"allow_excess_frames": False, "indices": [index]}
     # Before 2004 a value could lie anywhere in its word; pydicom takes it to lie lowest.
     lowest = int(dataset.get("HighBit") or 0) + 1 - int(dataset.get("BitsStored") or 1)
     if not 0 < lowest < 16 or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        yield from iter_pixels(dataset, **options)
-        return
-    for frame in iter_pixels(dataset, correct_unused_bits=False, **options):
-        above = int(dataset.BitsAllocated) - 1 - int(dataset.HighBit)
-        yield (frame << above) >> (above + lowest)
+        return next(iter_pixels(dataset, **options))
+    frame = next(iter_pixels(dataset, correct_unused_bits=False, **options))
+    above = int(dataset.BitsAllocated) - 1 - int(dataset.HighBit)
+    return (frame << above) >> (above + lowest)
 
 
 def _colour(dataset: pydicom.Dataset, frame: FrameFacts, stored: Stored) -> Slice:

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ml.errors import MemoryBusy, UnreadableImage
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -41,28 +43,76 @@ NO_LIMITS = Limits(
 )
 
 
+_PATIENCE = 30.0  # seconds
+
+
 class Room:
     """Memory that the threads of a process share while they decode.
 
-    Who needs more than is free waits, in no order; who needs more than there is waits for all
-    others and has it alone.
+    Who needs more than is free waits in turn, and gives up after a while. A thread that holds
+    room may take more beside it. Such threads cannot always wait for one another: where nobody
+    else could go on, one of them gets up to half of the size beyond it. So no more than one and a
+    half times the size is taken at any time.
     """
 
-    def __init__(self, size: int) -> None:
-        """``size`` in bytes."""
-        self._size = self._free = size
+    def __init__(self, size: int, patience: float = _PATIENCE) -> None:
+        """``size`` in bytes, ``patience`` in seconds."""
+        self.size = size
+        self._patience = patience
+        self._held: dict[int, int] = {}  # by thread
+        self._growing: list[int] = []  # threads that hold room and wait for more
+        self._queue: list[int] = []  # threads that hold none, in turn
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
     def taken(self, wanted: int) -> Iterator[None]:
-        """Hold ``wanted`` bytes. Not to be nested: two threads would wait for each other."""
-        share = min(wanted, self._size)
+        """Let this thread have ``wanted`` bytes, beside what it holds already.
+
+        Raises:
+            UnreadableImage: ``too_many_pixels`` where that is more than there is at all.
+            MemoryBusy: others have kept it for too long.
+        """
+        thread = threading.get_ident()
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= share)
-            self._free -= share
+            held = self._held.get(thread, 0)
+            if held + wanted > self.size:
+                raise UnreadableImage(
+                    "too_many_pixels", f"It takes more than {self.size // 2**20} MB of memory."
+                )
+            if wanted:
+                self._wait_for(thread, wanted)
+            self._held[thread] = held + wanted
         try:
             yield
         finally:
             with self._changed:
-                self._free += share
+                left = self._held.pop(thread, 0) - wanted
+                if left:
+                    self._held[thread] = left
                 self._changed.notify_all()
+
+    def _wait_for(self, thread: int, wanted: int) -> None:
+        waiting = self._growing if thread in self._held else self._queue
+        waiting.append(thread)
+        try:
+            self._changed.notify_all()  # perhaps nobody else can go on now
+            if not self._changed.wait_for(lambda: self._may_take(thread, wanted), self._patience):
+                raise MemoryBusy("Others have needed the memory for too long.")
+        finally:
+            waiting.remove(thread)
+            self._changed.notify_all()
+
+    def _may_take(self, thread: int, wanted: int) -> bool:
+        if thread not in self._growing:
+            return self._queue[0] == thread and not self._growing and self._free >= wanted
+        nobody_else = set(self._growing) == self._held.keys()
+        return self._free + (self.size // 2 if nobody_else else 0) >= wanted
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait."""
+        return len(self._queue) + len(self._growing)
+
+    @property
+    def _free(self) -> int:
+        return self.size - sum(self._held.values())

@@ -21,13 +21,13 @@ from ml.errors import UnreadableImage
 from ml.imaging.discretion import discreet
 from ml.imaging.facts import FileFacts, FrameFacts, Geometry, Vector
 from ml.imaging.limits import Limits
-from ml.imaging.slices import Slice
+from ml.imaging.slices import Slice, Slices
 from ml.imaging.unpacking import gzipped, pieces, start
-from ml.imaging.values import to_uint16
+from ml.imaging.values import mapping
 
 PLANES = ("sagittal", "coronal", "axial")  # by the axis that is cut: right-left, back-front, up
-_GZIP = b"\x1f\x8b"
-_CHUNK = 2**20
+GZIP = b"\x1f\x8b"
+CHUNK = 2**20
 _START = 600  # bytes; holds the header of both versions
 _LAST_START = 2**26  # bytes; extensions stand between the header and the voxels
 _LONGEST_AXIS = 2**15
@@ -91,8 +91,8 @@ def inspect_nifti(content: bytes, limits: Limits, plane: str = "auto") -> FileFa
     return _cut(volume, plane, limits)
 
 
-def decode_nifti(content: bytes, limits: Limits, plane: str = "auto") -> list[Slice]:
-    """Cut the volume into slices.
+def decode_nifti(content: bytes, limits: Limits, plane: str = "auto") -> Slices:
+    """Open the volume, to be cut into slices one at a time.
 
     Axial slices show the front above and the patient's right on the left, coronal ones the head
     above and the right on the left, sagittal ones the head above and the front on the left.
@@ -108,25 +108,35 @@ def decode_nifti(content: bytes, limits: Limits, plane: str = "auto") -> list[Sl
     """
     volume = _open(content, limits)
     facts = _cut(volume, plane, limits)
-    raw = bytearray()
-    for piece in _voxels(pieces(content, _CHUNK), volume):
-        raw += piece
-    stored = np.frombuffer(raw, volume.dtype).reshape(volume.shape, order="F")
-    slope, intercept = _scaling(volume.header)
-    pixels, scale, offset = to_uint16(stored, slope, intercept)
-    del stored, raw  # as large as the pixels or larger
-    canonical = apply_orientation(pixels, io_orientation(volume.affine))
+    stored = np.frombuffer(_raw(content, volume), volume.dtype).reshape(volume.shape, order="F")
+    found = mapping(stored, *_scaling(volume.header))
+    canonical = apply_orientation(stored, io_orientation(volume.affine))  # a view
     axis = PLANES.index(facts.plane or "axial")
-    return [
-        Slice(
-            pixels=np.ascontiguousarray(_shown(canonical, axis, frame.index)),
-            index=frame.index,
-            spacing=frame.spacing,
-            scale=scale,
-            offset=offset,
+
+    def cut(index: int) -> Slice:
+        return Slice(
+            pixels=np.ascontiguousarray(found.pixels(_shown(canonical, axis, index))),
+            index=index,
+            spacing=facts.frames[index].spacing,
+            scale=found.scale,
+            offset=found.offset,
         )
-        for frame in facts.frames
-    ]
+
+    return Slices(len(facts.frames), cut)
+
+
+def sizes(content: bytes) -> tuple[int, int]:
+    """Bytes of the voxels, and voxels of the largest slice, as the header says.
+
+    Raises:
+        Exception: whatever a damaged header makes of it.
+    """
+    return sizes_of(_volume(_start(content)))
+
+
+def sizes_of(volume: Volume) -> tuple[int, int]:
+    """Bytes of the voxels, and voxels of the largest slice."""
+    return volume.size, math.prod(sorted(volume.shape)[1:])
 
 
 def strip_nifti(content: bytes, limits: Limits) -> bytes:
@@ -140,7 +150,7 @@ def strip_nifti(content: bytes, limits: Limits) -> bytes:
     volume = _open(content, limits)
     with discreet("truncated", "The NIfTI header is damaged."):
         header = _plain_header(volume)
-    return gzipped(chain([header], _voxels(pieces(content, _CHUNK), volume)))
+    return gzipped(chain([header], _voxels(pieces(content, CHUNK), volume)))
 
 
 def mask_nifti(
@@ -160,7 +170,7 @@ def mask_nifti(
     canonical = np.moveaxis(hidden.transpose(0, 2, 1)[:, ::-1, ::-1], 0, axis)
     as_stored = ornt_transform(_CANONICAL, io_orientation(volume.affine))
     where = apply_orientation(canonical, as_stored)
-    raw = bytearray().join(_voxels(pieces(content, _CHUNK), volume))
+    raw = bytearray().join(_voxels(pieces(content, CHUNK), volume))
     stored = np.frombuffer(raw, volume.dtype).reshape(volume.shape, order="F")
     values = stored[np.isfinite(stored)] if volume.dtype.kind == "f" else stored
     if values.size:
@@ -234,7 +244,7 @@ def _plain_header(volume: Volume) -> bytes:
 
 def _start(content: bytes) -> bytes:
     """The first bytes, inflated where need be."""
-    return start(content, _START) if content.startswith(_GZIP) else content[:_START]
+    return start(content, _START) if content.startswith(GZIP) else content[:_START]
 
 
 def _has(start: bytes, kinds: dict[int, tuple[int, bytes]]) -> bool:
@@ -261,7 +271,7 @@ def _open(content: bytes, limits: Limits) -> Volume:
     with discreet("truncated", "The NIfTI header is damaged."):
         volume = _volume(start)
     _check_size(volume, limits)
-    if not content.startswith(_GZIP) and len(content) < volume.offset + volume.size:
+    if not content.startswith(GZIP) and len(content) < volume.offset + volume.size:
         raise UnreadableImage("truncated", "The file holds fewer voxels than its header says.")
     return volume
 
@@ -431,7 +441,7 @@ def _vector(numbers: npt.NDArray[np.float64]) -> Vector:
     return float(numbers[0]), float(numbers[1]), float(numbers[2])
 
 
-def _shown(canonical: npt.NDArray[np.uint16], axis: int, index: int) -> npt.NDArray[np.uint16]:
+def _shown(canonical: npt.NDArray[np.generic], axis: int, index: int) -> npt.NDArray[np.generic]:
     """One slice of a volume whose axes point to right, front and head, as it is looked at."""
     picture = np.moveaxis(canonical, axis, 0)[index]
     # Columns run from right to left or from front to back, rows downwards or backwards.
@@ -443,6 +453,16 @@ def _scaling(header: nib.Nifti1Header) -> tuple[float, float]:
     if not np.isfinite(slope) or slope == 0:
         return 1.0, 0.0
     return slope, intercept if np.isfinite(intercept) else 0.0
+
+
+def _raw(content: bytes, volume: Volume) -> bytes | bytearray | memoryview:
+    """The bytes of the voxels; of a file that is not compressed they are not copied."""
+    if not content.startswith(GZIP):
+        return memoryview(content)[volume.offset : volume.offset + volume.size]
+    raw = bytearray()
+    for piece in _voxels(pieces(content, CHUNK), volume):
+        raw += piece
+    return raw
 
 
 def _voxels(unpacked: Iterable[bytes], volume: Volume) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from ml.errors import UnreadableImage
 from ml.imaging import jpegs, pngs
-from ml.imaging.discretion import discreet, hushed
+from ml.imaging.discretion import discreet
 from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
 
@@ -23,8 +23,6 @@ _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 _LONGEST_BRANDS = 256  # bytes
 _STRIP = 2**18  # pixels
 _LONGEST_SIDE = 2**15  # pixels; what resamples images counts them in 16 bits
-# Bytes of a pixel: four channels as decoded, three to be kept, and three more as it is encoded.
-_PIXEL, _DEEP_PIXEL = 12, 22
 
 
 def decode_png(content: bytes, limits: Limits) -> list[Slice]:
@@ -114,14 +112,14 @@ def _decode(content: bytes, image_format: str, limits: Limits) -> list[Slice]:
     # Pillow warns of many pixels; the limit is ours and is checked before any is decoded.
     with discreet("truncated", f"The {image_format} file is damaged or incomplete."):
         try:
-            image = _opened(content, (image_format,))
+            image = opened(content, (image_format,))
         except Image.DecompressionBombError as error:
             raise _too_many_pixels(limits) from error
         with image:
             check_size(image, limits)
             if image_format == "PNG":
                 pngs.check_whole(content)
-                if _has_16_bit_colour(content):
+                if has_16_bit_colour(content):
                     return [Slice(_sixteen_bit_colour(content))]
             size = image.size
             image.load()
@@ -133,7 +131,8 @@ def _decode(content: bytes, image_format: str, limits: Limits) -> list[Slice]:
             return [Slice(pixels_of(image))]
 
 
-def _opened(content: bytes, formats: tuple[str, ...]) -> Image.Image:
+def opened(content: bytes, formats: tuple[str, ...] = _FORMATS) -> Image.Image:
+    """A picture of which the header was read and nothing is decoded."""
     if is_heic(content):
         from pi_heif import HeifImageFile  # it takes its time
 
@@ -171,20 +170,6 @@ def _too_many_pixels(limits: Limits) -> UnreadableImage:
     )
 
 
-def decoding_bytes(content: bytes) -> int:
-    """About how many bytes a picture takes at most while it is decoded, checked and kept again.
-
-    Of a TIFF, its first page; of what is no picture, its size.
-    """
-    try:
-        with hushed(), _opened(content, _FORMATS) as image:
-            width, height = image.size
-    except Exception:  # decoding says what is wrong with it
-        return len(content)
-    deep = image.format in {"TIFF", "HEIF"} or _has_16_bit_colour(content)
-    return len(content) + width * height * (_DEEP_PIXEL if deep else _PIXEL)
-
-
 def pixels_of(image: Image.Image) -> Pixels:
     """Grey or RGB pixels of a decoded picture; transparent ones on black."""
     if image.mode.startswith("I") or image.mode == "F":
@@ -201,7 +186,7 @@ def is_16_bit_png(content: bytes) -> bool:
     return content.startswith(b"\x89PNG") and content[24] == 16
 
 
-def _has_16_bit_colour(content: bytes) -> bool:
+def has_16_bit_colour(content: bytes) -> bool:
     """Whether it is a PNG of which Pillow keeps the upper eight bits alone."""
     return is_16_bit_png(content) and content[_PNG_COLOUR_TYPE] != _GREY
 

@@ -4,15 +4,26 @@ A format joins by adding a :class:`Reader` to ``_READERS``: how to recognise its
 its header says, and how to turn the whole content into slices.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ml.errors import UnreadableImage
-from ml.imaging import dicom, dicom_file, dicom_pixels, mgh, nifti, nrrd_file, pictures, tiffs
+from ml.imaging import (
+    dicom,
+    dicom_file,
+    dicom_pixels,
+    footprints,
+    mgh,
+    nifti,
+    nrrd_file,
+    pictures,
+    tiffs,
+)
 from ml.imaging.facts import FileFacts, FrameFacts
+from ml.imaging.footprints import Footprint
 from ml.imaging.foreign import kind_of
-from ml.imaging.limits import Limits
+from ml.imaging.limits import NO_LIMITS, Limits
 from ml.imaging.slices import Slice
 
 
@@ -21,6 +32,8 @@ class Reader:
     """How one format is recognised, judged and decoded; the text names a plane (of volumes).
 
     Attributes:
+        decode: gives the slices, which may be decoded only when they are asked for.
+        footprint: the memory that it takes, told from the header.
         as_nifti: of volumes, a compressed NIfTI file with geometry and values and nothing else.
         pages: of pictures, those that can be decoded one by one.
     """
@@ -28,7 +41,8 @@ class Reader:
     format: str
     recognises: Callable[[bytes], bool]
     inspect: Callable[[bytes, Limits, str], FileFacts]
-    decode: Callable[[bytes, Limits, str], list[Slice]]
+    decode: Callable[[bytes, Limits, str], Sequence[Slice]]
+    footprint: Callable[[bytes], Footprint] = footprints.of_unknown
     as_nifti: Callable[[bytes, Limits], bytes] | None = None
     pages: Callable[[bytes, Limits], tiffs.Tiff] | None = None
 
@@ -49,6 +63,7 @@ def _picture(
         recognises=recognises,
         inspect=facts,
         decode=lambda content, limits, _plane: decode(content, limits),
+        footprint=footprints.of_picture,
         pages=pages,
     )
 
@@ -64,6 +79,9 @@ def _volume(
         volume, _voxels = opened(content, limits)
         return nifti.inspect_volume(volume, limits, plane)
 
+    def footprint(content: bytes) -> Footprint:
+        return footprints.of_volume(content, lambda: opened(content, NO_LIMITS)[0])
+
     def as_nifti(content: bytes, limits: Limits) -> bytes:
         return nifti.nifti_of(*opened(content, limits))
 
@@ -74,6 +92,7 @@ def _volume(
         decode=lambda content, limits, plane: nifti.decode_nifti(
             as_nifti(content, limits), limits, plane
         ),
+        footprint=footprint,
         as_nifti=as_nifti,
     )
 
@@ -90,12 +109,14 @@ _READERS: tuple[Reader, ...] = (
             dicom_file.read_dataset(content, limits), limits
         ),
         lambda content, limits, _plane: dicom_pixels.decode_dicom(content, limits),
+        footprints.of_dicom,
     ),
     Reader(
         "NIFTI",
         nifti.recognises,
         nifti.inspect_nifti,
         nifti.decode_nifti,
+        footprints.of_nifti,
         nifti.strip_nifti,
     ),
     # Behind DICOM, whose preamble may make a file of slides a TIFF as well.
@@ -148,13 +169,34 @@ def inspect(content: bytes, limits: Limits | None = None, *, plane: str = "auto"
     return sniff(content).inspect(content, limits or Limits(), plane)
 
 
+def footprint(content: bytes) -> Footprint:
+    """The memory that one file takes beside its own bytes; nothing is decoded."""
+    try:
+        reader = sniff(content)
+    except UnreadableImage:
+        return footprints.of_unknown(content)
+    return reader.footprint(content)
+
+
+def open_bytes(
+    content: bytes, limits: Limits | None = None, *, plane: str = "auto"
+) -> Sequence[Slice]:
+    """Open the content of one file; slices of volumes are decoded when they are asked for.
+
+    Raises:
+        UnreadableImage: with the reason, for everything that is not an acceptable image; also
+            when a slice is asked for whose pixels are damaged.
+    """
+    return sniff(content).decode(content, limits or Limits(), plane)
+
+
 def read_bytes(content: bytes, limits: Limits | None = None, *, plane: str = "auto") -> list[Slice]:
     """Decode the content of one file into its slices, in the file's order.
 
     Raises:
         UnreadableImage: with the reason, for everything that is not a complete, acceptable image.
     """
-    return sniff(content).decode(content, limits or Limits(), plane)
+    return list(open_bytes(content, limits, plane=plane))
 
 
 def read_path(path: Path, limits: Limits | None = None, *, plane: str = "auto") -> list[Slice]:

@@ -1,7 +1,8 @@
 """One 2-D slice, the unit that everything after decoding works on."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import cast, overload
 
 import cv2
 import numpy as np
@@ -37,6 +38,33 @@ class Slice:
     def is_colour(self) -> bool:
         """Whether the file stores three channels (they may still all be equal)."""
         return self.pixels.ndim == 3
+
+
+class Slices(Sequence[Slice]):
+    """Slices of an open file, each decoded when it is asked for and not kept."""
+
+    def __init__(self, count: int, decode: Callable[[int], Slice]) -> None:
+        self._count = count
+        self._decode = decode
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> Slice: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Slices": ...
+    def __getitem__(self, at: int | slice) -> "Slice | Slices":
+        """The slice of that number.
+
+        Raises:
+            IndexError: there is none.
+            UnreadableImage: its pixels are damaged.
+        """
+        places = range(self._count)[at]
+        if isinstance(places, int):
+            return self._decode(places)
+        return Slices(len(places), lambda number: self._decode(places[number]))
 
 
 def square_pixels(item: Slice) -> Pixels:

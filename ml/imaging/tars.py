@@ -1,12 +1,14 @@
 """Tar archives, plain or compressed, read as streams: nothing is written and little is held."""
 
+import io
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ml.errors import UnreadableImage
-from ml.imaging.unpacking import pieces, start
+from ml.imaging.unpacking import XZ_MEMORY, is_xz, pieces, start
 
 _BLOCK = tarfile.BLOCKSIZE
 _CHECKSUM = slice(148, 156)  # POSIX.1-1988 ustar: octal digits, ended by zeros or spaces
@@ -63,11 +65,19 @@ def entries(content: bytes, most: int) -> Iterator[TarEntry]:
         yield entry
 
 
-def contents(content: bytes, most: int) -> Iterator[tuple[TarEntry, bytes]]:
-    """The files with their contents; raises as :func:`entries` does."""
+def contents(
+    content: bytes, most: int, room: Callable[[int], AbstractContextManager[object]]
+) -> Iterator[tuple[TarEntry, bytes]]:
+    """The files with their contents; raises as :func:`entries` does.
+
+    Args:
+        room: is held with the bytes of each file.
+    """
+    dictionary = XZ_MEMORY if is_xz(content) else 0
     for entry, stream in _read(content, most):
         if not entry.is_directory and entry.problem is None:
-            yield entry, stream.take(entry.size)
+            with room(entry.size + dictionary):
+                yield entry, stream.take(entry.size)
 
 
 class _Stream:
@@ -110,7 +120,7 @@ class _Stream:
     def _next(self, size: int) -> bytes:
         if self._at + size > self._most:
             raise TooLong
-        parts = []
+        found = io.BytesIO()
         left = size
         while left:
             if not self._piece:
@@ -122,12 +132,11 @@ class _Stream:
                     break
                 self._piece = memoryview(piece)
                 continue
-            parts.append(self._piece[:left])
-            self._piece = self._piece[left:]
-            left -= len(parts[-1])
-        found = b"".join(parts)
-        self._at += len(found)
-        return found
+            taken = found.write(self._piece[:left])
+            self._piece = self._piece[taken:]
+            left -= taken
+        self._at += size - left
+        return found.getvalue()
 
 
 def _read(content: bytes, most: int) -> Iterator[tuple[TarEntry, _Stream]]:

@@ -1,6 +1,7 @@
 """Streams of gzip, bzip2 and xz, unpacked in pieces so that no more is held than is asked for."""
 
 import bz2
+import io
 import lzma
 import zlib
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,11 @@ XZ_MEMORY = 128 * 2**20
 def is_packed(content: bytes) -> bool:
     """Whether it is one of these streams."""
     return content.startswith((_GZIP, _BZIP2, _XZ))
+
+
+def is_xz(content: bytes) -> bool:
+    """Whether unpacking may take ``XZ_MEMORY``."""
+    return content.startswith(_XZ)
 
 
 def start(content: bytes, size: int) -> bytes:
@@ -59,8 +65,11 @@ def pieces(content: bytes, size: int = _PIECE) -> Iterator[bytes]:
 def gzipped(parts: Iterable[bytes]) -> bytes:
     """All parts in one gzip member, without a name and a time."""
     compressor = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
-    packed = [compressor.compress(part) for part in parts]
-    return b"".join([*packed, compressor.flush()])
+    packed = io.BytesIO()  # pieces in a list would be copied once more
+    for part in parts:
+        packed.write(compressor.compress(part))
+    packed.write(compressor.flush())
+    return packed.getvalue()
 
 
 def inflated(content: bytes, size: int) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ from ml.labels import INDEX, Label, likeliest_tumor
 from ml.preprocess import FloatImage, Prepared
 
 _MOST_OPAQUE = 0.85
+_MOST_AS_FLOATS = 4_000_000  # px; of larger pictures the heat is enlarged as bytes
 LEAST_RANGE = 4.0  # of evidence, in the unit of the logits, between cold and hottest
 
 
@@ -53,12 +54,21 @@ def overlay(field: FloatImage) -> npt.NDArray[np.uint8]:
     return _palette()[_levels(field)]
 
 
-def overlay_png(field: FloatImage) -> bytes:
+def overlay_png(field: FloatImage, shape: tuple[int, int] | None = None) -> bytes:
     """The overlay as a PNG with a palette and transparency, to be laid over the slice.
 
     One byte a pixel instead of four: the heat itself, of which colour and opacity follow.
+
+    Args:
+        shape: (height, width) of the PNG, by default that of ``field``.
     """
-    return encode_palette_png(_levels(field), _palette())
+    if shape is None or shape == field.shape:
+        return encode_palette_png(_levels(field), _palette())
+    height, width = shape
+    if height * width <= _MOST_AS_FLOATS:
+        return overlay_png(np.asarray(cv2.resize(field, (width, height)), np.float32))
+    levels = np.asarray(cv2.resize(_levels(field), (width, height)), np.uint8)
+    return encode_palette_png(levels, _palette())
 
 
 def _levels(field: FloatImage) -> npt.NDArray[np.uint8]:

@@ -6,7 +6,9 @@ values from the bits that belong to them. What cannot be followed to its end is 
 """
 
 import copy
+import io
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,7 @@ from ml.imaging.scan_ends import Decode, ended_with_picture
 
 _LARGEST = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
+_PIECE = 2**22  # values that are looked at together
 _OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 
 
@@ -183,7 +186,14 @@ def _without_unused_bits(
         return raw
     order = "<" if little else ">"
     values = np.frombuffer(raw, f"{order}u{allocated // 8}")
-    return _cleared(values, stored, lowest, signed=_is_signed(dataset)).tobytes()
+    pieces = [values[start : start + _PIECE] for start in range(0, len(values), _PIECE)]
+    signed = _is_signed(dataset)
+    if all(np.array_equal(one, _cleared(one, stored, lowest, signed=signed)) for one in pieces):
+        return raw
+    kept = io.BytesIO()
+    for one in pieces:
+        kept.write(_cleared(one, stored, lowest, signed=signed).tobytes())
+    return kept.getvalue()
 
 
 def _cleared(
@@ -267,24 +277,34 @@ def _has_spare_bits(dataset: pydicom.Dataset, frames: list[bytes]) -> bool:
 def _write_out_if_used(dataset: pydicom.Dataset) -> None:
     """Keep the values uncompressed where bits that do not belong to them are used."""
     stored, signed = _number(dataset, "BitsStored"), _is_signed(dataset)
-    # Raw values: pydicom would clear the bits itself, or turn colours.
-    decoded = list(iter_pixels(dataset, raw=True, correct_unused_bits=False))
-    values = [frame.view(f"u{frame.dtype.itemsize}") for frame in decoded]
     # Decoders take compressed values to lie lowest, whatever HighBit says.
-    kept = [_cleared(frame, stored, 0, signed=signed) for frame in values]
-    plain = [_cleared(frame, stored, 0, signed=False) for frame in values]
-    for known in (kept, plain):
-        if all(np.array_equal(one, other) for one, other in zip(values, known, strict=True)):
-            return
+    as_signed = as_plain = True
+    for frame in _raw_frames(dataset):
+        as_signed &= np.array_equal(frame, _cleared(frame, stored, 0, signed=signed))
+        as_plain &= np.array_equal(frame, _cleared(frame, stored, 0, signed=False))
+        if not as_signed and not as_plain:
+            break
+    else:
+        return
     if _number(dataset, "SamplesPerPixel", 1) != 1:
         raise _lies()
-    raw = b"".join(np.ascontiguousarray(frame).tobytes() for frame in kept)
+    written, width = io.BytesIO(), 1
+    for frame in _raw_frames(dataset):
+        width = frame.dtype.itemsize
+        written.write(_cleared(frame, stored, 0, signed=signed).tobytes())
+    written.write(bytes(written.tell() % 2))
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.BitsAllocated, dataset.HighBit = 8 * kept[0].dtype.itemsize, stored - 1
+    dataset.BitsAllocated, dataset.HighBit = 8 * width, stored - 1
     vr = "OB" if dataset.BitsAllocated == 8 else "OW"
-    element = DataElement(0x7FE00010, vr, raw + bytes(len(raw) % 2))
+    element = DataElement(0x7FE00010, vr, written.getvalue())
     element.is_undefined_length = False
     dataset["PixelData"] = element
+
+
+def _raw_frames(dataset: pydicom.Dataset) -> Iterator[npt.NDArray[np.unsignedinteger]]:
+    """Values as decoded, one frame at a time: pydicom would clear bits, or turn colours."""
+    for frame in iter_pixels(dataset, raw=True, correct_unused_bits=False):
+        yield frame.view(f"u{frame.dtype.itemsize}")
 
 
 def _lies() -> UnreadableImage:

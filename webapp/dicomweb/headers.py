@@ -1,8 +1,7 @@
 """Headers of kept instances as DICOM JSON (PS3.18 F)."""
 
-import io
 import json
-from typing import Any
+from typing import Any, BinaryIO
 
 import pydicom
 from pydicom import Dataset
@@ -23,17 +22,17 @@ def header_of(blob_key: str) -> Json:
     """All of an instance's header but bulk data; nothing where the file can no longer be read."""
     blobs = current_blobs()
     try:
-        content = blobs.get(blob_key)
+        with blobs.open(blob_key) as file:
+            return header_in(file)
     except MissingBlob:
         return {}
-    return header_in(content)
 
 
-def header_in(content: bytes) -> Json:
-    """The header of a DICOM file; what cannot be written as JSON is left out."""
+def header_in(file: BinaryIO) -> Json:
+    """The header of a DICOM file, without what cannot be written as JSON."""
     with hushed():
         try:
-            dataset = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, force=True)
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
             return json_of(dataset)
         except Exception:  # a damaged file can raise anything at all
             return {}

@@ -1,6 +1,6 @@
 """``multipart/related`` bodies (RFC 2387, RFC 2046 5.1), read and written part by part.
 
-A request may hold hundreds of instances. Only one of them is in memory at a time.
+A request may hold hundreds of instances. Each lies in a file until it is its turn.
 """
 
 import secrets
@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import IO
 
 from flask_babel import gettext as _
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+
+from webapp.uploads import Spool
 
 _CHUNK = 64 * 1024
 _LONGEST_HEADERS = 16 * 1024
 # RFC 2046 5.1.1 allows 70; Orthanc's have 73.
 _LONGEST_BOUNDARY = 200
 _LONGEST_PREAMBLE = 64 * 1024
+_MOST_PARTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -24,24 +27,42 @@ class Part:
 
     Attributes:
         headers: by name in small letters.
-        content: None where it was larger than the limit; it was passed over then.
+        spool: holds the content, until the next part is asked for.
+        size: of the content, in bytes; None where that was larger than the limit.
     """
 
     headers: Mapping[str, str]
-    content: bytes | None
+    spool: Spool
+    size: int | None
+
+    @property
+    def content(self) -> bytes:
+        """All of it; nothing where it was larger than the limit."""
+        return self.spool.read(self.size or 0, 0)
 
 
-def read_parts(stream: IO[bytes], boundary: str, *, max_part_bytes: int) -> Iterator[Part]:
+def read_parts(
+    stream: IO[bytes], boundary: str, *, max_part_bytes: int, spool: Spool
+) -> Iterator[Part]:
     """Read a body.
+
+    Args:
+        spool: takes the content of one part after the other.
 
     Raises:
         BadRequest: the body is not well-formed, or ends too early; parts that came before that
             have been given already.
+        RequestEntityTooLarge: it has more than 10,000 parts; likewise.
+        ServiceUnavailable: the disk is full; likewise.
     """
     reader = _Reader(stream, boundary)
     reader.skip_preamble()
+    count = 0
     while (headers := reader.headers()) is not None:
-        yield Part(headers, reader.content(max_part_bytes))
+        count += 1
+        if count > _MOST_PARTS:
+            raise RequestEntityTooLarge(_("The body has more than 10,000 parts."))
+        yield Part(headers, spool, reader.content(max_part_bytes, spool))
 
 
 def new_boundary() -> str:
@@ -49,11 +70,11 @@ def new_boundary() -> str:
     return secrets.token_hex(16)
 
 
-def written_parts(parts: Iterable[tuple[str, bytes]], boundary: str) -> Iterator[bytes]:
-    """A body of parts, each a content type and a content."""
-    for content_type, content in parts:
+def written_parts(parts: Iterable[tuple[str, Iterable[bytes]]], boundary: str) -> Iterator[bytes]:
+    """A body of parts, each a content type and a content in pieces."""
+    for content_type, pieces in parts:
         yield f"--{boundary}\r\nContent-Type: {content_type}\r\n\r\n".encode()
-        yield content
+        yield from pieces
         yield b"\r\n"
     yield f"--{boundary}--\r\n".encode()
 
@@ -91,21 +112,24 @@ class _Reader:
             headers[name.strip().lower()] = value.strip()
         return headers
 
-    def content(self, longest: int) -> bytes | None:
-        """The content of this part; None where it is longer than allowed."""
-        content, kept = bytearray(), len(self._delimiter) - 1
-        too_long = False
+    def content(self, longest: int, spool: Spool) -> int | None:
+        """Write the content of this part; its size, or None where that is more than allowed."""
+        kept, size = len(self._delimiter) - 1, 0
         # A part without content: the line end of its headers is that of the delimiter.
         self._buffer[:0] = b"\r\n"
-        while (end := self._buffer.find(self._delimiter)) < 0:
-            self._move(content, len(self._buffer) - kept)
-            if len(content) > longest + 2:
-                too_long = True
-                content.clear()
+        skipped = 2
+        while True:
+            end = self._buffer.find(self._delimiter)
+            count = max(0, len(self._buffer) - kept if end < 0 else end)
+            if size <= longest and count > skipped:
+                spool.write(bytes(self._buffer[skipped:count]), size)
+            size += max(0, count - skipped)
+            skipped = max(0, skipped - count)
+            del self._buffer[:count]
+            if end >= 0:
+                del self._buffer[: len(self._delimiter)]
+                return size if size <= longest else None
             self._fill()
-        self._move(content, end)
-        del self._buffer[: len(self._delimiter)]
-        return None if too_long or len(content) > longest + 2 else bytes(content[2:])
 
     def _upto(self, mark: bytes, *, longest: int) -> bytes:
         start = 0
@@ -117,11 +141,6 @@ class _Reader:
         found = bytes(self._buffer[:end])
         del self._buffer[: end + len(mark)]
         return found
-
-    def _move(self, content: bytearray, count: int) -> None:
-        if count > 0:
-            content += self._buffer[:count]
-            del self._buffer[:count]
 
     def _fill(self) -> None:
         chunk = self._stream.read(_CHUNK)

@@ -1,9 +1,12 @@
 """WADO-RS (PS3.18 10.4): instances, frames and pictures of what is here."""
 
-import io
 import logging
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -16,8 +19,9 @@ from sqlalchemy import select
 from werkzeug.exceptions import BadRequest, NotAcceptable
 
 from ml.errors import UnreadableImage
-from ml.imaging import NO_LIMITS, parse_dicom, read_bytes
+from ml.imaging import NO_LIMITS, Room, open_bytes, parse_dicom
 from ml.imaging.discretion import discreet
+from ml.imaging.footprints import unpacked_dicom
 from webapp.database import db
 from webapp.dicomweb.media import AS_STORED
 from webapp.errors import NotFound
@@ -27,13 +31,35 @@ from webapp.viewer.windowing import Suggestion, shown_in_grey, suggestion_in
 
 _log = logging.getLogger(__name__)
 
+_PIECE = 2**20  # bytes that are sent at once
+_FRAME_PIXEL = 48  # bytes of a pixel while a frame is decoded, of three samples at most
+
 
 @dataclass(frozen=True)
 class Kept:
-    """An instance as far as its file is needed, usable outside of any session."""
+    """An instance as far as its file is needed, usable outside of any session.
+
+    Attributes:
+        frame_pixels: rows times columns.
+    """
 
     blob_key: str
     transfer_syntax: str
+    frame_pixels: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """What files are made of, usable outside of any session and request.
+
+    Attributes:
+        folder: for files without a name that are gone once they are sent.
+    """
+
+    blobs: BlobStore
+    room: Room
+    folder: Path
 
 
 def find_instances(
@@ -57,7 +83,7 @@ def deliverable(instances: Sequence[Instance], syntaxes: frozenset[str]) -> list
     """Those that can be had in one of the transfer syntaxes; raises 406 where none can."""
     any_of = {AS_STORED, ExplicitVRLittleEndian}
     found = [
-        Kept(each.blob_key, each.transfer_syntax_uid)
+        kept(each)
         for each in instances
         if any_of & syntaxes or each.transfer_syntax_uid in syntaxes
     ]
@@ -66,34 +92,56 @@ def deliverable(instances: Sequence[Instance], syntaxes: frozenset[str]) -> list
     return found
 
 
+def kept(instance: Instance) -> Kept:
+    """An instance, usable outside of any session."""
+    return Kept(
+        instance.blob_key,
+        instance.transfer_syntax_uid,
+        instance.rows * instance.columns,
+        instance.frames,
+    )
+
+
 def files(
-    kept: Sequence[Kept], syntaxes: frozenset[str], blobs: BlobStore
-) -> Iterator[tuple[str, bytes]]:
-    """(transfer syntax, file) of each; what can no longer be read is left out.
+    wanted: Sequence[Kept], syntaxes: frozenset[str], source: Source
+) -> Iterator[tuple[str, BinaryIO]]:
+    """(transfer syntax, open file) of each; what can no longer be read is left out.
 
     Needs neither session nor request: the answer is on its way already.
     """
-    for each in kept:
+    for each in wanted:
         try:
-            yield _file(each, syntaxes, blobs)
+            yield _file(each, syntaxes, source)
         except (MissingBlob, UnreadableImage):
             _log.error("the blob %s can no longer be read", each.blob_key)
 
 
-def frames(content: bytes, numbers: Sequence[int]) -> list[bytes]:
-    """Pixels of frames, numbered from 1, uncompressed and little endian.
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    """A file piece by piece; it is closed at its end."""
+    with file:
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+def frames(one: Kept, numbers: Sequence[int], source: Source) -> Iterator[bytes]:
+    """Pixels of frames, numbered from 1, uncompressed and little endian, one after the other.
+
+    Needs neither session nor request: the answer may be on its way already.
 
     Raises:
         NotFound: there is no frame of that number.
-        UnreadableImage: the pixels are damaged.
+        UnreadableImage: the pixels are damaged, also in the middle.
+        MissingBlob: the file is gone.
+        MemoryBusy: others have needed the memory for too long.
     """
-    dataset = parse_dicom(content, NO_LIMITS)
-    with discreet("truncated", "The pixels of the DICOM file are damaged or incomplete."):
-        count = max(1, int(dataset.get("NumberOfFrames") or 1))
-    _check_frames(numbers, count)
-    with discreet("truncated", "The pixels of the DICOM file are damaged or incomplete."):
-        file = io.BytesIO(content)
-        return [_little_endian(pixel_array(file, index=n - 1, raw=True)) for n in numbers]
+    _check_frames(numbers, one.frames)
+    with source.blobs.open(one.blob_key) as file:
+        for number in numbers:
+            # Kept until it is sent.
+            with source.room.taken(_FRAME_PIXEL * one.frame_pixels):
+                with _discreet_pixels():
+                    pixels = _little_endian(pixel_array(file, index=number - 1, raw=True))
+                yield pixels
 
 
 def rendered(
@@ -114,7 +162,7 @@ def rendered(
     """
     wanted = _given_window(window)
     options = _encoder_options(media_type, quality)
-    slices = read_bytes(content, NO_LIMITS)
+    slices = open_bytes(content, NO_LIMITS)
     _check_frames([number], len(slices))
     chosen = slices[number - 1]
     ending = ".png" if media_type == "image/png" else ".jpg"
@@ -137,28 +185,37 @@ def frame_numbers(text: str) -> list[int]:
     return [int(one[:9]) for one in numbers]
 
 
-def _file(each: Kept, syntaxes: frozenset[str], blobs: BlobStore) -> tuple[str, bytes]:
-    content = blobs.get(each.blob_key)
+def _file(each: Kept, syntaxes: frozenset[str], source: Source) -> tuple[str, BinaryIO]:
     if AS_STORED in syntaxes or each.transfer_syntax in syntaxes:
-        return each.transfer_syntax, content
-    return ExplicitVRLittleEndian, _uncompressed(content)
+        return each.transfer_syntax, source.blobs.open(each.blob_key)
+    with source.room.taken(source.blobs.size(each.blob_key)):
+        content = source.blobs.get(each.blob_key)
+        with source.room.taken(unpacked_dicom(content)):
+            return ExplicitVRLittleEndian, _uncompressed(content, source.folder)
 
 
-def _uncompressed(content: bytes) -> bytes:
+def _uncompressed(content: bytes, folder: Path) -> BinaryIO:
     """The file in Explicit VR Little Endian; no other element changes."""
     dataset = parse_dicom(content, NO_LIMITS)
-    with discreet("truncated", "The pixels of the DICOM file are damaged or incomplete."):
+    with _discreet_pixels():
         syntax = UID(dataset.file_meta.TransferSyntaxUID)
         if syntax.is_encapsulated:
             dataset.decompress(as_rgb=False, generate_instance_uid=False)
         elif not syntax.is_little_endian:
             dataset.PixelData = _little_endian(dataset.pixel_array)
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        buffer = io.BytesIO()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+    with _discreet_pixels():
         pydicom.dcmwrite(
-            buffer, dataset, enforce_file_format=True, little_endian=True, implicit_vr=False
+            file, dataset, enforce_file_format=True, little_endian=True, implicit_vr=False
         )
-    return buffer.getvalue()
+    file.seek(0)
+    return file
+
+
+def _discreet_pixels() -> AbstractContextManager[None]:
+    return discreet("truncated", "The pixels of the DICOM file are damaged or incomplete.")
 
 
 def _little_endian(pixels: npt.NDArray[np.generic]) -> bytes:

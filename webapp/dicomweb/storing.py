@@ -7,8 +7,8 @@ from typing import Any
 from pydicom import Dataset
 from sqlalchemy import select
 
-from ml.errors import UnreadableImage
-from ml.imaging import parse_dicom, sniff
+from ml.errors import MemoryBusy, UnreadableImage
+from ml.imaging import footprint, parse_dicom, sniff
 from ml.imaging.discretion import hushed
 from webapp.accounts.models import User
 from webapp.database import db
@@ -16,10 +16,12 @@ from webapp.deidentification import pseudonymiser_for
 from webapp.dicomweb.addresses import instance_url, is_uid, study_url
 from webapp.dicomweb.media import DICOM
 from webapp.dicomweb.multipart import Part
+from webapp.extensions import current_room
 from webapp.intake.arrival import upload_limits
 from webapp.pacs.receiving import (
     CANNOT_UNDERSTAND,
     NOT_OF_THIS_KIND,
+    OUT_OF_RESOURCES,
     PROCESSING_FAILURE,
     SUCCESS,
     receive,
@@ -82,31 +84,38 @@ def store(parts: Iterable[Part], *, actor: User, study_uid: str | None = None) -
 
 
 def _store(part: Part, outcome: Outcome, *, actor: User, study_uid: str | None) -> None:
-    identity = _identity(part)
-    reason = _reason_against(part, identity, study_uid)
-    if reason is None and part.content is not None:
-        receipt = receive(part.content, received_by=actor)
-        if receipt.status == SUCCESS:
-            item = _item(identity)
-            if (instance := receipt.instance or _earlier(identity, actor)) is not None:
-                outcome.study_url = study_url(instance.study_uid)
-                url = instance_url(instance.study_uid, instance.series_uid, instance.uid)
-                item["00081190"] = {"vr": "UR", "Value": [url]}
-            outcome.stored.append(item)
-            return
-        reason = receipt.status
-    outcome.failed.append(_item(identity) | {"00081197": {"vr": "US", "Value": [reason]}})
+    identity, reason = Identity(), PROCESSING_FAILURE  # larger than one file may be
+    if part.size is not None:
+        try:
+            with current_room().taken(part.size):
+                content = part.content
+                identity = _identity(content)
+                reason = _reason_against(part, identity, study_uid)
+                if reason == SUCCESS:
+                    receipt = receive(content, received_by=actor)
+                    reason = receipt.status
+        except UnreadableImage:  # larger than the memory is
+            reason = CANNOT_UNDERSTAND
+        except MemoryBusy:
+            reason = OUT_OF_RESOURCES
+    if reason != SUCCESS:
+        outcome.failed.append(_item(identity) | {"00081197": {"vr": "US", "Value": [reason]}})
+        return
+    item = _item(identity)
+    if (instance := receipt.instance or _earlier(identity, actor)) is not None:
+        outcome.study_url = study_url(instance.study_uid)
+        url = instance_url(instance.study_uid, instance.series_uid, instance.uid)
+        item["00081190"] = {"vr": "UR", "Value": [url]}
+    outcome.stored.append(item)
 
 
-def _reason_against(part: Part, identity: Identity, study_uid: str | None) -> int | None:
-    if part.content is None:
-        return PROCESSING_FAILURE  # larger than one file may be
+def _reason_against(part: Part, identity: Identity, study_uid: str | None) -> int:
     media_type = part.headers.get("content-type", DICOM).partition(";")[0].strip().lower()
     if media_type != DICOM or identity.sop_instance is None:
         return CANNOT_UNDERSTAND
     if study_uid is not None and identity.study != study_uid:
         return NOT_OF_THIS_KIND
-    return None
+    return SUCCESS
 
 
 def _earlier(identity: Identity, actor: User) -> Instance | None:
@@ -115,13 +124,12 @@ def _earlier(identity: Identity, actor: User) -> Instance | None:
     return db.session.scalar(select(Instance).where(Instance.uid == uid))
 
 
-def _identity(part: Part) -> Identity:
-    if part.content is None:
-        return Identity()
+def _identity(content: bytes) -> Identity:
     try:
-        if sniff(part.content).format != "DICOM":
+        if sniff(content).format != "DICOM":
             return Identity()
-        dataset = parse_dicom(part.content, upload_limits())
+        with current_room().taken(footprint(content).reading):
+            dataset = parse_dicom(content, upload_limits())
     except UnreadableImage:
         return Identity()
     meta = getattr(dataset, "file_meta", Dataset())

@@ -1,10 +1,12 @@
 """The addresses of the DICOMweb service."""
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from itertools import chain
+from typing import Any, BinaryIO, TypeVar
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, current_app, request
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from werkzeug.exceptions import UnsupportedMediaType
@@ -18,11 +20,12 @@ from webapp.dicomweb.multipart import new_boundary, read_parts, written_parts
 from webapp.dicomweb.searching import Found
 from webapp.dicomweb.storing import store
 from webapp.errors import NotFound
-from webapp.extensions import current_blobs, current_settings
+from webapp.extensions import blob_to_read, current_blobs, current_room, current_settings
 from webapp.storage import BlobStore, MissingBlob
 from webapp.studies.models import Instance
-from webapp.uploads import takes_files
+from webapp.uploads import Spool, takes_files
 
+Item = TypeVar("Item")
 blueprint = Blueprint("dicomweb", __name__, url_prefix="/dicomweb")
 
 _STUDY = "/studies/<uid:study_uid>"
@@ -39,8 +42,9 @@ def say_how_to_sign_in(response: Response) -> Response:
     return response
 
 
+@blueprint.errorhandler(MissingBlob)
 @blueprint.errorhandler(UnreadableImage)
-def unreadable(_error: UnreadableImage) -> ResponseReturnValue:
+def unreadable(_error: MissingBlob | UnreadableImage) -> ResponseReturnValue:
     """A kept file that is damaged is as good as gone."""
     raise NotFound(_("The stored image can no longer be read."))
 
@@ -58,11 +62,14 @@ def store_instances(study_uid: str | None = None) -> ResponseReturnValue:
     part_type = options.get("type", media.DICOM).lower()
     if media_type.lower() != "multipart/related" or part_type != media.DICOM:
         raise UnsupportedMediaType(_("Send multipart/related with parts of application/dicom."))
-    settings = current_settings()
-    parts = read_parts(
-        request.stream, options.get("boundary", ""), max_part_bytes=settings.max_upload_bytes
-    )
-    outcome = store(parts, actor=actor(), study_uid=study_uid)
+    with closing(Spool(current_app.extensions["uploads"])) as spool:
+        parts = read_parts(
+            request.stream,
+            options.get("boundary", ""),
+            max_part_bytes=current_settings().max_upload_bytes,
+            spool=spool,
+        )
+        outcome = store(parts, actor=actor(), study_uid=study_uid)
     return _json(outcome.as_json(), status=outcome.status)
 
 
@@ -104,16 +111,11 @@ def retrieve(
     """The files of a study, a series or an instance."""
     delivery = media.delivery(media.DICOM, alone=uid is not None)
     instances = retrieving.find_instances(study_uid, series_uid, uid)
-    kept = retrieving.deliverable(instances, delivery.syntaxes)
-    files = retrieving.files(kept, delivery.syntaxes, _blobs())
-    if uid is None:
+    wanted = retrieving.deliverable(instances, delivery.syntaxes)
+    files = _begun(retrieving.files(wanted, delivery.syntaxes, _source()))
+    if uid is None or delivery.multipart:
         return _multipart(media.DICOM, _typed(files))
-    found = list(files)
-    if not found:
-        raise NotFound(_("The stored image can no longer be read."))
-    if delivery.multipart:
-        return _multipart(media.DICOM, _typed(iter(found)))
-    return Response(found[0][1], content_type=media.DICOM)
+    return Response(retrieving.pieces(next(files)[1]), content_type=media.DICOM)
 
 
 @blueprint.get(_STUDY + "/metadata")
@@ -125,7 +127,7 @@ def retrieve_metadata(
     """The headers of a study, a series or an instance, without bulk data."""
     media.check_json()
     instances = retrieving.find_instances(study_uid, series_uid, uid)
-    keys, blobs = [each.blob_key for each in instances], _blobs()
+    keys, blobs = [each.blob_key for each in instances], current_blobs()
     return Response(_json_array(keys, blobs), content_type=media.DICOM_JSON)
 
 
@@ -136,11 +138,11 @@ def retrieve_frames(
     """Pixels of frames, uncompressed."""
     numbers = retrieving.frame_numbers(frame_list)
     delivery = media.delivery(media.OCTETS, alone=len(numbers) == 1)
-    content = _content(retrieving.find_instances(study_uid, series_uid, uid)[0])
-    found = retrieving.frames(content, numbers)
+    one = retrieving.kept(retrieving.find_instances(study_uid, series_uid, uid)[0])
+    found = _begun(retrieving.frames(one, numbers, _source()))
     if delivery.multipart:
-        return _multipart(media.OCTETS, iter([(media.OCTETS, pixels) for pixels in found]))
-    return Response(found[0], content_type=media.OCTETS)
+        return _multipart(media.OCTETS, ((media.OCTETS, [pixels]) for pixels in found))
+    return Response(found, content_type=media.OCTETS)
 
 
 @blueprint.get(_INSTANCE + "/rendered")
@@ -150,14 +152,15 @@ def retrieve_rendered(
 ) -> ResponseReturnValue:
     """A frame as a picture."""
     media_type = media.image_type(_PICTURES)
-    content = _content(retrieving.find_instances(study_uid, series_uid, uid)[0])
-    picture = retrieving.rendered(
-        content,
-        frame,
-        media_type=media_type,
-        window=request.args.get("window"),
-        quality=request.args.get("quality"),
-    )
+    key = retrieving.find_instances(study_uid, series_uid, uid)[0].blob_key
+    with blob_to_read(key) as content:
+        picture = retrieving.rendered(
+            content,
+            frame,
+            media_type=media_type,
+            window=request.args.get("window"),
+            quality=request.args.get("quality"),
+        )
     return Response(picture, content_type=media_type)
 
 
@@ -193,7 +196,8 @@ def _json_array(keys: list[str], blobs: BlobStore) -> Iterator[str]:
     separator = "["
     for key in keys:
         try:
-            header = header_in(blobs.get(key))
+            with blobs.open(key) as file:
+                header = header_in(file)
         except MissingBlob:
             continue
         yield separator + json.dumps(header)
@@ -201,23 +205,27 @@ def _json_array(keys: list[str], blobs: BlobStore) -> Iterator[str]:
     yield "[]" if separator == "[" else "]"
 
 
-def _multipart(part_type: str, parts: Iterator[tuple[str, bytes]]) -> Response:
+def _begun(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items; the first is made at once, while the answer can still be an error."""
+    try:
+        first = next(items)
+    except StopIteration:
+        raise NotFound(_("The stored image can no longer be read.")) from None
+    return chain([first], items)
+
+
+def _multipart(part_type: str, parts: Iterator[tuple[str, Iterable[bytes]]]) -> Response:
     boundary = new_boundary()
     content_type = f'multipart/related; type="{part_type}"; boundary={boundary}'
     return Response(written_parts(parts, boundary), content_type=content_type)
 
 
-def _typed(files: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    return ((f"{media.DICOM}; transfer-syntax={syntax}", content) for syntax, content in files)
+def _typed(files: Iterator[tuple[str, BinaryIO]]) -> Iterator[tuple[str, Iterable[bytes]]]:
+    return (
+        (f"{media.DICOM}; transfer-syntax={syntax}", retrieving.pieces(file))
+        for syntax, file in files
+    )
 
 
-def _content(instance: Instance) -> bytes:
-    try:
-        return _blobs().get(instance.blob_key)
-    except MissingBlob as error:
-        raise NotFound(_("The stored image can no longer be read.")) from error
-
-
-def _blobs() -> BlobStore:
-    blobs = current_blobs()
-    return blobs
+def _source() -> retrieving.Source:
+    return retrieving.Source(current_blobs(), current_room(), current_app.extensions["uploads"])

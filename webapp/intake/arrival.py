@@ -6,12 +6,13 @@ into slices by the worker. A picture is decoded at once and kept as a PNG of its
 each page.
 """
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from hashlib import sha256
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import IO, Protocol
 
 import pydicom
 
@@ -21,6 +22,7 @@ from ml.imaging import (
     FileFacts,
     FrameFacts,
     Limits,
+    footprint,
     inspect,
     inspect_dicom,
     is_archive,
@@ -31,7 +33,7 @@ from ml.imaging import (
 from ml.imaging.archives import is_junk
 from ml.imaging.dicom import check_dicom
 from ml.imaging.discretion import discreet
-from ml.imaging.pictures import decoding_bytes, encode_png
+from ml.imaging.pictures import encode_png
 from webapp.deidentification import Pseudonymiser, deidentify
 from webapp.extensions import current_room, current_settings
 from webapp.intake.letters import (
@@ -67,7 +69,12 @@ class ReceivedFile(Protocol):
     def name(self) -> str: ...
 
     @property
+    def size(self) -> int: ...
+
+    @property
     def content(self) -> bytes: ...
+
+    def open(self) -> IO[bytes]: ...
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,15 @@ class UploadedFile:
 
     name: str
     content: bytes
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return len(self.content)
+
+    def open(self) -> IO[bytes]:
+        """From its beginning."""
+        return io.BytesIO(self.content)
 
 
 @dataclass(frozen=True)
@@ -151,31 +167,35 @@ def take_in_file(
         forgiving: pass over what is no MR image, as in a folder or on a disc from a hospital,
             instead of refusing it. What is in an archive is treated so in any case, and so is
             what operating systems and discs add.
+
+    Raises:
+        MemoryBusy: others have needed the memory for too long; the same may work later.
     """
     limits = upload_limits()
     try:
-        for name, content, packed in _unpacked(file, limits, into):
-            try:
-                if isinstance(content, UnreadableImage):
-                    raise content
-                arrival = take_in(
-                    content,
-                    blobs=blobs,
-                    pseudonymiser=pseudonymiser,
-                    limits=limits,
-                    burned_in=burned_in,
-                    plane=plane,
-                )
-                into.arrivals.append(replace(arrival, name=name))
-            except TextInPixels as question:
-                into.questions[name] = question.regions
-            except UnreadableImage as error:
-                if is_junk(PurePosixPath(name)):
-                    into.left_out.append((name, "junk"))
-                elif packed or forgiving:
-                    into.left_out.append((name, error.code))
-                else:
-                    into.refused[name] = error.code
+        with current_room().taken(file.size):
+            for name, content, packed in _unpacked(file, limits, into):
+                try:
+                    if isinstance(content, UnreadableImage):
+                        raise content
+                    arrival = take_in(
+                        content,
+                        blobs=blobs,
+                        pseudonymiser=pseudonymiser,
+                        limits=limits,
+                        burned_in=burned_in,
+                        plane=plane,
+                    )
+                    into.arrivals.append(replace(arrival, name=name))
+                except TextInPixels as question:
+                    into.questions[name] = question.regions
+                except UnreadableImage as error:
+                    if is_junk(PurePosixPath(name)):
+                        into.left_out.append((name, "junk"))
+                    elif packed or forgiving:
+                        into.left_out.append((name, error.code))
+                    else:
+                        into.refused[name] = error.code
     except UnreadableImage as error:  # the archive itself
         into.refused[file.name] = error.code
 
@@ -192,25 +212,38 @@ def take_in(
     """De-identify one file, judge it, and keep it as a blob.
 
     Args:
+        content: the caller has taken room for it; what checking it needs beside is taken here.
         blobs: where to keep it.
         plane: for volumes: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
 
     Raises:
         TextInPixels: there are letters in the pixels and ``burned_in`` is ``ASK``.
         UnreadableImage: the file is not acceptable; nothing was kept.
+        MemoryBusy: others have needed the memory for too long.
     """
     if len(content) > limits.max_bytes:
         raise UnreadableImage("too_large", "The file is larger than the limit.")
-    reader = sniff(content)
-    if reader.format == "DICOM":
-        kept, facts, dicom = _checked_dicom(content, pseudonymiser, limits, burned_in)
-        return Arrival(facts, blobs.put(kept), dicom)
+    reader, room = sniff(content), current_room()
     if reader.as_nifti:
-        kept = checked_nifti(reader.as_nifti(content, limits), limits, burned_in, plane)
-        return Arrival(inspect(kept, limits, plane=plane), blobs.put(kept))
-    with current_room().taken(decoding_bytes(content)):
+        with room.taken(reader.footprint(content).checking):
+            kept = reader.as_nifti(content, limits)
+        with room.taken(len(kept)):
+            kept = checked_nifti(kept, limits, burned_in, plane)
+            _demand_room_to_read(kept)
+            return Arrival(inspect(kept, limits, plane=plane), blobs.put(kept))
+    with room.taken(reader.footprint(content).checking):
+        if reader.format == "DICOM":
+            kept, facts, dicom = _checked_dicom(content, pseudonymiser, limits, burned_in)
+            _demand_room_to_read(kept)
+            return Arrival(facts, blobs.put(kept), dicom)
         kept, facts = _kept_picture(content, limits, burned_in)
-    return Arrival(facts, blobs.put(kept))
+        return Arrival(facts, blobs.put(kept))
+
+
+def _demand_room_to_read(kept: bytes) -> None:
+    """Refuse what the worker would have no room for; it has as much."""
+    if len(kept) + footprint(kept).reading > current_room().size:
+        raise UnreadableImage("too_many_pixels", "The file needs more memory than there is.")
 
 
 def _unpacked(
@@ -223,7 +256,7 @@ def _unpacked(
             yield page, inner, False
         return
     left_out: list[tuple[str, str]] = []
-    for name, member in members(content, limits, left_out):
+    for name, member in members(content, limits, left_out, room=current_room().taken):
         for page, inner in _paged(f"{file.name}/{name}", member, limits, into):
             yield page, inner, True
     into.left_out += [(f"{file.name}/{name}", code) for name, code in left_out]
@@ -268,7 +301,7 @@ def _checked_dicom(
     check_dicom(dataset, limits)  # before anything is made of its pixels
     done = deidentify(dataset, pseudonymiser)
     facts = inspect_dicom(done.dataset, limits)
-    kept = checked_dicom(done, facts, limits, burned_in)
+    kept = checked_dicom(done, facts, burned_in)
     code = done.patient_code or pseudonymiser.patient(facts.study_uid or "")
     return kept, facts, DicomFacts(code, _date(done.dataset), pixels_key(done.dataset))
 

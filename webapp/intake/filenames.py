@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from flask_babel import gettext as _
 
@@ -19,9 +20,18 @@ class NamedFile:
     name: str
 
     @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.file.size
+
+    @property
     def content(self) -> bytes:
         """All of it."""
         return self.file.content
+
+    def open(self) -> IO[bytes]:
+        """From its beginning."""
+        return self.file.open()
 
 
 def shown(name: str) -> str:

@@ -1,8 +1,10 @@
 """What the upload page takes from a request."""
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import IO
 
 from flask_babel import lazy_gettext as _l
 from werkzeug.datastructures import FileStorage
@@ -104,10 +106,19 @@ class FormFile:
         return self.path or self.storage.filename or ""
 
     @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.storage.stream.seek(0, os.SEEK_END)
+
+    @property
     def content(self) -> bytes:
         """All of it."""
+        return self.open().read()
+
+    def open(self) -> IO[bytes]:
+        """From its beginning."""
         self.storage.stream.seek(0)
-        return self.storage.stream.read()
+        return self.storage.stream
 
 
 def uploaded_files(received: Iterable[FileStorage], paths: str | None = None) -> list[FormFile]:

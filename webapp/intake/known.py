@@ -1,5 +1,6 @@
 """Whether content is here already: by the hash of what is kept, never by an identifier alone."""
 
+import hashlib
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,12 +9,12 @@ from enum import StrEnum
 from itertools import islice
 from typing import TypeVar
 
-import numpy as np
 from sqlalchemy import select
 
 from ml.errors import UnreadableImage
-from ml.imaging import NO_LIMITS, FileFacts, inspect, read_bytes
+from ml.imaging import NO_LIMITS, FileFacts, inspect, open_bytes
 from webapp.database import db
+from webapp.extensions import blob_to_read
 from webapp.intake.arrival import Arrival
 from webapp.storage import Keeper, MissingBlob
 from webapp.studies.models import Image, Instance, Study
@@ -77,7 +78,8 @@ def shows_the_same(instance: Instance, arrival: Arrival, blobs: Keeper) -> bool:
     ):
         return False
     try:
-        return same_places(inspect(blobs.get(instance.blob_key), NO_LIMITS), arrival.facts)
+        with blob_to_read(instance.blob_key, blobs) as content:
+            return same_places(inspect(content, NO_LIMITS), arrival.facts)
     except (UnreadableImage, MissingBlob):
         return False
 
@@ -93,12 +95,18 @@ def same_places(one: FileFacts, other: FileFacts) -> bool:
 def same_picture(one: str, other: str, blobs: Keeper) -> bool:
     """Whether two kept files decode to the same pixels."""
     try:
-        first, second = (read_bytes(blobs.get(key), NO_LIMITS) for key in (one, other))
+        return _slices_of(one, blobs) == _slices_of(other, blobs)
     except (UnreadableImage, MissingBlob):
         return False
-    return len(first) == len(second) and all(
-        np.array_equal(a.pixels, b.pixels) for a, b in zip(first, second, strict=True)
-    )
+
+
+def _slices_of(key: str, blobs: Keeper) -> list[tuple[tuple[int, ...], bytes]]:
+    """Size and SHA-256 of each slice of a kept file, which are decoded one at a time."""
+    with blob_to_read(key, blobs) as content:
+        return [
+            (one.pixels.shape, hashlib.sha256(one.pixels.astype("<u2").tobytes()).digest())
+            for one in open_bytes(content, NO_LIMITS)
+        ]
 
 
 def _holders(keys: Iterable[str]) -> Iterator[tuple[uuid.UUID, str]]:

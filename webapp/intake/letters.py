@@ -18,10 +18,10 @@ from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian
 
 from ml.errors import UnreadableImage
-from ml.imaging import FileFacts, Limits, inspect, read_bytes
+from ml.imaging import FileFacts, Limits, footprint, inspect, open_bytes
 from ml.imaging.burned_in import TextBox, find_text, mask_text
 from ml.imaging.dicom import GREY, MR_CLASSES
-from ml.imaging.dicom_pixels import decoded_frames
+from ml.imaging.dicom_pixels import open_frames
 from ml.imaging.discretion import discreet
 from ml.imaging.drawn_text import DrawnOn, drawn_in_stack, evenly, find_drawn_text, plateau
 from ml.imaging.nifti import mask_nifti
@@ -34,7 +34,8 @@ Regions = tuple[tuple[float, float, float, float], ...]
 _BITS_OF_A_SCREEN = 8
 _FRAMES = 48  # of a long file that are looked at before somebody is asked: evenly, both ends too
 _LONGEST_SIDE_READ = 4096  # px
-_VOXEL = 12  # bytes: as stored, decoded, and once more as slices
+_VOXEL = 2  # bytes, once it is decoded
+_MASKING = 4  # times what is decoded: pixels that are changed, the new ones and their file
 
 
 class BurnedIn(StrEnum):
@@ -70,9 +71,7 @@ def checked_picture(pixels: Pixels, burned_in: BurnedIn) -> Pixels:
     return mask_text(pixels, boxes) if boxes else pixels
 
 
-def checked_dicom(
-    done: Deidentified, facts: FileFacts, limits: Limits, burned_in: BurnedIn
-) -> bytes:
+def checked_dicom(done: Deidentified, facts: FileFacts, burned_in: BurnedIn) -> bytes:
     """The DICOM file that may be kept.
 
     Args:
@@ -85,15 +84,19 @@ def checked_dicom(
     if burned_in is BurnedIn.KEEP:
         return done.content
     dataset = done.dataset
-    if _is_measured(dataset, facts) and done.burned_in != "yes":
-        decoded = (one.pixels for one in decoded_frames(dataset, facts))
-        frames = [pixels for pixels in decoded if plateau(pixels) is not None]
-        find = find_drawn_text
-    else:
-        frames, find = [one.pixels for one in read_bytes(done.content, limits)], find_text
+    frames = open_frames(dataset, facts)
     # What is to be blacked out is looked for in every frame.
-    looked_at = evenly(frames, None if burned_in is BurnedIn.MASK else _FRAMES)
-    boxes = [box for pixels in looked_at for box in find(pixels)]
+    at_most = None if burned_in is BurnedIn.MASK else _FRAMES
+    boxes: list[TextBox] = []
+    # All frames are decoded, one at a time: a damaged one is no image.
+    if _is_measured(dataset, facts) and done.burned_in != "yes":
+        marked = [at for at, one in enumerate(frames) if plateau(one.pixels) is not None]
+        for at in evenly(marked, at_most):
+            boxes += find_drawn_text(frames[at].pixels)
+    else:
+        looked_at = set(evenly(range(len(frames)), at_most))
+        for at, one in enumerate(frames):
+            boxes += find_text(one.pixels) if at in looked_at else []
     return _without_letters(done, boxes, facts, burned_in)
 
 
@@ -110,11 +113,12 @@ def checked_nifti(content: bytes, limits: Limits, burned_in: BurnedIn, plane: st
     """
     if burned_in is BurnedIn.KEEP:
         return content
-    first = inspect(content, limits, plane=plane).frames
-    voxels = len(first) * first[0].rows * first[0].columns
-    with current_room().taken(voxels * _VOXEL):
-        slices = read_bytes(content, limits, plane=plane)
-        stack = np.asarray(np.stack([one.pixels for one in slices]), np.uint16)
+    frames = inspect(content, limits, plane=plane).frames
+    shape = (len(frames), frames[0].rows, frames[0].columns)
+    with current_room().taken(footprint(content).reading + _VOXEL * math.prod(shape)):
+        stack = np.empty(shape, np.uint16)
+        for at, one in enumerate(open_bytes(content, limits, plane=plane)):
+            stack[at] = one.pixels
         at_most = None if burned_in is BurnedIn.MASK else _FRAMES
         found = list(drawn_in_stack(stack, at_most))
         if not found:
@@ -124,7 +128,8 @@ def checked_nifti(content: bytes, limits: Limits, burned_in: BurnedIn, plane: st
             height, width = np.delete(stack.shape, across)
             boxes = [box for one in found if one.axis == across for box in one.boxes]
             raise TextInPixels(_fractions(boxes, int(width), int(height)))
-        return mask_nifti(content, _hidden(stack.shape, found), limits, plane)
+        with current_room().taken(_MASKING * footprint(content).reading):
+            return mask_nifti(content, _hidden(shape, found), limits, plane)
 
 
 def _hidden(shape: tuple[int, ...], found: Iterable[DrawnOn]) -> npt.NDArray[np.bool_]:
@@ -192,7 +197,12 @@ def _without_letters(
 
 def _masked(dataset: pydicom.Dataset, boxes: Sequence[TextBox]) -> bytes:
     """The boxes of all frames filled with the lowest stored value, as an uncompressed file."""
-    with discreet("truncated", "The pixels are damaged."):
+    size = int(dataset.get("NumberOfFrames") or 1) * dataset.Rows * dataset.Columns
+    size = size * dataset.BitsAllocated // 8
+    with (
+        current_room().taken(_MASKING * size),
+        discreet("truncated", "The pixels are damaged."),
+    ):
         pixels = dataset.pixel_array.copy()
         for box in boxes:
             # Rows and columns are the last two axes of a grey image; colour ones never come here.

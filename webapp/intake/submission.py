@@ -52,6 +52,7 @@ from webapp.studies.models import IdempotencyKey, Instance, Priority, Study
 
 MAX_FILES = 2000
 LONGEST_DESCRIPTION = 200
+_PIECE = 2**20  # bytes of a file that are hashed at once
 PLANES = ("auto", "axial", "coronal", "sagittal")
 
 
@@ -277,7 +278,10 @@ def _fingerprint(files: Sequence[NamedFile], wish: _Wish, handling: Handling) ->
     ]
     digest = hashlib.sha256(json.dumps(asked).encode())
     for file in files:
-        digest.update(hashlib.sha256(file.content).digest())
+        content, stream = hashlib.sha256(), file.open()
+        while piece := stream.read(_PIECE):
+            content.update(piece)
+        digest.update(content.digest())
     return digest.hexdigest()
 
 

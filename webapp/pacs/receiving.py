@@ -46,7 +46,11 @@ class Receipt:
 
 
 def receive(content: bytes, *, received_by: User, node: PacsNode | None = None) -> Receipt:
-    """Take an instance in; a true duplicate is a success. What goes wrong becomes a status."""
+    """Take an instance in; a true duplicate is a success. What goes wrong becomes a status.
+
+    Args:
+        content: the caller has taken room for it.
+    """
     try:
         instance = receive_instance(
             content=content, received_by=received_by, node_id=node.id if node else None
@@ -67,12 +71,17 @@ def receive(content: bytes, *, received_by: User, node: PacsNode | None = None) 
         _log.warning("an instance was refused: its study is kept of another patient")
         return Receipt(OTHER_PATIENT, "This study is here already, of another patient.")
     except (DBAPIError, OSError, MemoryError) as error:
-        db.session.rollback()
-        _log.error("an instance could not be kept: %s", type(error).__name__)
-        return Receipt(OUT_OF_RESOURCES, "It could not be kept. Please send it again.")
+        return out_of_resources(error)
     except Exception as error:
         db.session.rollback()
         # Neither the text nor the traceback: both may quote the file.
         _log.error("an instance could not be processed: %s", type(error).__name__)
         return Receipt(PROCESSING_FAILURE, "It could not be processed.")
     return Receipt(SUCCESS, instance=instance)
+
+
+def out_of_resources(error: Exception) -> Receipt:
+    """The answer to a sender that may try the same again later."""
+    db.session.rollback()
+    _log.error("an instance could not be kept: %s", type(error).__name__)
+    return Receipt(OUT_OF_RESOURCES, "It could not be kept. Please send it again.")

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,12 +12,13 @@ from webapp import audit
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.errors import NotFound
-from webapp.extensions import current_blobs
+from webapp.extensions import current_blobs, current_room
 from webapp.reporting.content import ReportContent, gather
 from webapp.reporting.dicom import dicom_result
 from webapp.reporting.fhir import diagnostic_report
 from webapp.reporting.identity import as_file
 from webapp.reporting.pdf import pdf
+from webapp.reporting.pictures import memory
 from webapp.storage import MissingBlob
 from webapp.studies.queries import find_study
 
@@ -57,10 +59,17 @@ def export_report(*, actor: User, study_id: uuid.UUID, wanted: ReportFormat) -> 
     media_type, ending = _KINDS[wanted]
     # The name says nothing about the patient: it ends up in folders and histories.
     name = f"sulcus-report-{study.id.hex[:8]}.{ending}"
-    made = ReportFile(_made(content, wanted), media_type, name)
+    with room_for_pictures(content):
+        made = ReportFile(_made(content, wanted), media_type, name)
     audit.record("export_report", subject=study, actor_id=actor.id, format=wanted.value)
     db.session.commit()
     return made
+
+
+def room_for_pictures(content: ReportContent) -> AbstractContextManager[None]:
+    """Memory for the pictures of a report; raises :class:`ml.errors.MemoryBusy`."""
+    room = current_room()
+    return room.taken(min(room.size, memory(content.key_slices)))
 
 
 def _made(content: ReportContent, wanted: ReportFormat) -> bytes:

@@ -1,6 +1,7 @@
 """Slices and heatmaps as pixels, in the true proportions of the anatomy."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,7 +17,10 @@ from webapp.viewer.pictures import eight_bit
 Grey = npt.NDArray[np.uint8]
 Rgb = npt.NDArray[np.uint8]
 
-_SHORTEST_LONG_SIDE = 512
+_SHORTEST_LONG_SIDE, _LONGEST_SIDE = 512, 4096  # px
+_ROWS = 256  # that are laid over at once
+# Bytes of a pixel: of the largest slice while it is decoded, of each as it is kept and shown.
+_DECODED_PIXEL, _KEPT_PIXEL, _SHOWN_PIXEL = 22, 2, 8
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,14 @@ class Rendered:
     plain: Rgb
     heated: Rgb | None
     spacing: float | None
+
+
+def memory(keys: Sequence[KeySlice]) -> int:
+    """About how many bytes pictures of these slices take while a report is made."""
+    sizes = [key.width * key.height for key in keys]
+    shown = sum(min(size, _LONGEST_SIDE**2) for size in sizes)
+    largest = max(sizes, default=0)
+    return _DECODED_PIXEL * largest + _KEPT_PIXEL * sum(sizes) + _SHOWN_PIXEL * shown
 
 
 def grey_slice(key: KeySlice, blobs: BlobStore) -> Grey:
@@ -69,7 +81,8 @@ def _shown_size(key: KeySlice) -> tuple[int, int]:
     # The finer of the two directions keeps its pixels.
     width = key.width * max(1.0, 1.0 / stretch)
     height = key.height * max(1.0, stretch)
-    factor = max(1.0, _SHORTEST_LONG_SIDE / max(width, height))
+    longest = max(width, height)
+    factor = max(1.0, _SHORTEST_LONG_SIDE / longest) * min(1.0, _LONGEST_SIDE / longest)
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
@@ -77,6 +90,9 @@ def _laid_over(plain: Rgb, heatmap: bytes) -> Rgb:
     with Image.open(io.BytesIO(heatmap)) as image:
         size = (plain.shape[1], plain.shape[0])
         layer = np.asarray(image.convert("RGBA").resize(size, Image.Resampling.BILINEAR))
-    alpha = layer[..., 3:].astype(np.float32) / 255
-    mixed = plain * (1 - alpha) + layer[..., :3] * alpha
-    return np.asarray(mixed.round(), dtype=np.uint8)
+    laid = np.empty_like(plain)
+    for top in range(0, len(plain), _ROWS):  # as floats, all of it would take eight times as much
+        rows = slice(top, top + _ROWS)
+        alpha = layer[rows, :, 3:].astype(np.float32) / 255
+        laid[rows] = (plain[rows] * (1 - alpha) + layer[rows, :, :3] * alpha).round()
+    return laid

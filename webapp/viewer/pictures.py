@@ -5,10 +5,11 @@ from collections.abc import Callable
 from flask import Response, request
 from flask_babel import gettext as _
 
+from ml.errors import UnreadableImage
 from ml.imaging import NO_LIMITS, read_bytes
 from ml.imaging.pictures import encode_png, is_16_bit_png
 from webapp.errors import NotFound
-from webapp.extensions import current_blobs
+from webapp.extensions import blob_to_read
 from webapp.storage import MissingBlob
 from webapp.studies.models import Image
 from webapp.viewer.windowing import Suggestion, shown_in_grey, suggestion_of
@@ -21,6 +22,7 @@ def slice_for_display(image: Image) -> Response:
         NotFound: it has not been decoded yet, or can no longer be read.
     """
     window = suggestion_of(image)
+
     return _answer(
         _decoded(image),
         f"slice-{image.position + 1}.png",
@@ -72,7 +74,7 @@ def _answer(
     if request.if_none_match.contains(tag):
         response.status_code = 304  # without reading the file
     else:
-        response.set_data(change(_content(key)))
+        response.set_data(_made(key, change))
     response.cache_control.private = True
     # The browser asks each time: nothing is shown from its cache to who uses it after a sign-out,
     # and another model may answer about the same slice.
@@ -82,9 +84,9 @@ def _answer(
     return response
 
 
-def _content(key: str) -> bytes:
-    blobs = current_blobs()
+def _made(key: str, change: Callable[[bytes], bytes]) -> bytes:
     try:
-        return blobs.get(key)
-    except MissingBlob as error:
+        with blob_to_read(key) as content:
+            return change(content)
+    except (MissingBlob, UnreadableImage) as error:
         raise NotFound(_("The stored image can no longer be read.")) from error

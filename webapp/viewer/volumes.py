@@ -9,6 +9,7 @@ import hashlib
 import math
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,12 @@ from nibabel.nifti1 import Nifti1Header
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
+from ml.errors import UnreadableImage
 from ml.imaging import NO_LIMITS, read_bytes
 from ml.imaging.pictures import is_16_bit_png
 from webapp.database import db
 from webapp.errors import Conflict, NotFound
-from webapp.extensions import current_blobs, current_settings
+from webapp.extensions import blob_to_read, current_room, current_settings
 from webapp.storage import MissingBlob
 from webapp.studies.models import Image, Series
 
@@ -75,9 +77,10 @@ def slice_values(image: Image) -> Response:
         raise NotFound(_("This slice has not been processed yet."))
     response = Response(mimetype="application/octet-stream")
     if not _known_to_browser(response, image.blob_key):
-        content = _content(image.blob_key)
-        response.set_data(_grey(content).astype("<u2").tobytes())
-        response.headers["X-Bits"] = "16" if is_16_bit_png(content) else "8"
+        with _opened(image.blob_key) as content:
+            response.set_data(_grey(content).astype("<u2").tobytes())
+            bits = "16" if is_16_bit_png(content) else "8"
+        response.headers["X-Bits"] = bits
     return response
 
 
@@ -97,7 +100,7 @@ def volume(series: Series) -> Response:
     header = _header(grid, kind)
     header.set_slope_inter(*(shared or (1.0, 0.0)))
     response = _streamed(
-        _with_header(header, (_values(layer, grid, kind) for layer in grid.layers)),
+        _with_header(header, _all_values(grid, kind)),
         [layer.blob_key or "" for layer in grid.layers],
         "application/octet-stream",
     )
@@ -205,23 +208,32 @@ def _layer(image: Image) -> _Layer:
     return _Layer(image.blob_key, heatmap_key, image.value_scale, image.value_offset)
 
 
+def _all_values(grid: _Grid, kind: np.dtype[Any]) -> Iterator[bytes]:
+    """Layer by layer; each keeps its room until it is sent."""
+    columns, rows, _layers = grid.shape
+    for layer in grid.layers:
+        with current_room().taken(columns * rows * kind.itemsize):
+            yield _values(layer, grid, kind)
+
+
 def _values(layer: _Layer, grid: _Grid, kind: np.dtype[Any]) -> bytes:
     columns, rows, _layers = grid.shape
     if layer.blob_key is None:
         return bytes(columns * rows * kind.itemsize)
-    pixels = _grey(_content(layer.blob_key))
-    if kind.kind == "f":
-        return (pixels * layer.scale + layer.offset).astype(kind).tobytes()
-    return pixels.astype(kind).tobytes()
+    with _opened(layer.blob_key) as content:
+        pixels = _grey(content)
+        if kind.kind == "f":
+            return (pixels * layer.scale + layer.offset).astype(kind).tobytes()
+        return pixels.astype(kind).tobytes()
 
 
 def _opacity(heatmap_key: str, grid: _Grid) -> bytes:
     columns, rows, _layers = grid.shape
     if heatmap_key:
-        content = np.frombuffer(_content(heatmap_key), dtype=np.uint8)
-        pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
-        if pixels is not None and pixels.shape == (rows, columns, 4):
-            return pixels[..., 3].tobytes()
+        with _opened(heatmap_key) as content:
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+            if pixels is not None and pixels.shape == (rows, columns, 4):
+                return pixels[..., 3].tobytes()
     return bytes(columns * rows)
 
 
@@ -258,9 +270,10 @@ def _known_to_browser(response: Response, tag: str) -> bool:
     return False
 
 
-def _content(key: str) -> bytes:
-    blobs = current_blobs()
+@contextmanager
+def _opened(key: str) -> Iterator[bytes]:
     try:
-        return blobs.get(key)
-    except MissingBlob as error:
+        with blob_to_read(key) as content:
+            yield content
+    except (MissingBlob, UnreadableImage) as error:
         raise NotFound(_("The stored image can no longer be read.")) from error

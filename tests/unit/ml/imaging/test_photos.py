@@ -13,7 +13,8 @@ from PIL import Image, ImageFilter
 
 from ml.errors import UnreadableImage
 from ml.imaging import Limits, read_bytes, sniff
-from ml.imaging.pictures import decoding_bytes, encode_png
+from ml.imaging.footprints import of_picture
+from ml.imaging.pictures import encode_png
 from tests.photos import heic, webp
 
 # Brighter to the right and below, with a bright corner above on the left.
@@ -74,7 +75,7 @@ def test_limits_are_those_of_other_pictures(encode: Encode) -> None:
     content = encode(Image.new("RGB", (64, 40)))
     assert code_of(content, Limits(max_pixels=1000)) == "too_many_pixels"
     assert code_of(content, Limits(min_side=50)) == "too_small"
-    assert decoding_bytes(content) >= 64 * 40 * 3 + len(content)
+    assert of_picture(content).checking >= 64 * 40 * 3 + len(content)
 
 
 @both

@@ -1,7 +1,6 @@
 """Pictures that are small as files and large once they are opened."""
 
 import io
-import threading
 import tracemalloc
 import zlib
 
@@ -13,8 +12,8 @@ import pytest
 from PIL import Image
 
 from ml.errors import UnreadableImage
-from ml.imaging import Limits, Room, read_bytes
-from ml.imaging.pictures import decoding_bytes, encode_png
+from ml.imaging import Limits, footprint, read_bytes
+from ml.imaging.pictures import encode_png
 
 RANDOM = np.random.default_rng(5)
 TALL = (1500, 700)  # several strips and a rest
@@ -107,31 +106,8 @@ def test_a_head_that_makes_no_sense_is_refused(at: int) -> None:
 def test_what_a_picture_takes_is_known_before_it_is_decoded() -> None:
     small = png(np.zeros((1000, 1000), np.uint8))
     deep = png(np.zeros((1000, 1000, 4), np.uint16))
-    assert 10**7 < decoding_bytes(small) < decoding_bytes(deep) < 10**8
-    assert decoding_bytes(b"no picture") == 10
-
-
-def test_room_is_shared_and_never_exceeded() -> None:
-    room, held, most = Room(100), 0, 0
-    counting = threading.Lock()
-
-    def work(wanted: int) -> None:
-        nonlocal held, most
-        with room.taken(wanted):
-            with counting:
-                held += min(wanted, 100)
-                most = max(most, held)
-            with counting:
-                held -= min(wanted, 100)
-
-    threads = [threading.Thread(target=work, args=(size,)) for size in [60, 50, 500, 10] * 20]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
-    assert not any(thread.is_alive() for thread in threads)
-    assert held == 0
-    assert most <= 100
+    assert 10**7 < footprint(small).checking < footprint(deep).checking < 10**8
+    assert footprint(b"no picture").checking == 20
 
 
 def test_a_volume_of_single_bytes_counts_as_what_it_becomes() -> None:

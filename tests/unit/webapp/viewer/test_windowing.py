@@ -17,7 +17,7 @@ from tests.dicoms import as_bytes, head, mr_slice
 from tests.factories import Account, make_api_token
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
-from webapp.extensions import current_blobs
+from webapp.extensions import current_blobs, current_room
 from webapp.inference import analyses
 from webapp.intake.arrival import UploadedFile
 from webapp.intake.submission import submit_files
@@ -116,7 +116,8 @@ def kept(
         assert study.current_analysis is not None
         claim = analyses.claim_analysis(study.current_analysis.id)
         assert claim is not None
-        (opened,) = Decoder(current_blobs()).decode(claim.images)
+        with Decoder(current_blobs(), current_room()) as decoder:
+            (opened,) = decoder.decode(claim.images)
         assert opened.decoded is not None
         analyses.record_progress(claim, images_done=1, decoded=[opened.decoded])
         db.session.expire_all()
