@@ -24,7 +24,9 @@ def _ended(portal: Portal, studies: list[uuid.UUID]) -> int:
 
 
 def _wait_until_busy(portal: Portal, studies: list[uuid.UUID], *, more_than: int) -> None:
-    wait_until(lambda: _ended(portal, studies) > more_than, seconds=60, what="a study that is done")
+    wait_until(
+        lambda: _ended(portal, studies) > more_than, seconds=120, what="a study that is done"
+    )
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
