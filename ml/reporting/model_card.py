@@ -122,7 +122,7 @@ def _figures(card: dict[str, Any]) -> str:
     least = card["doubt"].get("no_tumor_from", RATHER)
     called_no_tumor = (
         f" A slice is called no tumour where that has a probability of {least:.2f} or more, "
-        "otherwise the likeliest tumour (docs/decisions/0022)."
+        "otherwise the likeliest tumour (docs/research/notes/0022)."
     )
     return (
         f"## Figures on the {metrics['part']} part\n\n{metrics['n']} slices of "
@@ -138,7 +138,7 @@ def _studies(metrics: dict[str, Any]) -> str:
     return (
         "## Studies\n\nEach group of slices as one study of single pictures, answered as the "
         "portal answers an upload; and every two groups with different tumours, as if two "
-        "patients had been mixed up in one (docs/decisions/0024, 0026).\n\n"
+        "patients had been mixed up in one (docs/research/notes/0024, 0026).\n\n"
         "| figure | value |\n|---|---|\n"
         f"| class of the study right | {own['right']} of {own['n']} |\n"
         f"| class in the study's prediction set | {own['covered']} of {own['n']} |\n"
