@@ -15,7 +15,8 @@ MOST_KEY_SLICES = 3
 _LEAST_REACH = 2.0
 _REACH = 1 / 16
 # The next slice to each side counts half as much as a slice itself, however large the step to it,
-# as long as it is within reach; farther away less, as the distance grows (docs/research/notes/0027).
+# as long as it is within reach; farther away less, as the distance grows
+# (docs/research/notes/0027).
 _NEXT = 0.5
 # Steps that differ from the usual one by no more are called even, as in ml.imaging.series.
 _EVEN = 0.1
@@ -80,8 +81,8 @@ class StudyAnswer:
         label: what the study is said to have.
         prediction_set: the classes that cannot be ruled out for the study, in the order of the
             first key slice's probabilities: those of that slice and of the contradicting ones, and
-            every class that confident slices name (docs/research/notes/0026). It holds ``label``. Where
-            the first key slice, with its neighbours in a stack, does not rather speak for a
+            every class that confident slices name (docs/research/notes/0026). It holds ``label``.
+            Where the first key slice, with its neighbours in a stack, does not rather speak for a
             tumour, it is only the least clean of all, and "no tumour" is in the set, whatever the
             slice alone says.
         in_distribution_share: share of slices that look like the brain MRI the model has learnt.
