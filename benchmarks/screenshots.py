@@ -84,6 +84,7 @@ def take(page: Page, address: str, folder: Path) -> None:
 def keep(page: Page, path: Path) -> None:
     """A picture of the window, as small as PNG can pack it."""
     page.wait_for_load_state("networkidle")
+    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     page.screenshot(path=path)
     pixels = cv2.imread(str(path))
     cv2.imwrite(str(path), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
