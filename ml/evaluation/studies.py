@@ -48,9 +48,9 @@ def study_figures(observed: Sequence[Observed]) -> dict[str, Any]:
         ``certain`` of one class, how many of these are right (``certain_and_right``), and how many
         hold slices that contradict the answer (``contradicted``); besides as ``n`` and ``of``,
         of the groups with a tumour those that are called one, whichever (``tumor_found``), and of
-        the groups without those that are called none (``tumor_free_cleared``). ``mixed``, of every two groups
-        with different tumours taken for one study: their number ``n``, how many are ``certain``
-        of one class, and in how many sets both tumours are (``covered``).
+        the groups without those that are called none (``tumor_free_cleared``). ``mixed``, of
+        every two groups with different tumours taken for one study: their number ``n``, how many
+        are ``certain`` of one class, and in how many sets both tumours are (``covered``).
     """
     groups: dict[str, list[Observed]] = defaultdict(list)
     for one in observed:
