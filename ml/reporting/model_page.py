@@ -95,7 +95,10 @@ def _patients(metrics: Figures) -> str:
     studies = metrics.get("studies", {})
     asked = [
         ("tumor_found", "**Sensitivity**: patients with a tumour whose study is called a tumour"),
-        ("tumor_free_cleared", "**Specificity**: patients without whose study is called none"),
+        (
+            "tumor_free_cleared",
+            "**Specificity**: patients without a tumour whose study is called none",
+        ),
     ]
     rows = [[words, *_share(studies[key])] for key, words in asked if key in studies]
     if studies:
@@ -114,7 +117,8 @@ def _patients(metrics: Figures) -> str:
         "study of single pictures, and answered as the portal answers an upload. A patient here "
         "is a patient, or a cluster of near-copies where the collection does not name patients."
         f"\n\n{_table([['', 'patients', 'share', '95 % interval'], ['---'] * 4, *rows])}\n\n"
-        "Intervals are Wilson's."
+        "Intervals are Wilson's. One slice that is called a tumour makes its study one, so the "
+        "specificity by patient is lower than by slice."
     )
 
 
@@ -156,8 +160,8 @@ def _volumes(found: Figures) -> str:
             ]
         )
     named = (
-        f"Of the volumes with a glioma {_words(found['class_right'])} are called a glioma; the "
-        "others are called another tumour or none. "
+        f"Of the volumes with a glioma {_words(found['class_right'])} are called a glioma, "
+        "the others another tumour or none. "
         if "class_right" in found
         else ""
     )
