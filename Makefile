@@ -82,9 +82,9 @@ bench: setup ## Measure the serving engine on this machine
 	$(PY) -m ml bench $(BENCH_ARGS)
 
 .PHONY: docs
-# The variable silences an announcement of the theme, no warning about pages.
+# The variable silences an announcement of the theme; --quiet would hide broken links from --strict.
 docs: setup ## Build the documents into site/; a broken link fails
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 .PHONY: check-deploy
 # The secrets of a check may be anything, but not empty. `config` needs no engine.
