@@ -81,6 +81,11 @@ translations: setup ## Collect the texts of webapp/, update and compile (NEW=de 
 bench: setup ## Measure the serving engine on this machine
 	$(PY) -m ml bench $(BENCH_ARGS)
 
+.PHONY: docs
+# The variable silences an announcement of the theme; --quiet would hide broken links from --strict.
+docs: setup ## Build the documents into site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 .PHONY: check-deploy
 # The secrets of a check may be anything, but not empty. `config` needs no engine.
 check-deploy: export SULCUS_SECRET_KEY = check
@@ -104,5 +109,5 @@ lock: setup ## Rewrite requirements/constraints.txt from the top-level pins
 
 .PHONY: clean
 clean: ## Remove .venv and caches; var/ (your data) is never touched
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +

@@ -15,12 +15,13 @@ MOST_KEY_SLICES = 3
 _LEAST_REACH = 2.0
 _REACH = 1 / 16
 # The next slice to each side counts half as much as a slice itself, however large the step to it,
-# as long as it is within reach; farther away less, as the distance grows (docs/decisions/0027).
+# as long as it is within reach; farther away less, as the distance grows
+# (docs/research/notes/0027).
 _NEXT = 0.5
 # Steps that differ from the usual one by no more are called even, as in ml.imaging.series.
 _EVEN = 0.1
 # Of a volume's slices, how many show a tumour, before anything is known about it. It decides
-# between missed tumours and false alarms (docs/decisions/0019).
+# between missed tumours and false alarms (docs/research/notes/0019).
 _TUMOR_SHARE = 0.26
 _TUMOR_SHARE_WITHOUT_BRAIN = 0.001
 # A slice with so little of the head, beside the volume's usual one, shows skin and bone alone.
@@ -80,8 +81,8 @@ class StudyAnswer:
         label: what the study is said to have.
         prediction_set: the classes that cannot be ruled out for the study, in the order of the
             first key slice's probabilities: those of that slice and of the contradicting ones, and
-            every class that confident slices name (docs/decisions/0026). It holds ``label``. Where
-            the first key slice, with its neighbours in a stack, does not rather speak for a
+            every class that confident slices name (docs/research/notes/0026). It holds ``label``.
+            Where the first key slice, with its neighbours in a stack, does not rather speak for a
             tumour, it is only the least clean of all, and "no tumour" is in the set, whatever the
             slice alone says.
         in_distribution_share: share of slices that look like the brain MRI the model has learnt.
@@ -100,7 +101,7 @@ def emptiness(head_shares: Sequence[float]) -> list[float]:
     At the volume's ends, whatever its plane, lie slices of scalp, skull, ears or the tip of the
     nose: bright blobs on black, which a network that has learnt whole heads calls anything. Where
     an ellipsoid's section falls to a third of its largest one, 18 % of its half axis are left,
-    which in a head are scalp, skull and hardly any brain (docs/decisions/0021).
+    which in a head are scalp, skull and hardly any brain (docs/research/notes/0021).
 
     Args:
         head_shares: in 0..1, of the slices' area, the head; at least one.
@@ -246,7 +247,7 @@ def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
     places, where the network judges them: the slice as a whole is swayed by its level in the head,
     which for each class is its own in the training data. Pictures that came one by one have no
     neighbours and speak for themselves, as wholes. Slices that do not look like brain MRI come
-    last (docs/decisions/0011).
+    last (docs/research/notes/0011).
 
     The finding lies around the slice that speaks most for a tumour and is called one; in its stack
     it ends where a slice does not rather speak for a tumour. Of the classes that its slices are
@@ -256,7 +257,7 @@ def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
     A slice is confident of a tumour that it is called with a probability of one half or more.
     Every class that a confident slice of the finding names cannot be ruled out, nor can one that
     several confident slices name anywhere, nor what a slice leaves open that contradicts the study
-    (docs/decisions/0024, 0026).
+    (docs/research/notes/0024, 0026).
 
     Args:
         slices: at least one, those of a series together and in order.

@@ -29,7 +29,7 @@ def called(probabilities: Chances, *, no_tumor_from: float = RATHER) -> Label:
     """What a slice is called: no tumour where that is likely enough, else the likeliest tumour.
 
     A missed tumour does more harm than one that is looked for in vain, so this is not always the
-    likeliest class (docs/decisions/0022).
+    likeliest class (docs/research/notes/0022).
 
     Args:
         no_tumor_from: in 0..1.

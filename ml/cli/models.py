@@ -87,10 +87,19 @@ def add_model_commands(commands: Any) -> None:
     heatmaps.add_argument("--model", type=Path, metavar="CARD.json", help="another model's card")
     heatmaps.set_defaults(run=_heatmaps)
 
-    card = commands.add_parser("card", help="write a model's card as a page with its mistakes")
+    card = commands.add_parser(
+        "card",
+        help="write a model's card as a page for clinicians, and a page with all its tables",
+    )
     card.add_argument("--model", type=Path, metavar="CARD.json", help="another model's card")
     card.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     card.add_argument("--out", type=Path, required=True, metavar="PAGE.md")
+    card.add_argument(
+        "--tables",
+        type=Path,
+        metavar="PAGE.md",
+        help="all tables, and the mistakes (by default beside --out, its name with -tables)",
+    )
     card.add_argument("--gallery", type=Path, required=True, metavar="PNG", help="its mistakes")
     add_manifest_options(card)
     card.set_defaults(run=_card)
@@ -182,23 +191,28 @@ def _heatmaps(options: argparse.Namespace) -> int:
 def _card(options: argparse.Namespace) -> int:
     from ml.evaluation.evaluation import observe
     from ml.registry import SERVING
-    from ml.reporting.model_card import failure_gallery, write_page
+    from ml.reporting.model_card import failure_gallery, write_tables
+    from ml.reporting.model_page import write_page
     from ml.serving.predictor import Predictor
 
+    tables = options.tables or options.out.with_stem(f"{options.out.stem}-tables")
     predictor = Predictor.load(options.model or SERVING, device=options.device)
     _part, measured = _split_of(options, predictor.card).measured
     gallery = failure_gallery(observe(predictor, measured))
     shown = None
     if gallery is not None:
         options.gallery.write_bytes(gallery)
-        shown = Path(os.path.relpath(options.gallery, options.out.parent)).as_posix()
-    command = (
-        f"python -m ml card --manifest {options.manifest.name} --out {options.out} "
-        f"--gallery {options.gallery}"
-    )
-    write_page(predictor.card, options.out, gallery=shown, command=command)
+        shown = _seen_from(tables, options.gallery)
+    command = command_line(options, "card", ("manifest", "out", "tables", "gallery"))
+    write_tables(predictor.card, tables, gallery=shown, command=command)
+    write_page(predictor.card, options.out, tables=_seen_from(options.out, tables), command=command)
     print(options.out)
     return 0
+
+
+def _seen_from(page: Path, other: Path) -> str:
+    """The other file as the page links to it."""
+    return Path(os.path.relpath(other, page.parent)).as_posix()
 
 
 def _split_of(options: argparse.Namespace, card: dict[str, Any]) -> Any:

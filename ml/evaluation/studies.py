@@ -46,9 +46,11 @@ def study_figures(observed: Sequence[Observed]) -> dict[str, Any]:
         ``studies``, of the groups: their number ``n``, in how many the class is ``right``, in how
         many it is in the prediction set (``covered``), ``mean_set_size``, how many are
         ``certain`` of one class, how many of these are right (``certain_and_right``), and how many
-        hold slices that contradict the answer (``contradicted``). ``mixed``, of every two groups
-        with different tumours taken for one study: their number ``n``, how many are ``certain``
-        of one class, and in how many sets both tumours are (``covered``).
+        hold slices that contradict the answer (``contradicted``); besides as ``n`` and ``of``,
+        of the groups with a tumour those that are called one, whichever (``tumor_found``), and of
+        the groups without those that are called none (``tumor_free_cleared``). ``mixed``, of
+        every two groups with different tumours taken for one study: their number ``n``, how many
+        are ``certain`` of one class, and in how many sets both tumours are (``covered``).
     """
     groups: dict[str, list[Observed]] = defaultdict(list)
     for one in observed:
@@ -69,6 +71,8 @@ def study_figures(observed: Sequence[Observed]) -> dict[str, Any]:
             "certain": sum(one.is_certain for one in alone),
             "certain_and_right": sum(one.is_certain and one.is_right for one in alone),
             "contradicted": sum(bool(one.answer.contradicting) for one in alone),
+            "tumor_found": _called_tumor(alone, shown=True, called=True),
+            "tumor_free_cleared": _called_tumor(alone, shown=False, called=False),
         },
         "mixed": {
             "n": len(mixed),
@@ -94,6 +98,15 @@ def _judge(slices: Sequence[Observed]) -> _Judged:
     )
     shown = _tumors(slices) or {Label.NO_TUMOR}
     return _Judged(shown, answer)
+
+
+def _called_tumor(judged: Sequence[_Judged], *, shown: bool, called: bool) -> dict[str, int]:
+    """Of those that do or do not show a tumour, how many are called one, or called none."""
+    asked = [one for one in judged if (one.shown != {Label.NO_TUMOR}) is shown]
+    return {
+        "n": sum((one.answer.label != Label.NO_TUMOR) is called for one in asked),
+        "of": len(asked),
+    }
 
 
 def _tumors(slices: Sequence[Observed]) -> set[Label]:

@@ -1,7 +1,7 @@
 """Measure answers about stacks with uneven steps and gaps, on volumes that slices are left out of.
 
 What is asked is whether the neighbours of a slice should have a say where the steps between them
-differ, and how (docs/decisions/0027). The network's answers are those of the whole volume.
+differ, and how (docs/research/notes/0027). The network's answers are those of the whole volume.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

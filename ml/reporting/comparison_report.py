@@ -32,6 +32,7 @@ def write_report(
     plot_intervals(_bars(rows), "accuracy, 95 % interval", images / networks)
     parts = [
         "# Comparison of networks",
+        summary(figures),
         f"Made by `{command}`; every figure on this page comes from that run.",
         _budget(figures, comparison),
         "## Result",
@@ -58,6 +59,17 @@ def write_report(
             f"![Accuracy under each preprocessing](images/{ablation})",
         ]
     report.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def summary(figures: dict[str, Any]) -> str:
+    """What the page says, in three lines."""
+    lines = [
+        conclusions(figures)[0],
+        _beside_control(figures["control"][CONTROL], figures["reference"]),
+        f"Measured on {figures['measured_folds']} of {figures['folds']} folds; all networks have "
+        "the same folds, preprocessing and budget.",
+    ]
+    return "\n".join(f"> {line}" for line in lines)
 
 
 def conclusions(figures: dict[str, Any]) -> list[str]:

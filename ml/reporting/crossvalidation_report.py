@@ -1,6 +1,7 @@
 """A cross-validation as a page that people read."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,30 @@ def write_report(
     path.write_text("\n\n".join(part for part in sections if part) + "\n", encoding="utf-8")
 
 
+def summary(figures: dict[str, Any]) -> str:
+    """What the page says, in three lines."""
+    low, high = figures["intervals_95"]["accuracy"]
+    pointing = figures["pointing_game"]
+    missed = figures["tumor_called_no_tumor"]
+    tumors = (
+        "No tumour was shown"
+        if missed is None or math.isnan(missed)
+        else f"{missed:.1%} of the tumours are called no tumour"
+    )
+    heat = (
+        f"The hottest spot of the heatmap lies in the tumour's box in {pointing['rate']:.1%} of "
+        f"{pointing['n']} slices."
+        if pointing["n"]
+        else "No tumour's box is known here, so nothing is said about heatmaps."
+    )
+    return (
+        f"> Of {figures['n']} slices of {figures['groups']} groups {figures['accuracy']:.1%} are "
+        f"called the right class ({100 * low:.1f} to {100 * high:.1f}).\n"
+        f"> {tumors}; the sets hold the right class in {figures['coverage']:.1%}, with "
+        f"{figures['mean_set_size']:.2f} classes.\n> {heat}"
+    ).replace("%", " %")
+
+
 def calibrated_by_others(figures: dict[str, Any]) -> str:
     """A paragraph about folds that have no calibration part of their own; empty for others."""
     if not figures.get("calibrated_by_others"):
@@ -92,7 +117,7 @@ def calibrated_on_others_section(figures: dict[str, Any]) -> str:
 def _head(figures: dict[str, Any], architecture: str, by: str, command: str) -> str:
     kind = "" if by == "group" else f"Kept away from each fold's training: {LEFT_OUT[by]}.\n\n"
     return (
-        f"# Cross-validation of {architecture}, by {by}\n\n"
+        f"# Cross-validation of {architecture}, by {by}\n\n{summary(figures)}\n\n"
         "Research software, not a certified medical device.\n\n"
         "Every slice was answered once, by a model that had seen no slice of its group (a patient, "
         "or near-copies), neither for its weights nor for its calibration. Each fold's model is a "

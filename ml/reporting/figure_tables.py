@@ -24,7 +24,7 @@ def figures_table(metrics: dict[str, Any]) -> str:
         *(
             (
                 f"recall, {label}",
-                _shown(metrics["per_class"][label]["recall"]),
+                _recall(metrics["per_class"][label]),
                 between(f"recall_{label}"),
             )
             for label in LABELS
@@ -74,6 +74,11 @@ def parts_section(metrics: dict[str, Any]) -> str:
                 "|---|---|---|---|---|---|\n" + "\n".join(rows)
             )
     return "## Parts\n\n" + "\n\n".join(tables) if tables else ""
+
+
+def _recall(of_class: dict[str, Any]) -> str:
+    """Earlier cards say 0 for a class without slices."""
+    return _shown(of_class["recall"] if of_class["n"] else None)
 
 
 def _shown(figure: float | None, digits: int = 3) -> str:

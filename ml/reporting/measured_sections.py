@@ -52,8 +52,8 @@ def _volumes(figures: Mapping[str, Any]) -> _Described:
     words = (
         "## Volumes of other hospitals\n\nEach slice is answered in the light of its neighbours. "
         "How many tumours are expected beforehand was chosen on `nifti-glioma` and "
-        "`dicom-t1-healthy` (docs/decisions/0019), the rules for whole heads on such heads "
-        "(docs/decisions/0021)."
+        "`dicom-t1-healthy` (docs/research/notes/0019), the rules for whole heads on such heads "
+        "(docs/research/notes/0021)."
     )
     rows = [(name.replace("  ", "… "), found) for name, found in volume_rows(figures)]
     return words, ("", "slices"), rows
@@ -78,7 +78,7 @@ def _thinned(figures: Mapping[str, Any]) -> _Described:
     words = (
         "## Uneven stacks\n\nThe same volumes and whole heads, from which slices are "
         "left out at random: each slice by itself, with neighbours weighed by their number as if "
-        "the steps were even, and by their distance, as is served (docs/decisions/0027)."
+        "the steps were even, and by their distance, as is served (docs/research/notes/0027)."
     )
     return words, ("", "by itself", "by number", "by distance"), thinned_rows(figures["ways"])
 

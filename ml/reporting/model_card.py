@@ -1,4 +1,7 @@
-"""A model's card as a page that people read, and a gallery of where it was wrong."""
+"""All tables of a model's card as a page, and a gallery of where it was wrong.
+
+:mod:`ml.reporting.model_page` writes the short page that stands before it.
+"""
 
 import json
 from collections.abc import Sequence
@@ -30,7 +33,7 @@ _LINE = 18  # px, height of a line of text in the gallery
 Picture = npt.NDArray[np.uint8]
 
 
-def write_page(card: dict[str, Any], path: Path, *, gallery: str | None, command: str) -> None:
+def write_tables(card: dict[str, Any], path: Path, *, gallery: str | None, command: str) -> None:
     """Write the page as Markdown.
 
     Args:
@@ -90,7 +93,7 @@ def _tile(one: Observed) -> Picture:
 def _head(card: dict[str, Any], command: str) -> str:
     weights = card["weights"]
     return (
-        f"# The model: {card['name']}\n\n"
+        f"# Tables of the model: {card['name']}\n\n"
         f"{card['intended_use']}\n\n"
         f"Network `{card['architecture']}`, input {card['input']['size']} px, preprocessing "
         f"`{card['input']['preprocessing']}`, weights `{'`, `'.join(weights['files'])}` "
@@ -122,7 +125,7 @@ def _figures(card: dict[str, Any]) -> str:
     least = card["doubt"].get("no_tumor_from", RATHER)
     called_no_tumor = (
         f" A slice is called no tumour where that has a probability of {least:.2f} or more, "
-        "otherwise the likeliest tumour (docs/decisions/0022)."
+        "otherwise the likeliest tumour (docs/research/notes/0022)."
     )
     return (
         f"## Figures on the {metrics['part']} part\n\n{metrics['n']} slices of "
@@ -138,15 +141,29 @@ def _studies(metrics: dict[str, Any]) -> str:
     return (
         "## Studies\n\nEach group of slices as one study of single pictures, answered as the "
         "portal answers an upload; and every two groups with different tumours, as if two "
-        "patients had been mixed up in one (docs/decisions/0024, 0026).\n\n"
+        "patients had been mixed up in one (docs/research/notes/0024, 0026).\n\n"
         "| figure | value |\n|---|---|\n"
         f"| class of the study right | {own['right']} of {own['n']} |\n"
         f"| class in the study's prediction set | {own['covered']} of {own['n']} |\n"
         f"| mean size of the sets | {own['mean_set_size']:.2f} |\n"
         f"| certain of one class, and right | {own['certain_and_right']} of {own['certain']} |\n"
+        f"{_tumors_of_studies(own)}"
         f"| contradicted by slices of their own | {own['contradicted']} of {own['n']} |\n"
         f"| mixed up: certain of one class | {mixed['certain']} of {mixed['n']} |\n"
         f"| mixed up: both tumours in the set | {mixed['covered']} of {mixed['n']} |"
+    )
+
+
+def _tumors_of_studies(own: dict[str, Any]) -> str:
+    """Rows of what was not counted before; empty for older cards."""
+    words = {
+        "tumor_found": "a tumour, called a tumour of any kind",
+        "tumor_free_cleared": "no tumour, called none",
+    }
+    return "".join(
+        f"| {told} | {own[key]['n']} of {own[key]['of']} |\n"
+        for key, told in words.items()
+        if key in own
     )
 
 

@@ -1,7 +1,8 @@
 """Cheap flags about a slice's image quality. They warn the reader; no slice is refused for them.
 
 Each rule looks at one number; its limit was set so that at most about one in a hundred slices of
-the training collection is flagged (docs/familiarity.md has the figures). Never imports torch.
+the training collection is flagged (docs/research/familiarity.md has the figures). Never imports
+torch.
 """
 
 from dataclasses import dataclass

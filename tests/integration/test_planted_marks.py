@@ -54,7 +54,7 @@ _WRITTEN_ANEW = {"PatientIdentityRemoved", "LongitudinalTemporalInformationModif
 
 
 def may_stay(where: str) -> bool:
-    """Whether docs/deidentification.md says that an attribute is kept as it is."""
+    """Whether docs/running/deidentification.md says that an attribute is kept as it is."""
     tag = tag_for_keyword(where)
     if tag is None or tag in ACTIONS or tag >> 16 == 0x0010:
         return False

@@ -20,7 +20,7 @@ def quantise(network: Network, images: Tensor, path: Path) -> None:
     taken from training slices (Nagel et al. 2021, "A White Paper on Neural Network
     Quantization"). Pooling over the map and the probabilities stay in floating point. Of
     transformers NNCF leaves out what attention and normalisation cannot do without; by the rules of
-    convolutions a quarter of their answers were left (docs/decisions/0023).
+    convolutions a quarter of their answers were left (docs/research/notes/0023).
 
     Args:
         images: (N, 1, S, S) in 0..1, prepared training slices; evenly spaced ones are used.

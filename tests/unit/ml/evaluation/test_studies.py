@@ -37,6 +37,8 @@ def test_each_group_is_a_study() -> None:
     assert figures["studies"] == {
         "n": 4, "right": 2, "covered": 3, "mean_set_size": pytest.approx(1.5), "certain": 2,
         "certain_and_right": 1, "contradicted": 1,
+        # A meningioma that is called a glioma is a tumour that was found.
+        "tumor_found": {"n": 3, "of": 3}, "tumor_free_cleared": {"n": 0, "of": 1},
     }  # fmt: skip
 
 

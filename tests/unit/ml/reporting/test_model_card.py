@@ -1,4 +1,4 @@
-"""The card's page tells the figures, and the gallery shows confident mistakes once a patient."""
+"""The card's tables tell the figures, and the gallery shows confident mistakes once a patient."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from ml.imaging import read_bytes, read_path
 from ml.labels import LABELS, Label
 from ml.registry import SERVING, enter_figures, write_card
 from ml.reporting.measured_sections import THINNED, VOLUMES
-from ml.reporting.model_card import failure_gallery, write_page
+from ml.reporting.model_card import failure_gallery, write_tables
 from ml.serving.predictor import Result
 
 ENTRIES = read_manifest(SERVING.parents[1] / "samples" / "manifest.csv")
@@ -28,7 +28,7 @@ def said(entry: Entry, label: Label, chance: float = 0.9) -> Observed:
 def test_page_holds_figures_intervals_gallery_and_its_command(tmp_path: Path) -> None:
     card = json.loads(SERVING.read_text(encoding="utf-8"))
     page = tmp_path / "model.md"
-    write_page(card, page, gallery="images/failures.png", command="python -m ml card …")
+    write_tables(card, page, gallery="images/failures.png", command="python -m ml card …")
     text = page.read_text(encoding="utf-8")
     low, high = card["metrics"]["intervals_95"]["accuracy"]
     assert f"| accuracy | {card['metrics']['accuracy']:.3f} | {low:.3f} to {high:.3f} |" in text
@@ -44,16 +44,18 @@ def test_page_tells_of_study_answers_where_they_were_measured(tmp_path: Path) ->
     card["metrics"] |= {
         "studies": {
             "n": 9, "right": 7, "covered": 8, "mean_set_size": 1.25, "certain": 6,
-            "certain_and_right": 5, "contradicted": 1,
+            "certain_and_right": 5, "contradicted": 1, "tumor_found": {"n": 4, "of": 5},
         },
         "mixed": {"n": 20, "certain": 3, "covered": 16},
     }  # fmt: skip
-    write_page(card, page, gallery=None, command="python -m ml card …")
+    write_tables(card, page, gallery=None, command="python -m ml card …")
     text = page.read_text(encoding="utf-8")
     assert "| certain of one class, and right | 5 of 6 |" in text
     assert "| mixed up: certain of one class | 3 of 20 |" in text
+    assert "| a tumour, called a tumour of any kind | 4 of 5 |" in text
+    assert "no tumour, called none" not in text  # a card from before it was counted
     del card["metrics"]["studies"]
-    write_page(card, page, gallery=None, command="python -m ml card …")
+    write_tables(card, page, gallery=None, command="python -m ml card …")
     assert "## Studies" not in page.read_text(encoding="utf-8")
 
 
@@ -61,7 +63,7 @@ def test_page_says_what_a_calibration_part_can_tell(tmp_path: Path) -> None:
     card = json.loads(SERVING.read_text(encoding="utf-8"))
     page = tmp_path / "model.md"
     card["metrics"]["part"] = "calibration"
-    write_page(card, page, gallery=None, command="python -m ml card …")
+    write_tables(card, page, gallery=None, command="python -m ml card …")
     text = page.read_text(encoding="utf-8")
     assert "Figures on the calibration part" in text
     assert "No weight learnt from them; offsets and doubt were fitted on them" in text
@@ -78,13 +80,13 @@ def test_page_tells_cross_validations_of_other_networks(tmp_path: Path) -> None:
     }
     page = tmp_path / "model.md"
     card["cross_validations"] = {"against-source": figures}
-    write_page(card, page, gallery=None, command="python -m ml card …")
+    write_tables(card, page, gallery=None, command="python -m ml card …")
     text = page.read_text(encoding="utf-8")
     assert "accuracy of the folds 0.910, 0.870" in text
     assert "the source tells the wrong class" in text
     assert "python -m ml crossval …" in text
     del card["cross_validations"]
-    write_page(card, page, gallery=None, command="python -m ml card …")
+    write_tables(card, page, gallery=None, command="python -m ml card …")
     assert "Cross-validation" not in page.read_text(encoding="utf-8")
 
 
@@ -97,7 +99,7 @@ def test_page_tells_what_was_measured_beside_the_metrics(tmp_path: Path) -> None
     )  # fmt: skip
     for name in ("volumes", "thinned", "familiarity", "explanations"):
         card.pop(name, None)
-    write_page(card, page, gallery=None, command="python -m ml card …")
+    write_tables(card, page, gallery=None, command="python -m ml card …")
     assert not any(section in page.read_text(encoding="utf-8") for section in sections)
     write_card(card, path)
     shares = {name: {"n": 3, "of": 40} for name in VOLUMES}
@@ -119,7 +121,7 @@ def test_page_tells_what_was_measured_beside_the_metrics(tmp_path: Path) -> None
         "n": 7,
     }
     enter_figures(path, "explanations", methods, command="python -m ml heatmaps …")
-    write_page(json.loads(path.read_text()), page, gallery=None, command="python -m ml card …")
+    write_tables(json.loads(path.read_text()), page, gallery=None, command="python -m ml card …")
     text = page.read_text(encoding="utf-8")
     assert all(section in text for section in sections)
     for line in (
