@@ -29,7 +29,7 @@ from tests.factories import (
     make_study,
 )
 from webapp.accounts.models import Role
-from webapp.api.schemas import ImageSchema, PredictionSchema
+from webapp.api.answer_schemas import ImageSchema, PredictionSchema
 from webapp.database import db
 from webapp.inference import analyses
 from webapp.pacs.receiving import OTHER_PATIENT

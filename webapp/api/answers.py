@@ -177,7 +177,7 @@ def _series(series: Series, count: int) -> Json:
 def _image(
     image: Columns, prediction: Columns | None, model: ModelVersion | None, links: "_ImageLinks"
 ) -> Json:
-    """As :class:`webapp.api.schemas.ImageSchema` describes it."""
+    """As :class:`webapp.api.answer_schemas.ImageSchema` describes it."""
     heated = prediction is not None and prediction.heatmap_key is not None
     return {
         "id": image.id,

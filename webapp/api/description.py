@@ -18,7 +18,7 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from webapp.accounts.access import public
-from webapp.api.schemas import ProblemSchema
+from webapp.api.answer_schemas import ProblemSchema
 from webapp.errors import InvalidInput
 
 _MOST_SENTENCES = 100

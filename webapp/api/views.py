@@ -10,7 +10,7 @@ from flask_babel import gettext as _
 
 from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
-from webapp.api import answers, schemas
+from webapp.api import answer_schemas, answers, request_schemas
 from webapp.api.description import PortalBlueprint
 from webapp.corrections import operations as corrections
 from webapp.corrections.operations import Correction, Deletion
@@ -52,9 +52,11 @@ def _limit_body(endpoint: str | None, _values: dict[str, Any] | None) -> None:
 
 
 @blueprint.post("/studies")
-@blueprint.arguments(schemas.IdempotencySchema, location="headers")
-@blueprint.arguments(schemas.SubmissionSchema, location="form", content_type="multipart/form-data")
-@blueprint.response(202, schemas.SubmittedSchema)
+@blueprint.arguments(request_schemas.IdempotencySchema, location="headers")
+@blueprint.arguments(
+    request_schemas.SubmissionSchema, location="form", content_type="multipart/form-data"
+)
+@blueprint.response(202, answer_schemas.SubmittedSchema)
 @blueprint.alt_response(409, "CONFLICT")
 @blueprint.alt_response(413, HTTPStatus(413).name)
 @takes_files
@@ -84,8 +86,8 @@ def create_study(headers: dict[str, Any], values: dict[str, Any]) -> ResponseRet
 
 
 @blueprint.get("/studies")
-@blueprint.arguments(schemas.StudyQuerySchema, location="query")
-@blueprint.response(200, schemas.StudyListSchema)
+@blueprint.arguments(request_schemas.StudyQuerySchema, location="query")
+@blueprint.response(200, answer_schemas.StudyListSchema)
 def list_studies(query: dict[str, Any]) -> dict[str, Any]:
     """List studies, newest first."""
     filters = HistoryFilters(
@@ -99,7 +101,7 @@ def list_studies(query: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.get("/studies/<uuid:study_id>")
-@blueprint.response(200, schemas.StudySchema)
+@blueprint.response(200, answer_schemas.StudySchema)
 @blueprint.alt_response(404, "NOT_FOUND")
 def get_study(study_id: uuid.UUID) -> dict[str, Any]:
     """One study: its progress and its result."""
@@ -107,8 +109,8 @@ def get_study(study_id: uuid.UUID) -> dict[str, Any]:
 
 
 @blueprint.patch("/studies/<uuid:study_id>")
-@blueprint.arguments(schemas.CorrectionSchema)
-@blueprint.response(200, schemas.StudySchema)
+@blueprint.arguments(request_schemas.CorrectionSchema)
+@blueprint.response(200, answer_schemas.StudySchema)
 @blueprint.alt_response(404, "NOT_FOUND")
 @blueprint.alt_response(409, "CONFLICT")
 def correct_study(values: dict[str, Any], study_id: uuid.UUID) -> dict[str, Any]:
@@ -124,7 +126,7 @@ def correct_study(values: dict[str, Any], study_id: uuid.UUID) -> dict[str, Any]
 
 
 @blueprint.delete("/studies/<uuid:study_id>")
-@blueprint.arguments(schemas.DeletionSchema)
+@blueprint.arguments(request_schemas.DeletionSchema)
 @blueprint.response(204)
 @blueprint.alt_response(403, "FORBIDDEN")
 @blueprint.alt_response(404, "NOT_FOUND")
@@ -134,7 +136,7 @@ def delete_study(values: dict[str, Any], study_id: uuid.UUID) -> None:
 
 
 @blueprint.get("/studies/<uuid:study_id>/report")
-@blueprint.arguments(schemas.ReportQuerySchema, location="query")
+@blueprint.arguments(request_schemas.ReportQuerySchema, location="query")
 @blueprint.response(200, _FILE, content_type="application/pdf")
 @blueprint.doc(responses={200: {"content": _REPORTS}})
 @blueprint.alt_response(404, "NOT_FOUND")
@@ -146,8 +148,8 @@ def get_report(query: dict[str, Any], study_id: uuid.UUID) -> Response:
 
 
 @blueprint.post("/studies/<uuid:study_id>/feedback")
-@blueprint.arguments(schemas.AnswerSchema)
-@blueprint.response(201, schemas.KeptFeedbackSchema)
+@blueprint.arguments(request_schemas.AnswerSchema)
+@blueprint.response(201, answer_schemas.KeptFeedbackSchema)
 @blueprint.alt_response(404, "NOT_FOUND")
 @blueprint.alt_response(409, "CONFLICT")
 @blueprint.alt_response(413, HTTPStatus(413).name)
@@ -170,8 +172,8 @@ def create_feedback(values: dict[str, Any], study_id: uuid.UUID) -> dict[str, An
 
 
 @blueprint.get("/feedback")
-@blueprint.arguments(schemas.FeedbackQuerySchema, location="query")
-@blueprint.response(200, schemas.FeedbackListSchema)
+@blueprint.arguments(request_schemas.FeedbackQuerySchema, location="query")
+@blueprint.response(200, answer_schemas.FeedbackListSchema)
 @blueprint.doc(responses={200: {"content": {"application/zip": {"schema": _FILE}}}})
 @blueprint.alt_response(403, "FORBIDDEN")
 @requires(Role.REVIEWER)
