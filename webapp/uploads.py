@@ -138,7 +138,7 @@ class Spool:
         self._file.close()
 
 
-class Part(io.RawIOBase):
+class SpooledPart(io.RawIOBase):
     """One part of a request, a range of its spool. Parts are written one after the other."""
 
     def __init__(self, spool: Spool) -> None:
@@ -250,7 +250,7 @@ class PortalRequest(Request):
     def _get_file_stream(self, *_sizes_and_names: object, **_more: object) -> IO[bytes]:
         if self._spool is None:
             self._spool = Spool(current_app.extensions["uploads"])
-        return cast("IO[bytes]", Part(self._spool))
+        return cast("IO[bytes]", SpooledPart(self._spool))
 
     def make_form_data_parser(self) -> FormDataParser:
         """Watch what a form holds beside its files: werkzeug limits each field by itself."""

@@ -44,7 +44,7 @@ def deliver_results(*, delivery_id: str) -> None:
         _give_up_or_wait(claim, NotDelivered("internal"))
 
 
-def _deliver(claim: deliveries.Claim) -> None:
+def _deliver(claim: deliveries.DeliveryClaim) -> None:
     objects = _objects(claim)
     if claim.sending is Sending.DIMSE and claim.port:
         settings = current_settings()
@@ -63,7 +63,7 @@ def _deliver(claim: deliveries.Claim) -> None:
     _log.info("delivery %s: %d objects", claim.delivery_id, len(objects))
 
 
-def _objects(claim: deliveries.Claim) -> Objects:
+def _objects(claim: deliveries.DeliveryClaim) -> Objects:
     blobs = current_blobs()
     with acting_for(claim.organisation_id):
         try:
@@ -77,7 +77,7 @@ def _objects(claim: deliveries.Claim) -> Objects:
         return dicom_result(content, blobs).objects
 
 
-def _give_up_or_wait(claim: deliveries.Claim, problem: NotDelivered) -> None:
+def _give_up_or_wait(claim: deliveries.DeliveryClaim, problem: NotDelivered) -> None:
     db.session.rollback()
     try:
         if problem.passing:

@@ -29,7 +29,7 @@ from webapp.corrections.removal import remove_unnamed
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotAllowed
 from webapp.intake.assembly import patient_with
-from webapp.intake.codes import Doubt, doubt_about
+from webapp.intake.codes import CodeDoubt, doubt_about
 from webapp.intake.patient_codes import checked_code
 from webapp.intake.submission import checked_description
 from webapp.pacs.models import Delivery, DeliveryStatus
@@ -319,7 +319,7 @@ def _checked_note(deletion: Deletion, study: Study) -> str:
         raise _invalid("note", _("The reason may have at most %(n)d characters.", n=LONGEST_NOTE))
     names_patient = (
         study.patient.code.casefold() in note.casefold()
-        or doubt_about(note) is Doubt.DATE
+        or doubt_about(note) is CodeDoubt.DATE
         or _LONG_NUMBER.search(note)
     )
     if names_patient:

@@ -29,7 +29,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class Representation:
     """How to answer: as multipart or as one bare part, and in which transfer syntaxes.
 
     ``syntaxes`` may hold :data:`AS_STORED`.
@@ -52,7 +52,7 @@ def check_json() -> None:
         raise _not_acceptable(DICOM_JSON)
 
 
-def delivery(part_type: str, *, alone: bool) -> Delivery:
+def delivery(part_type: str, *, alone: bool) -> Representation:
     """How to send parts of a type.
 
     Args:
@@ -72,7 +72,7 @@ def delivery(part_type: str, *, alone: bool) -> Delivery:
             syntaxes.add(one.transfer_syntax or ExplicitVRLittleEndian)
     if first is None:
         raise _not_acceptable(f'multipart/related; type="{part_type}"')
-    return Delivery(first, frozenset(syntaxes))
+    return Representation(first, frozenset(syntaxes))
 
 
 def image_type(offered: Collection[str]) -> str:

@@ -32,7 +32,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Identity:
+class SenderIdentity:
     """An instance as the sender calls it; None where that is no UID."""
 
     sop_class: str | None = None
@@ -84,7 +84,7 @@ def store(parts: Iterable[Part], *, actor: User, study_uid: str | None = None) -
 
 
 def _store(part: Part, outcome: Outcome, *, actor: User, study_uid: str | None) -> None:
-    identity, reason = Identity(), PROCESSING_FAILURE  # larger than one file may be
+    identity, reason = SenderIdentity(), PROCESSING_FAILURE  # larger than one file may be
     if part.size is not None:
         try:
             with current_room().taken(part.size):
@@ -109,7 +109,7 @@ def _store(part: Part, outcome: Outcome, *, actor: User, study_uid: str | None) 
     outcome.stored.append(item)
 
 
-def _reason_against(part: Part, identity: Identity, study_uid: str | None) -> int:
+def _reason_against(part: Part, identity: SenderIdentity, study_uid: str | None) -> int:
     media_type = part.headers.get("content-type", DICOM).partition(";")[0].strip().lower()
     if media_type != DICOM or identity.sop_instance is None:
         return CANNOT_UNDERSTAND
@@ -118,22 +118,22 @@ def _reason_against(part: Part, identity: Identity, study_uid: str | None) -> in
     return SUCCESS
 
 
-def _earlier(identity: Identity, actor: User) -> Instance | None:
+def _earlier(identity: SenderIdentity, actor: User) -> Instance | None:
     """The row of an instance that was here already."""
     uid = pseudonymiser_for(actor.organisation_id).uid(identity.sop_instance or "")
     return db.session.scalar(select(Instance).where(Instance.uid == uid))
 
 
-def _identity(content: bytes) -> Identity:
+def _identity(content: bytes) -> SenderIdentity:
     try:
         if sniff(content).format != "DICOM":
-            return Identity()
+            return SenderIdentity()
         with current_room().taken(footprint(content).reading):
             dataset = parse_dicom(content, upload_limits())
     except UnreadableImage:
-        return Identity()
+        return SenderIdentity()
     meta = getattr(dataset, "file_meta", Dataset())
-    return Identity(
+    return SenderIdentity(
         sop_class=_uid(dataset, "SOPClassUID") or _uid(meta, "MediaStorageSOPClassUID"),
         sop_instance=_uid(dataset, "SOPInstanceUID") or _uid(meta, "MediaStorageSOPInstanceUID"),
         study=_uid(dataset, "StudyInstanceUID"),
@@ -149,7 +149,7 @@ def _uid(dataset: Dataset, name: str) -> str | None:
     return text if is_uid(text) else None
 
 
-def _item(identity: Identity) -> Json:
+def _item(identity: SenderIdentity) -> Json:
     item: Json = {}
     if identity.sop_class:
         item["00081150"] = {"vr": "UI", "Value": [identity.sop_class]}

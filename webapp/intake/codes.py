@@ -28,18 +28,18 @@ _PERSONAL = re.compile(r"(?<!\d)(\d{2})(\d{2})(\d{2})[-+]\d{4}(?!\d)")
 _FIRST_IDEOGRAPH = 0x3040
 
 
-class Doubt(StrEnum):
+class CodeDoubt(StrEnum):
     """What a patient code looks like."""
 
     NAME = "name"
     DATE = "date"
 
 
-def doubt_about(code: str) -> Doubt | None:
+def doubt_about(code: str) -> CodeDoubt | None:
     """What speaks against ``code`` as a pseudonym; None where nothing does."""
     if _holds_date(code):
-        return Doubt.DATE
-    return Doubt.NAME if _looks_like_name(code) else None
+        return CodeDoubt.DATE
+    return CodeDoubt.NAME if _looks_like_name(code) else None
 
 
 def _looks_like_name(code: str) -> bool:

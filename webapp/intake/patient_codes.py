@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flask_babel import gettext as _
 
 from webapp.errors import InvalidInput, QuestionableCode
-from webapp.intake.codes import Doubt, doubt_about
+from webapp.intake.codes import CodeDoubt, doubt_about
 from webapp.intake.parcels import Parcel
 
 LONGEST_CODE = 64
@@ -39,9 +39,9 @@ def checked_code(patient_code: str, *, confirmed: bool) -> str:
     return code
 
 
-def code_question(doubt: Doubt) -> str:
+def code_question(doubt: CodeDoubt) -> str:
     """What is wrong with a patient code, as a sentence."""
-    if doubt is Doubt.DATE:
+    if doubt is CodeDoubt.DATE:
         return str(
             _(
                 "This patient code appears to contain a date of birth. Use a pseudonym that does "

@@ -37,7 +37,7 @@ class ClaimLost(Exception):
 
 
 @dataclass(frozen=True)
-class Claim:
+class DeliveryClaim:
     """A delivery that this worker may carry out, and where it goes to."""
 
     delivery_id: uuid.UUID
@@ -106,7 +106,7 @@ def deliveries_of(study: Study) -> Sequence[Delivery]:
     ).all()
 
 
-def claim_delivery(delivery_id: uuid.UUID) -> Claim | None:
+def claim_delivery(delivery_id: uuid.UUID) -> DeliveryClaim | None:
     """Take the delivery if it is due; None if there is nothing to do."""
     moment = now()
     with unscoped():
@@ -131,7 +131,7 @@ def claim_delivery(delivery_id: uuid.UUID) -> Claim | None:
     return claim
 
 
-def finish_delivery(claim: Claim, *, objects: int) -> None:
+def finish_delivery(claim: DeliveryClaim, *, objects: int) -> None:
     """End the delivery as done.
 
     Raises:
@@ -141,7 +141,7 @@ def finish_delivery(claim: Claim, *, objects: int) -> None:
     _record_end(claim, "deliver_results", objects=objects)
 
 
-def put_off_delivery(claim: Claim, *, reason: str) -> None:
+def put_off_delivery(claim: DeliveryClaim, *, reason: str) -> None:
     """Try again later, twice as late each time; after the last attempt end as failed.
 
     Args:
@@ -158,7 +158,7 @@ def put_off_delivery(claim: Claim, *, reason: str) -> None:
     db.session.commit()
 
 
-def fail_delivery(claim: Claim, *, reason: str) -> None:
+def fail_delivery(claim: DeliveryClaim, *, reason: str) -> None:
     """End the delivery as failed: another try would end the same way.
 
     Raises:
@@ -234,9 +234,9 @@ def _new(study: Study, node: PacsNode, *, requested_by: User | None = None) -> D
     return delivery
 
 
-def _claim(delivery: Delivery, attempt: int) -> Claim:
+def _claim(delivery: Delivery, attempt: int) -> DeliveryClaim:
     node = delivery.node
-    return Claim(
+    return DeliveryClaim(
         delivery_id=delivery.id,
         study_id=delivery.study_id,
         organisation_id=delivery.organisation_id,
@@ -250,7 +250,7 @@ def _claim(delivery: Delivery, attempt: int) -> Claim:
     )
 
 
-def _update_own(claim: Claim, **values: object) -> None:
+def _update_own(claim: DeliveryClaim, **values: object) -> None:
     with acting_for(claim.organisation_id):
         found = db.session.scalar(
             update(Delivery)
@@ -268,7 +268,7 @@ def _update_own(claim: Claim, **values: object) -> None:
         raise ClaimLost(str(claim.delivery_id))
 
 
-def _record_end(claim: Claim, action: str, **details: Any) -> None:
+def _record_end(claim: DeliveryClaim, action: str, **details: Any) -> None:
     with acting_for(claim.organisation_id):
         study = db.session.get_one(Study, claim.study_id)
         audit.record(action, subject=study, delivery=str(claim.delivery_id), **details)

@@ -31,7 +31,7 @@ SCOPE = "The model recognises glioma, meningioma and pituitary tumour, and no ot
 
 
 @dataclass(frozen=True)
-class Answer:
+class ReportedAnswer:
     """What the model says about one slice or about the whole study.
 
     Attributes:
@@ -51,7 +51,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Source:
+class DicomSource:
     """The DICOM instance that a slice came from; all identifiers are pseudonymous.
 
     Attributes:
@@ -66,7 +66,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class KeySlice:
+class ReportedSlice:
     """One of the slices that stand for the study.
 
     Attributes:
@@ -82,7 +82,7 @@ class KeySlice:
 
     id: uuid.UUID
     number: int
-    answer: Answer
+    answer: ReportedAnswer
     blob_key: str
     heatmap_key: str | None
     width: int
@@ -90,13 +90,13 @@ class KeySlice:
     row_spacing: float | None
     column_spacing: float | None
     orientation: tuple[str, str] | None
-    source: Source | None
+    source: DicomSource | None
     window: Suggestion | None = None
     pixel_aspect: float | None = None
 
 
 @dataclass(frozen=True)
-class SliceAnswer:
+class ChartPoint:
     """One point of the strip chart; ``tumor_probability`` is None where there is no answer."""
 
     number: int
@@ -164,9 +164,9 @@ class ReportContent:
     model_name: str
     model_sha256: str
     result: StudyResult
-    key_slices: tuple[KeySlice, ...]
-    contradicting: tuple[KeySlice, ...]
-    slices: tuple[SliceAnswer, ...]
+    key_slices: tuple[ReportedSlice, ...]
+    contradicting: tuple[ReportedSlice, ...]
+    slices: tuple[ChartPoint, ...]
     series: tuple[SeriesFacts, ...]
     readings: tuple[Reading, ...]
     hidden_readings: int = 0
@@ -179,9 +179,9 @@ class ReportContent:
         return [str(GUESSED_ORDERS[one]) for one in self.guessed_orders]
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> ReportedAnswer:
         """What is said about the study, in the form of a slice's answer."""
-        return Answer(
+        return ReportedAnswer(
             label=self.result.label,
             probabilities=self.result.probabilities,
             prediction_set=self.result.prediction_set,
@@ -271,7 +271,7 @@ def _chosen(ids: Sequence[uuid.UUID], images: Sequence[Image]) -> list[Image]:
 
 def _key_slices(
     chosen: Sequence[Image], series: Mapping[uuid.UUID, Series]
-) -> tuple[KeySlice, ...]:
+) -> tuple[ReportedSlice, ...]:
     instances = _instances(chosen)
     found = (
         _key_slice(image, series[image.series_id], instances.get(image.instance_id))
@@ -280,11 +280,11 @@ def _key_slices(
     return tuple(key for key in found if key is not None)
 
 
-def _key_slice(image: Image, series: Series, instance: Instance | None) -> KeySlice | None:
+def _key_slice(image: Image, series: Series, instance: Instance | None) -> ReportedSlice | None:
     prediction = image.prediction
     if prediction is None or image.blob_key is None:
         return None
-    return KeySlice(
+    return ReportedSlice(
         id=image.id,
         number=image.position + 1,
         answer=_answer(prediction),
@@ -301,8 +301,8 @@ def _key_slice(image: Image, series: Series, instance: Instance | None) -> KeySl
     )
 
 
-def _answer(prediction: Prediction) -> Answer:
-    return Answer(
+def _answer(prediction: Prediction) -> ReportedAnswer:
+    return ReportedAnswer(
         label=prediction.label,
         probabilities=dict(prediction.probabilities),
         prediction_set=tuple(prediction.prediction_set),
@@ -310,8 +310,8 @@ def _answer(prediction: Prediction) -> Answer:
     )
 
 
-def _source(instance: Instance, image: Image) -> Source:
-    return Source(
+def _source(instance: Instance, image: Image) -> DicomSource:
+    return DicomSource(
         uid=instance.uid,
         class_uid=instance.sop_class_uid,
         series_uid=instance.series_uid,
@@ -343,10 +343,10 @@ def _dicom_patient_id(study: Study, images: Sequence[Image]) -> str:
     return code or study.patient.code
 
 
-def _slice_answer(image: Image) -> SliceAnswer:
+def _slice_answer(image: Image) -> ChartPoint:
     prediction = image.prediction
     tumor = 1.0 - prediction.probabilities["no_tumor"] if prediction else None
-    return SliceAnswer(image.position + 1, tumor)
+    return ChartPoint(image.position + 1, tumor)
 
 
 def _series(found: Iterable[Series], images: Sequence[Image]) -> tuple[SeriesFacts, ...]:

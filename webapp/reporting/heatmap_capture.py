@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from webapp.reporting.content import KeySlice, ReportContent
-from webapp.reporting.identity import Identity, new_object
+from webapp.reporting.content import ReportContent, ReportedSlice
+from webapp.reporting.identity import ResultIdentity, new_object
 from webapp.reporting.pictures import Grey, Rgb, grey_slice, render
 from webapp.storage import BlobStore
 
@@ -22,7 +22,9 @@ _HEATMAPS_NUMBER = 9002
 _LEGEND = ("Sulcus heatmap: places the model suspects", "Research only - not for diagnosis")
 
 
-def plain_captures(content: ReportContent, identity: Identity, blobs: BlobStore) -> list[Dataset]:
+def plain_captures(
+    content: ReportContent, identity: ResultIdentity, blobs: BlobStore
+) -> list[Dataset]:
     """The key slices without DICOM instances of their own.
 
     Raises:
@@ -36,7 +38,7 @@ def plain_captures(content: ReportContent, identity: Identity, blobs: BlobStore)
 
 
 def heatmap_captures(
-    content: ReportContent, identity: Identity, blobs: BlobStore, plain: Sequence[Dataset]
+    content: ReportContent, identity: ResultIdentity, blobs: BlobStore, plain: Sequence[Dataset]
 ) -> list[Dataset]:
     """The key slices with their heatmaps.
 
@@ -68,7 +70,7 @@ def heatmap_captures(
     return captures
 
 
-def _plain(key: KeySlice, identity: Identity, grey: Grey) -> Dataset:
+def _plain(key: ReportedSlice, identity: ResultIdentity, grey: Grey) -> Dataset:
     spacing = None
     if key.row_spacing and key.column_spacing:
         spacing = (key.row_spacing, key.column_spacing)
@@ -84,7 +86,11 @@ def _plain(key: KeySlice, identity: Identity, grey: Grey) -> Dataset:
 
 
 def _capture(
-    identity: Identity, kind: str, key: KeySlice, pixels: Grey | Rgb, spacing: float | None
+    identity: ResultIdentity,
+    kind: str,
+    key: ReportedSlice,
+    pixels: Grey | Rgb,
+    spacing: float | None,
 ) -> Dataset:
     """A secondary capture but for its series' number and its descriptions.
 
@@ -119,7 +125,7 @@ def _capture(
     return capture
 
 
-def _source_item(key: KeySlice, made: Dataset | None) -> Dataset:
+def _source_item(key: ReportedSlice, made: Dataset | None) -> Dataset:
     """Which image the capture was made from (PS3.3 C.12.4.1)."""
     item = Dataset()
     if key.source is not None:

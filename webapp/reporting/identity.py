@@ -14,7 +14,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from webapp.reporting.content import KeySlice, ReportContent, uid_of
+from webapp.reporting.content import ReportContent, ReportedSlice, uid_of
 from webapp.storage import BlobStore
 
 MANUFACTURER = "Sulcus"
@@ -37,7 +37,7 @@ _TAKEN_OVER = (*_NEVER_MISSING, "PatientIdentityRemoved", "DeidentificationMetho
 
 
 @dataclass(frozen=True)
-class Identity:
+class ResultIdentity:
     """Patient and study of a result.
 
     Attributes:
@@ -57,7 +57,7 @@ class Identity:
         return uid_of(uuid.uuid5(_NAMESPACE, f"{self.digest}/{kind}/{part}"))
 
 
-def identity_of(content: ReportContent, blobs: BlobStore) -> Identity:
+def identity_of(content: ReportContent, blobs: BlobStore) -> ResultIdentity:
     """Read patient and study modules from the study's files, or make them up.
 
     Raises:
@@ -79,7 +79,7 @@ def identity_of(content: ReportContent, blobs: BlobStore) -> Identity:
     if content.acquired_on and not shared.StudyDate:
         shared.StudyDate = content.acquired_on.strftime("%Y%m%d")
     moment = content.finished_at.astimezone(UTC)
-    return Identity(
+    return ResultIdentity(
         shared=shared,
         digest=content.answer_digest,
         model=content.model_name,
@@ -89,7 +89,7 @@ def identity_of(content: ReportContent, blobs: BlobStore) -> Identity:
     )
 
 
-def new_object(identity: Identity, *, class_uid: str, uid: str) -> FileDataset:
+def new_object(identity: ResultIdentity, *, class_uid: str, uid: str) -> FileDataset:
     """A DICOM file with patient, study, equipment and SOP common modules.
 
     Text beyond ASCII is UTF-8.
@@ -106,7 +106,7 @@ def new_object(identity: Identity, *, class_uid: str, uid: str) -> FileDataset:
     return made
 
 
-def mark_as_ours(made: Dataset, identity: Identity) -> None:
+def mark_as_ours(made: Dataset, identity: ResultIdentity) -> None:
     """Fill in equipment and times; the clock is that of the answer, so that twice is the same."""
     if not (str(identity.shared).isascii() and identity.model.isascii()):
         made.SpecificCharacterSet = "ISO_IR 192"
@@ -128,7 +128,7 @@ def as_file(made: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def _header(key: KeySlice, blobs: BlobStore) -> Dataset | None:
+def _header(key: ReportedSlice, blobs: BlobStore) -> Dataset | None:
     if key.source is None:
         return None
     return pydicom.dcmread(

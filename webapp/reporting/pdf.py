@@ -27,7 +27,7 @@ from reportlab.platypus import (
     Table,
 )
 
-from webapp.reporting.content import KeySlice, Reading, ReportContent
+from webapp.reporting.content import Reading, ReportContent, ReportedSlice
 from webapp.reporting.drawing import (
     ACCENT,
     BOLD,
@@ -238,7 +238,7 @@ def _numbered(content: ReportContent, number: int) -> str:
     return str(_("Image %(number)s", number=number))
 
 
-def _pictures(content: ReportContent, key: KeySlice, blobs: BlobStore) -> list[Flowable]:
+def _pictures(content: ReportContent, key: ReportedSlice, blobs: BlobStore) -> list[Flowable]:
     rendered = render(key, blobs)
     shown = [(rendered.plain, _numbered(content, key.number))]
     if rendered.heated is not None:

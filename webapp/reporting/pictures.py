@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ml.imaging import NO_LIMITS, read_bytes
-from webapp.reporting.content import KeySlice
+from webapp.reporting.content import ReportedSlice
 from webapp.storage import BlobStore
 from webapp.viewer.pictures import eight_bit
 
@@ -38,7 +38,7 @@ class Rendered:
     spacing: float | None
 
 
-def memory(keys: Sequence[KeySlice]) -> int:
+def memory(keys: Sequence[ReportedSlice]) -> int:
     """About how many bytes pictures of these slices take while a report is made."""
     sizes = [key.width * key.height for key in keys]
     shown = sum(min(size, _LONGEST_SIDE**2) for size in sizes)
@@ -46,7 +46,7 @@ def memory(keys: Sequence[KeySlice]) -> int:
     return _DECODED_PIXEL * largest + _KEPT_PIXEL * sum(sizes) + _SHOWN_PIXEL * shown
 
 
-def grey_slice(key: KeySlice, blobs: BlobStore) -> Grey:
+def grey_slice(key: ReportedSlice, blobs: BlobStore) -> Grey:
     """(height, width) uint8 grey values as a screen shows them, in the slice's own pixels.
 
     Raises:
@@ -59,7 +59,7 @@ def grey_slice(key: KeySlice, blobs: BlobStore) -> Grey:
     return np.asarray(pixels, dtype=np.uint8)
 
 
-def render(key: KeySlice, blobs: BlobStore) -> Rendered:
+def render(key: ReportedSlice, blobs: BlobStore) -> Rendered:
     """The slice in true proportions, at least 512 pixels long, with and without its heatmap.
 
     Raises:
@@ -73,7 +73,7 @@ def render(key: KeySlice, blobs: BlobStore) -> Rendered:
     return Rendered(plain, heated, spacing)
 
 
-def _shown_size(key: KeySlice) -> tuple[int, int]:
+def _shown_size(key: ReportedSlice) -> tuple[int, int]:
     """(width, height) with square pixels."""
     stretch = key.pixel_aspect or 1.0
     if key.row_spacing and key.column_spacing:

@@ -26,15 +26,15 @@ from webapp.reporting.codes import (
     YES,
     Term,
 )
-from webapp.reporting.content import NOTICE, Answer, KeySlice, ReportContent
-from webapp.reporting.identity import MANUFACTURER, Identity, mark_as_ours
+from webapp.reporting.content import NOTICE, ReportContent, ReportedAnswer, ReportedSlice
+from webapp.reporting.identity import MANUFACTURER, ResultIdentity, mark_as_ours
 
 _SERIES_NUMBER = 9000
 
 
 def structured_report(
     content: ReportContent,
-    identity: Identity,
+    identity: ResultIdentity,
     *,
     plain: Sequence[Dataset],
     heatmaps: Sequence[Dataset] = (),
@@ -78,7 +78,7 @@ def structured_report(
 
 
 def _referenced_images(
-    content: ReportContent, identity: Identity, plain: Sequence[Dataset]
+    content: ReportContent, identity: ResultIdentity, plain: Sequence[Dataset]
 ) -> dict[int, Dataset]:
     """Number of the slice -> identifiers of the image that stands for it."""
     made = {capture.SOPInstanceUID: capture for capture in plain}
@@ -98,7 +98,7 @@ def _referenced_images(
     return found
 
 
-def _observer(identity: Identity) -> hd.sr.ObservationContext:
+def _observer(identity: ResultIdentity) -> hd.sr.ObservationContext:
     device = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
@@ -112,7 +112,7 @@ def _observer(identity: Identity) -> hd.sr.ObservationContext:
 
 
 def _about_study(
-    content: ReportContent, identity: Identity, images: Mapping[int, Dataset]
+    content: ReportContent, identity: ResultIdentity, images: Mapping[int, Dataset]
 ) -> hd.sr.MeasurementsAndQualitativeEvaluations:
     measurements = _probabilities(content.answer)
     if content.in_distribution_share is not None:
@@ -128,7 +128,10 @@ def _about_study(
 
 
 def _about_slice(
-    key: KeySlice, content: ReportContent, identity: Identity, images: Mapping[int, Dataset]
+    key: ReportedSlice,
+    content: ReportContent,
+    identity: ResultIdentity,
+    images: Mapping[int, Dataset],
 ) -> hd.sr.MeasurementsAndQualitativeEvaluations:
     tumor = _percent(TUMOR_PROBABILITY, key.answer.tumor_probability)
     return _group(
@@ -143,9 +146,9 @@ def _about_slice(
 
 def _group(
     name: str,
-    answer: Answer,
+    answer: ReportedAnswer,
     content: ReportContent,
-    identity: Identity,
+    identity: ResultIdentity,
     *,
     measurements: Sequence[hd.sr.Measurement],
     sources: Sequence[hd.sr.SourceImageForMeasurementGroup],
@@ -169,7 +172,7 @@ def _group(
     )
 
 
-def _probabilities(answer: Answer) -> list[hd.sr.Measurement]:
+def _probabilities(answer: ReportedAnswer) -> list[hd.sr.Measurement]:
     ordered = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
     return [_percent(PROBABILITIES[label], value) for label, value in ordered]
 
@@ -180,7 +183,7 @@ def _percent(name: Term, fraction: float) -> hd.sr.Measurement:
     )
 
 
-def _evaluations(answer: Answer) -> list[hd.sr.QualitativeEvaluation]:
+def _evaluations(answer: ReportedAnswer) -> list[hd.sr.QualitativeEvaluation]:
     possible = [
         hd.sr.QualitativeEvaluation(name=_coded(NOT_RULED_OUT), value=_coded(FINDINGS[label]))
         for label in answer.prediction_set
@@ -189,7 +192,7 @@ def _evaluations(answer: Answer) -> list[hd.sr.QualitativeEvaluation]:
     return [*possible, hd.sr.QualitativeEvaluation(name=_coded(FAMILIAR), value=_coded(familiar))]
 
 
-def _source(key: KeySlice, image: Dataset) -> hd.sr.SourceImageForMeasurementGroup:
+def _source(key: ReportedSlice, image: Dataset) -> hd.sr.SourceImageForMeasurementGroup:
     frame = key.source.frame if key.source else None
     return hd.sr.SourceImageForMeasurementGroup(
         referenced_sop_class_uid=image.SOPClassUID,

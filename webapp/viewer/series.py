@@ -72,7 +72,7 @@ class ShownSeries:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ListedAnswer:
     """What is said about an image, as far as lists need it.
 
     Attributes:
@@ -140,7 +140,7 @@ def are_slices(series: Iterable[ShownSeries | Series]) -> bool:
 
 def current_answers(
     study: Study, only: Sequence[uuid.UUID] | None = None
-) -> dict[uuid.UUID, Answer]:
+) -> dict[uuid.UUID, ListedAnswer]:
     """What the current analysis says about each image; nothing until it has ended."""
     if study.status is not Status.DONE:
         return {}
@@ -151,7 +151,7 @@ def current_answers(
     if only is not None:
         wanted = wanted.where(Prediction.image_id.in_(only))
     return {
-        row.image_id: Answer(
+        row.image_id: ListedAnswer(
             label=row.label,
             named=named_classes(row.label, row.prediction_set),
             tumor=round(1.0 - row.probabilities["no_tumor"], 4),

@@ -12,7 +12,7 @@ from webapp.inference.results import result_of, short_headline
 from webapp.studies.models import Image, Series, Study
 from webapp.viewer.orientation import Edges, edges_of
 from webapp.viewer.series import (
-    Answer,
+    ListedAnswer,
     ShownSeries,
     current_answers,
     series_rows,
@@ -110,7 +110,9 @@ def read_stack(study: Study) -> Stack:
     return Stack(study.status.value, found)
 
 
-def _stack_slice(row: Row[*tuple[Any, ...]], answer: Answer | None, is_key: bool) -> StackSlice:
+def _stack_slice(
+    row: Row[*tuple[Any, ...]], answer: ListedAnswer | None, is_key: bool
+) -> StackSlice:
     measured = row.row_spacing is not None and row.column_spacing is not None
     window = suggestion_of(row)
     return StackSlice(

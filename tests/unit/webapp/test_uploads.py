@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from tests.factories import Account
 from tests.unit.webapp.test_security import post_rules
-from webapp.uploads import LARGEST, LARGEST_OF_VISITORS, Part, Spool
+from webapp.uploads import LARGEST, LARGEST_OF_VISITORS, Spool, SpooledPart
 
 SIZES = [0, 1, 600_000, 5, 3_000_000]
 SignIn = Callable[[Account], FlaskClient]
@@ -97,7 +97,7 @@ def test_parts_of_one_spool_do_not_mix(tmp_path: Path) -> None:
     contents = [bytes([number]) * size for number, size in enumerate(SIZES)]
     parts = []
     for content in contents:
-        part = Part(spool)
+        part = SpooledPart(spool)
         for start in range(0, len(content), 64_000):
             part.write(content[start : start + 64_000])
         parts.append(part)

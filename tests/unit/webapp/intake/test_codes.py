@@ -2,7 +2,7 @@
 
 import pytest
 
-from webapp.intake.codes import Doubt, doubt_about
+from webapp.intake.codes import CodeDoubt, doubt_about
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_pseudonym_passes_without_question(code: str) -> None:
     ],
 )
 def test_name_is_questioned(code: str) -> None:
-    assert doubt_about(code) is Doubt.NAME
+    assert doubt_about(code) is CodeDoubt.NAME
 
 
 @pytest.mark.parametrize(
@@ -95,4 +95,4 @@ def test_name_is_questioned(code: str) -> None:
     ],
 )
 def test_date_of_birth_is_questioned_wherever_it_stands(code: str) -> None:
-    assert doubt_about(code) is Doubt.DATE
+    assert doubt_about(code) is CodeDoubt.DATE

@@ -16,13 +16,13 @@ from ml.imaging.pictures import encode_png
 from ml.labels import LABELS
 from webapp.inference.results import StudyResult, named_classes
 from webapp.reporting.content import (
-    Answer,
-    KeySlice,
+    ChartPoint,
+    DicomSource,
     Reading,
     ReportContent,
+    ReportedAnswer,
+    ReportedSlice,
     SeriesFacts,
-    SliceAnswer,
-    Source,
     uid_of,
 )
 from webapp.storage import BlobStore
@@ -38,22 +38,22 @@ class Results:
 
     blobs: BlobStore
 
-    def answer(self, label: str = "glioma", probability: float = 0.62) -> Answer:
+    def answer(self, label: str = "glioma", probability: float = 0.62) -> ReportedAnswer:
         rest = (1 - probability) / (len(LABELS) - 1)
         probabilities = {each.value: probability if each == label else rest for each in LABELS}
-        return Answer(label, probabilities, (label, "no_tumor"), in_distribution=True)
+        return ReportedAnswer(label, probabilities, (label, "no_tumor"), in_distribution=True)
 
-    def picture_slice(self, number: int = 1, name: str = "glioma-1.jpg") -> KeySlice:
+    def picture_slice(self, number: int = 1, name: str = "glioma-1.jpg") -> ReportedSlice:
         """A slice that was uploaded as a picture."""
         pixels = read_bytes((SAMPLES / name).read_bytes(), NO_LIMITS)[0].pixels
         return self._slice(number, pixels if pixels.ndim == 2 else pixels[..., 0])
 
-    def dicom_slice(self, number: int = 1, *, frame: int | None = None) -> KeySlice:
+    def dicom_slice(self, number: int = 1, *, frame: int | None = None) -> ReportedSlice:
         """A slice of pydicom's MR test file, twice as high as wide in the patient."""
         path = get_testdata_file("MR_small.dcm", read=False)
         content = Path(str(path)).read_bytes()
         dataset = pydicom.dcmread(str(path))
-        source = Source(
+        source = DicomSource(
             uid=dataset.SOPInstanceUID,
             class_uid=dataset.SOPClassUID,
             series_uid=dataset.SeriesInstanceUID,
@@ -66,11 +66,11 @@ class Results:
             made, source=source, row_spacing=2.0, column_spacing=1.0, orientation=("L", "P")
         )
 
-    def _slice(self, number: int, pixels: "np.typing.NDArray[Any]") -> KeySlice:
+    def _slice(self, number: int, pixels: "np.typing.NDArray[Any]") -> ReportedSlice:
         height, width = pixels.shape
         heat = np.zeros((height, width, 4), np.uint8)
         heat[height // 4 : height // 2, width // 4 : width // 2] = (255, 40, 0, 200)
-        return KeySlice(
+        return ReportedSlice(
             id=uuid.uuid5(STUDY_ID, str(number)),
             number=number,
             answer=self.answer(),
@@ -84,7 +84,7 @@ class Results:
             source=None,
         )
 
-    def content(self, *keys: KeySlice, **values: Any) -> ReportContent:
+    def content(self, *keys: ReportedSlice, **values: Any) -> ReportContent:
         """A study whose key slices are ``keys``; by default one uploaded picture."""
         slices = keys or (self.picture_slice(),)
         dicom = slices[0].source
@@ -114,7 +114,7 @@ class Results:
 
 
 def study_result(
-    answer: Answer, contradicting: Mapping[uuid.UUID, str] | None = None
+    answer: ReportedAnswer, contradicting: Mapping[uuid.UUID, str] | None = None
 ) -> StudyResult:
     """What an analysis says about a study whose first key slice has ``answer``."""
     against = dict(contradicting or {})
@@ -143,9 +143,9 @@ def reading(comment: str, **values: Any) -> Reading:
     return replace(given, **values)
 
 
-def _curve(count: int) -> Sequence[SliceAnswer]:
+def _curve(count: int) -> Sequence[ChartPoint]:
     hill = np.exp(-(((np.arange(count) - count / 2) / 3) ** 2))
-    return tuple(SliceAnswer(number, float(value)) for number, value in enumerate(hill, start=1))
+    return tuple(ChartPoint(number, float(value)) for number, value in enumerate(hill, start=1))
 
 
 def _study_uid() -> str:

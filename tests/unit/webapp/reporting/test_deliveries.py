@@ -58,7 +58,7 @@ def ask(account: Account, study: StudyIds, node: PacsNode) -> Delivery:
     return deliveries.send_results(actor=user, study_id=study.study_id, node_id=node.id)
 
 
-def claimed(delivery: Delivery) -> deliveries.Claim:
+def claimed(delivery: Delivery) -> deliveries.DeliveryClaim:
     claim = deliveries.claim_delivery(delivery.id)
     assert claim is not None
     return claim

@@ -21,7 +21,7 @@ from webapp.extensions import current_blobs, current_room
 from webapp.inference import analyses
 from webapp.intake.arrival import UploadedFile
 from webapp.intake.submission import submit_files
-from webapp.reporting.content import Answer, KeySlice
+from webapp.reporting.content import ReportedAnswer, ReportedSlice
 from webapp.reporting.pictures import grey_slice
 from webapp.studies.models import Image, Instance
 from webapp.tenancy import acting_for
@@ -123,10 +123,10 @@ def kept(
         db.session.expire_all()
         image = db.session.query(Image).one()
         instance = db.session.query(Instance).one()
-        key = KeySlice(
+        key = ReportedSlice(
             id=image.id,
             number=1,
-            answer=Answer("glioma", {"glioma": 1.0, "no_tumor": 0.0}, ("glioma",), True),
+            answer=ReportedAnswer("glioma", {"glioma": 1.0, "no_tumor": 0.0}, ("glioma",), True),
             blob_key=image.blob_key or "",
             heatmap_key=None,
             width=image.width,
