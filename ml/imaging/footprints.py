@@ -15,6 +15,7 @@ from pydicom.uid import UID, RLELossless
 from ml.imaging import dicom_file, nifti
 from ml.imaging.discretion import hushed
 from ml.imaging.pictures import has_16_bit_colour, opened
+from ml.imaging.rows import MOST_VALUES, VALUE_BYTES
 
 _UNKNOWN = 2  # times the size of what is no image
 # Bytes of a pixel: four channels as decoded, three to be kept, and three more as it is encoded.
@@ -113,6 +114,7 @@ def _of_pixels(header: pydicom.Dataset, start: int, size: int) -> Footprint:
     syntax = UID(header.file_meta.TransferSyntaxUID)
     if not syntax.is_encapsulated:
         frame = samples * max(_NATIVE_SAMPLE, allocated // 4)
+        frame += min(pixels, MOST_VALUES) * VALUE_BYTES
         # The pixels as parsed, and those of the file that is kept.
         return Footprint(elements + 2 * size + frame, elements + size + frame)
     frame = samples * (_RLE_SAMPLE if syntax == RLELossless else _CODED_SAMPLE)

@@ -5,7 +5,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import date
 
 import nibabel
@@ -310,8 +309,8 @@ class TestVolume:
         ids = make_series_study(app, account, slices=5)
         limit = 5 * 128 * 96 * 4
         for largest, status in ((limit, 200), (limit - 1, 409)):
-            app.extensions["settings"] = replace(
-                app.extensions["settings"], max_volume_bytes=largest
+            app.extensions["settings"] = app.extensions["settings"].model_copy(
+                update={"max_volume_bytes": largest}
             )
             assert browser.get(f"/series/{ids.series_id}/volume.nii").status_code == status
 
