@@ -18,7 +18,7 @@ from ml.training.distributed import Team
 from ml.training.recipe import Recipe
 from ml.training.transforms import Lesson, vary
 
-_FACTS = ("wanted", "mixed_in", "share", "known")  # what a lesson holds beside pictures
+_FACTS = ("wanted", "known")  # what a lesson holds beside pictures
 _LARGEST = 6e4  # that half precision holds
 
 
@@ -113,7 +113,7 @@ class KeptVariants:
         changes: tuple[float, ...] = (recipe.seed, recipe.batch, recipe.frozen, recipe.erasing)
         changes += (recipe.elastic, recipe.parts, recipe.bright_centre, recipe.suppressed)
         exchanges = isinstance(self._network, JudgesPlaces) or recipe.exchange
-        own = (recipe.healed,) if exchanges else (recipe.mixup, recipe.cutmix)
+        own = (recipe.healed,) if exchanges else ()
         digest.update(repr((changes, own)).encode())
         note = self._folder / f"{self._size}.sha256"
         if not note.exists() and self._team.leads:
@@ -130,7 +130,7 @@ class KeptVariants:
 
     def _make(self, number: int, new: NewVariants) -> None:
         generator = torch.Generator().manual_seed(self._recipe.seed + 1000 * (number + 1))
-        # Shuffled, because slices are mixed and matched within a batch.
+        # Shuffled, because slices exchange tissue and histograms within a batch.
         order = torch.randperm(len(self.labels), generator=generator)
         lessons: list[Lesson] = []
 

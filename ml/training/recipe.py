@@ -22,8 +22,6 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "variants": (0, 1000),
     "places": (0, 100),
     "outside": (0, 100),
-    "mixup": (0, 10),
-    "cutmix": (0, 10),
     "erasing": (0, 1),
     "elastic": (0, 0.2),
     "healed": (0, 1),
@@ -73,8 +71,6 @@ class Recipe:
             the epochs take turns with them: much faster where many layers are frozen.
         places, outside: weights of what the outlines teach; see :mod:`ml.training.losses`. They and
             the exchange of tissue apply to networks that judge each place.
-        mixup, cutmix: parameter of the Beta distribution of the mixing share; 0 is off. Both apply
-            to networks that do not judge each place; see :mod:`ml.training.transforms`.
         erasing: share of the slices that lose a rectangle.
         elastic: greatest bend as a fraction of the side.
         healed: share of the slices with an outlined tumour that lose it where they are symmetric,
@@ -87,7 +83,7 @@ class Recipe:
             (:func:`ml.training.augmentation.suppress_brightest`).
         exchange: whether tumours are erased and pasted
             (:func:`ml.training.augmentation.exchange_tissue`) for networks that do not judge
-            places, too; for those that do they always are. Where they are, nothing is mixed.
+            places, too; for those that do they always are.
         balance: 0 takes each slice once an epoch, 1 draws each class equally often.
         flip: whether the model answers by the mean of a slice and its mirror image.
 
@@ -111,8 +107,6 @@ class Recipe:
     variants: int = 0
     places: float = 1.0
     outside: float = 0.5
-    mixup: float = 0.0
-    cutmix: float = 0.0
     erasing: float = 0.0
     elastic: float = 0.0
     healed: float = 0.5

@@ -210,9 +210,7 @@ class _Run:
 
     def _whole_loss(self, logits: Tensor, lesson: Lesson) -> Tensor:
         smoothing = self.recipe.label_smoothing
-        own = whole_slice_loss(logits.float(), lesson.wanted, smoothing=smoothing)
-        other = whole_slice_loss(logits.float(), lesson.mixed_in, smoothing=smoothing)
-        return lesson.share * own + (1 - lesson.share) * other
+        return whole_slice_loss(logits.float(), lesson.wanted, smoothing=smoothing)
 
     def _one_step(self, lesson: Lesson, lessons: Lessons) -> float:
         with _mixed_precision(self.team.device):
@@ -268,6 +266,12 @@ class _Run:
         state = torch.load(self._checkpoint, map_location=self.team.device, weights_only=True)
         # A run from before a field existed did what its default says.
         before, now = asdict(Recipe()) | state["recipe"], asdict(self.recipe)
+        # Zero turned every option off that there was once and is not any more.
+        if gone := [name for name, value in before.items() if name not in now and value]:
+            raise InvalidConfiguration(
+                f"{self.folder} holds a run with {gone[0]} = {before[gone[0]]!r}, which is no "
+                "longer known: name another folder."
+            )
         for name in now:
             if name not in _CHANGEABLE and before[name] != now[name]:
                 raise InvalidConfiguration(

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,16 +23,12 @@ class Lesson:
     Attributes:
         images: (N, 1, S, S) in 0..1, or (N, C, h, w) what the frozen layers made of them.
         wanted: (N,) class indices, or :data:`ml.training.losses.ANY_TUMOR`.
-        mixed_in: (N,) the class of the slice that was mixed in; ``wanted`` where none was.
-        share: (N,) in 0..1, how much of the slice is still its own.
         masks: (N, 1, S, S) in 0..1, where the tumour lies; zero where that is not known.
         known: (N,) bool, whether the mask tells all.
     """
 
     images: Tensor
     wanted: Tensor
-    mixed_in: Tensor
-    share: Tensor
     masks: Tensor
     known: Tensor
 
@@ -46,12 +41,10 @@ def vary(
     Args:
         slices: float32 images and masks.
         judges_places: whether the network learns where a tumour lies. Then tissue is exchanged,
-            as where the recipe says so; otherwise slices are mixed, which would leave a place two
-            truths.
+            as where the recipe says so.
     """
     images, wanted, masks = slices.images, slices.labels, slices.masks
-    exchanges = judges_places or recipe.exchange
-    if exchanges:
+    if judges_places or recipe.exchange:
         healthy = wanted == INDEX[Label.NO_TUMOR]
         changed = exchange_tissue(images, masks, healthy, generator, healed=recipe.healed)
         images, masks = changed.images, changed.masks
@@ -68,33 +61,7 @@ def vary(
     images, masks = augment(images, generator, masks, bright_centre=recipe.bright_centre)
     if recipe.erasing:
         images, masks = erase(images, masks, recipe.erasing, generator)
-    mixed_in, share = wanted, torch.ones(len(wanted), device=wanted.device)
-    if not exchanges and (recipe.mixup or recipe.cutmix):
-        images, partners, kept = _mixed(images, recipe, generator)
-        mixed_in, share = wanted[partners], torch.full_like(share, kept)
-    return Lesson(images, wanted, mixed_in, share, masks, slices.known)
-
-
-def mix_up(images: Tensor, partners: Tensor, share: float) -> Tensor:
-    """Lay each partner over its slice (Zhang et al. 2018, ICLR, "mixup")."""
-    return images * share + images[partners] * (1 - share)
-
-
-def cut_mix(
-    images: Tensor, partners: Tensor, share: float, generator: torch.Generator
-) -> tuple[Tensor, float]:
-    """Put a rectangle of each partner into its slice (Yun et al. 2019, ICCV, "CutMix").
-
-    Returns:
-        The slices, and the share of their area that is still their own.
-    """
-    size = images.shape[-1]
-    side = round(size * (1 - share) ** 0.5)
-    top, left = (int(v) for v in torch.randint(size - side + 1, (2,), generator=generator).tolist())
-    place = (..., slice(top, top + side), slice(left, left + side))
-    result = images.clone()
-    result[place] = images[partners][place]
-    return result, 1 - side**2 / size**2
+    return Lesson(images, wanted, masks, slices.known)
 
 
 def erase(
@@ -131,25 +98,3 @@ def bend(
     both = torch.cat([images, masks], 1)
     moved = F.grid_sample(both, grid + shifts.permute(0, 2, 3, 1), align_corners=False)
     return moved[:, :1], moved[:, 1:]
-
-
-def _mixed(
-    images: Tensor, recipe: Recipe, generator: torch.Generator
-) -> tuple[Tensor, Tensor, float]:
-    """Mixed slices, their partners, and how much is still their own."""
-    partners = torch.randperm(len(images), generator=generator)
-    cuts = recipe.cutmix > 0 and (
-        recipe.mixup == 0 or bool(torch.rand(1, generator=generator) < 0.5)
-    )
-    share = _beta(recipe.cutmix if cuts else recipe.mixup, generator)
-    if cuts:
-        images, share = cut_mix(images, partners, share, generator)
-    else:
-        images = mix_up(images, partners, share)
-    return images, partners, share
-
-
-def _beta(parameter: float, generator: torch.Generator) -> float:
-    """A draw from Beta(parameter, parameter), which torch has no seeded function for."""
-    seed = int(torch.randint(2**31, (1,), generator=generator))
-    return float(np.random.default_rng(seed).beta(parameter, parameter))

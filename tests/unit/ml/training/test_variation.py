@@ -6,7 +6,7 @@ import torch
 from ml.dataset.tensors import Slices
 from ml.labels import INDEX
 from ml.training.recipe import Recipe
-from ml.training.transforms import bend, cut_mix, erase, mix_up, vary
+from ml.training.transforms import bend, erase, vary
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -25,22 +25,11 @@ def discs(n: int = 8, size: int = 48) -> Slices:
 
 @pytest.mark.parametrize("judges_places", [True, False])
 def test_the_same_seed_gives_the_same_lesson_in_range(judges_places: bool) -> None:
-    recipe = Recipe(mixup=0.4, cutmix=1.0, erasing=0.5, elastic=0.04)
+    recipe = Recipe(erasing=0.5, elastic=0.04)
     one, other = (vary(discs(), recipe, seeded(3), judges_places=judges_places) for _ in range(2))
     assert torch.equal(one.images, other.images)
     assert one.images.min() >= 0
     assert one.images.max() <= 1
-    assert (one.share < 1).all() is not judges_places
-
-
-def test_mixing_tells_how_much_of_each_slice_is_left() -> None:
-    images, partners = discs().images, torch.arange(8).flip(0)
-    torch.testing.assert_close(mix_up(images, partners, 1.0), images)
-    torch.testing.assert_close(mix_up(images, partners, 0.0), images[partners])
-    white, black = torch.ones(1, 1, 40, 40), torch.zeros(1, 1, 40, 40)
-    mixed, share = cut_mix(torch.cat([white, black]), torch.tensor([1, 0]), 0.7, seeded())
-    assert float(mixed[0].mean()) == pytest.approx(share)
-    assert share == pytest.approx(0.7, abs=0.03)
 
 
 def test_erasing_blackens_part_of_some_slices_with_their_masks() -> None:
