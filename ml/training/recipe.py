@@ -28,7 +28,6 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "parts": (0, 1),
     "bright_centre": (0, 2),
     "suppressed": (0, 1),
-    "balance": (0, 1),
     "seed": (0, 2**62),
 }
 
@@ -84,7 +83,6 @@ class Recipe:
         exchange: whether tumours are erased and pasted
             (:func:`ml.training.augmentation.exchange_tissue`) for networks that do not judge
             places, too; for those that do they always are.
-        balance: 0 takes each slice once an epoch, 1 draws each class equally often.
         flip: whether the model answers by the mean of a slice and its mirror image.
 
     Raises:
@@ -114,7 +112,6 @@ class Recipe:
     bright_centre: float = 0.0
     suppressed: float = 0.0
     exchange: bool = False
-    balance: float = 0.0
     flip: bool = False
     seed: int = 20261123
 

@@ -182,7 +182,8 @@ class _Run:
         # processes deal the same batches, and each varies its share by itself.
         seed = self.recipe.seed + self.epoch
         dealer = torch.Generator().manual_seed(seed)
-        order = torch.split(_order(lessons.labels, self.recipe.balance, dealer), self.recipe.batch)
+        shuffled = torch.randperm(len(lessons.labels), generator=dealer)
+        order = torch.split(shuffled, self.recipe.batch)
         generator = dealer
         if self.team.count > 1:
             generator = torch.Generator().manual_seed(seed + 7919 * (self.team.rank + 1))
@@ -326,14 +327,6 @@ def _history(card: dict[str, Any]) -> dict[str, Any]:
     history = {"name": card["name"], "training": card["training"]}
     further = card.get("data", {}).get("further_training_slices")
     return history | ({"further_training_slices": further} if further else {})
-
-
-def _order(labels: Tensor, balance: float, generator: torch.Generator) -> Tensor:
-    """(N,) which slices an epoch takes; a class of n slices counts by its n to the -balance."""
-    if balance == 0:
-        return torch.randperm(len(labels), generator=generator)
-    weights = torch.bincount(labels).double()[labels] ** -balance
-    return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
 
 
 def _mixed_precision(device: torch.device) -> torch.autocast:

@@ -40,6 +40,7 @@ def test_both_halves_of_the_serving_model_have_their_recipe() -> None:
     [
         ("batchsize = 8", "batchsize"),
         ("mixup = 0.2", "mixup is not known"),  # there was once
+        ("balance = 0.5", "balance is not known"),  # as well
         ("batch = 'eight'", "batch"),
         ("batch = true", "batch"),
         ("batch = 0", "batch"),
