@@ -122,16 +122,11 @@ class VGG16Twofold(JudgesPlaces):
     """VGG16 with two copies of its last block: one judges the slice as a whole, one each place.
 
     The whole is judged as by :class:`VGG16GAP` and the places as by :class:`VGG16Odds`; both
-    share the first four blocks, so the second opinion costs a tenth of a pass. The logits are
-    a logarithmic opinion pool of the two (Genest and Zidek 1986, Statistical Science 1), the maps
-    are those of the places, the features those of the whole.
+    share the first four blocks, so the second opinion costs a tenth of a pass. Logits and features
+    are those of the whole, the maps those of the places (docs/decisions/0018).
 
     It learns both aims at once, or :func:`ml.release.joining.join` makes it of two trained
     networks.
-
-    Attributes:
-        whole_share: weight of the opinion about the whole in the logits, above 0 and at most 1;
-            the places have the rest.
     """
 
     most_frozen = SHARED
@@ -141,7 +136,6 @@ class VGG16Twofold(JudgesPlaces):
         self.places = _convolutions()[SHARED:-1]
         self.places_head = nn.Linear(_WIDTH, len(LABELS))
         self.places_dropout = nn.Dropout2d(_PLACES_DROPOUT)
-        self.whole_share = 1.0
 
     @classmethod
     def of(cls, whole: VGG16GAP, places: VGG16Odds) -> Self:
@@ -179,16 +173,11 @@ class VGG16Twofold(JudgesPlaces):
         whole, places = self.field(images, skipped).chunk(2, 1)
         pooled = whole.float().mean((2, 3))
         maps = _odds_of_places(places, self.places_head, self.places_dropout)
-        logits = self.head(self.dropout(pooled))
-        if self.whole_share < 1:
-            logits = self.whole_share * logits + (1 - self.whole_share) * self.pool(maps)
-        return Output(logits, maps, pooled)
+        return Output(self.head(self.dropout(pooled)), maps, pooled)
 
     def opinions(self, output: Output) -> list[Tensor]:
         """About the whole, and by the places."""
-        by_places = self.pool(output.maps)
-        whole = (output.logits - (1 - self.whole_share) * by_places) / self.whole_share
-        return [whole, by_places]
+        return [output.logits, self.pool(output.maps)]
 
     def take(self, state: State) -> None:
         """As for every network; of other files, both copies take the one last block."""
@@ -225,8 +214,8 @@ class VGG16Twofold(JudgesPlaces):
 
     @torch.no_grad()
     def shift(self, offsets: Tensor) -> None:
-        """As for every network."""
-        self.head.bias.add_(offsets / self.whole_share)
+        """As for every network; the places stay as they are."""
+        self.head.bias.add_(offsets)
 
 
 class VGG16Flatten(VGG16GAP):
