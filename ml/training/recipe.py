@@ -75,13 +75,13 @@ class Recipe:
         healed: share of the slices with an outlined tumour that lose it where they are symmetric,
             half of that where they are not.
         parts: share of the slices that show a part of themselves, of outlined tumours half of them
-            one without it (:func:`ml.training.augmentation.cut_out`).
+            one without it (:func:`ml.training.tumour_augmentation.cut_out`).
         bright_centre: how strongly the middle of a slice is brightened at most, as a natural
             logarithm.
         suppressed: share of the slices that lose what is brightest but for the tumour
             (:func:`ml.training.augmentation.suppress_brightest`).
         exchange: whether tumours are erased and pasted
-            (:func:`ml.training.augmentation.exchange_tissue`) for networks that do not judge
+            (:func:`ml.training.tumour_augmentation.exchange_tissue`) for networks that do not judge
             places, too; for those that do they always are.
         flip: whether the model answers by the mean of a slice and its mirror image.
 

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ml.dataset.tensors import Slices
 from ml.labels import INDEX, Label
-from ml.training.augmentation import augment, cut_out, exchange_tissue, suppress_brightest
+from ml.training.augmentation import augment, suppress_brightest
 from ml.training.losses import ANY_TUMOR
 from ml.training.recipe import Recipe
+from ml.training.tumour_augmentation import cut_out, exchange_tissue
 
 _KNOTS = 6  # a side of the grid that bends a slice
 _ERASED = (0.02, 0.12)  # least and greatest share of the slice
