@@ -23,8 +23,9 @@ from ml.serving.engines import TorchEngine
 from ml.serving.engines.openvino_engine import OpenVINOEngine
 from ml.serving.engines.quantisation import quantise
 from ml.serving.predictor import Predictor
+from ml.training.inference import forward_all
 from ml.training.recipe import Recipe
-from ml.training.trainer import Trained, forward_all
+from ml.training.trainer import Trained
 from ml.uncertainty.doubt import (
     ALPHA,
     Calibration,

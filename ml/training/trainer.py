@@ -1,6 +1,5 @@
 """Fine-tune a network on prepared slices; every epoch leaves a checkpoint that a rerun resumes."""
 
-import copy
 import csv
 import math
 import time
@@ -15,21 +14,20 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from ml.architectures import ARCHITECTURES, JudgesPlaces, Network, Output
+from ml.architectures import JudgesPlaces, Network, Output
 from ml.dataset import Entry
 from ml.dataset.tensors import Slices, prepare
-from ml.errors import InvalidConfiguration
-from ml.registry import load_model
 from ml.serving.engines import serving_dtype
+from ml.training.averaging import MovingAverage
 from ml.training.batches import KeptVariants, Lessons, NewVariants, frozen_part
+from ml.training.checkpoints import Checkpoint
 from ml.training.distributed import Team, alone
+from ml.training.inference import forward_all, mixed_precision
 from ml.training.losses import coverage, outside_loss, places_loss, whole_slice_loss
 from ml.training.recipe import Recipe, Stage
+from ml.training.starting import build, start
 from ml.training.transforms import Lesson
 from ml.training.winograd import quicken, slow_down
-
-# What a rerun may change and still go on with the same run.
-_CHANGEABLE = ("stages", "input_size", "flip", "start_name")
 
 
 @dataclass(frozen=True)
@@ -83,36 +81,10 @@ def train(
         slices = prepare(training, preprocessing=recipe.preprocessing, size=size, progress=True)
         held_out = prepare(watched, preprocessing=recipe.preprocessing, size=size)
         run.stage(slices, held_out, epochs)
-    network = run.averaged.cpu().eval()
+    network = run.averaged.network.cpu()
     slow_down(network)
     network.both_sides = recipe.flip
     return Trained(network, run.start, run.started_from)
-
-
-@dataclass(frozen=True)
-class Logits:
-    """What the network says about many slices: logits (N, 4) and features (N, C), float32."""
-
-    logits: Tensor
-    features: Tensor
-
-
-@torch.inference_mode()
-def forward_all(network: Network, images: Tensor, *, skipped: int = 0, batch: int = 32) -> Logits:
-    """Run prepared images (N, 1, S, S) through ``network`` on the device it lies on.
-
-    Args:
-        skipped: so many first layers are skipped; ``images`` is what they made of slices.
-    """
-    device = next(network.parameters()).device
-    logits, features = [], []
-    with _mixed_precision(device):
-        for start in range(0, len(images), batch):
-            chosen = images[start : start + batch].to(device, torch.float32)
-            output = network(chosen, skipped)
-            logits.append(output.logits.float().cpu())
-            features.append(output.features.float().cpu())
-    return Logits(torch.cat(logits), torch.cat(features))
 
 
 class _Run:
@@ -126,16 +98,16 @@ class _Run:
         self.recipe = recipe
         self.folder = folder
         self.team = team
-        self.network = _built(recipe)
+        self.network = build(recipe)
         resumes = self._checkpoint.exists()
-        self.start, self.started_from = ("", None) if resumes else _started(self.network, recipe)
+        self.start, self.started_from = ("", None) if resumes else start(self.network, recipe)
         groups = self.network.parameter_groups(
             head_rate=recipe.head_rate, body_rate=recipe.body_rate, frozen=recipe.frozen
         )
         self.network.to(team.device).to(memory_format=torch.channels_last)
         if serving_dtype(team.device) is torch.float32:
             quicken(self.network)
-        self.averaged = copy.deepcopy(self.network).eval()
+        self.averaged = MovingAverage(self.network, recipe.averaging)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
         self.schedule = LambdaLR(
             self.optimizer, _warm_up_then_cosine(steps_per_epoch * recipe.epochs)
@@ -169,7 +141,7 @@ class _Run:
             started = time.monotonic()
             loss = self._one_epoch(lessons)
             if self.team.leads:
-                said = forward_all(self.averaged, watched, skipped=lessons.skipped)
+                said = forward_all(self.averaged.network, watched, skipped=lessons.skipped)
                 right = said.logits.argmax(1) == held_out.labels
                 seconds = time.monotonic() - started
                 self._log(size, loss, float(right.float().mean()), seconds)
@@ -214,7 +186,7 @@ class _Run:
         return whole_slice_loss(logits.float(), lesson.wanted, smoothing=smoothing)
 
     def _one_step(self, lesson: Lesson, lessons: Lessons) -> float:
-        with _mixed_precision(self.team.device):
+        with mixed_precision(self.team.device):
             output = self.shared(lesson.images, lessons.skipped)
         loss = self._loss(output, lesson)
         self.optimizer.zero_grad(set_to_none=True)
@@ -223,18 +195,8 @@ class _Run:
         self.optimizer.step()
         self.schedule.step()
         self.step += 1
-        self._average()
+        self.averaged.update(self.network)
         return loss.item()
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Exponential moving average of the weights, faster while the run is young."""
-        decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
-        for mean, new in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
-            mean.lerp_(new, 1 - decay)
-        # The statistics of batches are running averages already.
-        for kept, now in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
-            kept.copy_(now)
 
     def _log(self, size: int, loss: float, accuracy: float, seconds: float) -> None:
         path = self.folder / "log.csv"
@@ -246,93 +208,26 @@ class _Run:
             writer.writerow([self.epoch, size, f"{loss:.4f}", f"{accuracy:.4f}", f"{seconds:.0f}"])
 
     def _save(self) -> None:
-        partial = self._checkpoint.with_suffix(".partial")
-        torch.save(
-            {
-                "epoch": self.epoch,
-                "step": self.step,
-                "network": self.network.state_dict(),
-                "averaged": self.averaged.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "recipe": asdict(self.recipe),
-                "start": self.start,
-                "started_from": self.started_from,
-            },
-            partial,
-        )
-        partial.replace(self._checkpoint)
+        Checkpoint(
+            epoch=self.epoch,
+            step=self.step,
+            network=self.network.state_dict(),
+            averaged=self.averaged.network.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            schedule=self.schedule.state_dict(),
+            recipe=asdict(self.recipe),
+            start=self.start,
+            started_from=self.started_from,
+        ).save(self._checkpoint)
 
     def _resume(self) -> None:
-        state = torch.load(self._checkpoint, map_location=self.team.device, weights_only=True)
-        # A run from before a field existed did what its default says.
-        before, now = asdict(Recipe()) | state["recipe"], asdict(self.recipe)
-        # Zero turned every option off that there was once and is not any more.
-        if gone := [name for name, value in before.items() if name not in now and value]:
-            raise InvalidConfiguration(
-                f"{self.folder} holds a run with {gone[0]} = {before[gone[0]]!r}, which is no "
-                "longer known: name another folder."
-            )
-        for name in now:
-            if name not in _CHANGEABLE and before[name] != now[name]:
-                raise InvalidConfiguration(
-                    f"{self.folder} holds a run with {name} = {before[name]!r}, "
-                    f"not {now[name]!r}: name another folder."
-                )
-        self.start, self.started_from = state["start"], state.get("started_from")
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.network.load_state_dict(state["network"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-
-
-def _built(recipe: Recipe) -> Network:
-    if recipe.architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise InvalidConfiguration(f"There is no network {recipe.architecture!r}, only {known}.")
-    network = ARCHITECTURES[recipe.architecture].build()
-    for size in (recipe.input_size, *(stage.size for stage in recipe.stages)):
-        if size % network.multiple:
-            raise InvalidConfiguration(
-                f"{recipe.architecture} takes sizes that are multiples of {network.multiple}, "
-                f"not {size}."
-            )
-    most = len(network.features) if network.most_frozen is None else network.most_frozen
-    if recipe.frozen > most:
-        raise InvalidConfiguration(
-            f"{recipe.architecture} can keep its first {most} layers, frozen is {recipe.frozen}."
-        )
-    return network
-
-
-def _started(network: Network, recipe: Recipe) -> tuple[str, dict[str, Any] | None]:
-    """Load the starting weights; what they are in words, and how a model that gave them was made.
-
-    Raises:
-        InvalidModel: they cannot be had, or do not fit.
-    """
-    history = None
-    if recipe.starting_model is not None:
-        model = load_model(recipe.starting_model)
-        network.fill(model.network.state_dict(), recipe.start)
-        words, history = f"model {model.name}", _history(model.card)
-    else:
-        words = network.start_from(recipe.start)
-    return (f"{recipe.start_name} ({words})" if recipe.start_name else words), history
-
-
-def _history(card: dict[str, Any]) -> dict[str, Any]:
-    """Name and training of the model of ``card``, and further slices that it has seen."""
-    history = {"name": card["name"], "training": card["training"]}
-    further = card.get("data", {}).get("further_training_slices")
-    return history | ({"further_training_slices": further} if further else {})
-
-
-def _mixed_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 where the processor has it: where it is emulated it takes many times longer."""
-    native = serving_dtype(device) is torch.bfloat16
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
+        found = Checkpoint.load(self._checkpoint, self.recipe, self.team.device)
+        self.start, self.started_from = found.start, found.started_from
+        self.epoch, self.step = found.epoch, found.step
+        self.network.load_state_dict(found.network)
+        self.averaged.resume(found.averaged, found.step)
+        self.optimizer.load_state_dict(found.optimizer)
+        self.schedule.load_state_dict(found.schedule)
 
 
 def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[int, int]]:

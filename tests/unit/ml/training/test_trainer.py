@@ -79,21 +79,6 @@ def test_interrupted_run_resumes_and_ends_like_an_unbroken_one(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("narrow_networks")
-def test_run_by_an_option_that_is_gone_is_not_gone_on_with(tmp_path: Path) -> None:
-    data = slices(tmp_path, 4)
-    folder = tmp_path / "run"
-    train(TINY, data, data, folder=folder)
-    state = torch.load(folder / "checkpoint.pt", weights_only=True)
-    longer = replace(TINY, stages=(Stage(32, 2),))
-    torch.save(state | {"recipe": state["recipe"] | {"mixup": 0.2}}, folder / "checkpoint.pt")
-    with pytest.raises(InvalidConfiguration, match=r"mixup = 0\.2, which is no longer known"):
-        train(longer, data, data, folder=folder)
-    torch.save(state | {"recipe": state["recipe"] | {"mixup": 0.0}}, folder / "checkpoint.pt")
-    train(longer, data, data, folder=folder)
-    assert epochs_logged(folder) == [1, 2]
-
-
-@pytest.mark.usefixtures("narrow_networks")
 def test_frozen_layers_run_once_for_each_variant_and_the_rest_learns(tmp_path: Path) -> None:
     data = with_spots_outlined(slices(tmp_path, 16))
     folder = tmp_path / "run"
