@@ -170,6 +170,12 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     option.add_argument("--body-rate", type=float, metavar="RATE")
     option.add_argument("--batch", type=int, metavar="SLICES")
     option.add_argument("--seed", type=int)
+    option.add_argument(
+        "--winograd",
+        action="store_true",
+        help="compute wide convolutions by Winograd's method: faster on a CPU without bfloat16, of "
+        "no effect elsewhere",
+    )
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from ml.errors import InvalidConfiguration
 from ml.training.recipe import Recipe
 
 # What a rerun may change and still go on with the same run.
-_CHANGEABLE = ("stages", "input_size", "flip", "start_name")
+_CHANGEABLE = ("stages", "input_size", "flip", "start_name", "winograd")
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,8 @@ class Recipe:
             (:func:`ml.training.tumour_augmentation.exchange_tissue`) for networks that do not judge
             places, too; for those that do they always are.
         flip: whether the model answers by the mean of a slice and its mirror image.
+        winograd: whether wide convolutions are computed by Winograd's method where the processor
+            has no bfloat16 (:mod:`ml.training.winograd`).
 
     Raises:
         InvalidConfiguration: a number is out of range.
@@ -113,6 +115,7 @@ class Recipe:
     suppressed: float = 0.0
     exchange: bool = False
     flip: bool = False
+    winograd: bool = False
     seed: int = 20261123
 
     def __post_init__(self) -> None:

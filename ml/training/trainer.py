@@ -105,7 +105,7 @@ class _Run:
             head_rate=recipe.head_rate, body_rate=recipe.body_rate, frozen=recipe.frozen
         )
         self.network.to(team.device).to(memory_format=torch.channels_last)
-        if serving_dtype(team.device) is torch.float32:
+        if recipe.winograd and serving_dtype(team.device) is torch.float32:
             quicken(self.network)
         self.averaged = MovingAverage(self.network, recipe.averaging)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
