@@ -17,7 +17,8 @@ from torch import Tensor
 from ml.architectures import ARCHITECTURES, Network, VGG16Twofold
 from ml.errors import InvalidModel
 from ml.labels import LABELS, RATHER
-from ml.uncertainty.doubt import TUMOR_SHARE, Calibration, Doubt
+from ml.uncertainty.calibration import TUMOR_SHARE, Calibration
+from ml.uncertainty.doubt import Doubt
 
 SERVING = Path(__file__).with_name("weights") / "vgg16-twofold.json"
 _REFERENCE = "doubt.reference"

@@ -43,7 +43,8 @@ from ml.release.packaging import reference_features, release, said_unseen
 from ml.training.distributed import Team
 from ml.training.recipe import Recipe
 from ml.training.trainer import Trained, train
-from ml.uncertainty.doubt import Calibration, Doubt, Unseen
+from ml.uncertainty.calibration import Calibration
+from ml.uncertainty.doubt import Doubt, Unseen
 
 _SETTINGS = "settings.json"
 _CALIBRATION_PARTS = 8  # one of so many of what a left-out source leaves

@@ -26,13 +26,10 @@ from ml.serving.predictor import Predictor
 from ml.training.inference import forward_all
 from ml.training.recipe import Recipe
 from ml.training.trainer import Trained
-from ml.uncertainty.doubt import (
-    ALPHA,
-    Calibration,
-    Doubt,
-    Subspace,
-    Unseen,
-)
+from ml.uncertainty.calibration import Calibration
+from ml.uncertainty.conformal import ALPHA
+from ml.uncertainty.doubt import Doubt, Unseen
+from ml.uncertainty.ood.feature_distance import Subspace
 
 _log = logging.getLogger(__name__)
 

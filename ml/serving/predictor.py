@@ -21,8 +21,8 @@ from ml.registry import SERVING, Model, load_model
 from ml.serving import explain
 from ml.serving.engines import Engine, choose_device, choose_engine
 from ml.serving.quality import QualityFlag, quality_flags
-from ml.uncertainty.doubt import familiarity_score
 from ml.uncertainty.ood import colour_or_bright_frame, evidence_against_head
+from ml.uncertainty.ood.score import ood_score
 
 Spacing = tuple[float, float]
 
@@ -232,12 +232,12 @@ class Predictor:
             return []
         output = self._engine.run(np.stack([one.prepared.image for one in usable])[:, None])
         probabilities = self._doubt.probabilities(output.logits)
-        strangeness = self._doubt.strangeness(output.features)
+        distances = self._doubt.feature_distance(output.features)
         by_places: list[float | None] = [None] * len(usable)
         if self._balance is not None:
             by_places = tumor_by_places(output.maps, self._balance).tolist()
         return [
-            self._result(one, probabilities[n], float(strangeness[n]), output.maps[n], by_places[n])
+            self._result(one, probabilities[n], float(distances[n]), output.maps[n], by_places[n])
             for n, one in enumerate(usable)
         ]
 
@@ -245,7 +245,7 @@ class Predictor:
         self,
         one: "_Usable",
         probabilities: Tensor,
-        strangeness: float,
+        feature_distance: float,
         maps: Tensor,
         by_places: float | None,
     ) -> Result:
@@ -256,8 +256,8 @@ class Predictor:
             slices,
             # What is smaller is not cropped to, and so smaller than any head that was learnt.
             LEAST_HEAD / max(one.prepared.head_share, 1e-3),
-            familiarity_score(
-                against_head=evidence_against_head(one.pixels), strangeness=strangeness
+            ood_score(
+                against_head=evidence_against_head(one.pixels), feature_distance=feature_distance
             ),
         )
         return Result(
