@@ -17,6 +17,7 @@ from torch import Tensor
 from ml.architectures import ARCHITECTURES, Network, VGG16Twofold
 from ml.errors import InvalidModel
 from ml.labels import LABELS, RATHER
+from ml.operating_points import OperatingPoints
 from ml.uncertainty.calibration import TUMOR_SHARE, Calibration
 from ml.uncertainty.doubt import Doubt
 
@@ -49,6 +50,11 @@ class Model:
         """Name and version, as shown beside every result."""
         return str(self.card["name"])
 
+    @property
+    def operating_points(self) -> OperatingPoints:
+        """Those of its card."""
+        return OperatingPoints.of_card(self.card)
+
 
 def save_model(
     network: Network, doubt: Doubt, card: dict[str, Any], *, folder: Path, stem: str
@@ -66,6 +72,7 @@ def save_model(
     for name, content in zip(names, contents, strict=True):
         (folder / name).write_bytes(content)
     complete = card | {
+        **OperatingPoints.of_card(card).entry(),
         **({"opinions": _OPINIONS} if isinstance(network, VGG16Twofold) else {}),
         "weights": {
             "files": names,
@@ -168,6 +175,7 @@ def load_model(card_path: Path = SERVING) -> Model:
         architecture = ARCHITECTURES[card["architecture"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidModel(f"The model {card_path} cannot be read: {error}") from error
+    OperatingPoints.of_card(card)  # wrong ones are refused before anything is answered by them
     found = hashlib.sha256(b"".join(contents)).hexdigest()
     if found != expected:
         raise InvalidModel(f"The weights of {card_path} have another hash than their card says.")

@@ -118,6 +118,7 @@ class Predictor:
 
     def __init__(self, model: Model, engine: Engine) -> None:
         self._doubt = model.doubt
+        self.operating_points = model.operating_points
         self._balance = model.network.places_balance
         self._engine = engine
         self.size = int(model.card["input"]["size"])
@@ -187,15 +188,23 @@ class Predictor:
         """
         apart = uneven(places)
         alone = np.array([[one.probabilities[label.value] for label in LABELS] for one in volume])
-        empty = emptiness([one.head_share for one in volume])
+        points = self.operating_points
+        empty = emptiness([one.head_share for one in volume], points)
         brain = np.array(empty) <= 1
         together = with_neighbours(
-            alone, tumor_share=self._doubt.calibration.tumor_share, brain=brain, places=apart
+            alone,
+            tumor_share=self._doubt.calibration.tumor_share,
+            brain=brain,
+            places=apart,
+            points=points,
         )
         by_places = [one.tumor_by_places for one in compress(volume, brain)]
         certain = np.zeros(len(volume), bool)
         together[brain], certain[brain] = borne_out(
-            together[brain], by_places, places=None if apart is None else apart[brain]
+            together[brain],
+            by_places,
+            places=None if apart is None else apart[brain],
+            points=points,
         )
         return [
             self._opinion(row, called(row), max(one.ood_score, score), certain=bool(sure))

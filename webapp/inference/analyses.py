@@ -21,6 +21,7 @@ from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.orm import aliased, joinedload, undefer
 
 from ml.aggregation import SliceAnswer, answer_study
+from ml.operating_points import USUAL, OperatingPoints
 from webapp import audit
 from webapp.database import db, now
 from webapp.errors import Conflict
@@ -248,6 +249,7 @@ def finish_analysis(
     problems: dict[uuid.UUID, str],
     model: ModelVersion,
     model_ms: float,
+    points: OperatingPoints = USUAL,
     decoded: Sequence[Decoded] = (),
 ) -> None:
     """Keep all answers and end the analysis as done, or as rejected where no image could be used.
@@ -255,6 +257,7 @@ def finish_analysis(
     Args:
         problems: image id -> code, for images that could not be classified.
         model_ms: time that the model itself took, in milliseconds.
+        points: by which the model answers.
 
     Raises:
         LeaseLost: the analysis is no longer this worker's; nothing was kept.
@@ -272,7 +275,7 @@ def finish_analysis(
             model_ms=model_ms,
             finished_at=now(),
             lease_until=None,
-            **(_conclusion(claim, answers) if answers else {}),
+            **(_conclusion(claim, answers, points) if answers else {}),
         )
         # Read anew: its current analysis is the one that has just ended.
         study = db.session.get_one(Study, claim.study_id, populate_existing=True)
@@ -478,7 +481,9 @@ def _keep_predictions(claim: Claim, answers: Sequence[Answer]) -> None:
     )
 
 
-def _conclusion(claim: Claim, answers: Sequence[Answer]) -> dict[str, object]:
+def _conclusion(
+    claim: Claim, answers: Sequence[Answer], points: OperatingPoints
+) -> dict[str, object]:
     """The answer about the study, as the fields of :class:`Analysis`."""
     images = {image.id: image for image in claim.images}
     series = dict.fromkeys(image.series_id for image in claim.images)
@@ -497,7 +502,8 @@ def _conclusion(claim: Claim, answers: Sequence[Answer]) -> dict[str, object]:
                 place=images[answer.image_id].place,
             )
             for answer in answers
-        ]
+        ],
+        points,
     )
     key = answers[found.key[0]]
     return {
