@@ -19,14 +19,14 @@ from ml.dataset import Entry
 from ml.dataset.tensors import Slices, prepare
 from ml.serving.engines import serving_dtype
 from ml.training.averaging import MovingAverage
-from ml.training.batches import KeptVariants, Lessons, NewVariants, frozen_part
+from ml.training.batches import Batches, KeptVariants, NewVariants, frozen_part
 from ml.training.checkpoints import Checkpoint
 from ml.training.distributed import Team, alone
 from ml.training.inference import forward_all, mixed_precision
 from ml.training.losses import coverage, outside_loss, places_loss, whole_slice_loss
 from ml.training.recipe import Recipe, Stage
 from ml.training.starting import build, start
-from ml.training.transforms import Lesson
+from ml.training.transforms import Batch
 from ml.training.winograd import quicken, slow_down
 
 
@@ -126,10 +126,10 @@ class _Run:
     def stage(self, slices: Slices, held_out: Slices, epochs: int) -> None:
         """Some epochs at one size."""
         size = slices.images.shape[-1]
-        lessons: Lessons = NewVariants(slices, self.recipe, self.network, self.team)
+        batches: Batches = NewVariants(slices, self.recipe, self.network, self.team)
         watched = held_out.images
         if self.recipe.variants:
-            lessons = KeptVariants(slices, self.recipe, self.network, self.team, self._variants)
+            batches = KeptVariants(slices, self.recipe, self.network, self.team, self._variants)
             self.network.eval()
             watched = torch.cat(
                 [
@@ -139,22 +139,22 @@ class _Run:
             )
         for _ in range(epochs):
             started = time.monotonic()
-            loss = self._one_epoch(lessons)
+            loss = self._one_epoch(batches)
             if self.team.leads:
-                said = forward_all(self.averaged.network, watched, skipped=lessons.skipped)
+                said = forward_all(self.averaged.network, watched, skipped=batches.skipped)
                 right = said.logits.argmax(1) == held_out.labels
                 seconds = time.monotonic() - started
                 self._log(size, loss, float(right.float().mean()), seconds)
                 self._save()
             self.team.wait()
 
-    def _one_epoch(self, lessons: Lessons) -> float:
+    def _one_epoch(self, batches: Batches) -> float:
         """One pass over the data; the mean loss."""
         # Seeded by the epoch, so that a resumed run draws what an unbroken one would have; all
         # processes deal the same batches, and each varies its share by itself.
         seed = self.recipe.seed + self.epoch
         dealer = torch.Generator().manual_seed(seed)
-        shuffled = torch.randperm(len(lessons.labels), generator=dealer)
+        shuffled = torch.randperm(len(batches.labels), generator=dealer)
         order = torch.split(shuffled, self.recipe.batch)
         generator = dealer
         if self.team.count > 1:
@@ -163,32 +163,32 @@ class _Run:
         self.network.train()
         silent = None if self.team.leads else True
         losses = [
-            self._one_step(lessons.take(self.team.share(chosen), self.epoch, generator), lessons)
+            self._one_step(batches.take(self.team.share(chosen), self.epoch, generator), batches)
             for chosen in tqdm(order, f"epoch {self.epoch + 1}", unit="batch", disable=silent)
         ]
         self.epoch += 1
         return self.team.mean(sum(losses) / len(losses))
 
-    def _loss(self, output: Output, lesson: Lesson) -> Tensor:
+    def _loss(self, output: Output, batch: Batch) -> Tensor:
         if not isinstance(self.network, JudgesPlaces):
-            return self._whole_loss(output.logits, lesson).mean()
+            return self._whole_loss(output.logits, batch).mean()
         opinions = self.network.opinions(output)
-        loss = torch.stack([self._whole_loss(one, lesson) for one in opinions]).mean(0)
+        loss = torch.stack([self._whole_loss(one, batch) for one in opinions]).mean(0)
         maps = output.maps
-        covered = coverage(lesson.masks, (maps.shape[2], maps.shape[3]))
-        places = places_loss(maps, lesson.wanted, covered)
+        covered = coverage(batch.masks, (maps.shape[2], maps.shape[3]))
+        places = places_loss(maps, batch.wanted, covered)
         outside = outside_loss(self.network, maps, covered)
         taught = self.recipe.places * places + self.recipe.outside * outside
-        return (loss + lesson.known * taught).mean()
+        return (loss + batch.known * taught).mean()
 
-    def _whole_loss(self, logits: Tensor, lesson: Lesson) -> Tensor:
+    def _whole_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         smoothing = self.recipe.label_smoothing
-        return whole_slice_loss(logits.float(), lesson.wanted, smoothing=smoothing)
+        return whole_slice_loss(logits.float(), batch.wanted, smoothing=smoothing)
 
-    def _one_step(self, lesson: Lesson, lessons: Lessons) -> float:
+    def _one_step(self, batch: Batch, batches: Batches) -> float:
         with mixed_precision(self.team.device):
-            output = self.shared(lesson.images, lessons.skipped)
-        loss = self._loss(output, lesson)
+            output = self.shared(batch.images, batches.skipped)
+        loss = self._loss(output, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)

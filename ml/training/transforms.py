@@ -1,4 +1,4 @@
-"""From prepared slices to what one step teaches: everything that is drawn at random."""
+"""From prepared slices to the batch that a step learns from: all that is drawn at random."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,8 @@ _ERASED = (0.02, 0.12)  # least and greatest share of the slice
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What one step teaches.
+class Batch:
+    """What one step learns from.
 
     Attributes:
         images: (N, 1, S, S) in 0..1, or (N, C, h, w) what the frozen layers made of them.
@@ -36,7 +36,7 @@ class Lesson:
 
 def vary(
     slices: Slices, recipe: Recipe, generator: torch.Generator, *, judges_places: bool
-) -> Lesson:
+) -> Batch:
     """Augment a batch on the device that holds it.
 
     Args:
@@ -62,7 +62,7 @@ def vary(
     images, masks = augment(images, generator, masks, bright_centre=recipe.bright_centre)
     if recipe.erasing:
         images, masks = erase(images, masks, recipe.erasing, generator)
-    return Lesson(images, wanted, masks, slices.known)
+    return Batch(images, wanted, masks, slices.known)
 
 
 def erase(

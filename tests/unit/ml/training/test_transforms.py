@@ -24,7 +24,7 @@ def discs(n: int = 8, size: int = 48) -> Slices:
 
 
 @pytest.mark.parametrize("judges_places", [True, False])
-def test_the_same_seed_gives_the_same_lesson_in_range(judges_places: bool) -> None:
+def test_the_same_seed_gives_the_same_batch_in_range(judges_places: bool) -> None:
     recipe = Recipe(erasing=0.5, elastic=0.04)
     one, other = (vary(discs(), recipe, seeded(3), judges_places=judges_places) for _ in range(2))
     assert torch.equal(one.images, other.images)
@@ -52,9 +52,9 @@ def test_bending_moves_slice_and_mask_alike_and_not_far() -> None:
 
 def test_slice_that_shows_a_part_without_its_tumour_counts_as_healthy() -> None:
     recipe = Recipe(healed=0.0, parts=1.0)
-    lesson = vary(discs(64), recipe, seeded(), judges_places=True)
-    tumors = lesson.wanted[::2]
+    batch = vary(discs(64), recipe, seeded(), judges_places=True)
+    tumors = batch.wanted[::2]
     freed = tumors == INDEX["no_tumor"]
     assert 8 < int(freed.sum()) < 24
     assert set(tumors[~freed].tolist()) == {INDEX["glioma"]}
-    assert lesson.masks[::2][freed].sum() == 0
+    assert batch.masks[::2][freed].sum() == 0
