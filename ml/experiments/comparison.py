@@ -22,7 +22,7 @@ from ml.experiments.baseline import control_probabilities
 from ml.experiments.crossvalidation import Fold, cross_validate, pooled, splits_by_group
 from ml.labels import INDEX
 from ml.training.configuration import from_table, read_toml
-from ml.training.distributed import Team
+from ml.training.distributed import Distributed
 from ml.training.recipe import Recipe
 
 CONTROL = "control without a network"
@@ -154,7 +154,7 @@ def compare(
     comparison: Comparison,
     *,
     folder: Path,
-    team: Team,
+    distributed: Distributed,
 ) -> dict[str, Any]:
     """Cross-validate every candidate, or go on where a former run stopped.
 
@@ -165,7 +165,7 @@ def compare(
     Returns:
         What ``figures.json`` holds: ``networks``, ``ablation`` and ``control``; of each
         candidate what :func:`ml.experiments.crossvalidation.pooled` gives, its cost, and its
-        difference from the reference. Nothing where another process of the team leads.
+        difference from the reference. Nothing where another process is the main one.
     """
     dealt = splits_by_group(entries, folds=comparison.folds, seed=comparison.seed)
     splits = dict(islice(dealt.items(), comparison.measured_folds))
@@ -173,12 +173,14 @@ def compare(
 
     def run(kind: str, candidate: Candidate) -> list[Fold]:
         place = folder / re.sub(r"\W+", "-", f"{kind}-{candidate.name}".lower())
-        done = cross_validate(dealt, candidate.recipe, folder=place, team=team, only=numbers)
+        done = cross_validate(
+            dealt, candidate.recipe, folder=place, distributed=distributed, only=numbers
+        )
         return [fold for fold in done if fold.name in splits]
 
     networks = {one.name: run("network", one) for one in comparison.networks}
     ablation = {one.name: run("preprocessing", one) for one in comparison.ablation}
-    if not team.leads:
+    if not distributed.is_main:
         return {}
     figures: dict[str, Any] = {
         "slices": len(entries),

@@ -40,7 +40,7 @@ from ml.evaluation.evaluation import (
 from ml.labels import Label, called
 from ml.registry import load_model
 from ml.release.packaging import reference_features, release, said_unseen
-from ml.training.distributed import Team
+from ml.training.distributed import Distributed
 from ml.training.recipe import Recipe
 from ml.training.trainer import Trained, train
 from ml.uncertainty.calibration import Calibration
@@ -128,7 +128,7 @@ def cross_validate(
     recipe: Recipe,
     *,
     folder: Path,
-    team: Team,
+    distributed: Distributed,
     also: Sequence[Entry] = (),
     only: Collection[int] | None = None,
 ) -> list[Fold]:
@@ -157,20 +157,20 @@ def cross_validate(
     wanted = set(range(1, len(splits) + 1) if only is None else only)
     if strange := sorted(wanted - set(range(1, len(splits) + 1))):
         raise InvalidConfiguration(f"There is no fold {strange[0]}, only 1 to {len(splits)}.")
-    if team.leads:
+    if distributed.is_main:
         _claim(folder, splits, recipe, also)
-    team.wait()
+    distributed.wait()
     for number, (name, split) in enumerate(splits.items(), 1):
         kept = _answers_file if split.calibration else _unseen_file
         if number in wanted and not kept(folder, name).exists():
-            trained = _train_fold(split, recipe, folder / name, team, also)
-            if team.leads and split.calibration:
+            trained = _train_fold(split, recipe, folder / name, distributed, also)
+            if distributed.is_main and split.calibration:
                 _measure_fold(name, split, trained, recipe, folder)
-            elif team.leads:
+            elif distributed.is_main:
                 _keep_unseen(split, trained, recipe, _unseen_file(folder, name))
-            team.wait()
+            distributed.wait()
     if all(_unseen_file(folder, name).exists() for name in splits):
-        _calibrate_by_others(splits, recipe, folder, team, also)
+        _calibrate_by_others(splits, recipe, folder, distributed, also)
     return [_read(folder, name) for name in splits if _answers_file(folder, name).exists()]
 
 
@@ -247,12 +247,12 @@ def _answers(folds: Sequence[Fold]) -> list[Answer]:
 
 
 def _train_fold(
-    split: Split, recipe: Recipe, folder: Path, team: Team, also: Sequence[Entry]
+    split: Split, recipe: Recipe, folder: Path, distributed: Distributed, also: Sequence[Entry]
 ) -> Trained:
     """The fold's network; at once where its training is finished."""
     training = [*without_mirrored_twins(split.training), *also]
     watched = split.calibration or split.validation  # it is logged, and chooses nothing
-    return train(recipe, training, watched, folder=folder, team=team)
+    return train(recipe, training, watched, folder=folder, distributed=distributed)
 
 
 def _measure_fold(
@@ -290,17 +290,21 @@ def _keep_unseen(split: Split, trained: Trained, recipe: Recipe, file: Path) -> 
 
 
 def _calibrate_by_others(
-    splits: dict[str, Split], recipe: Recipe, folder: Path, team: Team, also: Sequence[Entry]
+    splits: dict[str, Split],
+    recipe: Recipe,
+    folder: Path,
+    distributed: Distributed,
+    also: Sequence[Entry],
 ) -> None:
     """Measure the folds that are not yet, all of which are trained."""
     for name, split in splits.items():
         if _answers_file(folder, name).exists():
             continue
-        trained = _train_fold(split, recipe, folder / name, team, also)
-        if team.leads:
+        trained = _train_fold(split, recipe, folder / name, distributed, also)
+        if distributed.is_main:
             doubt = _doubt_of_others(folder, name, list(splits))
             _measure_fold(name, split, trained, recipe, folder, doubt)
-        team.wait()
+        distributed.wait()
 
 
 def _doubt_of_others(folder: Path, name: str, names: Sequence[str]) -> Doubt:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ml.architectures import JudgesPlaces, Network
 from ml.dataset.tensors import Slices
 from ml.errors import InvalidConfiguration
-from ml.training.distributed import Team
+from ml.training.distributed import Distributed
 from ml.training.recipe import Recipe
 from ml.training.transforms import Batch, vary
 
@@ -43,11 +43,13 @@ class NewVariants:
 
     skipped = 0
 
-    def __init__(self, slices: Slices, recipe: Recipe, network: Network, team: Team) -> None:
+    def __init__(
+        self, slices: Slices, recipe: Recipe, network: Network, distributed: Distributed
+    ) -> None:
         self.labels = slices.labels
         self._slices, self._recipe = slices, recipe
         self._judges_places = isinstance(network, JudgesPlaces)
-        self._device = team.device
+        self._device = distributed.device
 
     def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Batch:
         """As :class:`Batches` says; the epoch plays no part."""
@@ -71,27 +73,32 @@ class KeptVariants:
     """
 
     def __init__(
-        self, slices: Slices, recipe: Recipe, network: Network, team: Team, folder: Path
+        self,
+        slices: Slices,
+        recipe: Recipe,
+        network: Network,
+        distributed: Distributed,
+        folder: Path,
     ) -> None:
         self.labels = slices.labels
         self.skipped = recipe.frozen
-        self._network, self._recipe, self._team = network, recipe, team
+        self._network, self._recipe, self._distributed = network, recipe, distributed
         self._folder = folder
         self._size = slices.images.shape[-1]
         folder.mkdir(parents=True, exist_ok=True)
         self._claim(slices)
-        new = NewVariants(slices, recipe, network, team)
-        for number in range(team.rank, recipe.variants, team.count):
+        new = NewVariants(slices, recipe, network, distributed)
+        for number in range(distributed.rank, recipe.variants, distributed.world_size):
             if not self._facts(number).exists():
                 self._make(number, new)
-        team.wait()
+        distributed.wait()
         self._variants = [self._read(number) for number in range(recipe.variants)]
 
     def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Batch:
         """As :class:`Batches` says; nothing is left to draw."""
         del generator
         images, masks, facts = self._variants[epoch % len(self._variants)]
-        device = self._team.device
+        device = self._distributed.device
         # Ascending order, so that the disk is read in one direction.
         order = np.sort(chosen.numpy())
         return Batch(
@@ -116,9 +123,9 @@ class KeptVariants:
         own = (recipe.healed,) if exchanges else ()
         digest.update(repr((changes, own)).encode())
         note = self._folder / f"{self._size}.sha256"
-        if not note.exists() and self._team.leads:
+        if not note.exists() and self._distributed.is_main:
             note.write_text(digest.hexdigest())
-        self._team.wait()
+        self._distributed.wait()
         if note.read_text() != digest.hexdigest():
             raise InvalidConfiguration(
                 f"{self._folder} holds variants of other slices, layers or changes: name another "

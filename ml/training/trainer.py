@@ -21,7 +21,7 @@ from ml.serving.engines import serving_dtype
 from ml.training.averaging import MovingAverage
 from ml.training.batches import Batches, KeptVariants, NewVariants, frozen_part
 from ml.training.checkpoints import Checkpoint
-from ml.training.distributed import Team, alone
+from ml.training.distributed import Distributed, single_process
 from ml.training.inference import forward_all, mixed_precision
 from ml.training.losses import coverage, outside_loss, places_loss, whole_slice_loss
 from ml.training.recipe import Recipe, Stage
@@ -51,7 +51,7 @@ def train(
     watched: list[Entry],
     *,
     folder: Path,
-    team: Team | None = None,
+    distributed: Distributed | None = None,
     variants: Path | None = None,
 ) -> Trained:
     """Train, or go on with the run whose checkpoint lies in ``folder``.
@@ -61,7 +61,8 @@ def train(
             chooses nothing, so it may be the calibration part.
         folder: gets ``checkpoint.pt`` and ``log.csv``, and the kept variants where the recipe
             wants them.
-        team: the processes that share the work; each has to call this with the same arguments.
+        distributed: the processes that share the work; each has to call this with the same
+            arguments.
         variants: where kept variants lie, ``folder / "variants"`` without it. Runs that differ
             only in what they learn above the frozen layers may share them.
 
@@ -73,7 +74,7 @@ def train(
     run = _Run(
         recipe,
         folder,
-        team or alone(),
+        distributed or single_process(),
         steps_per_epoch=steps,
         variants=variants or folder / "variants",
     )
@@ -91,21 +92,27 @@ class _Run:
     """State of one training run: what a checkpoint holds, and how an epoch changes it."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, team: Team, *, steps_per_epoch: int, variants: Path
+        self,
+        recipe: Recipe,
+        folder: Path,
+        distributed: Distributed,
+        *,
+        steps_per_epoch: int,
+        variants: Path,
     ) -> None:
         torch.manual_seed(recipe.seed)
         self._variants = variants
         self.recipe = recipe
         self.folder = folder
-        self.team = team
+        self.distributed = distributed
         self.network = build(recipe)
         resumes = self._checkpoint.exists()
         self.start, self.started_from = ("", None) if resumes else start(self.network, recipe)
         groups = self.network.parameter_groups(
             head_rate=recipe.head_rate, body_rate=recipe.body_rate, frozen=recipe.frozen
         )
-        self.network.to(team.device).to(memory_format=torch.channels_last)
-        if recipe.winograd and serving_dtype(team.device) is torch.float32:
+        self.network.to(distributed.device).to(memory_format=torch.channels_last)
+        if recipe.winograd and serving_dtype(distributed.device) is torch.float32:
             quicken(self.network)
         self.averaged = MovingAverage(self.network, recipe.averaging)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
@@ -117,7 +124,9 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         if resumes:
             self._resume()
-        self.shared = DistributedDataParallel(self.network) if team.count > 1 else self.network
+        self.shared = (
+            DistributedDataParallel(self.network) if distributed.world_size > 1 else self.network
+        )
 
     @property
     def _checkpoint(self) -> Path:
@@ -126,27 +135,29 @@ class _Run:
     def stage(self, slices: Slices, held_out: Slices, epochs: int) -> None:
         """Some epochs at one size."""
         size = slices.images.shape[-1]
-        batches: Batches = NewVariants(slices, self.recipe, self.network, self.team)
+        batches: Batches = NewVariants(slices, self.recipe, self.network, self.distributed)
         watched = held_out.images
         if self.recipe.variants:
-            batches = KeptVariants(slices, self.recipe, self.network, self.team, self._variants)
+            batches = KeptVariants(
+                slices, self.recipe, self.network, self.distributed, self._variants
+            )
             self.network.eval()
             watched = torch.cat(
                 [
-                    frozen_part(self.network, part.to(self.team.device), self.recipe.frozen)
+                    frozen_part(self.network, part.to(self.distributed.device), self.recipe.frozen)
                     for part in torch.split(held_out.images, self.recipe.batch)
                 ]
             )
         for _ in range(epochs):
             started = time.monotonic()
             loss = self._one_epoch(batches)
-            if self.team.leads:
+            if self.distributed.is_main:
                 said = forward_all(self.averaged.network, watched, skipped=batches.skipped)
                 right = said.logits.argmax(1) == held_out.labels
                 seconds = time.monotonic() - started
                 self._log(size, loss, float(right.float().mean()), seconds)
                 self._save()
-            self.team.wait()
+            self.distributed.wait()
 
     def _one_epoch(self, batches: Batches) -> float:
         """One pass over the data; the mean loss."""
@@ -157,17 +168,19 @@ class _Run:
         shuffled = torch.randperm(len(batches.labels), generator=dealer)
         order = torch.split(shuffled, self.recipe.batch)
         generator = dealer
-        if self.team.count > 1:
-            generator = torch.Generator().manual_seed(seed + 7919 * (self.team.rank + 1))
-        torch.manual_seed(seed + self.team.rank)
+        if self.distributed.world_size > 1:
+            generator = torch.Generator().manual_seed(seed + 7919 * (self.distributed.rank + 1))
+        torch.manual_seed(seed + self.distributed.rank)
         self.network.train()
-        silent = None if self.team.leads else True
+        silent = None if self.distributed.is_main else True
         losses = [
-            self._one_step(batches.take(self.team.share(chosen), self.epoch, generator), batches)
+            self._one_step(
+                batches.take(self.distributed.share(chosen), self.epoch, generator), batches
+            )
             for chosen in tqdm(order, f"epoch {self.epoch + 1}", unit="batch", disable=silent)
         ]
         self.epoch += 1
-        return self.team.mean(sum(losses) / len(losses))
+        return self.distributed.mean(sum(losses) / len(losses))
 
     def _loss(self, output: Output, batch: Batch) -> Tensor:
         if not isinstance(self.network, JudgesPlaces):
@@ -186,7 +199,7 @@ class _Run:
         return whole_slice_loss(logits.float(), batch.wanted, smoothing=smoothing)
 
     def _one_step(self, batch: Batch, batches: Batches) -> float:
-        with mixed_precision(self.team.device):
+        with mixed_precision(self.distributed.device):
             output = self.shared(batch.images, batches.skipped)
         loss = self._loss(output, batch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -221,7 +234,7 @@ class _Run:
         ).save(self._checkpoint)
 
     def _resume(self) -> None:
-        found = Checkpoint.load(self._checkpoint, self.recipe, self.team.device)
+        found = Checkpoint.load(self._checkpoint, self.recipe, self.distributed.device)
         self.start, self.started_from = found.start, found.started_from
         self.epoch, self.step = found.epoch, found.step
         self.network.load_state_dict(found.network)
