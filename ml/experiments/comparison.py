@@ -23,7 +23,7 @@ from ml.experiments.crossvalidation import Fold, cross_validate, pooled, splits_
 from ml.labels import INDEX
 from ml.training.configuration import from_table, read_toml
 from ml.training.distributed import Distributed
-from ml.training.recipe import Recipe
+from ml.training.recipe import Recipe, with_current_names
 
 CONTROL = "control without a network"
 # What a network may have of its own; everything else is the same for all.
@@ -257,7 +257,8 @@ def _candidate(file: _File, own: dict[str, Any], where: str) -> Candidate:
             f"{where}, networks: {unknown[0]} is not a network's own; what is: "
             f"name, {', '.join(_OWN)}."
         )
+    shared = with_current_names(file.recipe)
     recipe = from_table(
-        Recipe, file.recipe | {k: v for k, v in values.items() if k != "name"}, where=where
+        Recipe, shared | {k: v for k, v in values.items() if k != "name"}, where=where
     )
     return Candidate(str(values.get("name", recipe.architecture)), recipe)

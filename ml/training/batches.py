@@ -120,7 +120,7 @@ class KeptVariants:
         changes: tuple[float, ...] = (recipe.seed, recipe.batch, recipe.frozen, recipe.erasing)
         changes += (recipe.elastic, recipe.parts, recipe.bright_centre, recipe.suppressed)
         exchanges = isinstance(self._network, JudgesPlaces) or recipe.exchange
-        own = (recipe.healed,) if exchanges else ()
+        own = (recipe.inpainted,) if exchanges else ()
         digest.update(repr((changes, own)).encode())
         note = self._folder / f"{self._size}.sha256"
         if not note.exists() and self._distributed.is_main:

@@ -9,6 +9,8 @@ from typing import Any
 from ml.errors import InvalidConfiguration
 from ml.training.configuration import from_table, read_toml
 
+# What fields were called in earlier files and checkpoints.
+_EARLIER_NAMES = {"healed": "inpainted"}
 # Least and greatest value of each number.
 _LIMITS: dict[str, tuple[float, float]] = {
     "input_size": (28, 2048),
@@ -24,7 +26,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "outside": (0, 100),
     "erasing": (0, 1),
     "elastic": (0, 0.2),
-    "healed": (0, 1),
+    "inpainted": (0, 1),
     "parts": (0, 1),
     "bright_centre": (0, 2),
     "suppressed": (0, 1),
@@ -72,8 +74,8 @@ class Recipe:
             the exchange of tissue apply to networks that judge each place.
         erasing: share of the slices that lose a rectangle.
         elastic: greatest bend as a fraction of the side.
-        healed: share of the slices with an outlined tumour that lose it where they are symmetric,
-            half of that where they are not.
+        inpainted: share of the slices with an outlined tumour that lose it where they are
+            symmetric, half of that where they are not. Earlier files call it ``healed``.
         parts: share of the slices that show a part of themselves, of outlined tumours half of them
             one without it (:func:`ml.training.tumour_augmentation.cut_out`).
         bright_centre: how strongly the middle of a slice is brightened at most, as a natural
@@ -109,7 +111,7 @@ class Recipe:
     outside: float = 0.5
     erasing: float = 0.0
     elastic: float = 0.0
-    healed: float = 0.5
+    inpainted: float = 0.5
     parts: float = 0.0
     bright_centre: float = 0.0
     suppressed: float = 0.0
@@ -141,6 +143,20 @@ class Recipe:
         return Path(self.start) if self.start.endswith(".json") else None
 
 
+def with_current_names(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's values by the names that its fields have now.
+
+    Raises:
+        InvalidConfiguration: a field is given by both of its names.
+    """
+    for earlier, name in _EARLIER_NAMES.items():
+        if earlier in table and name in table:
+            raise InvalidConfiguration(
+                f"{earlier} is the earlier name of {name}: give one of both."
+            )
+    return {_EARLIER_NAMES.get(name, name): value for name, value in table.items()}
+
+
 def read_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
     """The recipe of a TOML file (the usual one without it) with some values replaced.
 
@@ -150,6 +166,8 @@ def read_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
     Raises:
         InvalidConfiguration: the file or a value is wrong.
     """
-    recipe = Recipe() if path is None else from_table(Recipe, read_toml(path), where=str(path))
+    recipe = Recipe()
+    if path is not None:
+        recipe = from_table(Recipe, with_current_names(read_toml(path)), where=str(path))
     known = {one.name for one in fields(Recipe)}
     return replace(recipe, **{name: overrides[name] for name in overrides if name in known})

@@ -47,7 +47,7 @@ def vary(
     images, wanted, masks = slices.images, slices.labels, slices.masks
     if judges_places or recipe.exchange:
         healthy = wanted == INDEX[Label.NO_TUMOR]
-        changed = exchange_tissue(images, masks, healthy, generator, healed=recipe.healed)
+        changed = exchange_tissue(images, masks, healthy, generator, inpainted=recipe.inpainted)
         images, masks = changed.images, changed.masks
         wanted = wanted.masked_fill(changed.erased.to(wanted.device), INDEX[Label.NO_TUMOR])
         wanted = wanted.masked_fill(changed.pasted.to(wanted.device), ANY_TUMOR)

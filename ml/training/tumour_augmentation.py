@@ -41,7 +41,7 @@ class Changed:
 
 
 def exchange_tissue(
-    images: Tensor, masks: Tensor, healthy: Tensor, generator: torch.Generator, *, healed: float
+    images: Tensor, masks: Tensor, healthy: Tensor, generator: torch.Generator, *, inpainted: float
 ) -> Changed:
     """Erase some tumours and paste others into healthy slices.
 
@@ -53,7 +53,7 @@ def exchange_tissue(
     Args:
         masks: (N, 1, S, S) in 0..1, zero where no tumour is known.
         healthy: (N,) bool, slices that are known to hold no tumour.
-        healed: share in 0..1 of the symmetric slices that lose their tumour.
+        inpainted: share in 0..1 of the symmetric slices that lose their tumour.
     """
     draws = torch.rand(len(images), generator=generator)
     has_tumor = (masks.flatten(1).sum(1) > 0).cpu()
@@ -70,16 +70,16 @@ def exchange_tissue(
         if made is not None:
             images[number], masks[number] = made
             pasted[number] = True
-    for number in torch.nonzero(has_tumor & (draws < healed)).flatten().tolist():
-        cured = _without_tumor(images[number], masks[number])
-        if cured is None and draws[number] < healed / 2:
+    for number in torch.nonzero(has_tumor & (draws < inpainted)).flatten().tolist():
+        filled = _without_tumor(images[number], masks[number])
+        if filled is None and draws[number] < inpainted / 2:
             donor = int(torch.randint(len(images), (1,), generator=generator))
             if bool(healthy[donor]) or bool(has_tumor[donor]):
-                cured = _covered(
+                filled = _covered(
                     images[number], masks[number], originals[donor], tumors[donor], generator
                 )
-        if cured is not None:
-            images[number], masks[number] = cured, 0
+        if filled is not None:
+            images[number], masks[number] = filled, 0
             erased[number] = True
     return Changed(images, masks, erased, pasted)
 

@@ -53,6 +53,15 @@ def test_run_by_an_option_that_is_gone_is_not_gone_on_with(tmp_path: Path) -> No
     assert Checkpoint.load(path, Recipe(), CPU).epoch == 2
 
 
+def test_run_from_before_a_field_was_renamed_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    kept = {name: value for name, value in asdict(Recipe()).items() if name != "inpainted"}
+    replace(checkpoint(), recipe=kept | {"healed": 0.1}).save(path)
+    assert Checkpoint.load(path, Recipe(inpainted=0.1), CPU).epoch == 2
+    with pytest.raises(InvalidConfiguration, match=r"inpainted = 0\.1"):
+        Checkpoint.load(path, Recipe(), CPU)
+
+
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut off"])
 def test_damaged_checkpoint_is_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"

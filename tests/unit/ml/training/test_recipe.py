@@ -58,6 +58,12 @@ def test_what_is_wrong_is_named(text: str, said: str, tmp_path: Path) -> None:
         read_recipe(written(tmp_path, text), {})
 
 
+def test_earlier_name_of_a_field_still_reads_unless_both_are_given(tmp_path: Path) -> None:
+    assert read_recipe(written(tmp_path, "healed = 0.1"), {}) == Recipe(inpainted=0.1)
+    with pytest.raises(InvalidConfiguration, match="earlier name of inpainted"):
+        read_recipe(written(tmp_path, "healed = 0.1\ninpainted = 0.2"), {})
+
+
 def test_missing_file_is_named() -> None:
     with pytest.raises(InvalidConfiguration, match="nowhere"):
         read_recipe(Path("nowhere.toml"), {})

@@ -108,7 +108,7 @@ def test_kept_variants_are_shared_by_runs_that_may_and_refused_to_others(tmp_pat
     made = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
     train(replace(recipe, head_rate=0.5), data, data, folder=tmp_path / "two", variants=kept)
     assert {path: path.stat().st_mtime_ns for path in kept.iterdir()} == made
-    for change in ({"seed": 5}, {"elastic": 0.1}, {"healed": 0.1}):
+    for change in ({"seed": 5}, {"elastic": 0.1}, {"inpainted": 0.1}):
         other = replace(recipe, **change)
         with pytest.raises(InvalidConfiguration, match="variants of other slices"):
             train(other, data, data, folder=tmp_path / "three", variants=kept)

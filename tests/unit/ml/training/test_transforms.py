@@ -51,7 +51,7 @@ def test_bending_moves_slice_and_mask_alike_and_not_far() -> None:
 
 
 def test_slice_that_shows_a_part_without_its_tumour_counts_as_healthy() -> None:
-    recipe = Recipe(healed=0.0, parts=1.0)
+    recipe = Recipe(inpainted=0.0, parts=1.0)
     batch = vary(discs(64), recipe, seeded(), judges_places=True)
     tumors = batch.wanted[::2]
     freed = tumors == INDEX["no_tumor"]

@@ -11,7 +11,9 @@ def test_tumour_on_one_side_is_replaced_by_the_other_side() -> None:
     for seed in range(20):
         images = heads(1)
         masks = with_spot(images, 0, 26, 12)
-        changed = exchange_tissue(images, masks, torch.tensor([False]), generator(seed), healed=0.5)
+        changed = exchange_tissue(
+            images, masks, torch.tensor([False]), generator(seed), inpainted=0.5
+        )
         if changed.erased[0]:
             erased += 1
             assert changed.masks.sum() == 0
@@ -25,7 +27,9 @@ def test_tumour_in_the_middle_is_never_erased() -> None:
     for seed in range(20):
         images = heads(1)
         masks = with_spot(images, 0, 27, 27)
-        changed = exchange_tissue(images, masks, torch.tensor([False]), generator(seed), healed=0.5)
+        changed = exchange_tissue(
+            images, masks, torch.tensor([False]), generator(seed), inpainted=0.5
+        )
         assert not changed.erased.any()
 
 
@@ -35,7 +39,7 @@ def test_healthy_slice_receives_a_tumour_inside_its_head() -> None:
         images = heads(2)
         masks = with_spot(images, 0, 26, 12)
         healthy = torch.tensor([False, True])
-        changed = exchange_tissue(images, masks, healthy, generator(seed), healed=0.5)
+        changed = exchange_tissue(images, masks, healthy, generator(seed), inpainted=0.5)
         if changed.pasted[1]:
             received += 1
             inside = changed.masks[1] > 0.5
@@ -47,7 +51,11 @@ def test_healthy_slice_receives_a_tumour_inside_its_head() -> None:
 def test_without_a_donor_healthy_slices_stay_as_they_are() -> None:
     images = heads(8)
     changed = exchange_tissue(
-        images, torch.zeros_like(images), torch.ones(8, dtype=torch.bool), generator(), healed=0.5
+        images,
+        torch.zeros_like(images),
+        torch.ones(8, dtype=torch.bool),
+        generator(),
+        inpainted=0.5,
     )
     torch.testing.assert_close(changed.images, images)
     assert not changed.pasted.any()
@@ -57,7 +65,7 @@ def test_given_tensors_are_not_written_to() -> None:
     images = heads(8)
     masks = with_spot(images, 0, 26, 12)
     before = images.clone(), masks.clone()
-    exchange_tissue(images, masks, torch.arange(8) > 0, generator(), healed=0.5)
+    exchange_tissue(images, masks, torch.arange(8) > 0, generator(), inpainted=0.5)
     torch.testing.assert_close((images, masks), before)
 
 
@@ -68,7 +76,7 @@ def test_tumour_in_the_middle_is_covered_with_healthy_tissue_of_another_slice() 
         masks = with_spot(images, 0, 27, 27)
         before = images.clone()
         changed = exchange_tissue(
-            images, masks, torch.tensor([False, True]), generator(seed), healed=0.5
+            images, masks, torch.tensor([False, True]), generator(seed), inpainted=0.5
         )
         if changed.erased[0]:
             covered += 1
