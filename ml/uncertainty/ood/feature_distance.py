@@ -14,7 +14,7 @@ class Subspace:
     """The principal subspace that the features of training slices lie in.
 
     The distance from it is the residual of Hoffmann 2007 (Pattern Recognition 40, "Kernel PCA for
-    novelty detection"), linear. Measured (docs/familiarity.md) it separates odd pictures from
+    novelty detection"), linear. Measured (docs/familiarity.md) it separates OOD pictures from
     brains of unseen sources better than the distance to the nearest neighbours, Mahalanobis
     distance, energy and the largest probability.
 
