@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ml.labels import INDEX, RATHER, Label
+from ml.labels import DECISION_THRESHOLD, INDEX, Label
 from ml.operating_points import USUAL, OperatingPoints
 
 MOST_KEY_SLICES = 3
@@ -216,7 +216,7 @@ def borne_out(
     if len(known) < len(tumor_by_places):
         return together, [True] * len(together)
     by_places = _mean(_neighbours(len(known), uneven(places), points), np.array(known))
-    suspicious = by_places >= RATHER
+    suspicious = by_places >= DECISION_THRESHOLD
     if suspicious.any():
         return together, suspicious.tolist()
     tumor = 1 - together[:, INDEX[Label.NO_TUMOR]]
@@ -262,9 +262,9 @@ def answer_study(slices: Sequence[SliceAnswer], points: OperatingPoints = USUAL)
     brain = np.concatenate([_shows_brain(one, points) for one in series])
     familiar = np.array([item.in_distribution for item in slices])
     order = np.lexsort((np.arange(len(slices)), -strength, ~familiar))
-    suspicious = [int(i) for i in order if familiar[i] and strength[i] >= RATHER]
+    suspicious = [int(i) for i in order if familiar[i] and strength[i] >= DECISION_THRESHOLD]
     first = next((i for i in suspicious if _is_called_tumor(slices[i])), int(order[0]))
-    elsewhere = _apart_from(first, slices, strength >= RATHER)
+    elsewhere = _apart_from(first, slices, strength >= DECISION_THRESHOLD)
     finding = [i for i in suspicious if i not in elsewhere] or [first]
     label = _class_of([slices[i] for i in finding]) or Label(slices[first].label)
     key = [i for i in finding if slices[i].label == label][:MOST_KEY_SLICES]
@@ -275,7 +275,7 @@ def answer_study(slices: Sequence[SliceAnswer], points: OperatingPoints = USUAL)
     possible.update(
         _named([slices[i] for i in np.flatnonzero(familiar & brain).tolist()], by=_SEVERAL)
     )
-    if strength[key[0]] < RATHER:
+    if strength[key[0]] < DECISION_THRESHOLD:
         possible.add(Label.NO_TUMOR)
     return StudyAnswer(
         key=tuple(key),
@@ -315,7 +315,7 @@ def _named(slices: Sequence[SliceAnswer], *, by: int) -> set[str]:
     confident = Counter(
         one.label
         for one in slices
-        if _is_called_tumor(one) and one.probabilities[one.label] >= RATHER
+        if _is_called_tumor(one) and one.probabilities[one.label] >= DECISION_THRESHOLD
     )
     return {label for label, count in confident.items() if count >= by}
 

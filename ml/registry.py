@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ml.architectures import ARCHITECTURES, Network, VGG16Twofold
 from ml.errors import InvalidModel
-from ml.labels import LABELS, RATHER
+from ml.labels import DECISION_THRESHOLD, LABELS
 from ml.operating_points import OperatingPoints
 from ml.uncertainty.calibration import TUMOR_SHARE, Calibration
 from ml.uncertainty.doubt import Doubt
@@ -201,7 +201,7 @@ def load_model(card_path: Path = SERVING) -> Model:
         temperature=float(numbers["temperature"]),
         thresholds=tuple(float(value) for value in numbers["set_thresholds"]),
         tumor_share=float(numbers.get("tumor_share", TUMOR_SHARE)),
-        no_tumor_from=float(numbers.get("no_tumor_from", RATHER)),
+        no_tumor_from=float(numbers.get("no_tumor_from", DECISION_THRESHOLD)),
     )
     doubt = Doubt(
         calibration,

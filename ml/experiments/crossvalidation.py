@@ -37,7 +37,7 @@ from ml.evaluation.evaluation import (
     chances_and_classes,
     summarise_answers,
 )
-from ml.labels import Label, called
+from ml.labels import Label, decide
 from ml.registry import load_model
 from ml.release.packaging import reference_features, release, said_unseen
 from ml.training.distributed import Distributed
@@ -338,7 +338,7 @@ def _answer(kept: dict[str, Any]) -> Answer:
         | {
             "label": Label(kept["label"]),
             # Answers from before it was kept: what is likelier, a tumour or none.
-            "called": Label(kept.get("called") or called(kept["probabilities"])),
+            "called": Label(kept.get("called") or decide(kept["probabilities"])),
             "probabilities": tuple(kept["probabilities"]),
             "prediction_set": tuple(Label(one) for one in kept["prediction_set"]),
             "pointed": kept["pointed"] and Pointed(**kept["pointed"]),

@@ -15,7 +15,7 @@ from ml.architectures import tumor_by_places
 from ml.errors import UnreadableImage
 from ml.imaging.montage import several_slices
 from ml.imaging.pictures import Pixels
-from ml.labels import LABELS, Label, called
+from ml.labels import LABELS, Label, decide
 from ml.preprocess import LEAST_HEAD, PIPELINES, FloatImage, Prepared
 from ml.registry import SERVING, Model, load_model
 from ml.serving import explain
@@ -32,7 +32,7 @@ class Opinion:
     """What is said about one slice.
 
     Attributes:
-        label: what it is called, mostly the likeliest class (:func:`ml.labels.called`).
+        label: what it is called, mostly the likeliest class (:func:`ml.labels.decide`).
         probabilities: calibrated, one for each class by name; they sum to 1.
         prediction_set: the classes that cannot be ruled out, likeliest first.
         ood_score: out-of-distribution score; above 1 is unfamiliar.
@@ -207,7 +207,7 @@ class Predictor:
             points=points,
         )
         return [
-            self._opinion(row, called(row), max(one.ood_score, score), certain=bool(sure))
+            self._opinion(row, decide(row), max(one.ood_score, score), certain=bool(sure))
             for row, one, score, sure in zip(together, volume, empty, certain, strict=True)
         ]
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor
 
-from ml.labels import INDEX, RATHER, Label, called
+from ml.labels import DECISION_THRESHOLD, INDEX, Label, decide
 from ml.uncertainty.conformal import fit_no_tumor_from, fit_thresholds, prediction_set
 
 TUMOR_SHARE = 0.71  # of the slices of the collection, for calibrations that do not tell theirs
@@ -34,7 +34,7 @@ class Calibration:
     temperature: float
     thresholds: tuple[float, ...]
     tumor_share: float = TUMOR_SHARE
-    no_tumor_from: float = RATHER
+    no_tumor_from: float = DECISION_THRESHOLD
 
     @classmethod
     def fit(cls, logits: Tensor, labels: Tensor) -> "Calibration":
@@ -57,7 +57,7 @@ class Calibration:
 
     def label(self, probabilities: npt.NDArray[np.float64]) -> Label:
         """What a slice by itself is called."""
-        return called(probabilities, no_tumor_from=self.no_tumor_from)
+        return decide(probabilities, no_tumor_from=self.no_tumor_from)
 
     def prediction_set(
         self, probabilities: npt.NDArray[np.float64], label: Label

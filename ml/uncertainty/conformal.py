@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from ml.labels import INDEX, LABELS, RATHER, Label
+from ml.labels import DECISION_THRESHOLD, INDEX, LABELS, Label
 
 ALPHA = 0.05  # the prediction set may miss the true class this often
 MISSED = 0.01  # of the tumours may be called none
@@ -58,7 +58,7 @@ def fit_no_tumor_from(
     """
     none = INDEX[Label.NO_TUMOR]
     reached = _conformal_quantile(probabilities[labels != none, none], missed)
-    return float(np.clip(np.nextafter(reached, 1), RATHER, 1 - _NEVER_RULED_OUT))
+    return float(np.clip(np.nextafter(reached, 1), DECISION_THRESHOLD, 1 - _NEVER_RULED_OUT))
 
 
 def fit_thresholds(
