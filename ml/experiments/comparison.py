@@ -18,14 +18,14 @@ from ml.errors import InvalidConfiguration
 from ml.evaluation.cost import measure_cost
 from ml.evaluation.metrics import Floats, classification_figures
 from ml.evaluation.significance import Right, difference, holm
-from ml.experiments.baseline import control_probabilities
+from ml.experiments.baseline import baseline_probabilities
 from ml.experiments.crossvalidation import Fold, cross_validate, pooled, splits_by_group
 from ml.labels import INDEX
 from ml.training.configuration import from_table, read_toml
 from ml.training.distributed import Distributed
 from ml.training.recipe import Recipe, with_current_names
 
-CONTROL = "control without a network"
+BASELINE = "baseline without a network"
 # What a network may have of its own; everything else is the same for all.
 _OWN = ("architecture", "start", "start_name", "body_rate", "head_rate", "frozen", "weight_decay")
 
@@ -197,13 +197,13 @@ def compare(
         figures["networks"][one.name] |= _facts(one.recipe)
     measured = [entry for split in splits.values() for entry in split.validation]
     right = {name: _right(folds) for name, folds in (networks | ablation).items()}
-    chances = control_probabilities(
+    chances = baseline_probabilities(
         entries,
         list(splits.values()),
         size=comparison.reference.recipe.input_size,
         cache=folder / "control.npz",
     )
-    figures["control"], right[CONTROL] = _control(chances, entries, measured)
+    figures["control"], right[BASELINE] = _baseline(chances, entries, measured)
     differences = _differences(right, comparison.reference.name, measured)
     for part in ("networks", "ablation", "control"):
         for name in set(figures[part]) & set(differences):
@@ -224,15 +224,15 @@ def _right(folds: list[Fold]) -> Right:
     return np.array([one.called is one.label for fold in folds for one in fold.answers])
 
 
-def _control(
+def _baseline(
     chances: Floats, entries: list[Entry], measured: list[Entry]
 ) -> tuple[dict[str, Any], Right]:
-    """The control's row, and whether it was right, in the order in which slices are measured."""
+    """The baseline's row, and whether it was right, in the order in which slices are measured."""
     place = {entry.path: number for number, entry in enumerate(entries)}
     ordered = chances[[place[entry.path] for entry in measured]]
     wanted = np.array([INDEX[entry.label.value] for entry in measured])
     figures = classification_figures(ordered, wanted, [entry.group for entry in measured])
-    return {CONTROL: figures}, ordered.argmax(1) == wanted
+    return {BASELINE: figures}, ordered.argmax(1) == wanted
 
 
 def _differences(
