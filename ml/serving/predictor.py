@@ -119,7 +119,7 @@ class Predictor:
     def __init__(self, model: Model, engine: Engine) -> None:
         self._doubt = model.doubt
         self.operating_points = model.operating_points
-        self._balance = model.network.places_balance
+        self._balance = model.network.localisation_balance
         self._engine = engine
         self.size = int(model.card["input"]["size"])
         self._pipeline = PIPELINES[model.card["input"]["preprocessing"]]

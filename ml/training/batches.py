@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ml.architectures import JudgesPlaces, Network
+from ml.architectures import LocalisationNetwork, Network
 from ml.dataset.tensors import Slices
 from ml.errors import InvalidConfiguration
 from ml.training.distributed import Distributed
@@ -48,7 +48,7 @@ class NewVariants:
     ) -> None:
         self.labels = slices.labels
         self._slices, self._recipe = slices, recipe
-        self._judges_places = isinstance(network, JudgesPlaces)
+        self._localises = isinstance(network, LocalisationNetwork)
         self._device = distributed.device
 
     def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Batch:
@@ -61,7 +61,7 @@ class NewVariants:
             slices.masks[chosen].to(self._device).float(),
             slices.known[chosen].to(self._device),
         )
-        return vary(taken, self._recipe, generator, judges_places=self._judges_places)
+        return vary(taken, self._recipe, generator, localises=self._localises)
 
 
 class KeptVariants:
@@ -119,7 +119,7 @@ class KeptVariants:
         recipe = self._recipe
         changes: tuple[float, ...] = (recipe.seed, recipe.batch, recipe.frozen, recipe.erasing)
         changes += (recipe.elastic, recipe.parts, recipe.bright_centre, recipe.suppressed)
-        exchanges = isinstance(self._network, JudgesPlaces) or recipe.exchange
+        exchanges = isinstance(self._network, LocalisationNetwork) or recipe.exchange
         own = (recipe.inpainted,) if exchanges else ()
         digest.update(repr((changes, own)).encode())
         note = self._folder / f"{self._size}.sha256"

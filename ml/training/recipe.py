@@ -71,7 +71,7 @@ class Recipe:
             of the data are made once, what the frozen layers make of them is kept in files, and
             the epochs take turns with them: much faster where many layers are frozen.
         places, outside: weights of what the outlines teach; see :mod:`ml.training.losses`. They and
-            the exchange of tissue apply to networks that judge each place.
+            the exchange of tissue apply to networks with a localisation head.
         erasing: share of the slices that lose a rectangle.
         elastic: greatest bend as a fraction of the side.
         inpainted: share of the slices with an outlined tumour that lose it where they are

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from ml.architectures import JudgesPlaces, Network, Output
+from ml.architectures import LocalisationNetwork, Network, Output
 from ml.dataset import Entry
 from ml.dataset.tensors import Slices, prepare
 from ml.serving.engines import serving_dtype
@@ -23,7 +23,7 @@ from ml.training.batches import Batches, KeptVariants, NewVariants, frozen_part
 from ml.training.checkpoints import Checkpoint
 from ml.training.distributed import Distributed, single_process
 from ml.training.inference import forward_all, mixed_precision
-from ml.training.losses import coverage, outside_loss, places_loss, whole_slice_loss
+from ml.training.losses import coverage, localisation_loss, outside_loss, whole_slice_loss
 from ml.training.recipe import Recipe, Stage
 from ml.training.starting import build, start
 from ml.training.transforms import Batch
@@ -183,13 +183,13 @@ class _Run:
         return self.distributed.mean(sum(losses) / len(losses))
 
     def _loss(self, output: Output, batch: Batch) -> Tensor:
-        if not isinstance(self.network, JudgesPlaces):
+        if not isinstance(self.network, LocalisationNetwork):
             return self._whole_loss(output.logits, batch).mean()
         opinions = self.network.opinions(output)
         loss = torch.stack([self._whole_loss(one, batch) for one in opinions]).mean(0)
         maps = output.maps
         covered = coverage(batch.masks, (maps.shape[2], maps.shape[3]))
-        places = places_loss(maps, batch.wanted, covered)
+        places = localisation_loss(maps, batch.wanted, covered)
         outside = outside_loss(self.network, maps, covered)
         taught = self.recipe.places * places + self.recipe.outside * outside
         return (loss + batch.known * taught).mean()

@@ -34,18 +34,16 @@ class Batch:
     known: Tensor
 
 
-def vary(
-    slices: Slices, recipe: Recipe, generator: torch.Generator, *, judges_places: bool
-) -> Batch:
+def vary(slices: Slices, recipe: Recipe, generator: torch.Generator, *, localises: bool) -> Batch:
     """Augment a batch on the device that holds it.
 
     Args:
         slices: float32 images and masks.
-        judges_places: whether the network learns where a tumour lies. Then tissue is exchanged,
-            as where the recipe says so.
+        localises: whether the network has a localisation head. Then tissue is exchanged, as where
+            the recipe says so.
     """
     images, wanted, masks = slices.images, slices.labels, slices.masks
-    if judges_places or recipe.exchange:
+    if localises or recipe.exchange:
         healthy = wanted == INDEX[Label.NO_TUMOR]
         changed = exchange_tissue(images, masks, healthy, generator, inpainted=recipe.inpainted)
         images, masks = changed.images, changed.masks

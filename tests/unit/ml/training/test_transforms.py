@@ -23,10 +23,10 @@ def discs(n: int = 8, size: int = 48) -> Slices:
     return Slices(0.5 * head + 0.4 * masks, labels, masks, torch.ones(n, dtype=torch.bool))
 
 
-@pytest.mark.parametrize("judges_places", [True, False])
-def test_the_same_seed_gives_the_same_batch_in_range(judges_places: bool) -> None:
+@pytest.mark.parametrize("localises", [True, False])
+def test_the_same_seed_gives_the_same_batch_in_range(localises: bool) -> None:
     recipe = Recipe(erasing=0.5, elastic=0.04)
-    one, other = (vary(discs(), recipe, seeded(3), judges_places=judges_places) for _ in range(2))
+    one, other = (vary(discs(), recipe, seeded(3), localises=localises) for _ in range(2))
     assert torch.equal(one.images, other.images)
     assert one.images.min() >= 0
     assert one.images.max() <= 1
@@ -52,7 +52,7 @@ def test_bending_moves_slice_and_mask_alike_and_not_far() -> None:
 
 def test_slice_that_shows_a_part_without_its_tumour_counts_as_healthy() -> None:
     recipe = Recipe(inpainted=0.0, parts=1.0)
-    batch = vary(discs(64), recipe, seeded(), judges_places=True)
+    batch = vary(discs(64), recipe, seeded(), localises=True)
     tumors = batch.wanted[::2]
     freed = tumors == INDEX["no_tumor"]
     assert 8 < int(freed.sum()) < 24
