@@ -41,7 +41,7 @@ from ml.labels import Label, decide
 from ml.registry import load_model
 from ml.release.packaging import reference_features, release, said_unseen
 from ml.training.distributed import Distributed
-from ml.training.recipe import Recipe
+from ml.training.recipe import Recipe, kept_values
 from ml.training.trainer import Trained, train
 from ml.uncertainty.calibration import Calibration
 from ml.uncertainty.doubt import Doubt, Unseen
@@ -362,8 +362,8 @@ def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe, also: Sequenc
     settings = {"recipe": asdict(recipe), "splits_sha256": digest, "folds": list(splits)}
     wanted = json.dumps(settings, indent=2)
     note = folder / _SETTINGS
-    if note.exists() and (before := note.read_text(encoding="utf-8")) != wanted:
-        if not _is_lengthened(json.loads(before), json.loads(wanted)):
+    if note.exists() and (before := _settings(note)) != json.loads(wanted):
+        if not _is_lengthened(before, json.loads(wanted)):
             raise InvalidConfiguration(
                 f"{folder} holds a cross-validation of another recipe or other data: name another "
                 "folder."
@@ -372,6 +372,12 @@ def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe, also: Sequenc
             _answers_file(folder, name).unlink(missing_ok=True)
             _unseen_file(folder, name).unlink(missing_ok=True)
     _write_whole(note, wanted.encode())
+
+
+def _settings(note: Path) -> dict[str, Any]:
+    """What :func:`_claim` wrote, also before fields of recipes came, went or were renamed."""
+    settings: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+    return settings | {"recipe": kept_values(settings["recipe"])}
 
 
 def _is_lengthened(before: dict[str, Any], after: dict[str, Any]) -> bool:

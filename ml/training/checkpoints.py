@@ -10,7 +10,7 @@ import torch
 
 from ml.architectures.network import State
 from ml.errors import InvalidConfiguration
-from ml.training.recipe import Recipe, with_current_names
+from ml.training.recipe import Recipe, kept_values
 
 # What a rerun may change and still go on with the same run.
 _CHANGEABLE = ("stages", "input_size", "flip", "start_name", "winograd")
@@ -66,10 +66,8 @@ class Checkpoint:
 
 
 def _check_same_run(kept: Mapping[str, Any], recipe: Recipe, folder: Path) -> None:
-    # A run from before a field existed did what its default says.
-    before, now = asdict(Recipe()) | with_current_names(kept), asdict(recipe)
-    # Zero turned every option off that there was once and is not any more.
-    if gone := [name for name, value in before.items() if name not in now and value]:
+    before, now = kept_values(kept), asdict(recipe)
+    if gone := [name for name in before if name not in now]:
         raise InvalidConfiguration(
             f"{folder} holds a run with {gone[0]} = {before[gone[0]]!r}, which is no longer "
             "known: name another folder."

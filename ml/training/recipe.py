@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,17 @@ def with_current_names(table: Mapping[str, Any]) -> dict[str, Any]:
                 f"{earlier} is the earlier name of {name}: give one of both."
             )
     return {_EARLIER_NAMES.get(name, name): value for name, value in table.items()}
+
+
+def kept_values(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a recipe that an earlier run has kept, by the names that fields have now.
+
+    A run from before a field existed did what its default says. An option that there is no more is
+    left away where zero had turned it off.
+    """
+    values = asdict(Recipe()) | with_current_names(kept)
+    known = {one.name for one in fields(Recipe)}
+    return {name: value for name, value in values.items() if name in known or value}
 
 
 def read_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:

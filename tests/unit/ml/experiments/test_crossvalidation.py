@@ -42,6 +42,12 @@ def test_each_slice_is_answered_once_and_a_rerun_goes_on(tmp_path: Path) -> None
     first = cross_validate(splits, TINY, folder=folder, distributed=single_process(), only=[2])
     assert [fold.name for fold in first] == ["fold-2"]
     kept = (folder / "fold-2" / "answers.json").stat().st_mtime_ns
+    # As if it had been begun when fields of recipes had other names, or were others.
+    settings = json.loads((folder / "settings.json").read_text())
+    settings["recipe"]["healed"] = settings["recipe"].pop("inpainted")
+    settings["recipe"] |= {"mixup": 0.0}
+    del settings["recipe"]["winograd"]
+    (folder / "settings.json").write_text(json.dumps(settings))
     folds = cross_validate(splits, TINY, folder=folder, distributed=single_process())
     assert (folder / "fold-2" / "answers.json").stat().st_mtime_ns == kept
     answered = [answer.path for fold in folds for answer in fold.answers]
