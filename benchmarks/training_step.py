@@ -3,7 +3,7 @@
     python -m benchmarks.training_step
 
 Both are measured in turns in one run; the ratio of the medians is what counts. On processors with
-bfloat16 training does not use ours, so there the figure says nothing about training.
+bfloat16 training does not use ours even with --winograd, so there the figure says nothing about it.
 """
 
 import argparse

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ml.cli.data import add_data_commands
 from ml.cli.models import add_model_commands
-from ml.cli.ood import add_odd
+from ml.cli.ood import add_ood
 from ml.cli.options import add_card_option, command_line, write_json
 from ml.cli.training import add_compare, add_crossval, add_train
 from ml.errors import SulcusMLError, UnreadableImage
@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.set_defaults(run=_bench)
 
     add_data_commands(commands)
-    _add_model(add_odd(commands))
+    _add_model(add_ood(commands))
     return parser
 
 

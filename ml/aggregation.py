@@ -7,26 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ml.labels import INDEX, RATHER, Label
+from ml.labels import DECISION_THRESHOLD, INDEX, Label
+from ml.operating_points import USUAL, OperatingPoints
 
 MOST_KEY_SLICES = 3
-# From where on a slice is no neighbour: in usual steps at least (before, itself, behind: 1, 2, 1),
-# and as a part of the stretch that shows brain, of which a tumour mostly reaches through more.
+# From where on a slice is no neighbour, in usual steps at least (before, itself, behind: 1, 2, 1).
 _LEAST_REACH = 2.0
-_REACH = 1 / 16
 # The next slice to each side counts half as much as a slice itself, however large the step to it,
 # as long as it is within reach; farther away less, as the distance grows
 # (docs/research/notes/0027).
 _NEXT = 0.5
 # Steps that differ from the usual one by no more are called even, as in ml.imaging.series.
 _EVEN = 0.1
-# Of a volume's slices, how many show a tumour, before anything is known about it. It decides
-# between missed tumours and false alarms (docs/research/notes/0019).
-_TUMOR_SHARE = 0.26
-_TUMOR_SHARE_WITHOUT_BRAIN = 0.001
-# A slice with so little of the head, beside the volume's usual one, shows skin and bone alone.
-_BRAIN_FROM = 1 / 3
-_USUAL_HEAD = 75  # percentile of the volume's slices
+_USUAL_HEAD = 75  # percentile of the head's share of the volume's slices
 # No slice speaks louder than 1000 to 1, however sure it is.
 _SUREST = 0.999
 # So many confident slices name a class for the study wherever they lie.
@@ -95,7 +88,7 @@ class StudyAnswer:
     in_distribution_share: float
 
 
-def emptiness(head_shares: Sequence[float]) -> list[float]:
+def emptiness(head_shares: Sequence[float], points: OperatingPoints = USUAL) -> list[float]:
     """How far each slice of a volume is from showing brain; above 1 it shows none.
 
     At the volume's ends, whatever its plane, lie slices of scalp, skull, ears or the tip of the
@@ -113,7 +106,7 @@ def emptiness(head_shares: Sequence[float]) -> list[float]:
     usual = float(np.percentile(shares, _USUAL_HEAD))
     if usual <= 0:
         return [0.0] * len(shares)
-    return [float(one) for one in _BRAIN_FROM / np.maximum(shares / usual, 0.01)]
+    return [float(one) for one in points.brain_from / np.maximum(shares / usual, 0.01)]
 
 
 def uneven(places: Sequence[float | None] | Values | None) -> Values | None:
@@ -141,21 +134,22 @@ def with_neighbours(
     tumor_share: float,
     brain: npt.NDArray[np.bool_] | None = None,
     places: Sequence[float | None] | Values | None = None,
+    points: OperatingPoints = USUAL,
 ) -> Rows:
     """The probabilities of a stack's slices, each in the light of the ones before and behind it.
 
     A volume differs from the single pictures that the probabilities were calibrated on. Its slices
-    were not picked to show something: one in four is taken to show a tumour, where the
-    collection holds ``tumor_share``. And a tumour mostly reaches into the neighbouring slices,
-    which a false alarm often does not. So the log-odds of a tumour are the weighted mean of the
-    neighbourhood's, moved from the one share to the other; which kind of tumour it would be is
+    were not picked to show something: ``points.tumor_share`` of them are taken to show a tumour,
+    where the collection holds ``tumor_share``. And a tumour mostly reaches into the neighbouring
+    slices, which a false alarm often does not. So the log-odds of a tumour are the weighted mean of
+    the neighbourhood's, moved from the one share to the other; which kind of tumour it would be is
     what the neighbourhood says on the average.
 
     The mean of log-odds and not of probabilities, so that a small tumour that one slice alone shows
     clearly cannot be ruled out by its neighbours.
 
-    A slice without brain speaks for itself alone, and of such slices one in a thousand is taken to
-    show a tumour.
+    A slice without brain speaks for itself alone, and of such slices
+    ``points.tumor_share_without_brain`` are taken to show a tumour.
 
     Args:
         alone: (N, 4), in the order of ``LABELS``, of neighbouring slices in order.
@@ -168,13 +162,13 @@ def with_neighbours(
     """
     shown = np.ones(len(alone), bool) if brain is None else brain
     apart = uneven(places)
-    near = _neighbours(int(shown.sum()), None if apart is None else apart[shown])
+    near = _neighbours(int(shown.sum()), None if apart is None else apart[shown], points)
     together = np.empty_like(alone)
     together[shown] = _expected(
-        alone[shown], lambda values: _mean(near, values), _moved(tumor_share, _TUMOR_SHARE)
+        alone[shown], lambda values: _mean(near, values), _moved(tumor_share, points.tumor_share)
     )
     together[~shown] = _expected(
-        alone[~shown], lambda values: values, _moved(tumor_share, _TUMOR_SHARE_WITHOUT_BRAIN)
+        alone[~shown], lambda values: values, _moved(tumor_share, points.tumor_share_without_brain)
     )
     return together
 
@@ -201,6 +195,7 @@ def borne_out(
     tumor_by_places: Sequence[float | None],
     *,
     places: Sequence[float | None] | Values | None = None,
+    points: OperatingPoints = USUAL,
 ) -> tuple[Rows, list[bool]]:
     """What is left of a volume's tumours where the places have a say.
 
@@ -221,8 +216,8 @@ def borne_out(
     known = [one for one in tumor_by_places if one is not None]
     if len(known) < len(tumor_by_places):
         return together, [True] * len(together)
-    by_places = _mean(_neighbours(len(known), uneven(places)), np.array(known))
-    suspicious = by_places >= RATHER
+    by_places = _mean(_neighbours(len(known), uneven(places), points), np.array(known))
+    suspicious = by_places >= DECISION_THRESHOLD
     if suspicious.any():
         return together, suspicious.tolist()
     tumor = 1 - together[:, INDEX[Label.NO_TUMOR]]
@@ -238,7 +233,7 @@ def with_no_tumor(
     return _likeliest_first([*prediction_set, Label.NO_TUMOR], probabilities)
 
 
-def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
+def answer_study(slices: Sequence[SliceAnswer], points: OperatingPoints = USUAL) -> StudyAnswer:
     """Find the finding of a study: its slices, its class, and the classes not ruled out.
 
     A tumour reaches through several neighbouring slices of a stack and a false alarm often
@@ -261,15 +256,16 @@ def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
 
     Args:
         slices: at least one, those of a series together and in order.
+        points: those of the model that the answers are of.
     """
     series = [[slices[i] for i in indices] for indices in _by_series(slices)]
-    strength = np.concatenate([_strength(one) for one in series])
-    brain = np.concatenate([_shows_brain(one) for one in series])
+    strength = np.concatenate([_strength(one, points) for one in series])
+    brain = np.concatenate([_shows_brain(one, points) for one in series])
     familiar = np.array([item.in_distribution for item in slices])
     order = np.lexsort((np.arange(len(slices)), -strength, ~familiar))
-    suspicious = [int(i) for i in order if familiar[i] and strength[i] >= RATHER]
+    suspicious = [int(i) for i in order if familiar[i] and strength[i] >= DECISION_THRESHOLD]
     first = next((i for i in suspicious if _is_called_tumor(slices[i])), int(order[0]))
-    elsewhere = _apart_from(first, slices, strength >= RATHER)
+    elsewhere = _apart_from(first, slices, strength >= DECISION_THRESHOLD)
     finding = [i for i in suspicious if i not in elsewhere] or [first]
     label = _class_of([slices[i] for i in finding]) or Label(slices[first].label)
     key = [i for i in finding if slices[i].label == label][:MOST_KEY_SLICES]
@@ -280,7 +276,7 @@ def answer_study(slices: Sequence[SliceAnswer]) -> StudyAnswer:
     possible.update(
         _named([slices[i] for i in np.flatnonzero(familiar & brain).tolist()], by=_SEVERAL)
     )
-    if strength[key[0]] < RATHER:
+    if strength[key[0]] < DECISION_THRESHOLD:
         possible.add(Label.NO_TUMOR)
     return StudyAnswer(
         key=tuple(key),
@@ -320,7 +316,7 @@ def _named(slices: Sequence[SliceAnswer], *, by: int) -> set[str]:
     confident = Counter(
         one.label
         for one in slices
-        if _is_called_tumor(one) and one.probabilities[one.label] >= RATHER
+        if _is_called_tumor(one) and one.probabilities[one.label] >= DECISION_THRESHOLD
     )
     return {label for label, count in confident.items() if count >= by}
 
@@ -356,22 +352,22 @@ def _by_series(slices: Sequence[SliceAnswer]) -> list[list[int]]:
     return groups
 
 
-def _shows_brain(series: Sequence[SliceAnswer]) -> npt.NDArray[np.bool_]:
+def _shows_brain(series: Sequence[SliceAnswer], points: OperatingPoints) -> npt.NDArray[np.bool_]:
     if not series[0].in_volume:
         return np.ones(len(series), bool)
-    return np.array(emptiness([item.head_share for item in series])) <= 1
+    return np.array(emptiness([item.head_share for item in series], points)) <= 1
 
 
-def _strength(series: Sequence[SliceAnswer]) -> npt.NDArray[np.float64]:
+def _strength(series: Sequence[SliceAnswer], points: OperatingPoints) -> npt.NDArray[np.float64]:
     if not series[0].in_volume:
         return np.array([item.tumor for item in series])
     tumor = np.array(
         [item.tumor if item.tumor_by_places is None else item.tumor_by_places for item in series]
     )
-    brain = _shows_brain(series)
+    brain = _shows_brain(series, points)
     apart = uneven([item.place for item in series])
     strength = np.zeros(len(series))
-    near = _neighbours(int(brain.sum()), None if apart is None else apart[brain])
+    near = _neighbours(int(brain.sum()), None if apart is None else apart[brain], points)
     strength[brain] = _mean(near, tumor[brain])
     return strength
 
@@ -380,7 +376,7 @@ def _log_odds(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(np.log(share / (1 - share)))
 
 
-def _neighbours(count: int, places: Values | None) -> Rows:
+def _neighbours(count: int, places: Values | None, points: OperatingPoints) -> Rows:
     """(N, N) how much each other slice counts in the mean of one, a row.
 
     Weights fall off evenly to both sides. The neighbourhood is a part of the head and not a number
@@ -395,7 +391,7 @@ def _neighbours(count: int, places: Values | None) -> Rows:
     steps = np.arange(count, dtype=np.float64)
     if places is not None and count > 1 and (usual := float(np.median(np.diff(places)))) != 0:
         steps = (places - places[0]) / usual
-    reach = max(_LEAST_REACH, (float(np.ptp(steps)) + 1) * _REACH)
+    reach = max(_LEAST_REACH, (float(np.ptp(steps)) + 1) * points.neighbour_reach)
     apart = np.abs(steps[:, None] - steps)
     weights = np.maximum(0.0, 1 - apart / reach)
     number = np.arange(count)

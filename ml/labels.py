@@ -22,17 +22,17 @@ INDEX: dict[str, int] = {label.value: index for index, label in enumerate(LABELS
 
 Chances = Sequence[float] | npt.NDArray[np.float64]  # (4,) in the order of LABELS
 
-RATHER = 0.5  # from here on something is likelier than not
+DECISION_THRESHOLD = 0.5  # from this probability on something is likelier than not
 
 
-def called(probabilities: Chances, *, no_tumor_from: float = RATHER) -> Label:
-    """What a slice is called: no tumour where that is likely enough, else the likeliest tumour.
+def decide(probabilities: Chances, *, no_tumor_from: float = DECISION_THRESHOLD) -> Label:
+    """The class of a slice: no tumour where that is likely enough, else the likeliest tumour.
 
     A missed tumour does more harm than one that is looked for in vain, so this is not always the
     likeliest class (docs/research/notes/0022).
 
     Args:
-        no_tumor_from: in 0..1.
+        no_tumor_from: the decision threshold of no tumour, in 0..1.
     """
     if probabilities[INDEX[Label.NO_TUMOR]] >= no_tumor_from:
         return Label.NO_TUMOR

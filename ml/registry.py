@@ -16,12 +16,17 @@ from torch import Tensor
 
 from ml.architectures import ARCHITECTURES, Network, VGG16Twofold
 from ml.errors import InvalidModel
-from ml.labels import LABELS, RATHER
-from ml.uncertainty.doubt import TUMOR_SHARE, Calibration, Doubt
+from ml.labels import DECISION_THRESHOLD, LABELS
+from ml.operating_points import OperatingPoints
+from ml.uncertainty.calibration import TUMOR_SHARE, Calibration
+from ml.uncertainty.doubt import Doubt
 
 SERVING = Path(__file__).with_name("weights") / "vgg16-twofold.json"
 _REFERENCE = "doubt.reference"
 _LARGEST_FILE = 31_000_000  # bytes of tensors
+# How much each opinion of a network with two counts in its logits. Cards from before decision 18
+# may say otherwise, or nothing where both counted alike.
+_OPINIONS = {"whole": 1.0, "places": 0.0}
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,11 @@ class Model:
         """Name and version, as shown beside every result."""
         return str(self.card["name"])
 
+    @property
+    def operating_points(self) -> OperatingPoints:
+        """Those of its card."""
+        return OperatingPoints.of_card(self.card)
+
 
 def save_model(
     network: Network, doubt: Doubt, card: dict[str, Any], *, folder: Path, stem: str
@@ -62,7 +72,8 @@ def save_model(
     for name, content in zip(names, contents, strict=True):
         (folder / name).write_bytes(content)
     complete = card | {
-        **_opinions(network),
+        **OperatingPoints.of_card(card).entry(),
+        **({"opinions": _OPINIONS} if isinstance(network, VGG16Twofold) else {}),
         "weights": {
             "files": names,
             "sha256": hashlib.sha256(b"".join(contents)).hexdigest(),
@@ -81,13 +92,6 @@ def save_model(
     path = folder / f"{stem}.json"
     write_card(complete, path)
     return path
-
-
-def _opinions(network: Network) -> dict[str, Any]:
-    """Entry of the card that tells how much each opinion of a network with two counts."""
-    if not isinstance(network, VGG16Twofold):
-        return {}
-    return {"opinions": {"whole": network.whole_share, "places": 1 - network.whole_share}}
 
 
 def _shards(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -171,14 +175,18 @@ def load_model(card_path: Path = SERVING) -> Model:
         architecture = ARCHITECTURES[card["architecture"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidModel(f"The model {card_path} cannot be read: {error}") from error
+    OperatingPoints.of_card(card)  # wrong ones are refused before anything is answered by them
     found = hashlib.sha256(b"".join(contents)).hexdigest()
     if found != expected:
         raise InvalidModel(f"The weights of {card_path} have another hash than their card says.")
     network = architecture.build()
     network.both_sides = bool(card.get("input", {}).get("both_sides", False))
-    if isinstance(network, VGG16Twofold):
-        # Cards from before it was kept are of networks whose opinions counted alike.
-        network.whole_share = float(card.get("opinions", {}).get("whole", 0.5))
+    if isinstance(network, VGG16Twofold) and card.get("opinions") != _OPINIONS:
+        raise InvalidModel(
+            f"The model {card_path} answers by a mean of two opinions, which is no longer known: "
+            "calibrate it for the opinion about the whole with an earlier version "
+            "(calibrate --whole-share 1)."
+        )
     try:
         tensors: dict[str, Tensor] = {}
         for content in contents:
@@ -193,7 +201,7 @@ def load_model(card_path: Path = SERVING) -> Model:
         temperature=float(numbers["temperature"]),
         thresholds=tuple(float(value) for value in numbers["set_thresholds"]),
         tumor_share=float(numbers.get("tumor_share", TUMOR_SHARE)),
-        no_tumor_from=float(numbers.get("no_tumor_from", RATHER)),
+        no_tumor_from=float(numbers.get("no_tumor_from", DECISION_THRESHOLD)),
     )
     doubt = Doubt(
         calibration,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ml.architectures import ARCHITECTURES, Architecture, Network, VGG16Odds
+from ml.architectures import ARCHITECTURES, Architecture, Network, VGG16Localisation
 from ml.labels import LABELS
 
 _WIDTH = 16
@@ -21,7 +21,7 @@ class Narrow(Network):
         super().__init__(_layers(), _WIDTH, mean=half, deviation=half, dropout=0.0)
 
 
-class NarrowOdds(VGG16Odds):
+class NarrowOdds(VGG16Localisation):
     """The same two convolutions under the head that judges places."""
 
     slow = 2

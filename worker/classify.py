@@ -105,6 +105,7 @@ def _classify(claim: claims.Claim) -> None:
             problems=run.problems,
             model=model,
             model_ms=run.model_seconds * 1000,
+            points=predictor().operating_points,
             decoded=run.decoded,
         )
     _log.info(

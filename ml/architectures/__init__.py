@@ -9,9 +9,9 @@ from ml.architectures.resnet import ResNet18, ResNet50
 from ml.architectures.transformer import DINOv2S14, ViTS16
 from ml.architectures.vgg import (
     VGG16GAP,
-    JudgesPlaces,
+    LocalisationNetwork,
     VGG16Flatten,
-    VGG16Odds,
+    VGG16Localisation,
     VGG16Twofold,
     tumor_by_places,
 )
@@ -34,8 +34,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     one.name: one
     for one in (
         Architecture("vgg16-gap", "VGG16, global average", VGG16GAP),
-        Architecture("vgg16-odds", "VGG16, odds of places", VGG16Odds),
-        Architecture("vgg16-twofold", "VGG16, whole and places", VGG16Twofold),
+        Architecture("vgg16-odds", "VGG16, localisation head", VGG16Localisation),
+        Architecture("vgg16-twofold", "VGG16, whole and localisation head", VGG16Twofold),
         Architecture("vgg16-flatten", "VGG16, flattened 512-unit head", VGG16Flatten),
         Architecture("resnet18", "ResNet-18", ResNet18),
         Architecture("resnet50", "ResNet-50", ResNet50),
@@ -49,11 +49,11 @@ __all__ = [
     "ARCHITECTURES",
     "VGG16GAP",
     "Architecture",
-    "JudgesPlaces",
+    "LocalisationNetwork",
     "Network",
     "Output",
     "VGG16Flatten",
-    "VGG16Odds",
+    "VGG16Localisation",
     "VGG16Twofold",
     "tumor_by_places",
 ]

@@ -146,8 +146,8 @@ class Network(nn.Module):
         """
 
     @property
-    def places_balance(self) -> Tensor | None:
-        """(4,) of :func:`ml.architectures.vgg.pool_odds`, where the maps are odds of places."""
+    def localisation_balance(self) -> Tensor | None:
+        """(4,) of :func:`ml.architectures.vgg.pool_odds`, of networks with a localisation head."""
         return None
 
     @torch.no_grad()

@@ -48,8 +48,10 @@ class VGG16GAP(Network):
         return weights.get_state_dict(progress=True), "ImageNet, torchvision (authors' weights)"
 
 
-class JudgesPlaces(VGG16GAP):
-    """What the networks have in common whose maps are the odds of places.
+class LocalisationNetwork(VGG16GAP):
+    """What the networks with a localisation head have in common.
+
+    Their maps are log-odds of a tumour against none at each place.
 
     Attributes:
         balance: (4,) of :func:`pool_odds`.
@@ -60,7 +62,7 @@ class JudgesPlaces(VGG16GAP):
         self.balance = nn.Parameter(torch.full((len(LABELS),), _USUAL_BALANCE))
 
     @property
-    def places_balance(self) -> Tensor:
+    def localisation_balance(self) -> Tensor:
         """As for every network."""
         return self.balance.detach().clone()
 
@@ -90,8 +92,8 @@ class JudgesPlaces(VGG16GAP):
         return super()._is_above(name) and name != "balance"
 
 
-class VGG16Odds(JudgesPlaces):
-    """VGG16's convolutions and one linear layer that judges every place of the slice by itself.
+class VGG16Localisation(LocalisationNetwork):
+    """VGG16's convolutions and a localisation head: one linear layer judges each place by itself.
 
     Each class's map is its log-odds against no tumour at a place; the odds of the whole slice are
     the mean of the odds of its places, times one factor a class (``balance``). No tumour needs no
@@ -109,7 +111,7 @@ class VGG16Odds(JudgesPlaces):
     def judge(self, images: Tensor, skipped: int = 0) -> Output:
         """As for :class:`ml.architectures.Network`."""
         field = self.field(images, skipped)
-        maps = _odds_of_places(field, self.head, self.dropout)
+        maps = _localisation_maps(field, self.head, self.dropout)
         return Output(self.pool(maps), maps, field.float().mean((2, 3)))
 
     @torch.no_grad()
@@ -118,20 +120,16 @@ class VGG16Odds(JudgesPlaces):
         self.balance.add_(offsets - offsets[_NO_TUMOR])
 
 
-class VGG16Twofold(JudgesPlaces):
+class VGG16Twofold(LocalisationNetwork):
     """VGG16 with two copies of its last block: one judges the slice as a whole, one each place.
 
-    The whole is judged as by :class:`VGG16GAP` and the places as by :class:`VGG16Odds`; both
-    share the first four blocks, so the second opinion costs a tenth of a pass. The logits are
-    a logarithmic opinion pool of the two (Genest and Zidek 1986, Statistical Science 1), the maps
-    are those of the places, the features those of the whole.
+    The whole is judged as by :class:`VGG16GAP`, the places by a localisation head as of
+    :class:`VGG16Localisation`; both share the first four blocks, so the second opinion costs a
+    tenth of a pass. Logits and features are those of the whole, the maps those of the places
+    (docs/research/notes/0018).
 
     It learns both aims at once, or :func:`ml.release.joining.join` makes it of two trained
     networks.
-
-    Attributes:
-        whole_share: weight of the opinion about the whole in the logits, above 0 and at most 1;
-            the places have the rest.
     """
 
     most_frozen = SHARED
@@ -141,10 +139,9 @@ class VGG16Twofold(JudgesPlaces):
         self.places = _convolutions()[SHARED:-1]
         self.places_head = nn.Linear(_WIDTH, len(LABELS))
         self.places_dropout = nn.Dropout2d(_PLACES_DROPOUT)
-        self.whole_share = 1.0
 
     @classmethod
-    def of(cls, whole: VGG16GAP, places: VGG16Odds) -> Self:
+    def of(cls, whole: VGG16GAP, places: VGG16Localisation) -> Self:
         """The two as one network.
 
         Raises:
@@ -178,17 +175,12 @@ class VGG16Twofold(JudgesPlaces):
         """As for :class:`ml.architectures.Network`; ``skipped`` is at most the shared layers."""
         whole, places = self.field(images, skipped).chunk(2, 1)
         pooled = whole.float().mean((2, 3))
-        maps = _odds_of_places(places, self.places_head, self.places_dropout)
-        logits = self.head(self.dropout(pooled))
-        if self.whole_share < 1:
-            logits = self.whole_share * logits + (1 - self.whole_share) * self.pool(maps)
-        return Output(logits, maps, pooled)
+        maps = _localisation_maps(places, self.places_head, self.places_dropout)
+        return Output(self.head(self.dropout(pooled)), maps, pooled)
 
     def opinions(self, output: Output) -> list[Tensor]:
         """About the whole, and by the places."""
-        by_places = self.pool(output.maps)
-        whole = (output.logits - (1 - self.whole_share) * by_places) / self.whole_share
-        return [whole, by_places]
+        return [output.logits, self.pool(output.maps)]
 
     def take(self, state: State) -> None:
         """As for every network; of other files, both copies take the one last block."""
@@ -225,8 +217,8 @@ class VGG16Twofold(JudgesPlaces):
 
     @torch.no_grad()
     def shift(self, offsets: Tensor) -> None:
-        """As for every network."""
-        self.head.bias.add_(offsets / self.whole_share)
+        """As for every network; the places stay as they are."""
+        self.head.bias.add_(offsets)
 
 
 class VGG16Flatten(VGG16GAP):
@@ -285,7 +277,7 @@ def _averages(side: int) -> Tensor:
     )
 
 
-def _odds_of_places(field: Tensor, head: nn.Linear, dropout: nn.Module) -> Tensor:
+def _localisation_maps(field: Tensor, head: nn.Linear, dropout: nn.Module) -> Tensor:
     """(N, 4, h, w) log-odds against no tumour of each place of (N, C, h, w)."""
     weight = head.weight.to(field.dtype)[:, :, None, None]
     scores = F.conv2d(dropout(field), weight).float()

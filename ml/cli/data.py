@@ -1,4 +1,4 @@
-"""The commands about data: ``python -m ml dataset …`` and ``python -m ml control``."""
+"""The commands about data: ``python -m ml dataset …`` and ``python -m ml baseline``."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ Subparsers = Any  # argparse does not make the type public
 
 
 def add_data_commands(commands: Subparsers) -> None:
-    """Register ``dataset`` and ``control``."""
+    """Register ``dataset`` and ``baseline``."""
     dataset = commands.add_parser("dataset", help="build, merge, split and describe data sets")
     kinds = dataset.add_subparsers(dest="kind", required=True, metavar="KIND")
     _add_folders(kinds)
@@ -31,7 +31,7 @@ def add_data_commands(commands: Subparsers) -> None:
     _add_merge(kinds)
     _add_folds(kinds)
     _add_card(kinds)
-    _add_control(commands)
+    _add_baseline(commands)
 
 
 def _add_folders(kinds: Subparsers) -> None:
@@ -139,9 +139,11 @@ def _add_card(kinds: Subparsers) -> None:
     parser.set_defaults(run=_card)
 
 
-def _add_control(commands: Subparsers) -> None:
+def _add_baseline(commands: Subparsers) -> None:
     parser = commands.add_parser(
-        "control", help="measure what brightness and texture alone tell of the class"
+        "baseline",
+        aliases=["control"],
+        help="measure what brightness and texture alone tell of the class",
     )
     _add_folding(parser)
     parser.add_argument(
@@ -162,7 +164,7 @@ def _add_control(commands: Subparsers) -> None:
     parser.add_argument("--input-size", type=int, default=176, metavar="PX")
     parser.add_argument("--cache", type=Path, metavar="FILE.npz", help="keep the statistics there")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
-    parser.set_defaults(run=_control)
+    parser.set_defaults(run=_baseline)
 
 
 def _add_curation(parser: argparse.ArgumentParser) -> None:
@@ -292,11 +294,11 @@ def _card(options: argparse.Namespace) -> int:
     return 0
 
 
-def _control(options: argparse.Namespace) -> int:
+def _baseline(options: argparse.Namespace) -> int:
     from ml.dataset import read_manifest
-    from ml.experiments.baseline import control_figures, table
+    from ml.experiments.baseline import baseline_figures, table
 
-    figures = control_figures(
+    figures = baseline_figures(
         read_manifest(options.manifest),
         folds=options.folds,
         seed=options.seed,

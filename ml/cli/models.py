@@ -64,13 +64,6 @@ def add_model_commands(commands: Any) -> None:
         metavar="FOLDER",
         help="what python -m ml crossval --by group wrote (its --out)",
     )
-    calibrate.add_argument(
-        "--whole-share",
-        type=number_between(0.01, 1, "share between 0.01 and 1"),
-        metavar="0.01..1",
-        help="of vgg16-twofold: how much the opinion about the whole counts in the answer "
-        "(as before)",
-    )
     calibrate.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     add_manifest_options(calibrate)
     calibrate.set_defaults(run=_calibrate)
@@ -157,14 +150,7 @@ def _calibrate(options: argparse.Namespace) -> int:
             "slices": sum(len(fold.answers) for fold in folds),
             "groups": len({answer.group for fold in folds for answer in fold.answers}),
         }
-    made = recalibrate(
-        model,
-        calibration,
-        split,
-        folder=options.out,
-        facts=facts,
-        whole_share=options.whole_share,
-    )
+    made = recalibrate(model, calibration, split, folder=options.out, facts=facts)
     print(made.card)
     return 0
 

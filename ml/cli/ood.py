@@ -1,4 +1,4 @@
-"""``python -m ml odd``: is what is no brain MRI called so, and is a brain not?"""
+"""``python -m ml ood``: is what is no brain MRI called so, and is a brain not?"""
 
 import argparse
 from pathlib import Path
@@ -10,16 +10,18 @@ _SLICES_TO_FIT = 600
 _SEED = 20261123  # the one that `train` splits by, so that its validation part stays unseen
 
 
-def add_odd(commands: Any) -> argparse.ArgumentParser:
+def add_ood(commands: Any) -> argparse.ArgumentParser:
     """Add the command; the model's options are the caller's to add."""
-    odd: argparse.ArgumentParser = commands.add_parser(
-        "odd", help="measure how odd pictures and brain slices are told apart"
+    ood: argparse.ArgumentParser = commands.add_parser(
+        "ood",
+        aliases=["odd"],
+        help="measure how out-of-distribution pictures and brain slices are told apart",
     )
-    odd.add_argument(
+    ood.add_argument(
         "--manifest", type=Path, metavar="FILE.csv", help="brain slices (default: the samples)"
     )
-    odd.add_argument("--every", type=_count, default=1, metavar="N", help="take each Nth of them")
-    odd.add_argument(
+    ood.add_argument("--every", type=_count, default=1, metavar="N", help="take each Nth of them")
+    ood.add_argument(
         "--volumes",
         type=Path,
         nargs="+",
@@ -27,16 +29,16 @@ def add_odd(commands: Any) -> argparse.ArgumentParser:
         metavar="STUDY",
         help="studies of brains that the model has never seen; files named …_Mask are left out",
     )
-    odd.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
-    add_card_option(odd)
-    odd.add_argument(
+    ood.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
+    add_card_option(ood)
+    ood.add_argument(
         "--fit",
         type=Path,
         metavar="RULE.npz",
         help="instead fit the rule about pictures anew, on the training part of --manifest",
     )
-    odd.set_defaults(run=_run)
-    return odd
+    ood.set_defaults(run=_run)
+    return ood
 
 
 def _count(text: str) -> int:
@@ -57,14 +59,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _measure(entries: list[Any], options: argparse.Namespace) -> int:
-    from ml.evaluation.ood_pictures.measuring import measure_odd, table
+    from ml.evaluation.ood_pictures.measuring import measure_ood, table
     from ml.registry import SERVING, enter_figures
     from ml.serving.predictor import Predictor
 
     predictor = Predictor.load(options.model or SERVING, device=options.device)
-    figures = measure_odd(predictor, entries, options.volumes)
+    figures = measure_ood(predictor, entries, options.volumes)
     if options.card is not None:
-        every = f"odd --every {options.every}"
+        every = f"ood --every {options.every}"
         command = command_line(options, every, ("manifest", "volumes"))
         enter_figures(options.card, "familiarity", figures, command=command)
     write_json(figures, options.json)
@@ -74,13 +76,13 @@ def _measure(entries: list[Any], options: argparse.Namespace) -> int:
 
 def _fit(entries: list[Any], out: Path) -> int:
     from ml.dataset import split_by_group, without_mirrored_twins
-    from ml.evaluation.ood_pictures.collection import held_out_sources, odd_pictures
+    from ml.evaluation.ood_pictures.collection import held_out_sources, ood_pictures
     from ml.evaluation.ood_pictures.fitting import fit_rule
     from ml.imaging import read_path
 
     training = without_mirrored_twins(split_by_group(entries, seed=_SEED).training)
     chosen = training[:: max(1, len(training) // _SLICES_TO_FIT)]
-    pictures = odd_pictures()
+    pictures = ood_pictures()
     held_out = held_out_sources(pictures)
     rule = fit_rule(
         [read_path(entry.path)[0].pixels for entry in chosen],

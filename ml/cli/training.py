@@ -170,6 +170,12 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     option.add_argument("--body-rate", type=float, metavar="RATE")
     option.add_argument("--batch", type=int, metavar="SLICES")
     option.add_argument("--seed", type=int)
+    option.add_argument(
+        "--winograd",
+        action="store_true",
+        help="compute wide convolutions by Winograd's method: faster on a CPU without bfloat16, of "
+        "no effect elsewhere",
+    )
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -178,7 +184,7 @@ def _train(options: argparse.Namespace) -> int:
     from ml.registry import load_model
     from ml.release.packaging import check_split, release
     from ml.reporting.plots import plot_answers, plot_training
-    from ml.training.distributed import team
+    from ml.training.distributed import distributed_processes
     from ml.training.trainer import train
 
     recipe = _recipe(options)
@@ -190,16 +196,16 @@ def _train(options: argparse.Namespace) -> int:
         check_split(load_model(recipe.starting_model).card, split, seed=recipe.seed)
     training = dataset.without_mirrored_twins(split.training)
     also = _also(options)
-    with team() as processes:
+    with distributed_processes() as processes:
         trained = train(
             recipe,
             training + also,
             split.calibration,
             folder=options.out,
-            team=processes,
+            distributed=processes,
             variants=options.variants_folder,
         )
-    if not processes.leads:
+    if not processes.is_main:
         return 0
     facts = {
         "data": {
@@ -230,7 +236,7 @@ def _crossval(options: argparse.Namespace) -> int:
     )
     from ml.reporting.crossvalidation_report import enter_in_card, write_report
     from ml.reporting.plots import plot_answers
-    from ml.training.distributed import team
+    from ml.training.distributed import distributed_processes
 
     recipe = _recipe(options)
     by_others = options.calibrated_by_others
@@ -245,12 +251,17 @@ def _crossval(options: argparse.Namespace) -> int:
         splits = splits_by_group(
             entries, folds=options.folds, seed=recipe.seed, calibrated_apart=not by_others
         )
-    with team() as processes:
+    with distributed_processes() as processes:
         only = [options.only] if options.only is not None else None
         done = cross_validate(
-            splits, recipe, folder=options.out, team=processes, also=_also(options), only=only
+            splits,
+            recipe,
+            folder=options.out,
+            distributed=processes,
+            also=_also(options),
+            only=only,
         )
-    if not processes.leads:
+    if not processes.is_main:
         return 0
     if len(done) < len(splits):
         print(f"{len(done)} of {len(splits)} folds are finished; the figures want all.")
@@ -273,14 +284,14 @@ def _crossval(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from ml.experiments.comparison import chosen_entries, compare, read_comparison
     from ml.reporting.comparison_report import conclusions, write_report
-    from ml.training.distributed import team
+    from ml.training.distributed import distributed_processes
 
     comparison = read_comparison(options.config).starting_from(dict(options.start))
     entries, _ = _entries(options)
     chosen = chosen_entries(entries, comparison)
-    with team() as processes:
-        figures = compare(chosen, comparison, folder=options.out, team=processes)
-    if not processes.leads:
+    with distributed_processes() as processes:
+        figures = compare(chosen, comparison, folder=options.out, distributed=processes)
+    if not processes.is_main:
         return 0
     report = options.report or options.out / "comparison.md"
     command = command_line(options, "compare", ("config", "manifest", "outlines", "exclude"))

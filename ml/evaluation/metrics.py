@@ -1,6 +1,6 @@
 """Figures of a classifier from its probabilities alone, with bootstrap intervals over groups.
 
-Never imports torch: networks, controls without a network and stored answers are measured alike.
+Never imports torch: networks, baselines without a network and stored answers are measured alike.
 """
 
 from collections.abc import Callable, Mapping, Sequence

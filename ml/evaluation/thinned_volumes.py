@@ -134,7 +134,7 @@ def _answer(
         one.answered(opinion, in_volume=weighing != ALONE, place=place)
         for one, opinion, place in zip(slices, opinions, places, strict=True)
     ]
-    return _Answered(slices, opinions, answer_study(told))
+    return _Answered(slices, opinions, answer_study(told, predictor.operating_points))
 
 
 def _figures(glioma: Sequence[_Answered], healthy: Sequence[_Answered]) -> dict[str, Any]:

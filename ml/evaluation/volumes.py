@@ -10,6 +10,7 @@ from ml.evaluation.volume_judging import Judged, judge, masked_scans, slices_of_
 from ml.imaging import read_path
 from ml.imaging.nifti import PLANES
 from ml.labels import Label
+from ml.operating_points import OperatingPoints
 from ml.serving.predictor import Predictor
 
 
@@ -48,9 +49,10 @@ def measure_volumes(
         for path in heads
         for plane in PLANES
     }
-    figures = {"model": predictor.name} | _figures(volumes, without)
+    points = predictor.operating_points
+    figures = {"model": predictor.name} | _figures(volumes, without, points)
     if whole:
-        figures["heads"] = {name: _head(volume) for name, volume in whole.items()}
+        figures["heads"] = {name: _head(volume, points) for name, volume in whole.items()}
     if thinned:
         figures["thinned"] = measure_thinned(
             predictor,
@@ -64,13 +66,16 @@ def measure_volumes(
     }
 
 
-def _figures(volumes: dict[str, list[Judged]], without: Sequence[Judged]) -> dict[str, Any]:
+def _figures(
+    volumes: dict[str, list[Judged]], without: Sequence[Judged], points: OperatingPoints
+) -> dict[str, Any]:
     slices = [one for volume in volumes.values() for one in volume]
     tumors = [one for one in slices if one.expected]
     free = [one for one in slices if one.free]
     healthy_free = [one for one in without if one.free]
     answers = {
-        name: answer_study([one.answer for one in volume]) for name, volume in volumes.items()
+        name: answer_study([one.answer for one in volume], points)
+        for name, volume in volumes.items()
     }
     return {
         "tumor_slices_found": share_of(one.opinion.alarm for one in tumors),
@@ -91,12 +96,12 @@ def _figures(volumes: dict[str, list[Judged]], without: Sequence[Judged]) -> dic
     }
 
 
-def _head(volume: Sequence[Judged]) -> dict[str, Any]:
+def _head(volume: Sequence[Judged], points: OperatingPoints) -> dict[str, Any]:
     """False alarms in a head without a tumour, and the class of its study."""
     return {
         "alarms": share_of(one.opinion.alarm for one in volume),
         "alarms_alone": share_of(one.result.alarm for one in volume),
-        "study": answer_study([one.answer for one in volume]).label.value,
+        "study": answer_study([one.answer for one in volume], points).label.value,
     }
 
 

@@ -1,8 +1,8 @@
-"""The control: a classifier without a network, on twelve statistics of each picture.
+"""The baseline: a classifier without a network, on twelve statistics of each picture.
 
 In collections where classes come from different hospitals, brightness and texture alone tell the
-classes apart. What this control reaches is what a network could reach without having seen a
-tumour; a network's accuracy means something as far as it stands above the control's, on the same
+classes apart. What this baseline reaches is what a network could reach without having seen a
+tumour; a network's accuracy means something as far as it stands above the baseline's, on the same
 folds, and where source and class do not coincide.
 """
 
@@ -43,7 +43,7 @@ Float = np.float32
 Features = npt.NDArray[np.float32]
 
 
-def control_figures(
+def baseline_figures(
     entries: list[Entry],
     *,
     folds: int,
@@ -53,11 +53,11 @@ def control_figures(
     size: int = SIZE,
     cache: Path | None = None,
 ) -> dict[str, Any]:
-    """Cross-validate the control by group, for each kind of picture.
+    """Cross-validate the baseline by group, for each kind of picture.
 
     ``against_source`` holds the same where the source of a slice tells nothing of its class or
     the wrong one, see :func:`ml.dataset.folds_against_source`; None where each source has
-    tumours only or none. ``elsewhere`` is another collection that the control, fitted on all of
+    tumours only or none. ``elsewhere`` is another collection that the baseline, fitted on all of
     ``entries``, is tested on.
 
     Raises:
@@ -92,7 +92,7 @@ def control_figures(
     }
 
 
-def control_probabilities(
+def baseline_probabilities(
     entries: list[Entry],
     folds: list[Split],
     *,
@@ -100,7 +100,7 @@ def control_probabilities(
     size: int = SIZE,
     cache: Path | None = None,
 ) -> Floats:
-    """(N, 4) what the control says of each entry when the entry's fold is measured.
+    """(N, 4) what the baseline says of each entry when the entry's fold is measured.
 
     It learns from the training and the calibration part together, since it needs no calibration.
     NaN for entries that no fold measures.

@@ -1,6 +1,6 @@
 """Twelve statistics of a picture's brightness and texture, which know nothing of anatomy.
 
-What they suffice for needs no understanding of the picture: they are the evidence of the control
+What they suffice for needs no understanding of the picture: they are the evidence of the baseline
 classifier in :mod:`ml.experiments.baseline`.
 """
 

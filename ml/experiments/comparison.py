@@ -18,14 +18,14 @@ from ml.errors import InvalidConfiguration
 from ml.evaluation.cost import measure_cost
 from ml.evaluation.metrics import Floats, classification_figures
 from ml.evaluation.significance import Right, difference, holm
-from ml.experiments.baseline import control_probabilities
+from ml.experiments.baseline import baseline_probabilities
 from ml.experiments.crossvalidation import Fold, cross_validate, pooled, splits_by_group
 from ml.labels import INDEX
 from ml.training.configuration import from_table, read_toml
-from ml.training.distributed import Team
-from ml.training.recipe import Recipe
+from ml.training.distributed import Distributed
+from ml.training.recipe import Recipe, with_current_names
 
-CONTROL = "control without a network"
+BASELINE = "baseline without a network"
 # What a network may have of its own; everything else is the same for all.
 _OWN = ("architecture", "start", "start_name", "body_rate", "head_rate", "frozen", "weight_decay")
 
@@ -154,7 +154,7 @@ def compare(
     comparison: Comparison,
     *,
     folder: Path,
-    team: Team,
+    distributed: Distributed,
 ) -> dict[str, Any]:
     """Cross-validate every candidate, or go on where a former run stopped.
 
@@ -165,7 +165,7 @@ def compare(
     Returns:
         What ``figures.json`` holds: ``networks``, ``ablation`` and ``control``; of each
         candidate what :func:`ml.experiments.crossvalidation.pooled` gives, its cost, and its
-        difference from the reference. Nothing where another process of the team leads.
+        difference from the reference. Nothing where another process is the main one.
     """
     dealt = splits_by_group(entries, folds=comparison.folds, seed=comparison.seed)
     splits = dict(islice(dealt.items(), comparison.measured_folds))
@@ -173,12 +173,14 @@ def compare(
 
     def run(kind: str, candidate: Candidate) -> list[Fold]:
         place = folder / re.sub(r"\W+", "-", f"{kind}-{candidate.name}".lower())
-        done = cross_validate(dealt, candidate.recipe, folder=place, team=team, only=numbers)
+        done = cross_validate(
+            dealt, candidate.recipe, folder=place, distributed=distributed, only=numbers
+        )
         return [fold for fold in done if fold.name in splits]
 
     networks = {one.name: run("network", one) for one in comparison.networks}
     ablation = {one.name: run("preprocessing", one) for one in comparison.ablation}
-    if not team.leads:
+    if not distributed.is_main:
         return {}
     figures: dict[str, Any] = {
         "slices": len(entries),
@@ -195,13 +197,13 @@ def compare(
         figures["networks"][one.name] |= _facts(one.recipe)
     measured = [entry for split in splits.values() for entry in split.validation]
     right = {name: _right(folds) for name, folds in (networks | ablation).items()}
-    chances = control_probabilities(
+    chances = baseline_probabilities(
         entries,
         list(splits.values()),
         size=comparison.reference.recipe.input_size,
         cache=folder / "control.npz",
     )
-    figures["control"], right[CONTROL] = _control(chances, entries, measured)
+    figures["control"], right[BASELINE] = _baseline(chances, entries, measured)
     differences = _differences(right, comparison.reference.name, measured)
     for part in ("networks", "ablation", "control"):
         for name in set(figures[part]) & set(differences):
@@ -222,15 +224,15 @@ def _right(folds: list[Fold]) -> Right:
     return np.array([one.called is one.label for fold in folds for one in fold.answers])
 
 
-def _control(
+def _baseline(
     chances: Floats, entries: list[Entry], measured: list[Entry]
 ) -> tuple[dict[str, Any], Right]:
-    """The control's row, and whether it was right, in the order in which slices are measured."""
+    """The baseline's row, and whether it was right, in the order in which slices are measured."""
     place = {entry.path: number for number, entry in enumerate(entries)}
     ordered = chances[[place[entry.path] for entry in measured]]
     wanted = np.array([INDEX[entry.label.value] for entry in measured])
     figures = classification_figures(ordered, wanted, [entry.group for entry in measured])
-    return {CONTROL: figures}, ordered.argmax(1) == wanted
+    return {BASELINE: figures}, ordered.argmax(1) == wanted
 
 
 def _differences(
@@ -255,7 +257,8 @@ def _candidate(file: _File, own: dict[str, Any], where: str) -> Candidate:
             f"{where}, networks: {unknown[0]} is not a network's own; what is: "
             f"name, {', '.join(_OWN)}."
         )
+    shared = with_current_names(file.recipe)
     recipe = from_table(
-        Recipe, file.recipe | {k: v for k, v in values.items() if k != "name"}, where=where
+        Recipe, shared | {k: v for k, v in values.items() if k != "name"}, where=where
     )
     return Candidate(str(values.get("name", recipe.architecture)), recipe)

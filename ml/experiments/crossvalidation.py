@@ -37,13 +37,14 @@ from ml.evaluation.evaluation import (
     chances_and_classes,
     summarise_answers,
 )
-from ml.labels import Label, called
+from ml.labels import Label, decide
 from ml.registry import load_model
 from ml.release.packaging import reference_features, release, said_unseen
-from ml.training.distributed import Team
-from ml.training.recipe import Recipe
+from ml.training.distributed import Distributed
+from ml.training.recipe import Recipe, kept_values
 from ml.training.trainer import Trained, train
-from ml.uncertainty.doubt import Calibration, Doubt, Unseen
+from ml.uncertainty.calibration import Calibration
+from ml.uncertainty.doubt import Doubt, Unseen
 
 _SETTINGS = "settings.json"
 _CALIBRATION_PARTS = 8  # one of so many of what a left-out source leaves
@@ -127,7 +128,7 @@ def cross_validate(
     recipe: Recipe,
     *,
     folder: Path,
-    team: Team,
+    distributed: Distributed,
     also: Sequence[Entry] = (),
     only: Collection[int] | None = None,
 ) -> list[Fold]:
@@ -156,20 +157,20 @@ def cross_validate(
     wanted = set(range(1, len(splits) + 1) if only is None else only)
     if strange := sorted(wanted - set(range(1, len(splits) + 1))):
         raise InvalidConfiguration(f"There is no fold {strange[0]}, only 1 to {len(splits)}.")
-    if team.leads:
+    if distributed.is_main:
         _claim(folder, splits, recipe, also)
-    team.wait()
+    distributed.wait()
     for number, (name, split) in enumerate(splits.items(), 1):
         kept = _answers_file if split.calibration else _unseen_file
         if number in wanted and not kept(folder, name).exists():
-            trained = _train_fold(split, recipe, folder / name, team, also)
-            if team.leads and split.calibration:
+            trained = _train_fold(split, recipe, folder / name, distributed, also)
+            if distributed.is_main and split.calibration:
                 _measure_fold(name, split, trained, recipe, folder)
-            elif team.leads:
+            elif distributed.is_main:
                 _keep_unseen(split, trained, recipe, _unseen_file(folder, name))
-            team.wait()
+            distributed.wait()
     if all(_unseen_file(folder, name).exists() for name in splits):
-        _calibrate_by_others(splits, recipe, folder, team, also)
+        _calibrate_by_others(splits, recipe, folder, distributed, also)
     return [_read(folder, name) for name in splits if _answers_file(folder, name).exists()]
 
 
@@ -246,12 +247,12 @@ def _answers(folds: Sequence[Fold]) -> list[Answer]:
 
 
 def _train_fold(
-    split: Split, recipe: Recipe, folder: Path, team: Team, also: Sequence[Entry]
+    split: Split, recipe: Recipe, folder: Path, distributed: Distributed, also: Sequence[Entry]
 ) -> Trained:
     """The fold's network; at once where its training is finished."""
     training = [*without_mirrored_twins(split.training), *also]
     watched = split.calibration or split.validation  # it is logged, and chooses nothing
-    return train(recipe, training, watched, folder=folder, team=team)
+    return train(recipe, training, watched, folder=folder, distributed=distributed)
 
 
 def _measure_fold(
@@ -289,17 +290,21 @@ def _keep_unseen(split: Split, trained: Trained, recipe: Recipe, file: Path) -> 
 
 
 def _calibrate_by_others(
-    splits: dict[str, Split], recipe: Recipe, folder: Path, team: Team, also: Sequence[Entry]
+    splits: dict[str, Split],
+    recipe: Recipe,
+    folder: Path,
+    distributed: Distributed,
+    also: Sequence[Entry],
 ) -> None:
     """Measure the folds that are not yet, all of which are trained."""
     for name, split in splits.items():
         if _answers_file(folder, name).exists():
             continue
-        trained = _train_fold(split, recipe, folder / name, team, also)
-        if team.leads:
+        trained = _train_fold(split, recipe, folder / name, distributed, also)
+        if distributed.is_main:
             doubt = _doubt_of_others(folder, name, list(splits))
             _measure_fold(name, split, trained, recipe, folder, doubt)
-        team.wait()
+        distributed.wait()
 
 
 def _doubt_of_others(folder: Path, name: str, names: Sequence[str]) -> Doubt:
@@ -333,7 +338,7 @@ def _answer(kept: dict[str, Any]) -> Answer:
         | {
             "label": Label(kept["label"]),
             # Answers from before it was kept: what is likelier, a tumour or none.
-            "called": Label(kept.get("called") or called(kept["probabilities"])),
+            "called": Label(kept.get("called") or decide(kept["probabilities"])),
             "probabilities": tuple(kept["probabilities"]),
             "prediction_set": tuple(Label(one) for one in kept["prediction_set"]),
             "pointed": kept["pointed"] and Pointed(**kept["pointed"]),
@@ -357,8 +362,8 @@ def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe, also: Sequenc
     settings = {"recipe": asdict(recipe), "splits_sha256": digest, "folds": list(splits)}
     wanted = json.dumps(settings, indent=2)
     note = folder / _SETTINGS
-    if note.exists() and (before := note.read_text(encoding="utf-8")) != wanted:
-        if not _is_lengthened(json.loads(before), json.loads(wanted)):
+    if note.exists() and (before := _settings(note)) != json.loads(wanted):
+        if not _is_lengthened(before, json.loads(wanted)):
             raise InvalidConfiguration(
                 f"{folder} holds a cross-validation of another recipe or other data: name another "
                 "folder."
@@ -367,6 +372,12 @@ def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe, also: Sequenc
             _answers_file(folder, name).unlink(missing_ok=True)
             _unseen_file(folder, name).unlink(missing_ok=True)
     _write_whole(note, wanted.encode())
+
+
+def _settings(note: Path) -> dict[str, Any]:
+    """What :func:`_claim` wrote, also before fields of recipes came, went or were renamed."""
+    settings: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+    return settings | {"recipe": kept_values(settings["recipe"])}
 
 
 def _is_lengthened(before: dict[str, Any], after: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ml.architectures import VGG16GAP, VGG16Odds, VGG16Twofold
+from ml.architectures import VGG16GAP, VGG16Localisation, VGG16Twofold
 from ml.dataset import Split
 from ml.errors import InvalidModel
 from ml.registry import Model
@@ -25,7 +25,7 @@ def join(whole: Model, places: Model, split: Split, *, folder: Path) -> Released
     Raises:
         InvalidModel: the two do not fit together.
     """
-    if not isinstance(places.network, VGG16Odds) or type(whole.network) is not VGG16GAP:
+    if not isinstance(places.network, VGG16Localisation) or type(whole.network) is not VGG16GAP:
         raise InvalidModel("Joined are a vgg16-gap and a vgg16-odds, in this order.")
     _check_preparation(whole, places)
     network = VGG16Twofold.of(whole.network, places.network)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ml.architectures import Network, VGG16Twofold
+from ml.architectures import Network
 from ml.dataset import Entry, Split
 from ml.dataset.tensors import Slices, prepare
 from ml.errors import InvalidConfiguration, InvalidModel
@@ -23,15 +23,13 @@ from ml.serving.engines import TorchEngine
 from ml.serving.engines.openvino_engine import OpenVINOEngine
 from ml.serving.engines.quantisation import quantise
 from ml.serving.predictor import Predictor
+from ml.training.inference import forward_all
 from ml.training.recipe import Recipe
-from ml.training.trainer import Trained, forward_all
-from ml.uncertainty.doubt import (
-    ALPHA,
-    Calibration,
-    Doubt,
-    Subspace,
-    Unseen,
-)
+from ml.training.trainer import Trained
+from ml.uncertainty.calibration import Calibration
+from ml.uncertainty.conformal import ALPHA
+from ml.uncertainty.doubt import Doubt, Unseen
+from ml.uncertainty.ood.feature_distance import Subspace
 
 _log = logging.getLogger(__name__)
 
@@ -140,7 +138,6 @@ def recalibrate(
     *,
     folder: Path,
     facts: dict[str, Any],
-    whole_share: float | None = None,
 ) -> Released:
     """Write a model again with another calibration and measure it.
 
@@ -150,19 +147,14 @@ def recalibrate(
             fitted on ``split.calibration``.
         split: the one that the model was trained on.
         facts: entries of the card's ``calibration`` about where it comes from, if from elsewhere.
-        whole_share: another weight of the opinion about the whole, of a network with two.
 
     Raises:
-        InvalidModel: the card does not keep the offsets, or the network has no two opinions.
+        InvalidModel: the card does not keep the offsets.
     """
     network = model.network
     if "offsets" not in model.card["doubt"]:
         raise InvalidModel(f"The card of {model.name} does not tell its offsets.")
     network.shift(-torch.tensor(model.doubt.calibration.offsets))
-    if whole_share is not None:
-        if not isinstance(network, VGG16Twofold):
-            raise InvalidModel(f"{model.name} has only one opinion.")
-        network.whole_share = whole_share
     if calibration is None:
         recipe, reference = serving_recipe(model.card), model.doubt.reference
         unseen = said_unseen(network, recipe, reference, split.calibration)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ml.architectures.network import SCRATCH
-from ml.experiments.comparison import CONTROL, Comparison
+from ml.experiments.comparison import BASELINE, Comparison
 from ml.labels import LABELS
 from ml.reporting.plots import plot_intervals
 
@@ -65,7 +65,7 @@ def summary(figures: dict[str, Any]) -> str:
     """What the page says, in three lines."""
     lines = [
         conclusions(figures)[0],
-        _beside_control(figures["control"][CONTROL], figures["reference"]),
+        _beside_baseline(figures["control"][BASELINE], figures["reference"]),
         f"Measured on {figures['measured_folds']} of {figures['folds']} folds; all networks have "
         "the same folds, preprocessing and budget.",
     ]
@@ -87,7 +87,7 @@ def conclusions(figures: dict[str, Any]) -> list[str]:
         for name, row in networks.items()
         if name != reference
     ]
-    sentences.append(_beside_control(figures["control"][CONTROL], reference))
+    sentences.append(_beside_baseline(figures["control"][BASELINE], reference))
     sentences += [
         _verdict(f"{reference} with the preprocessing {name}", row["difference"], reference)
         for name, row in figures["ablation"].items()
@@ -117,12 +117,12 @@ def _is_shown(found: Mapping[str, Any]) -> bool:
     return bool(found["p_holm"] < _LEVEL and (found["low"] > 0 or found["high"] < 0))
 
 
-def _beside_control(control: Mapping[str, Any], reference: str) -> str:
+def _beside_baseline(baseline: Mapping[str, Any], reference: str) -> str:
     both = (
-        f"The control, which sees no more than intensity and texture statistics, reaches "
-        f"{_with_interval(control, 'accuracy')}"
+        f"The baseline, which sees no more than intensity and texture statistics, reaches "
+        f"{_with_interval(baseline, 'accuracy')}"
     )
-    found = control["difference"]
+    found = baseline["difference"]
     if _is_shown(found) and found["accuracy"] < 0:
         gain = -100 * found["accuracy"]
         return f"{both}; {reference} stands {gain:.1f} points above it, and only these count."
@@ -145,7 +145,7 @@ def _budget(figures: dict[str, Any], comparison: Comparison) -> str:
         f"saw nothing of the slice's group. Training: {stages}, batches of {recipe.batch}, "
         f"measured at {recipe.input_size} px, preprocessing {recipe.preprocessing}, seed "
         f"{figures['seed']}. Intervals are 95 % bootstrap intervals over groups. A network "
-        "counts by what it calls a slice, no tumour only where that is likely enough, the control "
+        "counts by what it calls a slice, no tumour only where that is likely enough, the baseline "
         "by its likeliest class."
     )
     limits = [

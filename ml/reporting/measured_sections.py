@@ -113,7 +113,7 @@ def _of(share: Mapping[str, int]) -> str:
 
 
 def _familiarity(figures: Mapping[str, Any]) -> _Described:
-    """Of :func:`ml.evaluation.ood_pictures.measuring.measure_odd`."""
+    """Of :func:`ml.evaluation.ood_pictures.measuring.measure_ood`."""
     words = "## Is it a brain MRI at all?\n\nHow many were called unfamiliar."
     rows = [
         (f"{kind}, {name}", f"{found['flagged']} of {found['n']}")

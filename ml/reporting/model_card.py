@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ml.evaluation.evaluation import Observed
 from ml.imaging import read_path, square_pixels
 from ml.imaging.pictures import encode_png
-from ml.labels import RATHER
+from ml.labels import DECISION_THRESHOLD
 from ml.reporting.crossvalidation_report import (
     LEFT_OUT,
     calibrated_by_others,
@@ -122,7 +122,7 @@ def _figures(card: dict[str, Any]) -> str:
         if metrics["part"] == "calibration"
         else ""
     )
-    least = card["doubt"].get("no_tumor_from", RATHER)
+    least = card["doubt"].get("no_tumor_from", DECISION_THRESHOLD)
     called_no_tumor = (
         f" A slice is called no tumour where that has a probability of {least:.2f} or more, "
         "otherwise the likeliest tumour (docs/research/notes/0022)."

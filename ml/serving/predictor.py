@@ -15,14 +15,14 @@ from ml.architectures import tumor_by_places
 from ml.errors import UnreadableImage
 from ml.imaging.montage import several_slices
 from ml.imaging.pictures import Pixels
-from ml.labels import LABELS, Label, called
+from ml.labels import LABELS, Label, decide
 from ml.preprocess import LEAST_HEAD, PIPELINES, FloatImage, Prepared
 from ml.registry import SERVING, Model, load_model
 from ml.serving import explain
 from ml.serving.engines import Engine, choose_device, choose_engine
 from ml.serving.quality import QualityFlag, quality_flags
-from ml.uncertainty.doubt import familiarity_score
 from ml.uncertainty.ood import colour_or_bright_frame, evidence_against_head
+from ml.uncertainty.ood.score import ood_score
 
 Spacing = tuple[float, float]
 
@@ -32,7 +32,7 @@ class Opinion:
     """What is said about one slice.
 
     Attributes:
-        label: what it is called, mostly the likeliest class (:func:`ml.labels.called`).
+        label: what it is called, mostly the likeliest class (:func:`ml.labels.decide`).
         probabilities: calibrated, one for each class by name; they sum to 1.
         prediction_set: the classes that cannot be ruled out, likeliest first.
         ood_score: out-of-distribution score; above 1 is unfamiliar.
@@ -118,7 +118,8 @@ class Predictor:
 
     def __init__(self, model: Model, engine: Engine) -> None:
         self._doubt = model.doubt
-        self._balance = model.network.places_balance
+        self.operating_points = model.operating_points
+        self._balance = model.network.localisation_balance
         self._engine = engine
         self.size = int(model.card["input"]["size"])
         self._pipeline = PIPELINES[model.card["input"]["preprocessing"]]
@@ -187,18 +188,26 @@ class Predictor:
         """
         apart = uneven(places)
         alone = np.array([[one.probabilities[label.value] for label in LABELS] for one in volume])
-        empty = emptiness([one.head_share for one in volume])
+        points = self.operating_points
+        empty = emptiness([one.head_share for one in volume], points)
         brain = np.array(empty) <= 1
         together = with_neighbours(
-            alone, tumor_share=self._doubt.calibration.tumor_share, brain=brain, places=apart
+            alone,
+            tumor_share=self._doubt.calibration.tumor_share,
+            brain=brain,
+            places=apart,
+            points=points,
         )
         by_places = [one.tumor_by_places for one in compress(volume, brain)]
         certain = np.zeros(len(volume), bool)
         together[brain], certain[brain] = borne_out(
-            together[brain], by_places, places=None if apart is None else apart[brain]
+            together[brain],
+            by_places,
+            places=None if apart is None else apart[brain],
+            points=points,
         )
         return [
-            self._opinion(row, called(row), max(one.ood_score, score), certain=bool(sure))
+            self._opinion(row, decide(row), max(one.ood_score, score), certain=bool(sure))
             for row, one, score, sure in zip(together, volume, empty, certain, strict=True)
         ]
 
@@ -232,12 +241,12 @@ class Predictor:
             return []
         output = self._engine.run(np.stack([one.prepared.image for one in usable])[:, None])
         probabilities = self._doubt.probabilities(output.logits)
-        strangeness = self._doubt.strangeness(output.features)
+        distances = self._doubt.feature_distance(output.features)
         by_places: list[float | None] = [None] * len(usable)
         if self._balance is not None:
             by_places = tumor_by_places(output.maps, self._balance).tolist()
         return [
-            self._result(one, probabilities[n], float(strangeness[n]), output.maps[n], by_places[n])
+            self._result(one, probabilities[n], float(distances[n]), output.maps[n], by_places[n])
             for n, one in enumerate(usable)
         ]
 
@@ -245,7 +254,7 @@ class Predictor:
         self,
         one: "_Usable",
         probabilities: Tensor,
-        strangeness: float,
+        feature_distance: float,
         maps: Tensor,
         by_places: float | None,
     ) -> Result:
@@ -256,8 +265,8 @@ class Predictor:
             slices,
             # What is smaller is not cropped to, and so smaller than any head that was learnt.
             LEAST_HEAD / max(one.prepared.head_share, 1e-3),
-            familiarity_score(
-                against_head=evidence_against_head(one.pixels), strangeness=strangeness
+            ood_score(
+                against_head=evidence_against_head(one.pixels), feature_distance=feature_distance
             ),
         )
         return Result(

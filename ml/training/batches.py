@@ -1,4 +1,4 @@
-"""Where a run's lessons come from: new variants in each epoch, or kept ones of frozen layers."""
+"""Where a run's batches come from: new variants in each epoch, or kept ones of frozen layers."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ml.architectures import JudgesPlaces, Network
+from ml.architectures import LocalisationNetwork, Network
 from ml.dataset.tensors import Slices
 from ml.errors import InvalidConfiguration
-from ml.training.distributed import Team
+from ml.training.distributed import Distributed
 from ml.training.recipe import Recipe
-from ml.training.transforms import Lesson, vary
+from ml.training.transforms import Batch, vary
 
-_FACTS = ("wanted", "mixed_in", "share", "known")  # what a lesson holds beside pictures
+_FACTS = ("wanted", "known")  # what a batch holds beside pictures
 _LARGEST = 6e4  # that half precision holds
 
 
-class Lessons(Protocol):
+class Batches(Protocol):
     """A stage's training data.
 
     Attributes:
@@ -33,8 +33,8 @@ class Lessons(Protocol):
     labels: Tensor
     skipped: int
 
-    def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Lesson:
-        """The lesson of the slices ``chosen`` (n,) in ``epoch``."""
+    def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Batch:
+        """The batch of the slices ``chosen`` (n,) in ``epoch``."""
         ...
 
 
@@ -43,23 +43,25 @@ class NewVariants:
 
     skipped = 0
 
-    def __init__(self, slices: Slices, recipe: Recipe, network: Network, team: Team) -> None:
+    def __init__(
+        self, slices: Slices, recipe: Recipe, network: Network, distributed: Distributed
+    ) -> None:
         self.labels = slices.labels
         self._slices, self._recipe = slices, recipe
-        self._judges_places = isinstance(network, JudgesPlaces)
-        self._device = team.device
+        self._localises = isinstance(network, LocalisationNetwork)
+        self._device = distributed.device
 
-    def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Lesson:
-        """As :class:`Lessons` says; the epoch plays no part."""
+    def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Batch:
+        """As :class:`Batches` says; the epoch plays no part."""
         del epoch
         slices = self._slices
-        batch = Slices(
+        taken = Slices(
             slices.images[chosen].to(self._device).float(),
             slices.labels[chosen].to(self._device),
             slices.masks[chosen].to(self._device).float(),
             slices.known[chosen].to(self._device),
         )
-        return vary(batch, self._recipe, generator, judges_places=self._judges_places)
+        return vary(taken, self._recipe, generator, localises=self._localises)
 
 
 class KeptVariants:
@@ -71,30 +73,35 @@ class KeptVariants:
     """
 
     def __init__(
-        self, slices: Slices, recipe: Recipe, network: Network, team: Team, folder: Path
+        self,
+        slices: Slices,
+        recipe: Recipe,
+        network: Network,
+        distributed: Distributed,
+        folder: Path,
     ) -> None:
         self.labels = slices.labels
         self.skipped = recipe.frozen
-        self._network, self._recipe, self._team = network, recipe, team
+        self._network, self._recipe, self._distributed = network, recipe, distributed
         self._folder = folder
         self._size = slices.images.shape[-1]
         folder.mkdir(parents=True, exist_ok=True)
         self._claim(slices)
-        new = NewVariants(slices, recipe, network, team)
-        for number in range(team.rank, recipe.variants, team.count):
+        new = NewVariants(slices, recipe, network, distributed)
+        for number in range(distributed.rank, recipe.variants, distributed.world_size):
             if not self._facts(number).exists():
                 self._make(number, new)
-        team.wait()
+        distributed.wait()
         self._variants = [self._read(number) for number in range(recipe.variants)]
 
-    def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Lesson:
-        """As :class:`Lessons` says; nothing is left to draw."""
+    def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Batch:
+        """As :class:`Batches` says; nothing is left to draw."""
         del generator
         images, masks, facts = self._variants[epoch % len(self._variants)]
-        device = self._team.device
+        device = self._distributed.device
         # Ascending order, so that the disk is read in one direction.
         order = np.sort(chosen.numpy())
-        return Lesson(
+        return Batch(
             images=torch.from_numpy(images[order]).to(device).float(),
             **{name: torch.from_numpy(facts[name][order]).to(device) for name in _FACTS},
             masks=torch.from_numpy(masks[order]).to(device).float() / 255,
@@ -112,13 +119,13 @@ class KeptVariants:
         recipe = self._recipe
         changes: tuple[float, ...] = (recipe.seed, recipe.batch, recipe.frozen, recipe.erasing)
         changes += (recipe.elastic, recipe.parts, recipe.bright_centre, recipe.suppressed)
-        exchanges = isinstance(self._network, JudgesPlaces) or recipe.exchange
-        own = (recipe.healed,) if exchanges else (recipe.mixup, recipe.cutmix)
+        exchanges = isinstance(self._network, LocalisationNetwork) or recipe.exchange
+        own = (recipe.inpainted,) if exchanges else ()
         digest.update(repr((changes, own)).encode())
         note = self._folder / f"{self._size}.sha256"
-        if not note.exists() and self._team.leads:
+        if not note.exists() and self._distributed.is_main:
             note.write_text(digest.hexdigest())
-        self._team.wait()
+        self._distributed.wait()
         if note.read_text() != digest.hexdigest():
             raise InvalidConfiguration(
                 f"{self._folder} holds variants of other slices, layers or changes: name another "
@@ -130,23 +137,23 @@ class KeptVariants:
 
     def _make(self, number: int, new: NewVariants) -> None:
         generator = torch.Generator().manual_seed(self._recipe.seed + 1000 * (number + 1))
-        # Shuffled, because slices are mixed and matched within a batch.
+        # Shuffled, because slices exchange tissue and histograms within a batch.
         order = torch.randperm(len(self.labels), generator=generator)
-        lessons: list[Lesson] = []
+        batches: list[Batch] = []
 
         def made(chosen: Tensor) -> Tensor:
-            lesson = new.take(chosen, number, generator)
-            masks = (lesson.masks * 255).round().to(torch.uint8).cpu()
-            lessons.append(replace(lesson, images=torch.empty(0), masks=masks))
-            return frozen_part(self._network, lesson.images, self._recipe.frozen)
+            batch = new.take(chosen, number, generator)
+            masks = (batch.masks * 255).round().to(torch.uint8).cpu()
+            batches.append(replace(batch, images=torch.empty(0), masks=masks))
+            return frozen_part(self._network, batch.images, self._recipe.frozen)
 
         self._network.eval()
         words = f"variant {number + 1} at {self._size} px"
         _write(self._images(number), order, made, batch=self._recipe.batch, words=words)
         back = torch.argsort(order)
-        np.save(self._masks(number), torch.cat([one.masks for one in lessons])[back].numpy())
+        np.save(self._masks(number), torch.cat([one.masks for one in batches])[back].numpy())
         facts = {
-            name: torch.cat([getattr(one, name) for one in lessons]).cpu()[back].numpy()
+            name: torch.cat([getattr(one, name) for one in batches]).cpu()[back].numpy()
             for name in _FACTS
         }
         partial = self._facts(number).with_suffix(".partial.npz")

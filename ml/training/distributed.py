@@ -15,55 +15,55 @@ _PATIENCE = datetime.timedelta(hours=12)
 
 
 @dataclass(frozen=True)
-class Team:
+class Distributed:
     """The processes of one training run, seen from one of them.
 
     Attributes:
         rank: this process's number from 0; the first one logs and writes.
-        count: how many there are.
+        world_size: how many there are.
         device: what this process computes on.
     """
 
     rank: int
-    count: int
+    world_size: int
     device: torch.device
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process logs and writes."""
         return self.rank == 0
 
     def share(self, chosen: Tensor) -> Tensor:
         """This process's part of a batch (N,); the first ones again where N is no multiple."""
-        missing = -len(chosen) % self.count
+        missing = -len(chosen) % self.world_size
         return torch.cat([chosen, chosen[torch.arange(missing) % len(chosen)]])[
-            self.rank :: self.count
+            self.rank :: self.world_size
         ]
 
     def mean(self, value: float) -> float:
         """The mean of all processes' values."""
-        if self.count == 1:
+        if self.world_size == 1:
             return value
         total = torch.tensor(value, device=self.device)
         dist.all_reduce(total)
-        return float(total) / self.count
+        return float(total) / self.world_size
 
     def wait(self) -> None:
         """Until all processes have come here."""
-        if self.count > 1:
+        if self.world_size > 1:
             dist.barrier()
 
 
-def alone() -> Team:
+def single_process() -> Distributed:
     """One process, on a GPU where there is one."""
-    return Team(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return Distributed(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 @contextmanager
-def team() -> Iterator[Team]:
+def distributed_processes() -> Iterator[Distributed]:
     """The processes that ``torchrun`` started (NCCL on GPUs, Gloo on CPUs), or this one alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield alone()
+        yield single_process()
         return
     device = torch.device("cpu")
     if torch.cuda.is_available():
@@ -71,6 +71,6 @@ def team() -> Iterator[Team]:
         torch.cuda.set_device(device)
     dist.init_process_group("gloo" if device.type == "cpu" else "nccl", timeout=_PATIENCE)
     try:
-        yield Team(dist.get_rank(), dist.get_world_size(), device)
+        yield Distributed(dist.get_rank(), dist.get_world_size(), device)
     finally:
         dist.destroy_process_group()

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ml.architectures import JudgesPlaces
+from ml.architectures import LocalisationNetwork
 from ml.labels import INDEX, LABELS, Label
 
 ANY_TUMOR = len(LABELS)  # the class index of a slice with a tumour of which the class is not asked
@@ -34,7 +34,7 @@ def whole_slice_loss(logits: Tensor, wanted: Tensor, *, smoothing: float) -> Ten
     return torch.where(named, by_class, any_tumor)
 
 
-def places_loss(maps: Tensor, wanted: Tensor, covered: Tensor) -> Tensor:
+def localisation_loss(maps: Tensor, wanted: Tensor, covered: Tensor) -> Tensor:
     """Cross-entropy of the places of each slice (N,).
 
     A place wants its slice's class to the share that the tumour covers, and no tumour to the
@@ -54,7 +54,7 @@ def places_loss(maps: Tensor, wanted: Tensor, covered: Tensor) -> Tensor:
     return -0.5 * (_mean(tumor, covered) + _mean(chances[:, _NO_TUMOR], 1 - covered))
 
 
-def outside_loss(network: JudgesPlaces, maps: Tensor, covered: Tensor) -> Tensor:
+def outside_loss(network: LocalisationNetwork, maps: Tensor, covered: Tensor) -> Tensor:
     """Cross-entropy (N,) of calling the slice without its tumour's places free of tumour.
 
     This makes a tumour-free slice of every slice with a tumour, from the same hospital.

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ml.errors import InvalidConfiguration
 from ml.training.configuration import from_table, read_toml
 
+# What fields were called in earlier files and checkpoints.
+_EARLIER_NAMES = {"healed": "inpainted"}
 # Least and greatest value of each number.
 _LIMITS: dict[str, tuple[float, float]] = {
     "input_size": (28, 2048),
@@ -22,15 +24,12 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "variants": (0, 1000),
     "places": (0, 100),
     "outside": (0, 100),
-    "mixup": (0, 10),
-    "cutmix": (0, 10),
     "erasing": (0, 1),
     "elastic": (0, 0.2),
-    "healed": (0, 1),
+    "inpainted": (0, 1),
     "parts": (0, 1),
     "bright_centre": (0, 2),
     "suppressed": (0, 1),
-    "balance": (0, 1),
     "seed": (0, 2**62),
 }
 
@@ -72,24 +71,23 @@ class Recipe:
             of the data are made once, what the frozen layers make of them is kept in files, and
             the epochs take turns with them: much faster where many layers are frozen.
         places, outside: weights of what the outlines teach; see :mod:`ml.training.losses`. They and
-            the exchange of tissue apply to networks that judge each place.
-        mixup, cutmix: parameter of the Beta distribution of the mixing share; 0 is off. Both apply
-            to networks that do not judge each place; see :mod:`ml.training.transforms`.
+            the exchange of tissue apply to networks with a localisation head.
         erasing: share of the slices that lose a rectangle.
         elastic: greatest bend as a fraction of the side.
-        healed: share of the slices with an outlined tumour that lose it where they are symmetric,
-            half of that where they are not.
+        inpainted: share of the slices with an outlined tumour that lose it where they are
+            symmetric, half of that where they are not. Earlier files call it ``healed``.
         parts: share of the slices that show a part of themselves, of outlined tumours half of them
-            one without it (:func:`ml.training.augmentation.cut_out`).
+            one without it (:func:`ml.training.tumour_augmentation.cut_out`).
         bright_centre: how strongly the middle of a slice is brightened at most, as a natural
             logarithm.
         suppressed: share of the slices that lose what is brightest but for the tumour
             (:func:`ml.training.augmentation.suppress_brightest`).
         exchange: whether tumours are erased and pasted
-            (:func:`ml.training.augmentation.exchange_tissue`) for networks that do not judge
-            places, too; for those that do they always are. Where they are, nothing is mixed.
-        balance: 0 takes each slice once an epoch, 1 draws each class equally often.
+            (:func:`ml.training.tumour_augmentation.exchange_tissue`) for networks that do not judge
+            places, too; for those that do they always are.
         flip: whether the model answers by the mean of a slice and its mirror image.
+        winograd: whether wide convolutions are computed by Winograd's method where the processor
+            has no bfloat16 (:mod:`ml.training.winograd`).
 
     Raises:
         InvalidConfiguration: a number is out of range.
@@ -111,17 +109,15 @@ class Recipe:
     variants: int = 0
     places: float = 1.0
     outside: float = 0.5
-    mixup: float = 0.0
-    cutmix: float = 0.0
     erasing: float = 0.0
     elastic: float = 0.0
-    healed: float = 0.5
+    inpainted: float = 0.5
     parts: float = 0.0
     bright_centre: float = 0.0
     suppressed: float = 0.0
     exchange: bool = False
-    balance: float = 0.0
     flip: bool = False
+    winograd: bool = False
     seed: int = 20261123
 
     def __post_init__(self) -> None:
@@ -147,6 +143,31 @@ class Recipe:
         return Path(self.start) if self.start.endswith(".json") else None
 
 
+def with_current_names(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's values by the names that its fields have now.
+
+    Raises:
+        InvalidConfiguration: a field is given by both of its names.
+    """
+    for earlier, name in _EARLIER_NAMES.items():
+        if earlier in table and name in table:
+            raise InvalidConfiguration(
+                f"{earlier} is the earlier name of {name}: give one of both."
+            )
+    return {_EARLIER_NAMES.get(name, name): value for name, value in table.items()}
+
+
+def kept_values(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a recipe that an earlier run has kept, by the names that fields have now.
+
+    A run from before a field existed did what its default says. An option that there is no more is
+    left away where zero had turned it off.
+    """
+    values = asdict(Recipe()) | with_current_names(kept)
+    known = {one.name for one in fields(Recipe)}
+    return {name: value for name, value in values.items() if name in known or value}
+
+
 def read_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
     """The recipe of a TOML file (the usual one without it) with some values replaced.
 
@@ -156,6 +177,8 @@ def read_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
     Raises:
         InvalidConfiguration: the file or a value is wrong.
     """
-    recipe = Recipe() if path is None else from_table(Recipe, read_toml(path), where=str(path))
+    recipe = Recipe()
+    if path is not None:
+        recipe = from_table(Recipe, with_current_names(read_toml(path)), where=str(path))
     known = {one.name for one in fields(Recipe)}
     return replace(recipe, **{name: overrides[name] for name in overrides if name in known})

@@ -1,6 +1,5 @@
 """Fine-tune a network on prepared slices; every epoch leaves a checkpoint that a rerun resumes."""
 
-import copy
 import csv
 import math
 import time
@@ -15,21 +14,20 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from ml.architectures import ARCHITECTURES, JudgesPlaces, Network, Output
+from ml.architectures import LocalisationNetwork, Network, Output
 from ml.dataset import Entry
 from ml.dataset.tensors import Slices, prepare
-from ml.errors import InvalidConfiguration
-from ml.registry import load_model
 from ml.serving.engines import serving_dtype
-from ml.training.batches import KeptVariants, Lessons, NewVariants, frozen_part
-from ml.training.distributed import Team, alone
-from ml.training.losses import coverage, outside_loss, places_loss, whole_slice_loss
+from ml.training.averaging import MovingAverage
+from ml.training.batches import Batches, KeptVariants, NewVariants, frozen_part
+from ml.training.checkpoints import Checkpoint
+from ml.training.distributed import Distributed, single_process
+from ml.training.inference import forward_all, mixed_precision
+from ml.training.losses import coverage, localisation_loss, outside_loss, whole_slice_loss
 from ml.training.recipe import Recipe, Stage
-from ml.training.transforms import Lesson
+from ml.training.starting import build, start
+from ml.training.transforms import Batch
 from ml.training.winograd import quicken, slow_down
-
-# What a rerun may change and still go on with the same run.
-_CHANGEABLE = ("stages", "input_size", "flip", "start_name")
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def train(
     watched: list[Entry],
     *,
     folder: Path,
-    team: Team | None = None,
+    distributed: Distributed | None = None,
     variants: Path | None = None,
 ) -> Trained:
     """Train, or go on with the run whose checkpoint lies in ``folder``.
@@ -63,7 +61,8 @@ def train(
             chooses nothing, so it may be the calibration part.
         folder: gets ``checkpoint.pt`` and ``log.csv``, and the kept variants where the recipe
             wants them.
-        team: the processes that share the work; each has to call this with the same arguments.
+        distributed: the processes that share the work; each has to call this with the same
+            arguments.
         variants: where kept variants lie, ``folder / "variants"`` without it. Runs that differ
             only in what they learn above the frozen layers may share them.
 
@@ -75,7 +74,7 @@ def train(
     run = _Run(
         recipe,
         folder,
-        team or alone(),
+        distributed or single_process(),
         steps_per_epoch=steps,
         variants=variants or folder / "variants",
     )
@@ -83,59 +82,39 @@ def train(
         slices = prepare(training, preprocessing=recipe.preprocessing, size=size, progress=True)
         held_out = prepare(watched, preprocessing=recipe.preprocessing, size=size)
         run.stage(slices, held_out, epochs)
-    network = run.averaged.cpu().eval()
+    network = run.averaged.network.cpu()
     slow_down(network)
     network.both_sides = recipe.flip
     return Trained(network, run.start, run.started_from)
-
-
-@dataclass(frozen=True)
-class Logits:
-    """What the network says about many slices: logits (N, 4) and features (N, C), float32."""
-
-    logits: Tensor
-    features: Tensor
-
-
-@torch.inference_mode()
-def forward_all(network: Network, images: Tensor, *, skipped: int = 0, batch: int = 32) -> Logits:
-    """Run prepared images (N, 1, S, S) through ``network`` on the device it lies on.
-
-    Args:
-        skipped: so many first layers are skipped; ``images`` is what they made of slices.
-    """
-    device = next(network.parameters()).device
-    logits, features = [], []
-    with _mixed_precision(device):
-        for start in range(0, len(images), batch):
-            chosen = images[start : start + batch].to(device, torch.float32)
-            output = network(chosen, skipped)
-            logits.append(output.logits.float().cpu())
-            features.append(output.features.float().cpu())
-    return Logits(torch.cat(logits), torch.cat(features))
 
 
 class _Run:
     """State of one training run: what a checkpoint holds, and how an epoch changes it."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, team: Team, *, steps_per_epoch: int, variants: Path
+        self,
+        recipe: Recipe,
+        folder: Path,
+        distributed: Distributed,
+        *,
+        steps_per_epoch: int,
+        variants: Path,
     ) -> None:
         torch.manual_seed(recipe.seed)
         self._variants = variants
         self.recipe = recipe
         self.folder = folder
-        self.team = team
-        self.network = _built(recipe)
+        self.distributed = distributed
+        self.network = build(recipe)
         resumes = self._checkpoint.exists()
-        self.start, self.started_from = ("", None) if resumes else _started(self.network, recipe)
+        self.start, self.started_from = ("", None) if resumes else start(self.network, recipe)
         groups = self.network.parameter_groups(
             head_rate=recipe.head_rate, body_rate=recipe.body_rate, frozen=recipe.frozen
         )
-        self.network.to(team.device).to(memory_format=torch.channels_last)
-        if serving_dtype(team.device) is torch.float32:
+        self.network.to(distributed.device).to(memory_format=torch.channels_last)
+        if recipe.winograd and serving_dtype(distributed.device) is torch.float32:
             quicken(self.network)
-        self.averaged = copy.deepcopy(self.network).eval()
+        self.averaged = MovingAverage(self.network, recipe.averaging)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
         self.schedule = LambdaLR(
             self.optimizer, _warm_up_then_cosine(steps_per_epoch * recipe.epochs)
@@ -145,7 +124,9 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         if resumes:
             self._resume()
-        self.shared = DistributedDataParallel(self.network) if team.count > 1 else self.network
+        self.shared = (
+            DistributedDataParallel(self.network) if distributed.world_size > 1 else self.network
+        )
 
     @property
     def _checkpoint(self) -> Path:
@@ -154,88 +135,81 @@ class _Run:
     def stage(self, slices: Slices, held_out: Slices, epochs: int) -> None:
         """Some epochs at one size."""
         size = slices.images.shape[-1]
-        lessons: Lessons = NewVariants(slices, self.recipe, self.network, self.team)
+        batches: Batches = NewVariants(slices, self.recipe, self.network, self.distributed)
         watched = held_out.images
         if self.recipe.variants:
-            lessons = KeptVariants(slices, self.recipe, self.network, self.team, self._variants)
+            batches = KeptVariants(
+                slices, self.recipe, self.network, self.distributed, self._variants
+            )
             self.network.eval()
             watched = torch.cat(
                 [
-                    frozen_part(self.network, part.to(self.team.device), self.recipe.frozen)
+                    frozen_part(self.network, part.to(self.distributed.device), self.recipe.frozen)
                     for part in torch.split(held_out.images, self.recipe.batch)
                 ]
             )
         for _ in range(epochs):
             started = time.monotonic()
-            loss = self._one_epoch(lessons)
-            if self.team.leads:
-                said = forward_all(self.averaged, watched, skipped=lessons.skipped)
+            loss = self._one_epoch(batches)
+            if self.distributed.is_main:
+                said = forward_all(self.averaged.network, watched, skipped=batches.skipped)
                 right = said.logits.argmax(1) == held_out.labels
                 seconds = time.monotonic() - started
                 self._log(size, loss, float(right.float().mean()), seconds)
                 self._save()
-            self.team.wait()
+            self.distributed.wait()
 
-    def _one_epoch(self, lessons: Lessons) -> float:
+    def _one_epoch(self, batches: Batches) -> float:
         """One pass over the data; the mean loss."""
         # Seeded by the epoch, so that a resumed run draws what an unbroken one would have; all
         # processes deal the same batches, and each varies its share by itself.
         seed = self.recipe.seed + self.epoch
         dealer = torch.Generator().manual_seed(seed)
-        order = torch.split(_order(lessons.labels, self.recipe.balance, dealer), self.recipe.batch)
+        shuffled = torch.randperm(len(batches.labels), generator=dealer)
+        order = torch.split(shuffled, self.recipe.batch)
         generator = dealer
-        if self.team.count > 1:
-            generator = torch.Generator().manual_seed(seed + 7919 * (self.team.rank + 1))
-        torch.manual_seed(seed + self.team.rank)
+        if self.distributed.world_size > 1:
+            generator = torch.Generator().manual_seed(seed + 7919 * (self.distributed.rank + 1))
+        torch.manual_seed(seed + self.distributed.rank)
         self.network.train()
-        silent = None if self.team.leads else True
+        silent = None if self.distributed.is_main else True
         losses = [
-            self._one_step(lessons.take(self.team.share(chosen), self.epoch, generator), lessons)
+            self._one_step(
+                batches.take(self.distributed.share(chosen), self.epoch, generator), batches
+            )
             for chosen in tqdm(order, f"epoch {self.epoch + 1}", unit="batch", disable=silent)
         ]
         self.epoch += 1
-        return self.team.mean(sum(losses) / len(losses))
+        return self.distributed.mean(sum(losses) / len(losses))
 
-    def _loss(self, output: Output, lesson: Lesson) -> Tensor:
-        if not isinstance(self.network, JudgesPlaces):
-            return self._whole_loss(output.logits, lesson).mean()
+    def _loss(self, output: Output, batch: Batch) -> Tensor:
+        if not isinstance(self.network, LocalisationNetwork):
+            return self._whole_loss(output.logits, batch).mean()
         opinions = self.network.opinions(output)
-        loss = torch.stack([self._whole_loss(one, lesson) for one in opinions]).mean(0)
+        loss = torch.stack([self._whole_loss(one, batch) for one in opinions]).mean(0)
         maps = output.maps
-        covered = coverage(lesson.masks, (maps.shape[2], maps.shape[3]))
-        places = places_loss(maps, lesson.wanted, covered)
+        covered = coverage(batch.masks, (maps.shape[2], maps.shape[3]))
+        places = localisation_loss(maps, batch.wanted, covered)
         outside = outside_loss(self.network, maps, covered)
         taught = self.recipe.places * places + self.recipe.outside * outside
-        return (loss + lesson.known * taught).mean()
+        return (loss + batch.known * taught).mean()
 
-    def _whole_loss(self, logits: Tensor, lesson: Lesson) -> Tensor:
+    def _whole_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         smoothing = self.recipe.label_smoothing
-        own = whole_slice_loss(logits.float(), lesson.wanted, smoothing=smoothing)
-        other = whole_slice_loss(logits.float(), lesson.mixed_in, smoothing=smoothing)
-        return lesson.share * own + (1 - lesson.share) * other
+        return whole_slice_loss(logits.float(), batch.wanted, smoothing=smoothing)
 
-    def _one_step(self, lesson: Lesson, lessons: Lessons) -> float:
-        with _mixed_precision(self.team.device):
-            output = self.shared(lesson.images, lessons.skipped)
-        loss = self._loss(output, lesson)
+    def _one_step(self, batch: Batch, batches: Batches) -> float:
+        with mixed_precision(self.distributed.device):
+            output = self.shared(batch.images, batches.skipped)
+        loss = self._loss(output, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimizer.step()
         self.schedule.step()
         self.step += 1
-        self._average()
+        self.averaged.update(self.network)
         return loss.item()
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Exponential moving average of the weights, faster while the run is young."""
-        decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
-        for mean, new in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
-            mean.lerp_(new, 1 - decay)
-        # The statistics of batches are running averages already.
-        for kept, now in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
-            kept.copy_(now)
 
     def _log(self, size: int, loss: float, accuracy: float, seconds: float) -> None:
         path = self.folder / "log.csv"
@@ -247,95 +221,26 @@ class _Run:
             writer.writerow([self.epoch, size, f"{loss:.4f}", f"{accuracy:.4f}", f"{seconds:.0f}"])
 
     def _save(self) -> None:
-        partial = self._checkpoint.with_suffix(".partial")
-        torch.save(
-            {
-                "epoch": self.epoch,
-                "step": self.step,
-                "network": self.network.state_dict(),
-                "averaged": self.averaged.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "recipe": asdict(self.recipe),
-                "start": self.start,
-                "started_from": self.started_from,
-            },
-            partial,
-        )
-        partial.replace(self._checkpoint)
+        Checkpoint(
+            epoch=self.epoch,
+            step=self.step,
+            network=self.network.state_dict(),
+            averaged=self.averaged.network.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            schedule=self.schedule.state_dict(),
+            recipe=asdict(self.recipe),
+            start=self.start,
+            started_from=self.started_from,
+        ).save(self._checkpoint)
 
     def _resume(self) -> None:
-        state = torch.load(self._checkpoint, map_location=self.team.device, weights_only=True)
-        # A run from before a field existed did what its default says.
-        before, now = asdict(Recipe()) | state["recipe"], asdict(self.recipe)
-        for name in now:
-            if name not in _CHANGEABLE and before[name] != now[name]:
-                raise InvalidConfiguration(
-                    f"{self.folder} holds a run with {name} = {before[name]!r}, "
-                    f"not {now[name]!r}: name another folder."
-                )
-        self.start, self.started_from = state["start"], state.get("started_from")
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.network.load_state_dict(state["network"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-
-
-def _built(recipe: Recipe) -> Network:
-    if recipe.architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise InvalidConfiguration(f"There is no network {recipe.architecture!r}, only {known}.")
-    network = ARCHITECTURES[recipe.architecture].build()
-    for size in (recipe.input_size, *(stage.size for stage in recipe.stages)):
-        if size % network.multiple:
-            raise InvalidConfiguration(
-                f"{recipe.architecture} takes sizes that are multiples of {network.multiple}, "
-                f"not {size}."
-            )
-    most = len(network.features) if network.most_frozen is None else network.most_frozen
-    if recipe.frozen > most:
-        raise InvalidConfiguration(
-            f"{recipe.architecture} can keep its first {most} layers, frozen is {recipe.frozen}."
-        )
-    return network
-
-
-def _started(network: Network, recipe: Recipe) -> tuple[str, dict[str, Any] | None]:
-    """Load the starting weights; what they are in words, and how a model that gave them was made.
-
-    Raises:
-        InvalidModel: they cannot be had, or do not fit.
-    """
-    history = None
-    if recipe.starting_model is not None:
-        model = load_model(recipe.starting_model)
-        network.fill(model.network.state_dict(), recipe.start)
-        words, history = f"model {model.name}", _history(model.card)
-    else:
-        words = network.start_from(recipe.start)
-    return (f"{recipe.start_name} ({words})" if recipe.start_name else words), history
-
-
-def _history(card: dict[str, Any]) -> dict[str, Any]:
-    """Name and training of the model of ``card``, and further slices that it has seen."""
-    history = {"name": card["name"], "training": card["training"]}
-    further = card.get("data", {}).get("further_training_slices")
-    return history | ({"further_training_slices": further} if further else {})
-
-
-def _order(labels: Tensor, balance: float, generator: torch.Generator) -> Tensor:
-    """(N,) which slices an epoch takes; a class of n slices counts by its n to the -balance."""
-    if balance == 0:
-        return torch.randperm(len(labels), generator=generator)
-    weights = torch.bincount(labels).double()[labels] ** -balance
-    return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
-
-
-def _mixed_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 where the processor has it: where it is emulated it takes many times longer."""
-    native = serving_dtype(device) is torch.bfloat16
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
+        found = Checkpoint.load(self._checkpoint, self.recipe, self.distributed.device)
+        self.start, self.started_from = found.start, found.started_from
+        self.epoch, self.step = found.epoch, found.step
+        self.network.load_state_dict(found.network)
+        self.averaged.resume(found.averaged, found.step)
+        self.optimizer.load_state_dict(found.optimizer)
+        self.schedule.load_state_dict(found.schedule)
 
 
 def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[int, int]]:

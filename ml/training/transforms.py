@@ -1,59 +1,51 @@
-"""From prepared slices to what one step teaches: everything that is drawn at random."""
+"""From prepared slices to the batch that a step learns from: all that is drawn at random."""
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ml.dataset.tensors import Slices
 from ml.labels import INDEX, Label
-from ml.training.augmentation import augment, cut_out, exchange_tissue, suppress_brightest
+from ml.training.augmentation import augment, suppress_brightest
 from ml.training.losses import ANY_TUMOR
 from ml.training.recipe import Recipe
+from ml.training.tumour_augmentation import cut_out, exchange_tissue
 
 _KNOTS = 6  # a side of the grid that bends a slice
 _ERASED = (0.02, 0.12)  # least and greatest share of the slice
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What one step teaches.
+class Batch:
+    """What one step learns from.
 
     Attributes:
         images: (N, 1, S, S) in 0..1, or (N, C, h, w) what the frozen layers made of them.
         wanted: (N,) class indices, or :data:`ml.training.losses.ANY_TUMOR`.
-        mixed_in: (N,) the class of the slice that was mixed in; ``wanted`` where none was.
-        share: (N,) in 0..1, how much of the slice is still its own.
         masks: (N, 1, S, S) in 0..1, where the tumour lies; zero where that is not known.
         known: (N,) bool, whether the mask tells all.
     """
 
     images: Tensor
     wanted: Tensor
-    mixed_in: Tensor
-    share: Tensor
     masks: Tensor
     known: Tensor
 
 
-def vary(
-    slices: Slices, recipe: Recipe, generator: torch.Generator, *, judges_places: bool
-) -> Lesson:
+def vary(slices: Slices, recipe: Recipe, generator: torch.Generator, *, localises: bool) -> Batch:
     """Augment a batch on the device that holds it.
 
     Args:
         slices: float32 images and masks.
-        judges_places: whether the network learns where a tumour lies. Then tissue is exchanged,
-            as where the recipe says so; otherwise slices are mixed, which would leave a place two
-            truths.
+        localises: whether the network has a localisation head. Then tissue is exchanged, as where
+            the recipe says so.
     """
     images, wanted, masks = slices.images, slices.labels, slices.masks
-    exchanges = judges_places or recipe.exchange
-    if exchanges:
+    if localises or recipe.exchange:
         healthy = wanted == INDEX[Label.NO_TUMOR]
-        changed = exchange_tissue(images, masks, healthy, generator, healed=recipe.healed)
+        changed = exchange_tissue(images, masks, healthy, generator, inpainted=recipe.inpainted)
         images, masks = changed.images, changed.masks
         wanted = wanted.masked_fill(changed.erased.to(wanted.device), INDEX[Label.NO_TUMOR])
         wanted = wanted.masked_fill(changed.pasted.to(wanted.device), ANY_TUMOR)
@@ -68,33 +60,7 @@ def vary(
     images, masks = augment(images, generator, masks, bright_centre=recipe.bright_centre)
     if recipe.erasing:
         images, masks = erase(images, masks, recipe.erasing, generator)
-    mixed_in, share = wanted, torch.ones(len(wanted), device=wanted.device)
-    if not exchanges and (recipe.mixup or recipe.cutmix):
-        images, partners, kept = _mixed(images, recipe, generator)
-        mixed_in, share = wanted[partners], torch.full_like(share, kept)
-    return Lesson(images, wanted, mixed_in, share, masks, slices.known)
-
-
-def mix_up(images: Tensor, partners: Tensor, share: float) -> Tensor:
-    """Lay each partner over its slice (Zhang et al. 2018, ICLR, "mixup")."""
-    return images * share + images[partners] * (1 - share)
-
-
-def cut_mix(
-    images: Tensor, partners: Tensor, share: float, generator: torch.Generator
-) -> tuple[Tensor, float]:
-    """Put a rectangle of each partner into its slice (Yun et al. 2019, ICCV, "CutMix").
-
-    Returns:
-        The slices, and the share of their area that is still their own.
-    """
-    size = images.shape[-1]
-    side = round(size * (1 - share) ** 0.5)
-    top, left = (int(v) for v in torch.randint(size - side + 1, (2,), generator=generator).tolist())
-    place = (..., slice(top, top + side), slice(left, left + side))
-    result = images.clone()
-    result[place] = images[partners][place]
-    return result, 1 - side**2 / size**2
+    return Batch(images, wanted, masks, slices.known)
 
 
 def erase(
@@ -131,25 +97,3 @@ def bend(
     both = torch.cat([images, masks], 1)
     moved = F.grid_sample(both, grid + shifts.permute(0, 2, 3, 1), align_corners=False)
     return moved[:, :1], moved[:, 1:]
-
-
-def _mixed(
-    images: Tensor, recipe: Recipe, generator: torch.Generator
-) -> tuple[Tensor, Tensor, float]:
-    """Mixed slices, their partners, and how much is still their own."""
-    partners = torch.randperm(len(images), generator=generator)
-    cuts = recipe.cutmix > 0 and (
-        recipe.mixup == 0 or bool(torch.rand(1, generator=generator) < 0.5)
-    )
-    share = _beta(recipe.cutmix if cuts else recipe.mixup, generator)
-    if cuts:
-        images, share = cut_mix(images, partners, share, generator)
-    else:
-        images = mix_up(images, partners, share)
-    return images, partners, share
-
-
-def _beta(parameter: float, generator: torch.Generator) -> float:
-    """A draw from Beta(parameter, parameter), which torch has no seeded function for."""
-    seed = int(torch.randint(2**31, (1,), generator=generator))
-    return float(np.random.default_rng(seed).beta(parameter, parameter))

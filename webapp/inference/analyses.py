@@ -18,6 +18,7 @@ from flask_babel import gettext as _
 from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.orm import aliased, joinedload, undefer
 
+from ml.operating_points import USUAL, OperatingPoints
 from webapp import audit
 from webapp.database import db, now
 from webapp.errors import Conflict
@@ -181,6 +182,7 @@ def finish_analysis(
     problems: dict[uuid.UUID, str],
     model: ModelVersion,
     model_ms: float,
+    points: OperatingPoints = USUAL,
     decoded: Sequence[Decoded] = (),
 ) -> None:
     """Keep all answers and end the analysis as done, or as rejected where no image could be used.
@@ -188,6 +190,7 @@ def finish_analysis(
     Args:
         problems: image id -> code, for images that could not be classified.
         model_ms: time that the model itself took, in milliseconds.
+        points: by which the model answers.
 
     Raises:
         LeaseLost: the analysis is no longer this worker's; nothing was kept.
@@ -205,7 +208,7 @@ def finish_analysis(
             model_ms=model_ms,
             finished_at=now(),
             lease_until=None,
-            **(conclusion(claim, answers) if answers else {}),
+            **(conclusion(claim, answers, points) if answers else {}),
         )
         # Read anew: its current analysis is the one that has just ended.
         study = db.session.get_one(Study, claim.study_id, populate_existing=True)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import update
 
 from ml.aggregation import SliceAnswer, answer_study
+from ml.operating_points import OperatingPoints
 from webapp.database import db
 from webapp.inference.claims import Claim, ClaimedImage, Decoded, NewPrediction
 from webapp.studies.models import Image, Mode, Prediction
@@ -55,8 +56,14 @@ def keep_predictions(claim: Claim, answers: Sequence[NewPrediction]) -> None:
     )
 
 
-def conclusion(claim: Claim, answers: Sequence[NewPrediction]) -> dict[str, object]:
-    """The answer about the study, as the fields of :class:`Analysis`."""
+def conclusion(
+    claim: Claim, answers: Sequence[NewPrediction], points: OperatingPoints
+) -> dict[str, object]:
+    """The answer about the study, as the fields of :class:`Analysis`.
+
+    Args:
+        points: by which the model answers.
+    """
     images = {image.id: image for image in claim.images}
     series = dict.fromkeys(image.series_id for image in claim.images)
     numbers = {series_id: number for number, series_id in enumerate(series)}
@@ -74,7 +81,8 @@ def conclusion(claim: Claim, answers: Sequence[NewPrediction]) -> dict[str, obje
                 place=images[answer.image_id].place,
             )
             for answer in answers
-        ]
+        ],
+        points,
     )
     key = answers[found.key[0]]
     return {

@@ -1,1 +1,1 @@
-"""Odd pictures, no MRI of a brain: made, measured, and used to fit the rule that refuses them."""
+"""OOD pictures, no MRI of a brain: made, measured, and used to fit the rule that refuses them."""

@@ -1,4 +1,4 @@
-"""Odd pictures by rule: noise, patterns, shapes on black, fruit, radiographs, blank frames."""
+"""OOD pictures by rule: noise, patterns, shapes on black, fruit, radiographs, blank frames."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,20 +6,20 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ml.evaluation.ood_pictures.pictures import Grey, OddPicture, Random, oval, random_of, to_bytes
+from ml.evaluation.ood_pictures.pictures import Grey, OODPicture, Random, oval, random_of, to_bytes
 
 SIDE = 256  # px
 _VARIANTS = 4
 
 
-def drawings() -> Iterator[OddPicture]:
+def drawings() -> Iterator[OODPicture]:
     """Every rule several times, each time with other random numbers."""
     for kind, rules in _RULES.items():
         for rule in rules:
             source = f"drawn {rule.__name__.strip('_').replace('_', ' ')}"
             random = random_of(source)
             for _ in range(_VARIANTS):
-                yield OddPicture(kind, source, rule(random))
+                yield OODPicture(kind, source, rule(random))
 
 
 def _white_noise(random: Random) -> Grey:

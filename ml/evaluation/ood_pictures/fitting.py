@@ -1,4 +1,4 @@
-"""Fit the bundled rule of :mod:`ml.uncertainty.ood` from brain slices and odd pictures."""
+"""Fit the bundled rule of :mod:`ml.uncertainty.ood` from brain slices and OOD pictures."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,30 +14,30 @@ from ml.uncertainty.ood.picture_rule import Rule
 from ml.uncertainty.ood.picture_statistics import Vector, statistics
 
 _BRAIN_VARIATIONS = 2
-_ODD_VARIATIONS = 3
+_OOD_VARIATIONS = 3
 _CLIPPED = (0.005, 0.995)  # quantiles
 _COST, _GAMMA = 5.0, 0.005
 _SEED = 20261125
 
 
-def fit_rule(brains: Sequence[Pixels], odd: Sequence[Pixels]) -> Rule:
+def fit_rule(brains: Sequence[Pixels], ood: Sequence[Pixels]) -> Rule:
     """Fit on each picture as it is and on random variations of it."""
     random = np.random.default_rng(_SEED)
-    rows, is_odd = [], []
-    for pixels, odd_one in tqdm(
-        [(one, False) for one in brains] + [(one, True) for one in odd],
+    rows, is_ood = [], []
+    for pixels, outside in tqdm(
+        [(one, False) for one in brains] + [(one, True) for one in ood],
         "measuring",
         unit="picture",
         disable=None,
     ):
-        for numbers in _numbers(pixels, random, is_odd=odd_one):
+        for numbers in _numbers(pixels, random, is_ood=outside):
             rows.append(numbers)
-            is_odd.append(odd_one)
+            is_ood.append(outside)
     measured = np.array(rows)
     low, high = np.quantile(measured, _CLIPPED, axis=0)
     scaler = StandardScaler().fit(np.clip(measured, low, high))
     machine = SVC(C=_COST, gamma=_GAMMA)
-    machine.fit(scaler.transform(np.clip(measured, low, high)), is_odd)
+    machine.fit(scaler.transform(np.clip(measured, low, high)), is_ood)
     return Rule(
         low=low,
         high=high,
@@ -50,9 +50,9 @@ def fit_rule(brains: Sequence[Pixels], odd: Sequence[Pixels]) -> Rule:
     )
 
 
-def _numbers(pixels: Pixels, random: Random, *, is_odd: bool) -> Iterator[Vector]:
-    times = _ODD_VARIATIONS if is_odd else _BRAIN_VARIATIONS
-    pictures = [pixels] + [varied(pixels, random, is_brain=not is_odd) for _ in range(times)]
+def _numbers(pixels: Pixels, random: Random, *, is_ood: bool) -> Iterator[Vector]:
+    times = _OOD_VARIATIONS if is_ood else _BRAIN_VARIATIONS
+    pictures = [pixels] + [varied(pixels, random, is_brain=not is_ood) for _ in range(times)]
     for picture in pictures:
         numbers = statistics(picture)
         if numbers is not None:

@@ -1,4 +1,4 @@
-"""How many odd pictures and how many brain slices are called unfamiliar, by kind and source."""
+"""How many OOD pictures and how many brain slices are called unfamiliar, by kind and source."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ml.dataset import Entry
 from ml.errors import InvalidManifest, UnreadableImage
-from ml.evaluation.ood_pictures.collection import held_out_sources, odd_pictures
+from ml.evaluation.ood_pictures.collection import held_out_sources, ood_pictures
 from ml.imaging import read_path, square_pixels
 from ml.imaging.pictures import Pixels
 from ml.imaging.studies import read_study
@@ -35,10 +35,10 @@ class Shown:
     groups: tuple[str, ...]
 
 
-def measure_odd(
+def measure_ood(
     predictor: Predictor, entries: Sequence[Entry], volumes: Sequence[Path]
 ) -> dict[str, Any]:
-    """Figures of the ``odd`` command.
+    """Figures of the ``ood`` command.
 
     A picture that cannot be classified at all because it is blank counts as flagged.
 
@@ -50,9 +50,9 @@ def measure_odd(
     Raises:
         SulcusMLError: a picture or file is missing or cannot be read.
     """
-    pictures = odd_pictures()
+    pictures = ood_pictures()
     held_out = held_out_sources(pictures)
-    odd = (
+    shown = (
         Shown(one.pixels, (one.kind, "held out" if one.source in held_out else "tuned on"))
         for one in pictures
     )
@@ -61,7 +61,7 @@ def measure_odd(
         brains += _brain_slices(folder)
     return {
         "model": predictor.name,
-        "odd": _flagged(predictor, odd, len(pictures)),
+        "odd": _flagged(predictor, shown, len(pictures)),
         "brain": _flagged(predictor, ((one()) for one in brains), len(brains)),
     }
 
@@ -69,7 +69,10 @@ def measure_odd(
 def table(figures: dict[str, Any]) -> str:
     """The shares as lines of text."""
     lines = []
-    for part, words in (("odd", "odd pictures flagged"), ("brain", "brain slices flagged")):
+    for part, words in (
+        ("odd", "out-of-distribution pictures flagged"),
+        ("brain", "brain slices flagged"),
+    ):
         for name, found in figures[part]["by_group"].items():
             lines.append(f"  {name:46}{found['flagged']:5} of {found['n']:5}")
         whole = figures[part]
@@ -130,10 +133,10 @@ def _flagged(predictor: Predictor, shown: Iterable[Shown], total: int) -> dict[s
             for one, result in zip(
                 batch, predictor.predict([b.pixels for b in batch]), strict=True
             ):
-                odd = not isinstance(result, Result) or not result.in_distribution
-                flags.append(odd)
+                unfamiliar = not isinstance(result, Result) or not result.in_distribution
+                flags.append(unfamiliar)
                 for group in one.groups:
-                    counts[group].append(odd)
+                    counts[group].append(unfamiliar)
             progress.update(len(batch))
     return {
         "n": len(flags),

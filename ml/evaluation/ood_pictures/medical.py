@@ -1,4 +1,4 @@
-"""Odd pictures from the DICOM files that pydicom ships: other bodies, other machines."""
+"""OOD pictures from the DICOM files that pydicom ships: other bodies, other machines."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import pydicom
 from pydicom.data import get_testdata_file
 
 from ml.errors import SulcusMLError
-from ml.evaluation.ood_pictures.pictures import OddPicture, to_bytes
+from ml.evaluation.ood_pictures.pictures import OODPicture, to_bytes
 
 # Files whose picture is large enough to show something. The other MR files of the package are
 # crops of 16 px or show a brain; the colour test cards are all alike.
@@ -31,7 +31,7 @@ _FILES = {
 _FRAMED_SIDE = 256  # px
 
 
-def medical() -> Iterator[OddPicture]:
+def medical() -> Iterator[OODPicture]:
     """Each file's middle frame in grey, as it is, negative, and letter-boxed on a black square.
 
     Raises:
@@ -40,10 +40,10 @@ def medical() -> Iterator[OddPicture]:
     for name, kind in _FILES.items():
         source = f"pydicom {name}"
         grey = _grey(name)
-        yield OddPicture(kind, source, grey)
-        yield OddPicture(kind, source, _boxed(grey))
+        yield OODPicture(kind, source, grey)
+        yield OODPicture(kind, source, _boxed(grey))
         if kind != "segmentation":
-            yield OddPicture(f"{kind}, negative", source, _boxed(255 - grey))
+            yield OODPicture(f"{kind}, negative", source, _boxed(255 - grey))
 
 
 def _grey(name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Odd pictures from the photographs that scikit-image and scikit-learn ship in their wheels.
+"""OOD pictures from the photographs that scikit-image and scikit-learn ship in their wheels.
 
 Nothing is downloaded. Black surroundings and missing colour are what the plainest rules rest on,
 so each photograph is also shown grey, in a black frame and in a black oval, as a head would be.
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ml.errors import SulcusMLError
-from ml.evaluation.ood_pictures.pictures import Grey, OddPicture, Random, oval, random_of, to_bytes
+from ml.evaluation.ood_pictures.pictures import Grey, OODPicture, Random, oval, random_of, to_bytes
 from ml.imaging.pictures import Pixels
 from ml.preprocess import FloatImage
 
@@ -43,7 +43,7 @@ _FACES = 10
 _DIGITS = 10
 
 
-def photographs() -> Iterator[OddPicture]:
+def photographs() -> Iterator[OODPicture]:
     """Each photograph in several dresses, then small faces and digits.
 
     Raises:
@@ -51,7 +51,7 @@ def photographs() -> Iterator[OddPicture]:
     """
     for source, picture in _originals():
         if picture.ndim == 3 and _is_coloured(picture):
-            yield OddPicture("colour photograph", source, picture)
+            yield OODPicture("colour photograph", source, picture)
         yield from _dressed(source, _grey(picture))
     yield from _faces()
     yield from _digits()
@@ -63,7 +63,7 @@ def _originals() -> Iterator[tuple[str, Pixels]]:
         from sklearn.datasets import load_sample_images
     except ImportError as error:
         raise SulcusMLError(
-            "Odd pictures need scikit-image and scikit-learn (requirements/train.txt)."
+            "OOD pictures need scikit-image and scikit-learn (requirements/train.txt)."
         ) from error
     folder = Path(skimage.data.__file__).parent
     for name in _SKIMAGE:
@@ -76,23 +76,23 @@ def _originals() -> Iterator[tuple[str, Pixels]]:
         yield f"sklearn {Path(path).name}", _limited(np.asarray(image, np.uint8))
 
 
-def _dressed(source: str, grey: Grey) -> Iterator[OddPicture]:
+def _dressed(source: str, grey: Grey) -> Iterator[OODPicture]:
     random = random_of(source)
-    yield OddPicture("grey photograph", source, grey)
-    yield OddPicture("grey photograph in a black frame", source, _framed(grey, random))
+    yield OODPicture("grey photograph", source, grey)
+    yield OODPicture("grey photograph in a black frame", source, _framed(grey, random))
     for _ in range(2):
         cut = _cut(grey, random)
         share = float(random.uniform(0.7, 0.95))
         inside = oval(*cut.shape, share=share)
-        yield OddPicture("grey photograph in a black oval", source, np.where(inside, cut, 0))
+        yield OODPicture("grey photograph in a black oval", source, np.where(inside, cut, 0))
     light = oval(*grey.shape, share=0.8).astype(np.float32)
     soft = np.asarray(cv2.GaussianBlur(light, (0, 0), 25), np.float32)
-    yield OddPicture("grey photograph, darker to the edge", source, _dimmed(grey, soft))
+    yield OODPicture("grey photograph, darker to the edge", source, _dimmed(grey, soft))
     close = _cut(grey, random, share=0.3)
-    yield OddPicture("close crop of a photograph in a black frame", source, _framed(close, random))
+    yield OODPicture("close crop of a photograph in a black frame", source, _framed(close, random))
 
 
-def _faces() -> Iterator[OddPicture]:
+def _faces() -> Iterator[OODPicture]:
     import skimage.data
 
     # Labelled Faces in the Wild, 25 px: the first hundred are faces.
@@ -100,17 +100,17 @@ def _faces() -> Iterator[OddPicture]:
     for number in range(0, 100, 100 // _FACES):
         source = f"skimage lfw_subset {number}"
         face = cv2.resize(to_bytes(faces[number]), (200, 200), interpolation=cv2.INTER_CUBIC)
-        yield OddPicture("face in a black oval", source, np.where(oval(200, 200), face, 0))
+        yield OODPicture("face in a black oval", source, np.where(oval(200, 200), face, 0))
 
 
-def _digits() -> Iterator[OddPicture]:
+def _digits() -> Iterator[OODPicture]:
     from sklearn.datasets import load_digits
 
     images = load_digits().images
     for number in range(_DIGITS):
         digit = cv2.resize(to_bytes(images[number * 7]), (192, 192), interpolation=cv2.INTER_CUBIC)
         framed = cv2.copyMakeBorder(digit, 32, 32, 32, 32, cv2.BORDER_CONSTANT, value=0)
-        yield OddPicture(
+        yield OODPicture(
             "digit on black", f"sklearn digit {number * 7}", np.asarray(framed, np.uint8)
         )
 

@@ -1,4 +1,4 @@
-"""What every odd picture is: pixels with the kind and the source they come from."""
+"""What every out-of-distribution picture is: pixels with the kind and the source they come from."""
 
 import zlib
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Random = np.random.Generator
 
 
 @dataclass(frozen=True)
-class OddPicture:
+class OODPicture:
     """A picture that is no MRI of a brain.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Odd pictures with writing and lines: documents, signs, screens and charts."""
+"""Out-of-distribution pictures with writing and lines: documents, signs, screens and charts."""
 
 import io
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from ml.evaluation.ood_pictures.pictures import Grey, OddPicture, Random, random_of
+from ml.evaluation.ood_pictures.pictures import Grey, OODPicture, Random, random_of
 
 _WORDS = [
     "radiology",
@@ -53,20 +53,20 @@ _SIGNS = 6
 _CHARTS = ("lines", "bars", "scatter", "pie", "heat", "histogram")
 
 
-def writing() -> Iterator[OddPicture]:
+def writing() -> Iterator[OODPicture]:
     """Documents black on white and white on black, few large letters on black, and charts."""
     for number in range(_DOCUMENTS):
         source = f"written document {number}"
         page = _document(random_of(source))
-        yield OddPicture("document", source, page)
-        yield OddPicture("document, white on black", source, 255 - page)
+        yield OODPicture("document", source, page)
+        yield OODPicture("document, white on black", source, 255 - page)
     for number in range(_SIGNS):
         source = f"written sign {number}"
-        yield OddPicture("large letters on black", source, _sign(random_of(source)))
+        yield OODPicture("large letters on black", source, _sign(random_of(source)))
     for name in _CHARTS:
         source = f"chart of {name}"
-        yield OddPicture("chart", source, _chart(name, random_of(source), dark=False))
-        yield OddPicture("chart on black", source, _chart(name, random_of(source), dark=True))
+        yield OODPicture("chart", source, _chart(name, random_of(source), dark=False))
+        yield OODPicture("chart on black", source, _chart(name, random_of(source), dark=True))
 
 
 def _document(random: Random) -> Grey:

@@ -1,4 +1,7 @@
-"""Whether a picture looks like a slice of a head at all, before any network."""
+"""Out-of-distribution detection: whether a picture looks like a slice of a head at all.
+
+What is exported here looks at the picture alone, before any network.
+"""
 
 from ml.uncertainty.ood.colour_and_frame import colour_or_bright_frame
 from ml.uncertainty.ood.picture_rule import evidence_against_head

@@ -29,7 +29,7 @@ class Rule:
             was seen in fitting is judged as one at the edge of it.
         mean, deviation: (n,) for standardisation after clipping.
         vectors: (m, n) support vectors, standardised.
-        weights: (m,) above 0 for odd pictures.
+        weights: (m,) above 0 for out-of-distribution pictures.
         intercept: the answer far from all support vectors.
         gamma: width of the kernel ``exp(-gamma * squared distance)``.
     """

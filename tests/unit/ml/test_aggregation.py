@@ -18,7 +18,7 @@ from ml.aggregation import (
     with_neighbours,
     with_no_tumor,
 )
-from ml.labels import LABELS, Label, called
+from ml.labels import LABELS, Label, decide
 
 
 def said(
@@ -332,7 +332,7 @@ def test_study_without_a_finding_keeps_open_what_several_slices_are_called() -> 
 def answered(chances: list[float], places: float, familiar: bool) -> SliceAnswer:
     shares = [one / sum(chances) for one in chances]
     possible = tuple(one for one, share in zip(LABELS, shares, strict=True) if share > 0.3)
-    label = called(shares)
+    label = decide(shares)
     return SliceAnswer(
         series=0,
         in_volume=True,

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 
-from ml.architectures import ARCHITECTURES, VGG16GAP, Network, VGG16Flatten, VGG16Odds
+from ml.architectures import ARCHITECTURES, VGG16GAP, Network, VGG16Flatten, VGG16Localisation
 from ml.errors import InvalidModel
 from ml.imaging import read_path
 from ml.labels import INDEX
@@ -77,7 +77,7 @@ def test_transformer_takes_other_sizes_than_the_usual(name: str) -> None:
 
 
 def test_odds_of_the_slice_are_the_mean_odds_of_its_places() -> None:
-    network = VGG16Odds().eval()
+    network = VGG16Localisation().eval()
     with torch.inference_mode():
         network.balance.copy_(torch.tensor([0.5, -0.3, 0.0, 1.0]))
         output = network(torch.rand(2, 1, 64, 64))
@@ -89,7 +89,7 @@ def test_odds_of_the_slice_are_the_mean_odds_of_its_places() -> None:
 
 
 def test_places_that_do_not_count_leave_the_logits_alone() -> None:
-    network = VGG16Odds()
+    network = VGG16Localisation()
     maps = torch.randn(1, 4, 4, 4)
     where = torch.ones(1, 4, 4, dtype=torch.bool)
     where[0, 2, 3] = False
@@ -184,7 +184,7 @@ def test_a_whole_model_gives_its_head_as_well(tmp_path: Path) -> None:
     trained = VGG16GAP()
     path = tmp_path / "trained.safetensors"
     save_file(trained.state_dict(), path)
-    network = VGG16Odds()
+    network = VGG16Localisation()
     network.start_from(str(path))
     torch.testing.assert_close(network.head.weight, trained.head.weight)
     torch.testing.assert_close(network.features[0].weight, trained.features[0].weight)
@@ -194,10 +194,10 @@ def test_starting_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "wrong.safetensors"
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(InvalidModel):
-        VGG16Odds().start_from(str(path))
+        VGG16Localisation().start_from(str(path))
     save_file({"features.0.weight": torch.zeros(3)}, path)
     with pytest.raises(InvalidModel):
-        VGG16Odds().start_from(str(path))
+        VGG16Localisation().start_from(str(path))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -218,10 +218,10 @@ def test_shift_moves_the_logits_and_nothing_else(name: str) -> None:
 
 
 def test_balance_of_a_trained_model_is_kept(tmp_path: Path) -> None:
-    trained = VGG16Odds()
+    trained = VGG16Localisation()
     trained.shift(torch.tensor([1.0, 2.0, 0.0, 3.0]))
     path = tmp_path / "trained.safetensors"
     save_file(trained.state_dict(), path)
-    network = VGG16Odds()
+    network = VGG16Localisation()
     network.start_from(str(path))
     torch.testing.assert_close(network.balance, trained.balance)

@@ -125,10 +125,19 @@ def test_failure_is_one_line(
         ("dataset", "volumes", "x", "--label", "cyst", "--group", "p", "--out", "o"),
         ("dataset", "volumes", "x", "--label", "glioma", "--group", "p", "--out", "o",
          "--every", "0"),
-        ("control",),
+        ("baseline",),
     ],
 )  # fmt: skip
 def test_bad_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as stopped:
         ml(*arguments)
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("name", ["baseline", "control"])
+def test_baseline_answers_to_its_earlier_name(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        ml(name)
+    assert "required: --manifest" in capsys.readouterr().err

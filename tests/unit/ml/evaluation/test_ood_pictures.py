@@ -1,4 +1,4 @@
-"""Odd pictures are many, the same on every run, split by source, and nearly all refused."""
+"""OOD pictures are many, the same on every run, split by source, and nearly all refused."""
 
 import json
 import zlib
@@ -8,26 +8,26 @@ import numpy as np
 import pytest
 
 from ml.__main__ import main
-from ml.evaluation.ood_pictures.collection import held_out_sources, odd_pictures
+from ml.evaluation.ood_pictures.collection import held_out_sources, ood_pictures
 from ml.evaluation.ood_pictures.drawings import drawings
 from ml.evaluation.ood_pictures.fitting import fit_rule
-from ml.evaluation.ood_pictures.pictures import OddPicture
+from ml.evaluation.ood_pictures.pictures import OODPicture
 from ml.evaluation.ood_pictures.variation import varied
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[OddPicture]:
-    return odd_pictures()
+def pictures() -> list[OODPicture]:
+    return ood_pictures()
 
 
-def test_there_are_more_than_two_hundred_of_many_kinds(pictures: list[OddPicture]) -> None:
+def test_there_are_more_than_two_hundred_of_many_kinds(pictures: list[OODPicture]) -> None:
     assert len(pictures) >= 200
     assert len({one.kind for one in pictures}) >= 25
     assert len({one.source for one in pictures}) >= 80
     assert all(one.pixels.dtype == np.uint8 for one in pictures)
 
 
-def test_half_of_the_sources_is_held_out_whole(pictures: list[OddPicture]) -> None:
+def test_half_of_the_sources_is_held_out_whole(pictures: list[OODPicture]) -> None:
     sources = {one.source for one in pictures}
     held_out = held_out_sources(pictures)
     assert held_out < sources
@@ -61,22 +61,22 @@ def test_rule_fitted_anew_tells_its_own_pictures_apart() -> None:
 
 def test_command_says_no_to_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["odd", "--every", "0"])
+        main(["ood", "--every", "0"])
     assert stopped.value.code == 2
-    assert main(["odd", "--manifest", "nowhere.csv"]) == 1
+    assert main(["ood", "--manifest", "nowhere.csv"]) == 1
     assert "nowhere.csv" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_odd_pictures_are_refused_and_brains_of_unseen_sources_are_not(
+def test_ood_pictures_are_refused_and_brains_of_unseen_sources_are_not(
     data_root: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "odd.json"
     volumes = [str(data_root / "nifti-glioma"), str(data_root / "dicom-t1-healthy")]
     manifest = str(data_root / "brain-mri" / "manifest.csv")
     options = ["--manifest", manifest, "--every", "20", "--volumes", *volumes]
-    assert main(["odd", *options, "--json", str(out)]) == 0
+    assert main(["ood", *options, "--json", str(out)]) == 0
     figures = json.loads(out.read_text())
     assert figures["odd"]["flagged"] >= 0.95 * figures["odd"]["n"]
     held_out = figures["odd"]["by_group"]["held out"]

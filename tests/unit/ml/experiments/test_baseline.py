@@ -1,4 +1,4 @@
-"""The control tells classes by brightness alone, and nothing where sources do not."""
+"""The baseline tells classes by brightness alone, and nothing where sources do not."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 
 from ml.dataset import Entry, folds_against_source, folds_by_group
 from ml.errors import UnreadableImage
-from ml.experiments.baseline import control_figures, control_probabilities, read_features, table
+from ml.experiments.baseline import baseline_figures, baseline_probabilities, read_features, table
 from ml.experiments.baseline_statistics import STATISTICS
 from ml.imaging.pictures import encode_png
 from ml.labels import INDEX, LABELS, Label
@@ -44,7 +44,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_brightness_tells_the_classes_of_files(collection: list[Entry], cache: Path) -> None:
     folds = folds_by_group(collection, folds=2, seed=1)
-    chances = control_probabilities(collection, folds, kind="raw", size=64, cache=cache)
+    chances = baseline_probabilities(collection, folds, kind="raw", size=64, cache=cache)
     np.testing.assert_allclose(chances.sum(axis=1), 1)
     wanted = np.array([INDEX[entry.label.value] for entry in collection])
     assert (chances.argmax(axis=1) == wanted).mean() > 0.6
@@ -52,7 +52,7 @@ def test_brightness_tells_the_classes_of_files(collection: list[Entry], cache: P
 
 def test_entries_that_no_fold_measures_have_no_answer(collection: list[Entry], cache: Path) -> None:
     folds = folds_against_source(folds_by_group(collection, folds=2, seed=1))
-    chances = control_probabilities(collection, folds, kind="raw", size=64, cache=cache)
+    chances = baseline_probabilities(collection, folds, kind="raw", size=64, cache=cache)
     unanswered = np.isnan(chances[:, 0])
     assert [entry.source == "a" for entry in collection] == unanswered.tolist()
 
@@ -71,7 +71,7 @@ def test_against_the_source_only_mixed_sources_are_measured_and_their_tumours_no
 
 
 def test_figures_stand_for_each_kind_and_place(collection: list[Entry], cache: Path) -> None:
-    figures = control_figures(
+    figures = baseline_figures(
         collection, folds=2, seed=1, elsewhere=collection[:8], size=64, cache=cache
     )
     assert set(figures["kinds"]) == {"raw", "prepared", "augmented"}
@@ -90,7 +90,7 @@ def test_where_no_source_is_mixed_nothing_is_measured_against_it(
 ) -> None:
     tumors = [entry for entry in collection if entry.source == "a"]
     cache = tmp_path / "control.npz"
-    figures = control_figures(tumors, folds=2, seed=1, kinds=("raw",), size=64, cache=cache)
+    figures = baseline_figures(tumors, folds=2, seed=1, kinds=("raw",), size=64, cache=cache)
     assert figures["kinds"]["raw"]["against_source"] is None
     assert figures["kinds"]["raw"]["folds"]["auroc_tumor"] is None
     assert len(table(figures).splitlines()) == 3

@@ -11,7 +11,7 @@ from ml.architectures import ARCHITECTURES
 from ml.dataset import Entry
 from ml.errors import InvalidConfiguration
 from ml.evaluation.cost import measure_cost
-from ml.experiments.comparison import CONTROL, chosen_entries, read_comparison
+from ml.experiments.comparison import BASELINE, chosen_entries, read_comparison
 from ml.labels import LABELS
 from ml.reporting.comparison_report import conclusions
 from tests.heads import slices, write_manifest
@@ -61,12 +61,12 @@ def test_command_writes_a_page_that_says_how_it_was_made(tmp_path: Path) -> None
     for row in (
         figures["networks"]["Odds/places"],
         figures["ablation"]["raw"],
-        figures["control"][CONTROL],
+        figures["control"][BASELINE],
     ):
         assert row["n"] == 24
         assert row["difference"]["p_holm"] >= row["difference"]["p"]
     page = report.read_text()
-    for said in ("python -m ml compare", "scratch", "small budget", "Odds/places", CONTROL, "raw"):
+    for said in ("python -m ml compare", "scratch", "small budget", "Odds/places", BASELINE, "raw"):
         assert said in page
     assert str(tmp_path) not in page
     assert {one.name for one in (report.parent / "images").iterdir()} == {
@@ -178,7 +178,7 @@ def test_only_what_is_shown_is_concluded() -> None:
                 "luckier": row(0.92, 0.02, -0.01, 0.05, 0.01),
                 "worse": row(0.80, -0.10, -0.15, -0.05, 0.001) | {"start": "scratch"},
             },
-            "control": {CONTROL: row(0.70, -0.2, -0.25, -0.15, 0.0001)},
+            "control": {BASELINE: row(0.70, -0.2, -0.25, -0.15, 0.0001)},
             "ablation": {"raw": row(0.89, -0.01, -0.03, 0.01, 0.4)},
         }
     )

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from ml.__main__ import main
-from ml.architectures import VGG16GAP, VGG16Odds, VGG16Twofold
+from ml.architectures import VGG16GAP, VGG16Localisation, VGG16Twofold
 from ml.architectures.vgg import SHARED
 from ml.dataset import Split
 from ml.errors import InvalidModel
@@ -20,15 +20,15 @@ from tests.heads import slices, write_manifest
 
 
 @pytest.fixture
-def pair() -> tuple[VGG16GAP, VGG16Odds]:
+def pair() -> tuple[VGG16GAP, VGG16Localisation]:
     torch.manual_seed(0)
-    whole, places = VGG16GAP().eval(), VGG16Odds().eval()
+    whole, places = VGG16GAP().eval(), VGG16Localisation().eval()
     places.features[:24].load_state_dict(whole.features[:24].state_dict())
     return whole, places
 
 
 def test_logits_are_those_of_the_whole_and_maps_those_of_the_places(
-    pair: tuple[VGG16GAP, VGG16Odds],
+    pair: tuple[VGG16GAP, VGG16Localisation],
 ) -> None:
     whole, places = pair
     images = torch.rand(2, 1, 64, 64)
@@ -40,20 +40,7 @@ def test_logits_are_those_of_the_whole_and_maps_those_of_the_places(
     torch.testing.assert_close(joined.features, one.features)
 
 
-def test_logits_lie_between_both_where_the_places_count_too(
-    pair: tuple[VGG16GAP, VGG16Odds],
-) -> None:
-    whole, places = pair
-    images = torch.rand(2, 1, 64, 64)
-    joined = VGG16Twofold.of(whole, places).eval()
-    joined.whole_share = 0.75
-    with torch.inference_mode():
-        found, one, other = joined(images), whole(images).logits, places(images).logits
-    torch.testing.assert_close(found.logits, 0.75 * one + 0.25 * other)
-    torch.testing.assert_close(found.maps, places(images).maps)
-
-
-def test_answer_from_any_layer_on_is_the_same(pair: tuple[VGG16GAP, VGG16Odds]) -> None:
+def test_answer_from_any_layer_on_is_the_same(pair: tuple[VGG16GAP, VGG16Localisation]) -> None:
     joined = VGG16Twofold.of(*pair).eval()
     images = torch.rand(2, 1, 64, 64)
     with torch.inference_mode():
@@ -65,12 +52,8 @@ def test_answer_from_any_layer_on_is_the_same(pair: tuple[VGG16GAP, VGG16Odds]) 
         torch.testing.assert_close(from_field.maps, expected.maps)
 
 
-@pytest.mark.parametrize("whole_share", [1.0, 0.5])
-def test_offsets_are_added_to_the_logits(
-    pair: tuple[VGG16GAP, VGG16Odds], whole_share: float
-) -> None:
+def test_offsets_are_added_to_the_logits(pair: tuple[VGG16GAP, VGG16Localisation]) -> None:
     joined = VGG16Twofold.of(*pair).eval()
-    joined.whole_share = whole_share
     images = torch.rand(1, 1, 64, 64)
     offsets = torch.tensor([0.5, -0.25, 0.0, 1.0])
     with torch.inference_mode():
@@ -79,13 +62,9 @@ def test_offsets_are_added_to_the_logits(
         torch.testing.assert_close(joined(images).logits, before + offsets)
 
 
-@pytest.mark.parametrize("whole_share", [1.0, 0.5])
-def test_each_opinion_is_that_of_its_network(
-    pair: tuple[VGG16GAP, VGG16Odds], whole_share: float
-) -> None:
+def test_each_opinion_is_that_of_its_network(pair: tuple[VGG16GAP, VGG16Localisation]) -> None:
     whole, places = pair
     joined = VGG16Twofold.of(*pair).eval()
-    joined.whole_share = whole_share
     images = torch.rand(2, 1, 64, 64)
     with torch.inference_mode():
         about_whole, by_places = joined.opinions(joined(images))
@@ -93,23 +72,22 @@ def test_each_opinion_is_that_of_its_network(
         torch.testing.assert_close(by_places, places(images).logits)
 
 
-def test_card_tells_how_much_each_opinion_counts(tmp_path: Path) -> None:
+def test_card_of_a_model_that_answers_by_a_mean_of_both_is_refused(tmp_path: Path) -> None:
     shutil.copytree(SERVING.parent, tmp_path / "model")
     path = tmp_path / "model" / SERVING.name
     card = json.loads(path.read_text(encoding="utf-8"))
-    for opinions, expected in ({"opinions": {"whole": 0.75, "places": 0.25}}, 0.75), ({}, 0.5):
+    model = load_model(path)
+    saved = save_model(model.network, model.doubt, {}, folder=tmp_path, stem="again")
+    assert json.loads(saved.read_text(encoding="utf-8"))["opinions"] == card["opinions"]
+    for opinions in ({"opinions": {"whole": 0.75, "places": 0.25}}, {}):
         kept = {name: value for name, value in card.items() if name != "opinions"}
         write_card(kept | opinions, path)
-        model = load_model(path)
-        assert isinstance(model.network, VGG16Twofold)
-        assert model.network.whole_share == expected
-        saved = save_model(model.network, model.doubt, {}, folder=tmp_path, stem="again")
-        shares = json.loads(saved.read_text(encoding="utf-8"))["opinions"]
-        assert shares == {"whole": expected, "places": 1 - expected}
+        with pytest.raises(InvalidModel, match="mean of two opinions"):
+            load_model(path)
 
 
 def test_weights_of_one_network_start_both_last_blocks(
-    pair: tuple[VGG16GAP, VGG16Odds], tmp_path: Path
+    pair: tuple[VGG16GAP, VGG16Localisation], tmp_path: Path
 ) -> None:
     whole, _ = pair
     file = tmp_path / "whole.safetensors"
@@ -123,7 +101,9 @@ def test_weights_of_one_network_start_both_last_blocks(
     assert torch.equal(started.head.weight, whole.head.weight)
 
 
-def test_own_weights_start_everything(pair: tuple[VGG16GAP, VGG16Odds], tmp_path: Path) -> None:
+def test_own_weights_start_everything(
+    pair: tuple[VGG16GAP, VGG16Localisation], tmp_path: Path
+) -> None:
     joined = VGG16Twofold.of(*pair)
     joined.balance.data += 1
     file = tmp_path / "joined.safetensors"
@@ -180,4 +160,4 @@ def test_only_models_of_one_architecture_have_something_between_them() -> None:
 
 def test_networks_that_share_nothing_are_refused() -> None:
     with pytest.raises(InvalidModel, match="share"):
-        VGG16Twofold.of(VGG16GAP(), VGG16Odds())
+        VGG16Twofold.of(VGG16GAP(), VGG16Localisation())

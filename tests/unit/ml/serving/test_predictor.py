@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_image
 from ml.dataset import read_manifest
 from ml.errors import InvalidModel, UnreadableImage
 from ml.imaging import read_bytes, read_path
-from ml.labels import LABELS, Label, called
+from ml.labels import LABELS, Label, decide
 from ml.registry import SERVING, load_model
 from ml.serving.engines import TorchEngine
 from ml.serving.explain import overlay, overlay_png
@@ -49,7 +49,7 @@ def test_probabilities_are_complete(predictor: Predictor, results: list[Result])
         assert one.probabilities[one.prediction_set[0].value] == max(one.probabilities.values())
         assert one.label in one.prediction_set
         chances, least = list(one.probabilities.values()), predictor.card["doubt"]["no_tumor_from"]
-        assert one.label is called(chances, no_tumor_from=least)
+        assert one.label is decide(chances, no_tumor_from=least)
 
 
 def test_real_slices_are_familiar(results: list[Result]) -> None:
@@ -113,7 +113,7 @@ def test_answers_of_a_volume_are_of_one_kind(predictor: Predictor, results: list
     for one in opinions:
         assert list(one.probabilities) == [label.value for label in LABELS]
         assert one.label in one.prediction_set
-        assert one.label is called(list(one.probabilities.values()))
+        assert one.label is decide(list(one.probabilities.values()))
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from ml.architectures import VGG16Odds
+from ml.architectures import VGG16Localisation
 from ml.labels import INDEX, LABELS
-from ml.training.losses import ANY_TUMOR, coverage, outside_loss, places_loss, whole_slice_loss
+from ml.training.losses import (
+    ANY_TUMOR,
+    coverage,
+    localisation_loss,
+    outside_loss,
+    whole_slice_loss,
+)
 
 GLIOMA, NO_TUMOR, PITUITARY = INDEX["glioma"], INDEX["no_tumor"], INDEX["pituitary"]
 
@@ -36,28 +42,28 @@ def test_coverage_is_the_share_of_each_place() -> None:
 
 def test_map_on_the_tumour_costs_less_than_one_beside_it() -> None:
     wanted = torch.tensor([GLIOMA])
-    right = places_loss(maps((1, 2)), wanted, covered((1, 2)))
-    beside = places_loss(maps((3, 0)), wanted, covered((1, 2)))
-    silent = places_loss(maps(None), wanted, covered((1, 2)))
+    right = localisation_loss(maps((1, 2)), wanted, covered((1, 2)))
+    beside = localisation_loss(maps((3, 0)), wanted, covered((1, 2)))
+    silent = localisation_loss(maps(None), wanted, covered((1, 2)))
     assert right < 0.05
     assert silent < beside
 
 
 def test_the_wrong_tumour_class_costs_unless_the_class_is_not_asked() -> None:
     said = maps((1, 2), PITUITARY)
-    assert places_loss(said, torch.tensor([GLIOMA]), covered((1, 2))) > 2
-    assert places_loss(said, torch.tensor([ANY_TUMOR]), covered((1, 2))) < 0.05
+    assert localisation_loss(said, torch.tensor([GLIOMA]), covered((1, 2))) > 2
+    assert localisation_loss(said, torch.tensor([ANY_TUMOR]), covered((1, 2))) < 0.05
 
 
 def test_slice_without_tumour_wants_every_place_free_of_it() -> None:
     wanted = torch.tensor([NO_TUMOR])
     nowhere = torch.zeros(1, 4, 4)
-    assert places_loss(maps(None), wanted, nowhere) < 0.05
-    assert places_loss(maps((0, 0)), wanted, nowhere) > 0.1
+    assert localisation_loss(maps(None), wanted, nowhere) < 0.05
+    assert localisation_loss(maps((0, 0)), wanted, nowhere) > 0.1
 
 
 def test_outside_the_outline_the_slice_counts_as_free_of_tumour() -> None:
-    network = VGG16Odds()
+    network = VGG16Localisation()
     inside = outside_loss(network, maps((1, 2)), covered((1, 2)))
     outside = outside_loss(network, maps((3, 0)), covered((1, 2)))
     assert inside < 0.1
@@ -65,7 +71,7 @@ def test_outside_the_outline_the_slice_counts_as_free_of_tumour() -> None:
 
 
 def test_slice_covered_entirely_says_nothing_about_its_outside() -> None:
-    network = VGG16Odds()
+    network = VGG16Localisation()
     assert outside_loss(network, maps((1, 2)), torch.ones(1, 4, 4)) < 1e-3
 
 
@@ -88,7 +94,7 @@ def test_named_classes_get_plain_cross_entropy() -> None:
 def test_losses_stay_finite_far_from_zero(wanted: int) -> None:
     field = maps((1, 2)) * 20
     label = torch.tensor([wanted])
-    logits = VGG16Odds().pool(field)
+    logits = VGG16Localisation().pool(field)
     assert whole_slice_loss(logits, label, smoothing=0.1).isfinite().all()
-    assert places_loss(field, label, covered((0, 0))).isfinite().all()
-    assert outside_loss(VGG16Odds(), field, covered((0, 0))).isfinite().all()
+    assert localisation_loss(field, label, covered((0, 0))).isfinite().all()
+    assert outside_loss(VGG16Localisation(), field, covered((0, 0))).isfinite().all()

@@ -39,6 +39,8 @@ def test_both_halves_of_the_serving_model_have_their_recipe() -> None:
     ("text", "said"),
     [
         ("batchsize = 8", "batchsize"),
+        ("mixup = 0.2", "mixup is not known"),  # there was once
+        ("balance = 0.5", "balance is not known"),  # as well
         ("batch = 'eight'", "batch"),
         ("batch = true", "batch"),
         ("batch = 0", "batch"),
@@ -54,6 +56,12 @@ def test_both_halves_of_the_serving_model_have_their_recipe() -> None:
 def test_what_is_wrong_is_named(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidConfiguration, match=said):
         read_recipe(written(tmp_path, text), {})
+
+
+def test_earlier_name_of_a_field_still_reads_unless_both_are_given(tmp_path: Path) -> None:
+    assert read_recipe(written(tmp_path, "healed = 0.1"), {}) == Recipe(inpainted=0.1)
+    with pytest.raises(InvalidConfiguration, match="earlier name of inpainted"):
+        read_recipe(written(tmp_path, "healed = 0.1\ninpainted = 0.2"), {})
 
 
 def test_missing_file_is_named() -> None:

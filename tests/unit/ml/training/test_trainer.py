@@ -29,7 +29,7 @@ import sys
 from pathlib import Path
 import pytest
 import torch
-from ml.training.distributed import team
+from ml.training.distributed import distributed_processes
 from ml.training.recipe import Recipe, Stage
 from ml.training.trainer import train
 from tests import narrow
@@ -37,14 +37,14 @@ from tests.heads import slices
 
 narrow.register(pytest.MonkeyPatch())
 folder = Path(sys.argv[1])
-with team() as processes:
+with distributed_processes() as processes:
     data = slices(folder / f"data-{processes.rank}", 10)
     for epochs in (1, 2):
         recipe = Recipe(
             architecture="narrow", start="scratch", stages=(Stage(32, epochs),), input_size=32,
             batch=4, frozen=0,
         )
-        trained = train(recipe, data, data[:4], folder=folder / "run", team=processes)
+        trained = train(recipe, data, data[:4], folder=folder / "run", distributed=processes)
         torch.save(trained.network.state_dict(), folder / f"{epochs}-{processes.rank}.pt")
 """
 TINY = Recipe(
@@ -108,7 +108,7 @@ def test_kept_variants_are_shared_by_runs_that_may_and_refused_to_others(tmp_pat
     made = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
     train(replace(recipe, head_rate=0.5), data, data, folder=tmp_path / "two", variants=kept)
     assert {path: path.stat().st_mtime_ns for path in kept.iterdir()} == made
-    for change in ({"seed": 5}, {"elastic": 0.1}, {"healed": 0.1}):
+    for change in ({"seed": 5}, {"elastic": 0.1}, {"inpainted": 0.1}):
         other = replace(recipe, **change)
         with pytest.raises(InvalidConfiguration, match="variants of other slices"):
             train(other, data, data, folder=tmp_path / "three", variants=kept)

@@ -7,16 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from ml.labels import LABELS, Label
-from ml.uncertainty.doubt import (
-    Calibration,
-    Doubt,
-    Subspace,
-    familiarity_score,
-    fit_no_tumor_from,
-    fit_offsets,
-    fit_temperature,
-    fit_thresholds,
-)
+from ml.uncertainty.calibration import Calibration, fit_offsets, fit_temperature
+from ml.uncertainty.conformal import fit_no_tumor_from, fit_thresholds
+from ml.uncertainty.doubt import Doubt
+from ml.uncertainty.ood.feature_distance import Subspace
+from ml.uncertainty.ood.score import ood_score
 
 
 def overconfident(n: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,20 +118,20 @@ def test_features_in_the_subspace_are_near_whatever_their_length_and_others_far(
     assert near.max() < 0.5 * far.min()
 
 
-def test_strangeness_is_zero_at_the_limit() -> None:
+def test_feature_distance_is_zero_at_the_limit() -> None:
     reference = F.normalize(features_of_one_subspace(200), dim=1)
     strange = torch.randn(1, 512, generator=torch.Generator().manual_seed(3))
     limit = float(Subspace.of(reference).distance(strange))
     calibration = Calibration((0.0,) * 4, 1.0, (0.5,) * 4)
     fitted = Doubt(calibration, reference, distance_limit=limit)
-    assert float(fitted.strangeness(strange)) == pytest.approx(0, abs=1e-5)
+    assert float(fitted.feature_distance(strange)) == pytest.approx(0, abs=1e-5)
 
 
 def test_picture_and_features_are_judged_together() -> None:
-    assert familiarity_score(against_head=-1.0, strangeness=0.0) < 1
-    assert familiarity_score(against_head=-1.0, strangeness=0.2) < 1
-    assert familiarity_score(against_head=-0.1, strangeness=0.2) > 1
-    assert familiarity_score(against_head=1.0, strangeness=-0.3) > 1
+    assert ood_score(against_head=-1.0, feature_distance=0.0) < 1
+    assert ood_score(against_head=-1.0, feature_distance=0.2) < 1
+    assert ood_score(against_head=-0.1, feature_distance=0.2) > 1
+    assert ood_score(against_head=1.0, feature_distance=-0.3) > 1
 
 
 def test_offsets_undo_a_bias_for_one_class() -> None:

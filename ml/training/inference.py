@@ -1,0 +1,41 @@
+"""A network's answers about many slices, in the precision that training computes in."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ml.architectures import Network
+from ml.serving.engines import serving_dtype
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What the network says about many slices: logits (N, 4) and features (N, C), float32."""
+
+    logits: Tensor
+    features: Tensor
+
+
+@torch.inference_mode()
+def forward_all(network: Network, images: Tensor, *, skipped: int = 0, batch: int = 32) -> Logits:
+    """Run prepared images (N, 1, S, S) through ``network`` on the device it lies on.
+
+    Args:
+        skipped: so many first layers are skipped; ``images`` is what they made of slices.
+    """
+    device = next(network.parameters()).device
+    logits, features = [], []
+    with mixed_precision(device):
+        for start in range(0, len(images), batch):
+            chosen = images[start : start + batch].to(device, torch.float32)
+            output = network(chosen, skipped)
+            logits.append(output.logits.float().cpu())
+            features.append(output.features.float().cpu())
+    return Logits(torch.cat(logits), torch.cat(features))
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 where the processor has it: where it is emulated it takes many times longer."""
+    native = serving_dtype(device) is torch.bfloat16
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
