@@ -14,13 +14,12 @@ from nibabel.orientations import (
     io_orientation,
     ornt_transform,
 )
-from nibabel.quaternions import quat2mat
-from nibabel.volumeutils import shape_zoom_affine
 
 from ml.errors import UnreadableImage
 from ml.imaging.discretion import discreet
 from ml.imaging.facts import FileFacts, FrameFacts, Geometry, Vector
 from ml.imaging.limits import Limits
+from ml.imaging.nifti_affine import affine_of
 from ml.imaging.slices import Slice, Slices
 from ml.imaging.unpacking import gzipped, pieces, start
 from ml.imaging.values import mapping
@@ -31,17 +30,14 @@ CHUNK = 2**20
 _START = 600  # bytes; holds the header of both versions
 _LAST_START = 2**26  # bytes; extensions stand between the header and the voxels
 _LONGEST_AXIS = 2**15
-_PLAUSIBLE = 1e-3, 3e2  # mm; size of a voxel
 _THIN = 32  # voxels; an axis shorter than that is the one that is cut
 _ANISOTROPIC = 1.4  # how much larger than the others a spacing is that tells the plane
-_MOST_QUATERNION = 1.1  # squared length up to which a quaternion is a rounded one
 _SURFACES = range(3000, 3100)  # intent codes of CIFTI-2
 _MAGIC = {348: (344, b"n+1\0"), 540: (4, b"n+2\0\r\n\032\n")}
 _PAIR = {348: (344, b"ni1\0"), 540: (4, b"ni2\0\r\n\032\n")}
 _CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])  # axes to right, front and head
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 _ANALYZE = bytes(4)  # in the place of the magic
-_MILLIMETRES = {1: 1000.0, 3: 0.001}  # by xyzt_units: metres and micrometres; all else is taken so
 
 
 @dataclass(frozen=True)
@@ -203,7 +199,7 @@ def volume_of(
         header.set_data_dtype(dtype)
         header.set_data_shape(axes)
         header.set_sform(affine, code="scanner")
-        volume = Volume(header, 0, axes, header.get_data_dtype(), _affine(header, axes))
+        volume = Volume(header, 0, axes, header.get_data_dtype(), affine_of(header, axes))
     _check_size(volume, limits)
     return volume
 
@@ -300,77 +296,12 @@ def _volume(start: bytes) -> Volume:
         offset=offset if offset >= kind.sizeof_hdr else kind.single_vox_offset,
         shape=axes,
         dtype=header.get_data_dtype(),
-        affine=_affine(header, axes),
+        affine=affine_of(header, axes),
     )
 
 
 def _axes(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return int(shape[0]), int(shape[1]), int(shape[2]) if len(shape) > 2 else 1
-
-
-def _affine(header: nib.Nifti1Header, shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:
-    """From stored indices to millimetres: by the first of the header's ways that makes sense.
-
-    Repaired are what nibabel, ITK and FSL repair, too.
-
-    Raises:
-        UnreadableImage: ``voxel_size`` or ``no_orientation``.
-    """
-    by_matrix, by_rotation = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
-    ways = [_sform(header, shape)] if by_matrix else []
-    ways += [_qform(header)] if by_rotation else []
-    if not ways:  # nothing but the size of the voxels: method 1 of the standard
-        ways = [shape_zoom_affine(shape, _zooms(header), header.default_x_flip)]
-    unit = _MILLIMETRES.get(int(header["xyzt_units"]) & 0x07, 1.0)
-    spatial = [affine for affine in ways if _is_spatial(affine)]
-    for affine in spatial:
-        affine[:3] *= unit
-        sizes = np.linalg.norm(affine[:3, :3], axis=0)
-        if _PLAUSIBLE[0] < sizes.min() and sizes.max() < _PLAUSIBLE[1]:
-            return affine
-    if spatial:
-        raise UnreadableImage("voxel_size", "The voxels have a size that makes no sense.")
-    raise UnreadableImage("no_orientation", "The header does not say how the volume lies.")
-
-
-def _sform(header: nib.Nifti1Header, shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:
-    affine = np.asarray(header.get_sform(), dtype=np.float64)
-    if shape[2] == 1 and not affine[:3, 2].any():  # of a single slice some leave it out
-        across = np.cross(affine[:3, 0], affine[:3, 1])
-        affine[:3, 2] = across / (np.linalg.norm(across) or 1.0)
-    return affine
-
-
-def _qform(header: nib.Nifti1Header) -> npt.NDArray[np.float64]:
-    """The rotation with what rounding has done to it undone; of NaN where there is none."""
-    vector = np.array([float(header[f"quatern_{name}"]) for name in "bcd"])
-    squared = float(vector @ vector)
-    affine = np.eye(4)
-    if not squared <= _MOST_QUATERNION:
-        affine[:3] = np.nan
-        return affine
-    if squared > 1:
-        vector /= math.sqrt(squared)
-    real = math.sqrt(max(0.0, 1 - float(vector @ vector)))
-    zooms = _zooms(header)
-    zooms[2] *= -1.0 if float(header["pixdim"][0]) < 0 else 1.0  # anything else means 1
-    affine[:3, :3] = quat2mat([real, *vector]) * zooms
-    origin = [float(header[f"qoffset_{name}"]) for name in "xyz"]
-    affine[:3, 3] = np.nan_to_num(origin, nan=0.0, posinf=0.0, neginf=0.0)
-    return affine
-
-
-def _zooms(header: nib.Nifti1Header) -> npt.NDArray[np.float64]:
-    """(3,) voxel sizes; 1 where the header gives none."""
-    sizes = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
-    sizes[~np.isfinite(sizes) | (sizes == 0)] = 1.0
-    sizes[int(header["dim"][0]) :] = 1.0
-    return sizes
-
-
-def _is_spatial(affine: npt.NDArray[np.float64]) -> bool:
-    """Whether each axis runs along another one of the body."""
-    return bool(np.isfinite(affine).all() and np.isfinite(io_orientation(affine)).all())
 
 
 def _check_kind(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:

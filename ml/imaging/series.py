@@ -11,19 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.imaging.facts import FileFacts, FrameFacts, Geometry
+from ml.imaging.stack_geometry import (
+    ASIDE,
+    SAME_PLACE,
+    cosine,
+    is_stack,
+    is_straight,
+    is_upright,
+    plane_of,
+    spacing_of,
+    step_before_rounding,
+)
 
-_SAME_PLACE = 0.01  # mm along the normal
-_ASIDE = 1.0  # mm; slices of one level that lie farther apart are no copies
 _SAME_DIRECTION = 0.9995  # cosine, less than two degrees
-_MOST_SHEAR = 0.035  # sine of two degrees
 _SAME_SPACING = 0.01  # share
-_ROUNDED = 0.53  # mm; how far whole numbers lie from what they stand for, and from the step tried
-_TRIED = 81  # steps
 _LEAST_ROUNDED = 0.55  # mm; shorter steps look like every place twice
-_FEWEST_ROUNDED = 5  # slices that show a pattern of rounding
-_EVEN = 0.1  # distances may differ by a tenth and still be called even
-_NAMED = 0.7  # cosine to an axis of the body from which a plane bears its name
-_PLANES = ("sagittal", "coronal", "axial")
 
 
 Order = Literal["place", "location", "number", "given"]
@@ -171,14 +173,14 @@ def _locations(members: list[_Member]) -> dict[_Member, float] | None:
         numbers = list(points @ line / (np.linalg.norm(line) or 1.0))
     else:
         return None
-    if max(numbers) - min(numbers) < _SAME_PLACE:
+    if max(numbers) - min(numbers) < SAME_PLACE:
         return None
     return {one: float(number) for one, number in zip(members, numbers, strict=True)}
 
 
 def _stacks_on_line(members: list[_Member], locations: dict[_Member, float]) -> list[list[_Member]]:
     """Split slices that show most locations several times by contrast, and by nothing else."""
-    levels = len({round(location / _SAME_PLACE) for location in locations.values()})
+    levels = len({round(location / SAME_PLACE) for location in locations.values()})
     contrasts = _grouped(members, lambda a, b: a.frame.contrast == b.frame.contrast)
     return contrasts if 2 * levels <= len(members) else [members]
 
@@ -216,8 +218,8 @@ def _alike(a: _Member, b: _Member) -> bool:
     if first is None or second is None:
         return first is second
     return (
-        _cosine(first.row_direction, second.row_direction) > _SAME_DIRECTION
-        and _cosine(first.column_direction, second.column_direction) > _SAME_DIRECTION
+        cosine(first.row_direction, second.row_direction) > _SAME_DIRECTION
+        and cosine(first.column_direction, second.column_direction) > _SAME_DIRECTION
     )
 
 
@@ -225,10 +227,6 @@ def _same_spacing(a: tuple[float, float] | None, b: tuple[float, float] | None) 
     if a is None or b is None:
         return a is b
     return all(abs(one / other - 1) <= _SAME_SPACING for one, other in zip(a, b, strict=True))
-
-
-def _cosine(a: Sequence[float], b: Sequence[float]) -> float:
-    return sum(one * other for one, other in zip(a, b, strict=True))
 
 
 def _stacks(members: list[_Member]) -> list[list[_Member]]:
@@ -286,7 +284,7 @@ def _places(members: list[_Member]) -> list[list[_Member]]:
     """Slices at the same place together, along the normal."""
     positions = _positions(members)
     ordered = sorted(range(len(members)), key=lambda at: (positions[at], at))
-    starts = np.diff([positions[at] for at in ordered], prepend=-np.inf) >= _SAME_PLACE
+    starts = np.diff([positions[at] for at in ordered], prepend=-np.inf) >= SAME_PLACE
     place = np.cumsum(starts)
     return [
         [members[at] for _place, at in pairs]
@@ -317,7 +315,7 @@ def _plan_by_place(members: list[_Member]) -> SeriesPlan:
         places = [[one] for one in ordered]
     kept = [one for place in places for one in place if one is place[0] or _aside(place[0], one)]
     positions = _positions(kept)
-    spacing, missing, even = _spacing(positions)
+    spacing, missing, even = spacing_of(positions)
     shares = np.linspace(0.0, 1.0, len(kept))
     first = members[0]
     points = _points(kept)
@@ -325,16 +323,16 @@ def _plan_by_place(members: list[_Member]) -> SeriesPlan:
         even
         and missing == 0
         and len(kept) >= 3
-        and _straight(points, shares, spacing)
-        and _upright(points, _geometry(first))
+        and is_straight(points, shares, spacing)
+        and is_upright(points, _geometry(first))
     )
     return SeriesPlan(
         slices=tuple(
             Placed(one.number, one.frame.index, float(position))
             for one, position in zip(kept, positions, strict=True)
         ),
-        plane=first.file.plane or _plane(_geometry(first)),
-        is_stack=whole or _is_stack(positions, points, spacing),
+        plane=first.file.plane or plane_of(_geometry(first)),
+        is_stack=whole or is_stack(positions, points, spacing),
         is_volume=whole,
         slice_spacing=spacing,
         missing=missing,
@@ -360,13 +358,13 @@ def _rounded_together(members: list[_Member]) -> list[_Member] | None:
         numbered, positions = numbered[::-1], positions[::-1]
     if np.any(np.diff(positions) < 0):
         return None
-    step = _step_before_rounding(positions)
+    step = step_before_rounding(positions)
     return numbered if step is not None and step > _LEAST_ROUNDED else None
 
 
 def _aside(first: _Member, other: _Member) -> bool:
     """Whether two slices of one level show different parts of it."""
-    return math.dist(_geometry(first).position, _geometry(other).position) > _ASIDE
+    return math.dist(_geometry(first).position, _geometry(other).position) > ASIDE
 
 
 def _plan_by_number(members: list[_Member]) -> SeriesPlan:
@@ -376,7 +374,7 @@ def _plan_by_number(members: list[_Member]) -> SeriesPlan:
     numbered = None not in numbers and len(set(numbers)) == len(numbers)
     return SeriesPlan(
         slices=tuple(Placed(one.number, one.frame.index, None) for one in members),
-        plane=_plane(first.frame.geometry) if first.frame.geometry else None,
+        plane=plane_of(first.frame.geometry) if first.frame.geometry else None,
         is_stack=False,
         is_volume=False,
         slice_spacing=None,
@@ -386,79 +384,3 @@ def _plan_by_number(members: list[_Member]) -> SeriesPlan:
         series_uid=first.file.series_uid,
         order="number" if numbered else "given",
     )
-
-
-def _spacing(positions: npt.NDArray[np.float64]) -> tuple[float | None, int, bool]:
-    """(usual distance, slices missing, whether the distances are even)."""
-    if len(positions) < 2:
-        return None, 0, False
-    distances = np.diff(positions)
-    if (step := _step_before_rounding(positions)) is not None:
-        return step, 0, True
-    usual = float(np.median(distances))
-    if usual < _SAME_PLACE:
-        return None, 0, False
-    steps = np.maximum(1, np.round(distances / usual))
-    even = bool(np.all(np.abs(distances - steps * usual) <= _EVEN * usual))
-    missing = int((steps - 1).sum()) if even else 0
-    return usual, missing, even
-
-
-def _step_before_rounding(positions: npt.NDArray[np.float64]) -> float | None:
-    """The even step that was rounded to whole millimetres (1, 2, 1, 1, 1, 2 ...); None for others.
-
-    Slices of whole millimetres of which some are missing look alike where steps are as short as
-    one; there several of the longer ones have to be spread evenly.
-    """
-    if len(positions) < _FEWEST_ROUNDED or np.abs(positions - np.round(positions)).max() > 1e-3:
-        return None
-    distances = np.diff(positions)
-    step = float(distances.mean())
-    if set(np.round(distances)) != {math.floor(step), math.ceil(step)}:
-        return None
-    if step < 2 and (distances > step).sum() < 3:
-        return None
-    # Both ends are rounded as well, so that the step is known to one part of their distance.
-    numbers = np.arange(len(positions))
-    steps = step + np.linspace(-1, 1, _TRIED) / numbers[-1]
-    off = positions - steps[:, None] * numbers
-    widths = off.max(axis=1) - off.min(axis=1)
-    best = int(widths.argmin())
-    return float(steps[best]) if widths[best] <= 2 * _ROUNDED else None
-
-
-def _upright(points: npt.NDArray[np.float64], geometry: Geometry) -> bool:
-    """Whether the stack runs along the normal of its slices: a gantry's tilt shears it."""
-    along = points[-1] - points[0]
-    length = float(np.linalg.norm(along))
-    aside = along - np.array(geometry.normal) * _cosine(along, geometry.normal)
-    # Over a short way rounding makes a large angle of a small distance.
-    return float(np.linalg.norm(aside)) <= max(_ASIDE, length * _MOST_SHEAR)
-
-
-def _is_stack(
-    positions: npt.NDArray[np.float64], points: npt.NDArray[np.float64], spacing: float | None
-) -> bool:
-    """Whether each slice has a level of its own and stands behind the one before."""
-    if len(positions) < 3 or float(np.diff(positions).min()) < _SAME_PLACE:
-        return False
-    shares = (positions - positions[0]) / (positions[-1] - positions[0])
-    return _straight(points, shares, spacing)
-
-
-def _straight(
-    points: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], spacing: float | None
-) -> bool:
-    """Whether the slices stand behind one another, and are not shifted sideways one by one.
-
-    Args:
-        shares: (n,) of the way from the first point to the last, where each is expected.
-    """
-    line = points[0] + shares[:, None] * (points[-1] - points[0])
-    farthest = float(np.linalg.norm(points - line, axis=1).max())
-    return farthest <= max(1.0, spacing or 0.0)
-
-
-def _plane(geometry: Geometry) -> str:
-    normal = np.abs(geometry.normal)
-    return _PLANES[int(normal.argmax())] if normal.max() >= _NAMED else "oblique"
