@@ -1,4 +1,4 @@
-"""Commands about trained models: ``join``, ``blend``, ``measure``, ``quantise``, …"""
+"""Commands about trained models, such as ``join``, ``blend``, ``measure`` and ``quantise``."""
 
 import argparse
 import os

@@ -83,12 +83,7 @@ def cut_volumes(paths: list[Path], masks: list[Path], cutting: Cutting, folder: 
             no slice is left.
         UnreadableImage: a file cannot be read.
     """
-    if (folder / "manifest.csv").exists():
-        raise InvalidManifest(f"{folder} already holds a manifest; choose another folder.")
-    if masks and len(masks) != len(paths):
-        raise InvalidManifest("There must be as many masks as volumes, in the same order.")
-    if masks and cutting.label is Label.NO_TUMOR:
-        raise InvalidManifest("A mask marks a tumour, so the label must name one.")
+    _check(paths, masks, cutting, folder)
     folder.mkdir(parents=True, exist_ok=True)
     result = CutSet([], {}, [])
     named = _volumes(paths, masks)
@@ -115,6 +110,15 @@ def cut_volumes(paths: list[Path], masks: list[Path], cutting: Cutting, folder: 
         text = json.dumps(result.outlines) + "\n"
         (folder / "outlines.json").write_text(text, encoding="utf-8")
     return result
+
+
+def _check(paths: list[Path], masks: list[Path], cutting: Cutting, folder: Path) -> None:
+    if (folder / "manifest.csv").exists():
+        raise InvalidManifest(f"{folder} already holds a manifest; choose another folder.")
+    if masks and len(masks) != len(paths):
+        raise InvalidManifest("There must be as many masks as volumes, in the same order.")
+    if masks and cutting.label is Label.NO_TUMOR:
+        raise InvalidManifest("A mask marks a tumour, so the label must name one.")
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,7 @@ def _pointed(observed: Observed) -> Pointed | None:
 
 
 def points_into_box(heat: FloatImage, box: Fractions) -> bool:
+    """Whether the hottest spot of a heatmap lies in the box."""
     height, width = heat.shape
     row, column = np.unravel_index(int(heat.argmax()), (height, width))
     left, top, box_width, box_height = box
@@ -213,6 +214,7 @@ def points_into_box(heat: FloatImage, box: Fractions) -> bool:
 
 
 def energy_in_box(heat: FloatImage, box: Fractions) -> float:
+    """The share of a heatmap's sum that lies in the box."""
     height, width = heat.shape
     left, top, box_width, box_height = box
     rows = slice(round(top * height), round((top + box_height) * height))

@@ -141,7 +141,7 @@ class _Jpeg:
                 self._segment(marker, payload)
         raise _damaged()
 
-    def _segment(self, marker: int, payload: bytes) -> None:
+    def _segment(self, marker: int, payload: bytes) -> None:  # noqa: C901 - a table as code
         if marker in _FRAMES:
             self._begin(marker, payload)
         elif marker == _HUFFMAN:

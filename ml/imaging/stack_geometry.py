@@ -91,9 +91,11 @@ def is_straight(
 
 
 def plane_of(geometry: Geometry) -> str:
+    """The plane of the body that the slices lie in, or ``oblique``."""
     normal = np.abs(geometry.normal)
     return _PLANES[int(normal.argmax())] if normal.max() >= _NAMED else "oblique"
 
 
 def cosine(a: Sequence[float], b: Sequence[float]) -> float:
+    """Of the angle between two vectors of unit length."""
     return sum(one * other for one, other in zip(a, b, strict=True))

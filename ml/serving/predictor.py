@@ -95,13 +95,24 @@ class Answered(Protocol):
     """What is kept of a :class:`Result` to answer a volume's slices together."""
 
     @property
-    def probabilities(self) -> dict[str, float]: ...
+    def probabilities(self) -> dict[str, float]:
+        """Calibrated, of the slice by itself."""
+        ...
+
     @property
-    def ood_score(self) -> float: ...
+    def ood_score(self) -> float:
+        """Above 1 where it does not look like a brain MRI."""
+        ...
+
     @property
-    def tumor_by_places(self) -> float | None: ...
+    def tumor_by_places(self) -> float | None:
+        """Probability of a tumour by what is seen at places."""
+        ...
+
     @property
-    def head_share(self) -> float: ...
+    def head_share(self) -> float:
+        """Of the slice's area."""
+        ...
 
 
 @dataclass(frozen=True)

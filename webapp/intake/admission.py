@@ -100,4 +100,5 @@ def _refuse_other_content(arrival: Arrival, delivered: Delivered, *, forgiving: 
 
 
 def instances_with(uids: Sequence[str | None]) -> list[Instance]:
+    """The stored instances that bear one of these SOP Instance UIDs."""
     return list(db.session.scalars(select(Instance).where(Instance.uid.in_(uids))))

@@ -66,15 +66,23 @@ class ReceivedFile(Protocol):
     """A file as it arrived. ``name`` serves in messages alone and is never kept."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As the sender calls it."""
+        ...
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """In bytes."""
+        ...
 
     @property
-    def content(self) -> bytes: ...
+    def content(self) -> bytes:
+        """All of it."""
+        ...
 
-    def open(self) -> IO[bytes]: ...
+    def open(self) -> IO[bytes]:
+        """From its beginning."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class Source:
 
     @property
     def is_picture(self) -> bool:
+        """Whether it is kept as a PNG of its pixels."""
         return self.facts.format in PICTURE_FORMATS
 
 
