@@ -24,8 +24,13 @@ SWEEP_EVERY = 24 * 3600.0  # seconds
 PURGE = "sulcus.purge_drafts"
 PURGE_EVERY = 3600.0  # seconds
 
-JOBS = "celery"  # the queue of what somebody waits for
+INFERENCE = "inference"
+DELIVERY = "delivery"
 HOUSEKEEPING = "housekeeping"
+_QUEUE_OF = {
+    CLASSIFY: INFERENCE, DELIVER: DELIVERY,
+    RESEND: HOUSEKEEPING, SWEEP: HOUSEKEEPING, PURGE: HOUSEKEEPING,
+}  # fmt: skip
 _JOB = "job"  # the header with the id of the job that a message is about
 _PAGE = 1000  # messages that are read at once
 NO_BROKER = (OperationalError, redis.RedisError, OSError)
@@ -55,11 +60,13 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
         accept_content=["json"],
         task_ignore_result=True,  # results live in the database
         result_expires=None,  # so beat has none to clean up
-        # A worker takes from both in turn, so the sweeper has its turn however many jobs wait.
+        # A worker takes from all of them in turn, so the sweeper has its turn however many jobs
+        # wait, unless it is told which to take (celery worker -Q).
         task_queues=[
-            Queue(name, Exchange(name), routing_key=name) for name in (JOBS, HOUSEKEEPING)
+            Queue(name, Exchange(name), routing_key=name)
+            for name in (INFERENCE, DELIVERY, HOUSEKEEPING)
         ],
-        task_routes={task: {"queue": HOUSEKEEPING} for task in (RESEND, SWEEP, PURGE)},
+        task_routes={task: {"queue": queue} for task, queue in _QUEUE_OF.items()},
         # Late, so that a worker holds one message for each task that it can work on. Nothing is
         # given back when it dies: rows and leases tell the sweeper what to send again.
         task_acks_late=True,
@@ -133,8 +140,11 @@ def _send(task: str, name: str, job: uuid.UUID) -> bool:
     return True
 
 
-def without_message(jobs: Iterable[uuid.UUID]) -> list[uuid.UUID]:
+def without_message(queue: str, jobs: Iterable[uuid.UUID]) -> list[uuid.UUID]:
     """Those of the jobs that no waiting message is about; a second one would only be in the way.
+
+    Args:
+        queue: where their messages wait.
 
     Returns:
         None of them where the broker does not answer: the next sweep looks again.
@@ -144,7 +154,7 @@ def without_message(jobs: Iterable[uuid.UUID]) -> list[uuid.UUID]:
         return []
     celery: Celery = current_app.extensions["celery"]
     try:
-        there = {headers.get(_JOB) for headers in waiting(celery, JOBS)}
+        there = {headers.get(_JOB) for headers in waiting(celery, queue)}
     except NO_BROKER as error:
         _log.warning(
             "%d jobs wait for the next sweep: no answer from the broker (%s)", len(asked), error

@@ -10,6 +10,8 @@ from webapp.inference import analyses
 from webapp.intake.assembly import assemble_quiet_studies
 from webapp.pacs import deliveries
 from webapp.queueing import (
+    DELIVERY,
+    INFERENCE,
     PURGE,
     RESEND,
     SWEEP,
@@ -30,8 +32,16 @@ def resend_lost_jobs() -> None:
     Each part by itself: what goes wrong in one must not keep the others from their work.
     """
     _each("study", assemble_quiet_studies, send_classification)
-    _each("analysis", lambda: without_message(analyses.analyses_to_resend()), send_classification)
-    _each("delivery", lambda: without_message(deliveries.deliveries_to_resend()), send_delivery)
+    _each(
+        "analysis",
+        lambda: without_message(INFERENCE, analyses.analyses_to_resend()),
+        send_classification,
+    )
+    _each(
+        "delivery",
+        lambda: without_message(DELIVERY, deliveries.deliveries_to_resend()),
+        send_delivery,
+    )
 
 
 def _each(

@@ -109,6 +109,6 @@ def test_a_message_holds_the_id_of_its_job(app: Flask) -> None:
         broker.flushall()
         with app.app_context():
             assert send_classification(analysis_id)
-        (message,) = broker.lrange("celery", 0, -1)
+        (message,) = broker.lrange("inference", 0, -1)
         broker.flushall()
     assert b"sulcus.classify_study" in message

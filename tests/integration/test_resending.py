@@ -16,8 +16,9 @@ from tests.broker import Broker
 from tests.factories import SAMPLE
 from tests.portal import REPOSITORY, Portal
 from webapp.queueing import (
+    DELIVERY,
     HOUSEKEEPING,
-    JOBS,
+    INFERENCE,
     PURGE,
     RESEND,
     SWEEP,
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.integration
 SWEEPS = """
 from datetime import timedelta
 from webapp.health import broker_client
-from webapp.queueing import JOBS
+from webapp.queueing import INFERENCE
 from webapp.inference import analyses
 from worker.app import flask_app
 from worker.housekeeping import resend_lost_jobs
@@ -42,7 +43,7 @@ with broker_client(flask_app.extensions["settings"]) as broker:
         if sweep == 10:
             broker.flushall()
         resend_lost_jobs()
-        print(broker.llen(JOBS))
+        print(broker.llen(INFERENCE))
 """
 ROUNDS_OF_BEAT = """
 from webapp.health import BEAT_SIGN, broker_client
@@ -81,7 +82,7 @@ def _headers(app: Flask, queue: str) -> list[dict[str, Any]]:
 
 def _jobs(app: Flask) -> Counter[str]:
     """How many messages each job has."""
-    return Counter(headers["job"] for headers in _headers(app, JOBS))
+    return Counter(headers["job"] for headers in _headers(app, INFERENCE))
 
 
 def test_only_jobs_without_a_message_are_sent_again(portal: Portal) -> None:
@@ -100,18 +101,19 @@ def test_periodic_task_that_waits_is_not_sent_again(portal: Portal) -> None:
     assert signs == ["1"] * 3  # beat lives, though there was nothing to send
     kinds = Counter(headers["task"] for headers in _headers(portal.app, HOUSEKEEPING))
     assert kinds == {RESEND: 1, SWEEP: 1, PURGE: 1}
-    assert not _headers(portal.app, JOBS)
+    assert not _headers(portal.app, INFERENCE) + _headers(portal.app, DELIVERY)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_jobs_of_both_kinds_are_found_in_a_long_queue(broker: Broker, app: Flask) -> None:
+def test_jobs_of_each_kind_are_found_in_their_queue(broker: Broker, app: Flask) -> None:
     analysis, delivery, lost = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
     settings: Settings = app.extensions["settings"]
     with app.app_context():
         send_classification(analysis)
         send_delivery(delivery)
         with redis.Redis.from_url(settings.redis_url) as client:
-            client.lpush(JOBS, *[json.dumps({"headers": {}})] * 2500)
-        assert without_message([analysis, lost, delivery]) == [lost]
+            client.lpush(INFERENCE, *[json.dumps({"headers": {}})] * 2500)
+        assert without_message(INFERENCE, [analysis, lost]) == [lost]
+        assert without_message(DELIVERY, [delivery, lost]) == [lost]
         broker.stop()
-        assert without_message([analysis, lost, delivery]) == []
+        assert without_message(INFERENCE, [analysis, lost]) == []
