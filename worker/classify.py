@@ -8,16 +8,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
+from importlib import import_module
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-from celery.signals import worker_process_init
+from celery.signals import worker_init, worker_process_init
 from sqlalchemy.exc import DBAPIError
 
 from config import Settings
 from ml.errors import InvalidModel, MemoryBusy, UnreadableImage
 from ml.imaging import square_pixels
-from ml.serving.explain import overlay_png
-from ml.serving.predictor import Predictor, Result
 from webapp.database import db, is_full
 from webapp.extensions import current_blobs, current_room
 from webapp.inference import analyses, claims
@@ -28,6 +28,9 @@ from webapp.storage import MissingBlob, NoRoom
 from worker.app import app, flask_app
 from worker.decoding import Decoder, Opened, batched
 
+if TYPE_CHECKING:
+    from ml.serving.predictor import Predictor, Result
+
 BATCH = 8
 FULL_DISK_WAIT = timedelta(seconds=30)
 
@@ -35,14 +38,22 @@ _log = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=1)
-def predictor() -> Predictor:
+def predictor() -> "Predictor":
     """The model, loaded once in each worker process.
 
     Raises:
         InvalidModel: weights or card are missing or damaged.
     """
+    from ml.serving.predictor import Predictor
+
     settings: Settings = flask_app.extensions["settings"]
     return Predictor.load(device=settings.device)
+
+
+@worker_init.connect
+def load_torch(**_signal: object) -> None:
+    """Load the library once, for all children. Beat reads this module too and needs none of it."""
+    import_module("ml.serving.predictor")
 
 
 @worker_process_init.connect
@@ -176,7 +187,7 @@ class _Run:
             answers += found
         self.answers = answers
 
-    def _predict(self, opened: list[Opened]) -> list[tuple[Opened, Result]]:
+    def _predict(self, opened: list[Opened]) -> list[tuple[Opened, "Result"]]:
         usable = []
         for one in opened:
             if one.decoded:
@@ -199,7 +210,9 @@ class _Run:
                 found.append((one, result))
         return found
 
-    def _explained(self, results: list[tuple[Opened, Result]]) -> list[claims.NewPrediction]:
+    def _explained(self, results: list[tuple[Opened, "Result"]]) -> list[claims.NewPrediction]:
+        from ml.serving.explain import overlay_png
+
         with self._blobs.batch() as kept:
             return [
                 claims.NewPrediction(

@@ -1,15 +1,20 @@
-"""The web tier stays small: it never loads torch, directly or through others."""
+"""Web tier and beat stay small: they never load torch, directly or through others."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from config import REPOSITORY
 
+BEAT = "worker.beat, worker.classify, worker.deliver, worker.housekeeping"
 
-def test_the_web_process_does_not_load_torch(tmp_path: Path) -> None:
-    program = "import sys, wsgi; print(sorted({'torch', 'torchvision'} & set(sys.modules)))"
+
+@pytest.mark.parametrize("modules", ["wsgi", BEAT, "worker.dicom_receiver"])
+def test_what_needs_no_torch_does_not_load_it(modules: str, tmp_path: Path) -> None:
+    program = f"import sys, {modules}; print(sorted({{'torch', 'torchvision'}} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=REPOSITORY,
