@@ -203,10 +203,7 @@ def _seen_from(page: Path, other: Path) -> str:
 
 def _split_of(options: argparse.Namespace, card: dict[str, Any]) -> Any:
     """The parts that a model was trained, calibrated and measured on, from the same manifest."""
-    from ml import dataset
+    from ml.dataset import split_as_kept
 
     entries, _excluded = read_named(options)
-    split = card["split"]
-    # A model that learnt from the validation part, too, has nothing left to validate on.
-    learnt = split.get("validation", {}).get("slices") == 0
-    return dataset.split_by_group(entries, seed=int(split["seed"]), with_validation=learnt)
+    return split_as_kept(entries, card)

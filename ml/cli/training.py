@@ -12,7 +12,7 @@ from ml.errors import InvalidConfiguration
 from ml.training.recipe import Recipe, Stage, read_recipe
 
 if TYPE_CHECKING:
-    from ml.dataset import Entry
+    from ml.dataset import Entry, Split
 
 # As in ml/__main__.py, the commands fetch what needs torch when they run.
 
@@ -43,6 +43,13 @@ def add_train(commands: Any) -> None:
         action="store_true",
         help="learn from the validation part, too, as a model that serves may once a "
         "cross-validation has told how good its recipe is; measured on the calibration part",
+    )
+    train.add_argument(
+        "--split",
+        type=Path,
+        metavar="CARD.json",
+        help="hold out the groups that this model's card lists; every other group is learnt from "
+        "(by default those of the model that it starts from, or dealt by the seed)",
     )
     _add_recipe(train)
     train.set_defaults(run=_train)
@@ -189,9 +196,7 @@ def _train(options: argparse.Namespace) -> int:
 
     recipe = _recipe(options)
     entries, excluded = _entries(options)
-    split = dataset.split_by_group(
-        entries, seed=recipe.seed, with_validation=options.with_validation
-    )
+    split = _split(options, recipe, entries)
     if recipe.starting_model is not None:
         check_split(load_model(recipe.starting_model).card, split, seed=recipe.seed)
     training = dataset.without_mirrored_twins(split.training)
@@ -299,6 +304,25 @@ def _compare(options: argparse.Namespace) -> int:
     write_report(figures, comparison, command=command, report=report)
     print("\n".join(conclusions(figures)))
     return 0
+
+
+def _split(options: argparse.Namespace, recipe: Recipe, entries: "list[Entry]") -> "Split":
+    """Parts as a card lists them, or dealt by the seed."""
+    from ml.dataset import split_as_listed, split_by_group
+    from ml.dataset.parts import check_contents, has_lists
+    from ml.registry import read_card
+
+    named = options.split or recipe.starting_model
+    card = read_card(named) if named is not None else {}
+    kept = card.get("split", {})
+    learnt = options.with_validation
+    if not has_lists(kept):
+        if options.split is not None:
+            raise InvalidConfiguration(f"{options.split} does not list the groups of its parts.")
+        return split_by_group(entries, seed=recipe.seed, with_validation=learnt)
+    split = split_as_listed(entries, kept, with_validation=learnt)
+    check_contents(split, kept, str(card.get("name", named)))
+    return split
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

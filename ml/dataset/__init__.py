@@ -3,6 +3,7 @@
 from ml.dataset.corrections import read_corrections, read_exclusions
 from ml.dataset.manifest import Entry, content_hash, read_manifest, write_manifest
 from ml.dataset.outlines import outline_mask, read_outlines, with_outlines
+from ml.dataset.parts import split_as_kept, split_as_listed
 from ml.dataset.splits import (
     Split,
     folds_against_source,
@@ -23,6 +24,8 @@ __all__ = [
     "read_exclusions",
     "read_manifest",
     "read_outlines",
+    "split_as_kept",
+    "split_as_listed",
     "split_by_group",
     "with_outlines",
     "without_mirrored_twins",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ml.architectures import Network
 from ml.dataset import Entry, Split
+from ml.dataset.parts import HELD_OUT, counted, has_lists, listed
 from ml.dataset.tensors import Slices, prepare
 from ml.errors import InvalidConfiguration, InvalidModel
 from ml.evaluation.evaluation import Observed, count_same_label, observe, summarise
@@ -117,14 +118,9 @@ def release(
         "split": {
             "by": "group: all slices of a patient, and near-copies, stay together",
             "seed": recipe.seed,
-            **{
-                name: _counts(part)
-                for name, part in (
-                    ("training", split.training),
-                    ("calibration", split.calibration),
-                    ("validation", split.validation),
-                )
-            },
+            "training": counted(split.training),
+            "calibration": listed(split.calibration),
+            "validation": listed(split.validation),
         },
     }
     path = save_model(network, doubt, card, folder=folder, stem=stem)
@@ -290,14 +286,19 @@ def check_split(card: dict[str, Any], split: Split, *, seed: int) -> None:
         InvalidConfiguration: the model was held out other slices, by its seed and its numbers, or
             has learnt from the validation part that is measured now.
     """
-    now = _counts(split.calibration)
+    now = counted(split.calibration)
     before = card["split"]
     if split.validation and before["validation"]["slices"] == 0:
         raise InvalidConfiguration(
             f"{card['name']} has learnt from the validation part (--with-validation), which would "
             "be held out now."
         )
-    if before["seed"] != seed or before["calibration"] != now:
+    if has_lists(before):
+        _check_listed(card, split)
+        same = before["seed"] == seed
+    else:
+        same = before["seed"] == seed and before["calibration"] == now
+    if not same:
         raise InvalidConfiguration(
             f"{card['name']} may have learnt from slices that would be held out now: its data "
             f"were split by the seed {before['seed']} into a calibration part of "
@@ -310,8 +311,16 @@ def _today() -> datetime.date:
     return datetime.datetime.now(datetime.UTC).date()
 
 
-def _counts(part: list[Entry]) -> dict[str, int]:
-    return {"slices": len(part), "groups": len({entry.group for entry in part})}
+def _check_listed(card: dict[str, Any], split: Split) -> None:
+    """Of a card that lists its parts: what is held out now was held out from its model."""
+    names = {name for part in HELD_OUT for name in card["split"][part].get("group_names", [])}
+    held_out = {entry.group for entry in split.calibration + split.validation}
+    if learnt := sorted(held_out - names):
+        raise InvalidConfiguration(
+            f"{card['name']} may have learnt from slices that would be held out now: the group "
+            f"{learnt[0]} and {len(learnt) - 1} others are in no part that was held out from it. "
+            "--split names a card whose parts are taken."
+        )
 
 
 def _beside(observed: list[Observed], expected: list[Observed]) -> dict[str, float]:
