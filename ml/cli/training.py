@@ -13,6 +13,7 @@ from ml.training.recipe import Recipe, Stage, read_recipe
 
 if TYPE_CHECKING:
     from ml.dataset import Entry, Split
+    from ml.dataset.further import Further
 
 # As in ml/__main__.py, the commands fetch what needs torch when they run.
 
@@ -132,7 +133,7 @@ def _add_also(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FILE.csv",
         help="manifests of further slices to train on, such as healthy heads of other scanners; "
-        "nothing is calibrated or measured on them",
+        "nothing is calibrated or measured on them, and copies of held-out slices are left out",
     )
 
 
@@ -200,7 +201,8 @@ def _train(options: argparse.Namespace) -> int:
     if recipe.starting_model is not None:
         check_split(load_model(recipe.starting_model).card, split, seed=recipe.seed)
     training = dataset.without_mirrored_twins(split.training)
-    also = _also(options)
+    further = _also(options, split.calibration + split.validation)
+    also = further.entries
     with distributed_processes() as processes:
         trained = train(
             recipe,
@@ -219,6 +221,7 @@ def _train(options: argparse.Namespace) -> int:
             "training_slices_without_mirrored_twins": len(training),
             "training_slices_with_outline": sum(entry.outline is not None for entry in training),
             "further_training_slices": Counter(entry.source or UNKNOWN for entry in also),
+            "further_slices_left_out": further.left_out,
             "excluded": excluded,
         }
     }
@@ -263,7 +266,7 @@ def _crossval(options: argparse.Namespace) -> int:
             recipe,
             folder=options.out,
             distributed=processes,
-            also=_also(options),
+            also=_also(options, entries).entries,
             only=only,
         )
     if not processes.is_main:
@@ -339,10 +342,13 @@ def _entries(options: argparse.Namespace) -> "tuple[list[Entry], dict[str, str]]
     return entries, excluded
 
 
-def _also(options: argparse.Namespace) -> "list[Entry]":
+def _also(options: argparse.Namespace, held_out: "list[Entry]") -> "Further":
+    """Further slices to train on, without copies of what is held out."""
     from ml import dataset
+    from ml.dataset.further import without_held_out
 
-    return [entry for path in options.also for entry in dataset.read_manifest(path)]
+    named = [entry for path in options.also for entry in dataset.read_manifest(path)]
+    return without_held_out(named, held_out)
 
 
 def _stages(text: str) -> tuple[Stage, ...]:

@@ -10,7 +10,6 @@ patient there is (cross-conformal prediction: Vovk 2015, Annals of Mathematics a
 Intelligence 74). It is judged by calibrating each fold on the others.
 """
 
-import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -37,16 +36,16 @@ from ml.evaluation.evaluation import (
     chances_and_classes,
     summarise_answers,
 )
+from ml.experiments.fold_files import SETTINGS, answers_file, claim, unseen_file, write_whole
 from ml.labels import Label, decide
 from ml.registry import load_model
 from ml.release.packaging import reference_features, release, said_unseen
 from ml.training.distributed import Distributed
-from ml.training.recipe import Recipe, kept_values
+from ml.training.recipe import Recipe
 from ml.training.trainer import Trained, train
 from ml.uncertainty.calibration import Calibration
 from ml.uncertainty.doubt import Doubt, Unseen
 
-_SETTINGS = "settings.json"
 _CALIBRATION_PARTS = 8  # one of so many of what a left-out source leaves
 
 
@@ -158,20 +157,20 @@ def cross_validate(
     if strange := sorted(wanted - set(range(1, len(splits) + 1))):
         raise InvalidConfiguration(f"There is no fold {strange[0]}, only 1 to {len(splits)}.")
     if distributed.is_main:
-        _claim(folder, splits, recipe, also)
+        claim(folder, splits, recipe, also)
     distributed.wait()
     for number, (name, split) in enumerate(splits.items(), 1):
-        kept = _answers_file if split.calibration else _unseen_file
+        kept = answers_file if split.calibration else unseen_file
         if number in wanted and not kept(folder, name).exists():
             trained = _train_fold(split, recipe, folder / name, distributed, also)
             if distributed.is_main and split.calibration:
                 _measure_fold(name, split, trained, recipe, folder)
             elif distributed.is_main:
-                _keep_unseen(split, trained, recipe, _unseen_file(folder, name))
+                _keep_unseen(split, trained, recipe, unseen_file(folder, name))
             distributed.wait()
-    if all(_unseen_file(folder, name).exists() for name in splits):
+    if all(unseen_file(folder, name).exists() for name in splits):
         _calibrate_by_others(splits, recipe, folder, distributed, also)
-    return [_read(folder, name) for name in splits if _answers_file(folder, name).exists()]
+    return [_read(folder, name) for name in splits if answers_file(folder, name).exists()]
 
 
 def pooled(folds: list[Fold]) -> dict[str, Any]:
@@ -221,7 +220,7 @@ def finished_folds(folder: Path) -> list[Fold]:
         InvalidConfiguration: there is none, or not all of its folds are finished.
     """
     try:
-        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         return [_read(folder, name) for name in settings["folds"]]
     except FileNotFoundError as error:
         raise InvalidConfiguration(f"{folder} holds no finished cross-validation.") from error
@@ -279,14 +278,14 @@ def _measure_fold(
         "by_others": doubt is not None,
         "answers": [asdict(Answer.of(one)) for one in made.observed],
     }
-    _write_whole(_answers_file(folder, name), json.dumps(content).encode())
+    write_whole(answers_file(folder, name), json.dumps(content).encode())
 
 
 def _keep_unseen(split: Split, trained: Trained, recipe: Recipe, file: Path) -> None:
     """Keep what the fold's network says about its validation part, to calibrate others by."""
     reference = reference_features(trained.network, recipe, split.training)
     unseen = said_unseen(trained.network, recipe, reference, split.validation)
-    _write_whole(file, save({"reference": reference, **vars(unseen)}))
+    write_whole(file, save({"reference": reference, **vars(unseen)}))
 
 
 def _calibrate_by_others(
@@ -298,7 +297,7 @@ def _calibrate_by_others(
 ) -> None:
     """Measure the folds that are not yet, all of which are trained."""
     for name, split in splits.items():
-        if _answers_file(folder, name).exists():
+        if answers_file(folder, name).exists():
             continue
         trained = _train_fold(split, recipe, folder / name, distributed, also)
         if distributed.is_main:
@@ -311,7 +310,7 @@ def _doubt_of_others(folder: Path, name: str, names: Sequence[str]) -> Doubt:
     """Fitted to what all other folds' networks say about their validation parts."""
     others = []
     for other in names:
-        kept = load_file(_unseen_file(folder, other))
+        kept = load_file(unseen_file(folder, other))
         reference = kept.pop("reference")
         if other == name:
             own = reference
@@ -321,7 +320,7 @@ def _doubt_of_others(folder: Path, name: str, names: Sequence[str]) -> Doubt:
 
 
 def _read(folder: Path, name: str) -> Fold:
-    content = json.loads(_answers_file(folder, name).read_text(encoding="utf-8"))
+    content = json.loads(answers_file(folder, name).read_text(encoding="utf-8"))
     answers = [_answer(one) for one in content["answers"]]
     kept = {name: _tupled(value) for name, value in content["calibration"].items()}
     by_others = content.get("by_others", False)
@@ -344,64 +343,6 @@ def _answer(kept: dict[str, Any]) -> Answer:
             "pointed": kept["pointed"] and Pointed(**kept["pointed"]),
         }
     )
-
-
-def _claim(folder: Path, splits: dict[str, Split], recipe: Recipe, also: Sequence[Entry]) -> None:
-    """Note what the folder is for, so that no two cross-validations end up in one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    named = {
-        name: [
-            [entry.path.name for entry in part]
-            for part in (split.training, split.calibration, split.validation)
-        ]
-        for name, split in splits.items()
-    }
-    if also:
-        named["also"] = [[entry.path.name for entry in also]]
-    digest = hashlib.sha256(json.dumps(named).encode()).hexdigest()
-    settings = {"recipe": asdict(recipe), "splits_sha256": digest, "folds": list(splits)}
-    wanted = json.dumps(settings, indent=2)
-    note = folder / _SETTINGS
-    if note.exists() and (before := _settings(note)) != json.loads(wanted):
-        if not _is_lengthened(before, json.loads(wanted)):
-            raise InvalidConfiguration(
-                f"{folder} holds a cross-validation of another recipe or other data: name another "
-                "folder."
-            )
-        for name in splits:
-            _answers_file(folder, name).unlink(missing_ok=True)
-            _unseen_file(folder, name).unlink(missing_ok=True)
-    _write_whole(note, wanted.encode())
-
-
-def _settings(note: Path) -> dict[str, Any]:
-    """What :func:`_claim` wrote, also before fields of recipes came, went or were renamed."""
-    settings: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
-    return settings | {"recipe": kept_values(settings["recipe"])}
-
-
-def _is_lengthened(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Whether ``after`` only has further epochs behind those of ``before``."""
-    both = before["recipe"].pop("stages"), after["recipe"].pop("stages")
-    sizes, longer = (
-        [stage["size"] for stage in stages for _ in range(stage["epochs"])] for stages in both
-    )
-    return before == after and longer[: len(sizes)] == sizes
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """All or nothing, so that a file that is there is finished."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
-
-
-def _answers_file(folder: Path, name: str) -> Path:
-    return folder / name / "answers.json"
-
-
-def _unseen_file(folder: Path, name: str) -> Path:
-    return folder / name / "unseen.safetensors"
 
 
 def _source(entry: Entry) -> str:

@@ -9,6 +9,7 @@ import torch
 
 from ml.__main__ import main
 from ml.dataset import Entry, Split
+from ml.dataset.parts import groups_hash
 from ml.errors import InvalidConfiguration, InvalidModel
 from ml.experiments.crossvalidation import (
     calibrated_on_others,
@@ -57,6 +58,15 @@ def test_each_slice_is_answered_once_and_a_rerun_goes_on(tmp_path: Path) -> None
     assert figures["start"] == "scratch"
     assert figures["pointing_game"]["n"] == 24
     assert set(figures["accuracy_by_fold"]) == {"fold-1", "fold-2"}
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["contents"]["fold-1"]["groups_sha256"] == groups_hash(
+        entry.group for entry in splits["fold-1"].validation
+    )
+    whole = data[0].path.read_bytes()
+    data[0].path.write_bytes(data[1].path.read_bytes())
+    with pytest.raises(InvalidConfiguration, match="have changed since"):
+        cross_validate(splits, TINY, folder=folder, distributed=single_process())
+    data[0].path.write_bytes(whole)
     with pytest.raises(InvalidConfiguration, match="another"):
         cross_validate(splits, replace(TINY, seed=2), folder=folder, distributed=single_process())
 
