@@ -1,5 +1,6 @@
 """Leak-free parts of a data set: whole groups (patients, near-copies) stay on one side."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,13 @@ from ml.labels import Label
 
 _FOLDS = 20
 _VALIDATION_FOLDS = 3
+_TOO_FEW_FOLDS = "Cross-validation wants at least two folds."
 _CALIBRATION_FOLDS = 2
 # Of what a cross-validation's fold leaves, the part that doubt is fitted on: one in eight.
 _CALIBRATION_PARTS = 8
+# Shares of the groups that a split by their hash measures, and fits doubt on.
+_VALIDATION_SHARE = 0.15
+_CALIBRATION_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,48 @@ def split_by_group(entries: list[Entry], *, seed: int, with_validation: bool = F
     )
 
 
+def split_by_hash(entries: list[Entry], *, seed: int) -> Split:
+    """75 % training, 10 % calibration and 15 % validation by a hash of each group's name.
+
+    A group's part depends on no other group, so that new patients change nobody's part. The
+    percentages hold for groups only roughly.
+
+    Raises:
+        InvalidManifest: a part holds no slice of a class.
+    """
+    shares = [_share_of(f"part:{seed}:{entry.group}") for entry in entries]
+    validation = np.array(shares) < _VALIDATION_SHARE
+    calibration = ~validation & (np.array(shares) < _VALIDATION_SHARE + _CALIBRATION_SHARE)
+    split = Split(
+        training=_chosen(entries, ~validation & ~calibration),
+        calibration=_chosen(entries, calibration),
+        validation=_chosen(entries, validation),
+    )
+    for name in ("training", "calibration", "validation"):
+        _want_every_class(entries, getattr(split, name), f"The {name} part")
+    return split
+
+
+def folds_by_hash(entries: list[Entry], *, folds: int, seed: int) -> list[Split]:
+    """Cross-validation as :func:`folds_by_group`, without calibration parts, by a hash of groups.
+
+    Raises:
+        InvalidManifest: ``folds`` is below 2, or a fold measures no slice of a class.
+    """
+    if folds < 2:
+        raise InvalidManifest(_TOO_FEW_FOLDS)
+    numbers = [int(folds * _share_of(f"fold:{seed}:{entry.group}")) for entry in entries]
+    fold_of = np.array(numbers, np.int64)
+    splits = [
+        Split(_chosen(entries, fold_of != number), [], _chosen(entries, fold_of == number))
+        for number in range(folds)
+    ]
+    for number, split in enumerate(splits, 1):
+        _want_every_class(entries, split.validation, f"What fold {number} measures")
+        _want_every_class(entries, split.training, f"What fold {number} learns from")
+    return splits
+
+
 def folds_by_group(
     entries: list[Entry], *, folds: int, seed: int, calibrated_apart: bool = True
 ) -> list[Split]:
@@ -81,7 +128,7 @@ def folds_by_group(
             or too few left to calibrate on.
     """
     if folds < 2:
-        raise InvalidManifest("Cross-validation wants at least two folds.")
+        raise InvalidManifest(_TOO_FEW_FOLDS)
     _want_groups(entries, folds, f"for {folds} folds")
     fold_of = _dealt(entries, folds, seed)
     parts = [
@@ -180,6 +227,20 @@ def _want_groups(entries: list[Entry], fewest: int, purpose: str) -> int:
     if len(groups[label]) < fewest:
         raise InvalidManifest(f"{label.value} has {len(groups[label])} groups, too few {purpose}.")
     return len(groups[label])
+
+
+def _want_every_class(entries: list[Entry], part: list[Entry], what: str) -> None:
+    held = {entry.label for entry in part}
+    for label in sorted({entry.label for entry in entries} - held):
+        raise InvalidManifest(
+            f"{what} holds no slice of {label.value}: there are too few groups. Another seed may "
+            "deal them better."
+        )
+
+
+def _share_of(words: str) -> float:
+    """In 0..1 without 1, even over all words: 48 bits of their SHA-256."""
+    return int(hashlib.sha256(words.encode()).hexdigest()[:12], 16) / 2**48
 
 
 def _dealt(entries: list[Entry], parts: int, seed: int) -> npt.NDArray[np.int64]:

@@ -26,6 +26,7 @@ from ml.dataset import (
     Split,
     folds_against_source,
     folds_by_group,
+    folds_by_hash,
     without_mirrored_twins,
 )
 from ml.errors import InvalidConfiguration
@@ -40,6 +41,8 @@ from ml.experiments.fold_files import SETTINGS, answers_file, claim, unseen_file
 from ml.labels import Label, decide
 from ml.registry import load_model
 from ml.release.packaging import reference_features, release, said_unseen
+from ml.release.plan import Plan
+from ml.release.steps import Lessons, make_network
 from ml.training.distributed import Distributed
 from ml.training.recipe import Recipe
 from ml.training.trainer import Trained, train
@@ -87,6 +90,12 @@ def splits_by_group(
     return {f"fold-{number}": split for number, split in enumerate(dealt, 1)}
 
 
+def splits_by_hash(entries: list[Entry], *, folds: int, seed: int) -> dict[str, Split]:
+    """``fold-1`` … and their parts; see :func:`ml.dataset.folds_by_hash`."""
+    dealt = folds_by_hash(entries, folds=folds, seed=seed)
+    return {f"fold-{number}": split for number, split in enumerate(dealt, 1)}
+
+
 def splits_by_source(entries: list[Entry], *, seed: int) -> dict[str, Split]:
     """``without-SOURCE`` for each source: it is the validation part and in no other.
 
@@ -130,6 +139,7 @@ def cross_validate(
     distributed: Distributed,
     also: Sequence[Entry] = (),
     only: Collection[int] | None = None,
+    plan: Plan | None = None,
 ) -> list[Fold]:
     """Train and measure every fold, or those of the numbers ``only``, that is not yet finished.
 
@@ -139,6 +149,7 @@ def cross_validate(
     Args:
         also: further slices that every fold trains on; nothing is measured on them.
         only: numbers of folds, from 1.
+        plan: the steps by which every fold's network is made; ``recipe`` is then how it serves.
         folder: gets a folder a fold, with its checkpoint, model, log and ``answers.json``.
 
     Returns:
@@ -157,19 +168,19 @@ def cross_validate(
     if strange := sorted(wanted - set(range(1, len(splits) + 1))):
         raise InvalidConfiguration(f"There is no fold {strange[0]}, only 1 to {len(splits)}.")
     if distributed.is_main:
-        claim(folder, splits, recipe, also)
+        claim(folder, splits, recipe, also, plan)
     distributed.wait()
     for number, (name, split) in enumerate(splits.items(), 1):
         kept = answers_file if split.calibration else unseen_file
         if number in wanted and not kept(folder, name).exists():
-            trained = _train_fold(split, recipe, folder / name, distributed, also)
+            trained = _train_fold(split, recipe, folder / name, distributed, also, plan)
             if distributed.is_main and split.calibration:
                 _measure_fold(name, split, trained, recipe, folder)
             elif distributed.is_main:
                 _keep_unseen(split, trained, recipe, unseen_file(folder, name))
             distributed.wait()
     if all(unseen_file(folder, name).exists() for name in splits):
-        _calibrate_by_others(splits, recipe, folder, distributed, also)
+        _calibrate_by_others(splits, recipe, folder, distributed, also, plan)
     return [_read(folder, name) for name in splits if answers_file(folder, name).exists()]
 
 
@@ -246,11 +257,19 @@ def _answers(folds: Sequence[Fold]) -> list[Answer]:
 
 
 def _train_fold(
-    split: Split, recipe: Recipe, folder: Path, distributed: Distributed, also: Sequence[Entry]
+    split: Split,
+    recipe: Recipe,
+    folder: Path,
+    distributed: Distributed,
+    also: Sequence[Entry],
+    plan: Plan | None,
 ) -> Trained:
     """The fold's network; at once where its training is finished."""
-    training = [*without_mirrored_twins(split.training), *also]
     watched = split.calibration or split.validation  # it is logged, and chooses nothing
+    if plan is not None:
+        lessons = Lessons(without_mirrored_twins(split.training), also, watched)
+        return make_network(plan, lessons, folder=folder, distributed=distributed)
+    training = [*without_mirrored_twins(split.training), *also]
     return train(recipe, training, watched, folder=folder, distributed=distributed)
 
 
@@ -282,9 +301,13 @@ def _measure_fold(
 
 
 def _keep_unseen(split: Split, trained: Trained, recipe: Recipe, file: Path) -> None:
-    """Keep what the fold's network says about its validation part, to calibrate others by."""
-    reference = reference_features(trained.network, recipe, split.training)
-    unseen = said_unseen(trained.network, recipe, reference, split.validation)
+    """Keep what the fold's network says in float32 about its validation part.
+
+    Others are calibrated by it, which may answer in another precision than trains here.
+    """
+    network = trained.network
+    reference = reference_features(network, recipe, split.training, exact=True)
+    unseen = said_unseen(network, recipe, reference, split.validation, exact=True)
     write_whole(file, save({"reference": reference, **vars(unseen)}))
 
 
@@ -294,12 +317,13 @@ def _calibrate_by_others(
     folder: Path,
     distributed: Distributed,
     also: Sequence[Entry],
+    plan: Plan | None,
 ) -> None:
     """Measure the folds that are not yet, all of which are trained."""
     for name, split in splits.items():
         if answers_file(folder, name).exists():
             continue
-        trained = _train_fold(split, recipe, folder / name, distributed, also)
+        trained = _train_fold(split, recipe, folder / name, distributed, also, plan)
         if distributed.is_main:
             doubt = _doubt_of_others(folder, name, list(splits))
             _measure_fold(name, split, trained, recipe, folder, doubt)
@@ -308,15 +332,14 @@ def _calibrate_by_others(
 
 def _doubt_of_others(folder: Path, name: str, names: Sequence[str]) -> Doubt:
     """Fitted to what all other folds' networks say about their validation parts."""
-    others = []
-    for other in names:
-        kept = load_file(unseen_file(folder, other))
-        reference = kept.pop("reference")
-        if other == name:
-            own = reference
-        else:
-            others.append(Unseen(**kept))
-    return Doubt.fit(Unseen.together(others), own)
+    own = load_file(unseen_file(folder, name))["reference"]
+    return Doubt.fit(unseen_by_folds(folder, [other for other in names if other != name]), own)
+
+
+def unseen_by_folds(folder: Path, names: Sequence[str]) -> Unseen:
+    """What trained folds without calibration parts said of slices that were new to them."""
+    kept = [load_file(unseen_file(folder, name)) for name in names]
+    return Unseen.together([Unseen(one["logits"], one["labels"], one["distances"]) for one in kept])
 
 
 def _read(folder: Path, name: str) -> Fold:

@@ -10,19 +10,26 @@ from typing import Any
 from ml.dataset import Entry, Split
 from ml.dataset.parts import groups_hash, images_hash
 from ml.errors import InvalidConfiguration
+from ml.release.plan import Plan
 from ml.training.recipe import Recipe, kept_values
 
 SETTINGS = "settings.json"
 
 
-def claim(folder: Path, splits: dict[str, Split], recipe: Recipe, also: Sequence[Entry]) -> None:
+def claim(
+    folder: Path,
+    splits: dict[str, Split],
+    recipe: Recipe,
+    also: Sequence[Entry],
+    plan: Plan | None = None,
+) -> None:
     """Note what the folder is for, so that no two cross-validations end up in one.
 
     Raises:
         InvalidConfiguration: it holds another one, or images or labels have changed since.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = _wanted(splits, recipe, also)
+    wanted = _wanted(splits, recipe, also, plan)
     note = folder / SETTINGS
     if note.exists() and (before := _settings(note, wanted)) != wanted:
         _check_contents(folder, before, wanted)
@@ -37,7 +44,9 @@ def claim(folder: Path, splits: dict[str, Split], recipe: Recipe, also: Sequence
     write_whole(note, json.dumps(wanted, indent=2).encode())
 
 
-def _wanted(splits: dict[str, Split], recipe: Recipe, also: Sequence[Entry]) -> dict[str, Any]:
+def _wanted(
+    splits: dict[str, Split], recipe: Recipe, also: Sequence[Entry], plan: Plan | None
+) -> dict[str, Any]:
     named = {
         name: [
             [entry.path.name for entry in part]
@@ -61,7 +70,7 @@ def _wanted(splits: dict[str, Split], recipe: Recipe, also: Sequence[Entry]) -> 
         "splits_sha256": hashlib.sha256(json.dumps(named).encode()).hexdigest(),
         "folds": list(splits),
         "contents": contents,
-    }
+    } | ({"plan": plan.settings()} if plan is not None else {})
     return dict(json.loads(json.dumps(settings)))  # tuples as lists, as they are read again
 
 

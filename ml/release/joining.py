@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ml.architectures import VGG16GAP, VGG16Localisation, VGG16Twofold
+from ml.architectures import VGG16GAP, Network, VGG16Localisation, VGG16Twofold
 from ml.dataset import Split
 from ml.errors import InvalidModel
 from ml.registry import Model
@@ -51,13 +51,7 @@ def blend(before: Model, after: Model, share: float, split: Split, *, folder: Pa
     if before.card["architecture"] != after.card["architecture"]:
         raise InvalidModel("Only models of one architecture have anything between them.")
     _check_preparation(before, after)
-    network = copy.deepcopy(after.network)
-    old = before.network.state_dict()
-    between = {
-        name: old[name].lerp(new, share) if new.is_floating_point() else new
-        for name, new in network.state_dict().items()
-    }
-    network.load_state_dict(between)
+    network = between(before.network, after.network, share)
     training = {
         "share_of_after": share,
         "before": before.card["training"],
@@ -66,6 +60,22 @@ def blend(before: Model, after: Model, share: float, split: Split, *, folder: Pa
     trained = Trained(network, start=f"between {before.name} and {after.name}")
     name = after.card["architecture"]
     return _released(trained, after.card, training, split, folder=folder, name=name)
+
+
+def between(before: Network, after: Network, share: float) -> Network:
+    """A network whose weights lie between those of two of one architecture.
+
+    Args:
+        share: of ``after``, in 0..1.
+    """
+    network = copy.deepcopy(after)
+    old = before.state_dict()
+    weights = {
+        name: old[name].lerp(new, share) if new.is_floating_point() else new
+        for name, new in network.state_dict().items()
+    }
+    network.load_state_dict(weights)
+    return network
 
 
 def _check_preparation(one: Model, other: Model) -> None:

@@ -80,6 +80,24 @@ def release(
         facts: entries of the card that only the caller knows (data, sources, exclusions).
         quantised: as for :func:`measure_model`.
     """
+    path = package(trained, recipe, split, folder=folder, stem=stem, facts=facts, doubt=doubt)
+    return Released(path, measure_model(path, split, quantised=quantised))
+
+
+def package(
+    trained: Trained,
+    recipe: Recipe,
+    split: Split,
+    *,
+    folder: Path,
+    stem: str,
+    facts: dict[str, Any],
+    doubt: Doubt | None = None,
+) -> Path:
+    """Write weights and card into ``folder``, not yet measured; return the card's path.
+
+    Args: as for :func:`release`.
+    """
     network = trained.network
     folder.mkdir(parents=True, exist_ok=True)
     if doubt is None:
@@ -123,8 +141,7 @@ def release(
             "validation": listed(split.validation),
         },
     }
-    path = save_model(network, doubt, card, folder=folder, stem=stem)
-    return Released(path, measure_model(path, split, quantised=quantised))
+    return save_model(network, doubt, card, folder=folder, stem=stem)
 
 
 def recalibrate(
@@ -245,22 +262,30 @@ def _keeps_answers(observed: list[Observed], expected: list[Observed]) -> bool:
     return otherwise <= max(1, _MOST_OTHERWISE * count) and lost <= max(1, _MOST_LOST * count)
 
 
-def reference_features(network: Network, recipe: Recipe, training: list[Entry]) -> Tensor:
+def reference_features(
+    network: Network, recipe: Recipe, training: list[Entry], *, exact: bool = False
+) -> Tensor:
     """(M, 512) unit-length features of some of the training slices."""
     known = _prepared(_sampled(training), recipe)
-    return F.normalize(forward_all(network, known.images).features, dim=1)
+    return F.normalize(forward_all(network, known.images, exact=exact).features, dim=1)
 
 
 def said_unseen(
-    network: Network, recipe: Recipe, reference: Tensor, entries: list[Entry]
+    network: Network,
+    recipe: Recipe,
+    reference: Tensor,
+    entries: list[Entry],
+    *,
+    exact: bool = False,
 ) -> Unseen:
     """What a network without offsets says about ``entries``, of which it has learnt nothing.
 
     Args:
         reference: of :func:`reference_features`.
+        exact: as for :func:`ml.training.inference.forward_all`.
     """
     held_out = _prepared(entries, recipe)
-    said = forward_all(network, held_out.images)
+    said = forward_all(network, held_out.images, exact=exact)
     return Unseen(said.logits, held_out.labels, Subspace.of(reference).distance(said.features))
 
 

@@ -41,7 +41,7 @@ def from_table(kind: type[T], table: Mapping[str, Any], *, where: str) -> T:
         )
     values = {key: _value(types[key], table[key], f"{where}, {key}") for key in table}
     for one in fields(cast(Any, kind)):
-        if one.name not in values and one.default is MISSING:
+        if one.name not in values and one.default is one.default_factory is MISSING:
             raise InvalidConfiguration(f"{where} lacks {one.name}.")
     return kind(**values)
 

@@ -1,5 +1,6 @@
 """A network's answers about many slices, in the precision that training computes in."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,15 +19,18 @@ class Logits:
 
 
 @torch.inference_mode()
-def forward_all(network: Network, images: Tensor, *, skipped: int = 0, batch: int = 32) -> Logits:
+def forward_all(
+    network: Network, images: Tensor, *, skipped: int = 0, batch: int = 32, exact: bool = False
+) -> Logits:
     """Run prepared images (N, 1, S, S) through ``network`` on the device it lies on.
 
     Args:
         skipped: so many first layers are skipped; ``images`` is what they made of slices.
+        exact: computed in float32 also where training computes in bfloat16.
     """
     device = next(network.parameters()).device
     logits, features = [], []
-    with mixed_precision(device):
+    with nullcontext() if exact else mixed_precision(device):
         for start in range(0, len(images), batch):
             chosen = images[start : start + batch].to(device, torch.float32)
             output = network(chosen, skipped)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ml.dataset import Entry, Split, folds_by_group, read_manifest
+from ml.dataset import Entry, Split, folds_by_group, folds_by_hash, read_manifest, split_by_hash
 from ml.errors import InvalidManifest
 from ml.labels import LABELS
 
@@ -54,6 +54,35 @@ def test_folds_without_calibration_parts_measure_the_same_and_train_on_all_the_r
 def test_folds_are_repeatable_and_depend_on_the_seed() -> None:
     assert folds_by_group(entries(), folds=5, seed=1) == folds_by_group(entries(), folds=5, seed=1)
     assert folds_by_group(entries(), folds=5, seed=1) != folds_by_group(entries(), folds=5, seed=2)
+
+
+def test_new_groups_change_no_other_groups_part_where_parts_go_by_hash() -> None:
+    few, many = entries(160), entries(240)
+    for one, other in zip(
+        [split_by_hash(few, seed=1), *folds_by_hash(few, folds=3, seed=1)],
+        [split_by_hash(many, seed=1), *folds_by_hash(many, folds=3, seed=1)],
+        strict=True,
+    ):
+        for before, after in zip(parts(one), parts(other), strict=True):
+            assert [entry for entry in after if entry in set(few)] == before
+            assert {entry.label for entry in after} == {entry.label for entry in before}
+
+
+def test_parts_by_hash_are_honest_and_roughly_of_their_size() -> None:
+    assert_honest(folds_by_hash(entries(), folds=4, seed=1), entries())
+    many = entries(800, 1)
+    split = split_by_hash(many, seed=1)
+    assert sum(map(len, parts(split))) == len(many)
+    assert 90 < len(split.validation) < 150
+    assert 55 < len(split.calibration) < 105
+    assert split_by_hash(many, seed=2) != split
+
+
+def test_a_part_by_hash_without_a_class_is_refused_by_name() -> None:
+    with pytest.raises(InvalidManifest, match="part holds no slice of"):
+        split_by_hash(entries(8), seed=1)
+    with pytest.raises(InvalidManifest, match="fold 1 measures holds no slice"):
+        folds_by_hash(entries(4), folds=3, seed=1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+"""Make the network of a release's recipe, step by step; a rerun goes on after the last one kept."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from ml.architectures import ARCHITECTURES, VGG16GAP, VGG16Localisation, VGG16Twofold
+from ml.architectures.network import Network, read_weights
+from ml.dataset import Entry
+from ml.errors import InvalidConfiguration
+from ml.release.joining import between
+from ml.release.plan import Plan, Step, started_from
+from ml.training.distributed import Distributed
+from ml.training.trainer import Trained, train
+
+_NETWORK = "network.safetensors"
+_START = "start.json"
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What the steps that train see.
+
+    Attributes:
+        further: slices beside the training part, for the steps that want them.
+        watched: the part whose accuracy is logged; it chooses nothing.
+    """
+
+    training: Sequence[Entry]
+    further: Sequence[Entry]
+    watched: Sequence[Entry]
+
+
+def make_network(
+    plan: Plan, lessons: Lessons, *, folder: Path, distributed: Distributed
+) -> Trained:
+    """The last step's network.
+
+    Args:
+        folder: gets a folder a step, with its checkpoint and log, and its network once it is done.
+
+    Raises:
+        InvalidConfiguration: a step does not fit what it starts from, or not the run in ``folder``.
+        InvalidModel: weights cannot be had.
+    """
+    for step in plan.steps:
+        if not (folder / step.name / _NETWORK).exists():
+            network, start = _made(plan, step, lessons, folder, distributed)
+            if distributed.is_main:
+                _keep(network, start, folder / step.name)
+        distributed.wait()
+    last = plan.steps[-1].name
+    network = _kept(plan, last, folder)
+    network.both_sides = plan.serving.flip
+    return Trained(network.eval(), _start_of(folder / last))
+
+
+def _made(
+    plan: Plan, step: Step, lessons: Lessons, folder: Path, distributed: Distributed
+) -> tuple[Network, str]:
+    """A step's network, and what the first step started from, in words for tables."""
+    if step.kind == "train":
+        recipe = plan.recipes[step.name]
+        if earlier := started_from(recipe):
+            recipe = replace(recipe, start=str(folder / earlier / _NETWORK))
+        trained = train(
+            recipe,
+            [*lessons.training, *(lessons.further if step.also else ())],
+            list(lessons.watched),
+            folder=folder / step.name,
+            distributed=distributed,
+        )
+        return trained.network, _start_of(folder / earlier) if earlier else trained.start
+    one, other = (_kept(plan, name, folder) for name in step.of)
+    words = _start_of(folder / step.of[1])
+    if step.kind == "blend":
+        if type(one) is not type(other):
+            raise InvalidConfiguration(
+                f"The step {step.name} blends {step.of[0]} and {step.of[1]}, which are of two "
+                "architectures: nothing lies between them."
+            )
+        return between(one, other, step.share), words
+    if type(one) is not VGG16GAP or not isinstance(other, VGG16Localisation):
+        raise InvalidConfiguration(
+            f"The step {step.name} joins a vgg16-gap and a vgg16-odds, in this order."
+        )
+    return VGG16Twofold.of(one, other), words
+
+
+def _start_of(folder: Path) -> str:
+    """What the network of a step started from at the very first, in words for tables."""
+    return str(json.loads((folder / _START).read_text(encoding="utf-8")))
+
+
+def _keep(network: Network, start: str, folder: Path) -> None:
+    """The network last and in one piece: where it is there, the step is done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _START).write_text(json.dumps(start), encoding="utf-8")
+    partial = folder / f"{_NETWORK}.partial"
+    save_file({name: one.contiguous() for name, one in network.state_dict().items()}, partial)
+    partial.replace(folder / _NETWORK)
+
+
+def _kept(plan: Plan, name: str, folder: Path) -> Network:
+    network = ARCHITECTURES[plan.architecture(plan.step(name))].build()
+    network.load_state_dict(read_weights(folder / name / _NETWORK))
+    return network
