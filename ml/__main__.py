@@ -17,6 +17,7 @@ from ml.cli.data import add_data_commands
 from ml.cli.models import add_model_commands
 from ml.cli.ood import add_ood
 from ml.cli.options import add_card_option, command_line, write_json
+from ml.cli.release import add_release
 from ml.cli.training import add_compare, add_crossval, add_train
 from ml.errors import SulcusMLError, UnreadableImage
 
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     add_train(commands)
     add_crossval(commands)
     add_compare(commands)
+    add_release(commands)
 
     add_model_commands(commands)
 

@@ -1,7 +1,6 @@
 """Commands about trained models, such as ``join``, ``blend``, ``measure`` and ``quantise``."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -175,30 +174,22 @@ def _heatmaps(options: argparse.Namespace) -> int:
 
 
 def _card(options: argparse.Namespace) -> int:
-    from ml.evaluation.evaluation import observe
     from ml.registry import SERVING
-    from ml.reporting.model_card import failure_gallery, write_tables
-    from ml.reporting.model_page import write_page
+    from ml.reporting.pages import write_pages
     from ml.serving.predictor import Predictor
 
-    tables = options.tables or options.out.with_stem(f"{options.out.stem}-tables")
     predictor = Predictor.load(options.model or SERVING, device=options.device)
     _part, measured = _split_of(options, predictor.card).measured
-    gallery = failure_gallery(observe(predictor, measured))
-    shown = None
-    if gallery is not None:
-        options.gallery.write_bytes(gallery)
-        shown = _seen_from(tables, options.gallery)
-    command = command_line(options, "card", ("manifest", "out", "tables", "gallery"))
-    write_tables(predictor.card, tables, gallery=shown, command=command)
-    write_page(predictor.card, options.out, tables=_seen_from(options.out, tables), command=command)
+    write_pages(
+        predictor,
+        measured,
+        page=options.out,
+        tables=options.tables or options.out.with_stem(f"{options.out.stem}-tables"),
+        gallery=options.gallery,
+        command=command_line(options, "card", ("manifest", "out", "tables", "gallery")),
+    )
     print(options.out)
     return 0
-
-
-def _seen_from(page: Path, other: Path) -> str:
-    """The other file as the page links to it."""
-    return Path(os.path.relpath(other, page.parent)).as_posix()
 
 
 def _split_of(options: argparse.Namespace, card: dict[str, Any]) -> Any:

@@ -2,18 +2,24 @@
 
 import argparse
 import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml.cli.manifest_options import add_manifest_options, read_named
 from ml.cli.options import add_card_option, command_line
+from ml.cli.training_options import (
+    add_also,
+    add_data,
+    add_split,
+    data_facts,
+    listed_split,
+    read_entries,
+    read_further,
+)
 from ml.errors import InvalidConfiguration
 from ml.training.recipe import Recipe, Stage, read_recipe
 
 if TYPE_CHECKING:
-    from ml.dataset import Entry, Split
-    from ml.dataset.further import Further
+    from ml.release.plan import Plan
 
 # As in ml/__main__.py, the commands fetch what needs torch when they run.
 
@@ -29,8 +35,8 @@ def add_train(commands: Any) -> None:
         "rerun resumes from the last epoch. For several processes or GPUs: torchrun "
         "--nproc-per-node N -m ml train …",
     )
-    _add_data(train)
-    _add_also(train)
+    add_data(train)
+    add_also(train)
     train.add_argument(
         "--variants",
         type=Path,
@@ -45,13 +51,7 @@ def add_train(commands: Any) -> None:
         help="learn from the validation part, too, as a model that serves may once a "
         "cross-validation has told how good its recipe is; measured on the calibration part",
     )
-    train.add_argument(
-        "--split",
-        type=Path,
-        metavar="CARD.json",
-        help="hold out the groups that this model's card lists; every other group is learnt from "
-        "(by default those of the model that it starts from, or dealt by the seed)",
-    )
+    add_split(train)
     _add_recipe(train)
     train.set_defaults(run=_train)
 
@@ -63,8 +63,8 @@ def add_crossval(commands: Any) -> None:
         help="train and measure one model a fold; every slice is answered once",
         description="What is finished lies in the folder, and a rerun goes on from there.",
     )
-    _add_data(crossval)
-    _add_also(crossval)
+    add_data(crossval)
+    add_also(crossval)
     _add_recipe(crossval)
     crossval.add_argument(
         "--by",
@@ -73,7 +73,13 @@ def add_crossval(commands: Any) -> None:
         help="group: --folds parts that share no patient (the default); source: leave one out; "
         "against-source: --folds parts in which a slice's source tells the wrong class",
     )
-    crossval.add_argument("--folds", type=int, default=5, metavar="N", help="(%(default)s)")
+    crossval.add_argument(
+        "--folds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="(%(default)s; the recipe of a release tells its own number)",
+    )
     crossval.add_argument(
         "--calibrated-by-others",
         action="store_true",
@@ -93,7 +99,7 @@ def add_compare(commands: Any) -> None:
         help="networks beside each other: same folds, preprocessing and budget",
         description="What is finished lies in the folder, and a rerun goes on from there.",
     )
-    _add_data(compare)
+    add_data(compare)
     compare.add_argument(
         "--config",
         type=Path,
@@ -112,29 +118,6 @@ def add_compare(commands: Any) -> None:
     )
     compare.add_argument("--report", type=Path, metavar="FILE.md", help="a page with tables")
     compare.set_defaults(run=_compare)
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    add_manifest_options(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument(
-        "--outlines",
-        type=Path,
-        metavar="FILE.json",
-        help="tumour outlines by identifier of the original slice; they teach where to look",
-    )
-
-
-def _add_also(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--also",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="FILE.csv",
-        help="manifests of further slices to train on, such as healthy heads of other scanners; "
-        "nothing is calibrated or measured on them, and copies of held-out slices are left out",
-    )
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -188,7 +171,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     from ml import dataset
-    from ml.evaluation.evaluation import UNKNOWN, Answer
+    from ml.evaluation.evaluation import Answer
     from ml.registry import load_model
     from ml.release.packaging import check_split, release
     from ml.reporting.plots import plot_answers, plot_training
@@ -196,17 +179,20 @@ def _train(options: argparse.Namespace) -> int:
     from ml.training.trainer import train
 
     recipe = _recipe(options)
-    entries, excluded = _entries(options)
-    split = _split(options, recipe, entries)
+    entries, excluded = read_entries(options)
+    split = listed_split(options, entries, start=recipe.starting_model)
+    if split is None:
+        split = dataset.split_by_group(
+            entries, seed=recipe.seed, with_validation=options.with_validation
+        )
     if recipe.starting_model is not None:
         check_split(load_model(recipe.starting_model).card, split, seed=recipe.seed)
     training = dataset.without_mirrored_twins(split.training)
-    further = _also(options, split.calibration + split.validation)
-    also = further.entries
+    further = read_further(options, split.calibration + split.validation)
     with distributed_processes() as processes:
         trained = train(
             recipe,
-            training + also,
+            training + further.entries,
             split.calibration,
             folder=options.out,
             distributed=processes,
@@ -214,17 +200,7 @@ def _train(options: argparse.Namespace) -> int:
         )
     if not processes.is_main:
         return 0
-    facts = {
-        "data": {
-            "slices": len(entries),
-            "groups": len({entry.group for entry in entries}),
-            "training_slices_without_mirrored_twins": len(training),
-            "training_slices_with_outline": sum(entry.outline is not None for entry in training),
-            "further_training_slices": Counter(entry.source or UNKNOWN for entry in also),
-            "further_slices_left_out": further.left_out,
-            "excluded": excluded,
-        }
-    }
+    facts = {"data": data_facts(entries, training, further, excluded)}
     made = release(
         trained, recipe, split, folder=options.out, stem=recipe.architecture, facts=facts
     )
@@ -240,21 +216,27 @@ def _crossval(options: argparse.Namespace) -> int:
         pooled,
         splits_against_source,
         splits_by_group,
+        splits_by_hash,
         splits_by_source,
     )
     from ml.reporting.crossvalidation_report import enter_in_card, write_report
     from ml.reporting.plots import plot_answers
     from ml.training.distributed import distributed_processes
 
-    recipe = _recipe(options)
-    by_others = options.calibrated_by_others
+    plan = _plan(options)
+    recipe = _recipe(options) if plan is None else plan.serving
+    by_others = options.calibrated_by_others or plan is not None
     if by_others and options.by != "group":
-        raise InvalidConfiguration("--calibrated-by-others goes with --by group alone.")
-    entries, _ = _entries(options)
+        raise InvalidConfiguration(
+            "--calibrated-by-others and the recipe of a release go with --by group alone."
+        )
+    entries, _ = read_entries(options)
     if options.by == "source":
         splits = splits_by_source(entries, seed=recipe.seed)
     elif options.by == "against-source":
         splits = splits_against_source(entries, folds=options.folds, seed=recipe.seed)
+    elif plan is not None:
+        splits = splits_by_hash(entries, folds=plan.folds, seed=plan.seed)
     else:
         splits = splits_by_group(
             entries, folds=options.folds, seed=recipe.seed, calibrated_apart=not by_others
@@ -266,8 +248,9 @@ def _crossval(options: argparse.Namespace) -> int:
             recipe,
             folder=options.out,
             distributed=processes,
-            also=_also(options, entries).entries,
+            also=read_further(options, entries).entries,
             only=only,
+            plan=plan,
         )
     if not processes.is_main:
         return 0
@@ -279,8 +262,10 @@ def _crossval(options: argparse.Namespace) -> int:
     (options.out / "figures.json").write_text(figures + "\n", encoding="utf-8")
     plot_answers([answer for fold in done for answer in fold.answers], options.out)
     names = ("config", "start", "manifest", "outlines", "exclude", "also")
-    kind = f"crossval --by {options.by} --folds {options.folds}"
-    words = command_line(options, kind + (" --calibrated-by-others" if by_others else ""), names)
+    kind = f"crossval --by {options.by}"
+    if plan is None:
+        kind += f" --folds {options.folds}" + (" --calibrated-by-others" if by_others else "")
+    words = command_line(options, kind, names)
     if options.report is not None:
         write_report(summary, recipe, options.report, by=options.by, command=words)
     if options.card is not None:
@@ -295,7 +280,7 @@ def _compare(options: argparse.Namespace) -> int:
     from ml.training.distributed import distributed_processes
 
     comparison = read_comparison(options.config).starting_from(dict(options.start))
-    entries, _ = _entries(options)
+    entries, _ = read_entries(options)
     chosen = chosen_entries(entries, comparison)
     with distributed_processes() as processes:
         figures = compare(chosen, comparison, folder=options.out, distributed=processes)
@@ -309,46 +294,22 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _split(options: argparse.Namespace, recipe: Recipe, entries: "list[Entry]") -> "Split":
-    """Parts as a card lists them, or dealt by the seed."""
-    from ml.dataset import split_as_listed, split_by_group
-    from ml.dataset.parts import check_contents, has_lists
-    from ml.registry import read_card
+def _plan(options: argparse.Namespace) -> "Plan | None":
+    """The recipe of a release; None where the file is one of a single training."""
+    from ml.release.plan import is_plan, read_plan
 
-    named = options.split or recipe.starting_model
-    card = read_card(named) if named is not None else {}
-    kept = card.get("split", {})
-    learnt = options.with_validation
-    if not has_lists(kept):
-        if options.split is not None:
-            raise InvalidConfiguration(f"{options.split} does not list the groups of its parts.")
-        return split_by_group(entries, seed=recipe.seed, with_validation=learnt)
-    split = split_as_listed(entries, kept, with_validation=learnt)
-    check_contents(split, kept, str(card.get("name", named)))
-    return split
+    if options.config is None or not is_plan(options.config):
+        return None
+    plan = read_plan(options.config, vars(options))
+    if plan.folds < 2:
+        raise InvalidConfiguration(
+            f"{options.config}: folds is 1, and a cross-validation has more."
+        )
+    return plan
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
     return read_recipe(options.config, vars(options))
-
-
-def _entries(options: argparse.Namespace) -> "tuple[list[Entry], dict[str, str]]":
-    """The manifest's entries with their outlines, and what was left out of them and why."""
-    from ml import dataset
-
-    entries, excluded = read_named(options)
-    if options.outlines is not None:
-        entries = dataset.with_outlines(entries, dataset.read_outlines(options.outlines))
-    return entries, excluded
-
-
-def _also(options: argparse.Namespace, held_out: "list[Entry]") -> "Further":
-    """Further slices to train on, without copies of what is held out."""
-    from ml import dataset
-    from ml.dataset.further import without_held_out
-
-    named = [entry for path in options.also for entry in dataset.read_manifest(path)]
-    return without_held_out(named, held_out)
 
 
 def _stages(text: str) -> tuple[Stage, ...]:

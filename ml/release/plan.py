@@ -10,19 +10,20 @@ without steps is the recipe of the only one.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ml.errors import InvalidConfiguration
 from ml.training.configuration import from_table, read_toml
-from ml.training.recipe import Recipe, with_current_names
+from ml.training.recipe import Recipe, Stage, with_current_names
 
 STEP = "step:"
 KINDS = ("train", "join", "blend")
 _JOINED = "vgg16-twofold"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")  # also the name of a folder
 _MOST_FOLDS = 20
+_CHANGEABLE = ("start", "winograd")
 _OWN = ("folds", "quantised", "seed")
 
 
@@ -73,9 +74,9 @@ class Plan:
         return replace(taught, architecture=self.architecture(last), seed=self.seed)
 
     @property
-    def epochs(self) -> int:
-        """Passes over the data, all steps together."""
-        return sum(recipe.epochs for recipe in self.recipes.values())
+    def stages(self) -> tuple[Stage, ...]:
+        """Those of all steps, one behind the other."""
+        return tuple(stage for recipe in self.recipes.values() for stage in recipe.stages)
 
     def step(self, name: str) -> Step:
         """The step of that name."""
@@ -136,6 +137,9 @@ def read_plan(path: Path, overrides: Mapping[str, Any]) -> Plan:
     Raises:
         InvalidConfiguration: the file or a value is wrong.
     """
+    told = {one.name for one in fields(Recipe)} - set(_CHANGEABLE)
+    if given := sorted(told & set(overrides)):
+        raise InvalidConfiguration(f"{path} is the recipe of a release: {given[0]} is told there.")
     table = read_toml(path)
     if "steps" not in table:
         recipe = {key: value for key, value in table.items() if key not in ("folds", "quantised")}
@@ -143,7 +147,7 @@ def read_plan(path: Path, overrides: Mapping[str, Any]) -> Plan:
         table = own | {"steps": [{"name": "network", "recipe": recipe}]}
     read = from_table(_File, table, where=str(path))
     _check(read, str(path))
-    changed = {key: overrides[key] for key in ("start", "winograd") if key in overrides}
+    changed = {key: overrides[key] for key in _CHANGEABLE if key in overrides}
     recipes = {
         step.name: _recipe(step, read.seed, changed, f"{path}, step {step.name}")
         for step in read.steps

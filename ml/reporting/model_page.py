@@ -203,10 +203,9 @@ def _doubt(card: Figures) -> str:
 
 def _data(card: Figures) -> str:
     split = card["split"]
-    parts = ", ".join(
-        f"{split[name]['slices']:,} to {aim}"
-        for name, aim in (("training", "learn from"), ("calibration", "set its doubt"))
-    )
+    # Doubt that was set on a cross-validation's answers needs no part of its own.
+    own = split["calibration"]["slices"] or card.get("calibration", {}).get("slices", 0)
+    parts = f"{split['training']['slices']:,} to learn from, {own:,} to set its doubt"
     further = card.get("data", {}).get("further_training_slices", {})
     healthy = (
         f" It also learnt from {sum(further.values()):,} slices of healthy heads that free "
