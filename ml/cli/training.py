@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from ml.errors import InvalidConfiguration
 from ml.training.recipe import Recipe, Stage, read_recipe
 
 if TYPE_CHECKING:
+    from ml.dataset import Entry, Split
     from ml.release.plan import Plan
 
 # As in ml/__main__.py, the commands fetch what needs torch when they run.
@@ -214,10 +216,6 @@ def _crossval(options: argparse.Namespace) -> int:
     from ml.experiments.crossvalidation import (
         cross_validate,
         pooled,
-        splits_against_source,
-        splits_by_group,
-        splits_by_hash,
-        splits_by_source,
     )
     from ml.reporting.crossvalidation_report import enter_in_card, write_report
     from ml.reporting.plots import plot_answers
@@ -231,16 +229,7 @@ def _crossval(options: argparse.Namespace) -> int:
             "--calibrated-by-others and the recipe of a release go with --by group alone."
         )
     entries, _ = read_entries(options)
-    if options.by == "source":
-        splits = splits_by_source(entries, seed=recipe.seed)
-    elif options.by == "against-source":
-        splits = splits_against_source(entries, folds=options.folds, seed=recipe.seed)
-    elif plan is not None:
-        splits = splits_by_hash(entries, folds=plan.folds, seed=plan.seed)
-    else:
-        splits = splits_by_group(
-            entries, folds=options.folds, seed=recipe.seed, calibrated_apart=not by_others
-        )
+    splits = _folds(options, entries, recipe, plan)
     with distributed_processes() as processes:
         only = [options.only] if options.only is not None else None
         done = cross_validate(
@@ -266,6 +255,8 @@ def _crossval(options: argparse.Namespace) -> int:
     if plan is None:
         kind += f" --folds {options.folds}" + (" --calibrated-by-others" if by_others else "")
     words = command_line(options, kind, names)
+    if plan is not None:
+        recipe = replace(recipe, stages=plan.stages)
     if options.report is not None:
         write_report(summary, recipe, options.report, by=options.by, command=words)
     if options.card is not None:
@@ -292,6 +283,31 @@ def _compare(options: argparse.Namespace) -> int:
     write_report(figures, comparison, command=command, report=report)
     print("\n".join(conclusions(figures)))
     return 0
+
+
+def _folds(
+    options: argparse.Namespace, entries: "list[Entry]", recipe: Recipe, plan: "Plan | None"
+) -> "dict[str, Split]":
+    """The parts of each fold."""
+    from ml.experiments.crossvalidation import (
+        splits_against_source,
+        splits_by_group,
+        splits_by_hash,
+        splits_by_source,
+    )
+
+    if plan is not None:
+        return splits_by_hash(entries, folds=plan.folds, seed=plan.seed)
+    if options.by == "source":
+        return splits_by_source(entries, seed=recipe.seed)
+    if options.by == "against-source":
+        return splits_against_source(entries, folds=options.folds, seed=recipe.seed)
+    return splits_by_group(
+        entries,
+        folds=options.folds,
+        seed=recipe.seed,
+        calibrated_apart=not options.calibrated_by_others,
+    )
 
 
 def _plan(options: argparse.Namespace) -> "Plan | None":
