@@ -76,16 +76,16 @@ def _measure(entries: list[Any], options: argparse.Namespace) -> int:
 
 def _fit(entries: list[Any], out: Path) -> int:
     from ml.dataset import split_by_group, without_mirrored_twins
+    from ml.dataset.pixels import pixels_of
     from ml.evaluation.ood_pictures.collection import held_out_sources, ood_pictures
     from ml.evaluation.ood_pictures.fitting import fit_rule
-    from ml.imaging import read_path
 
     training = without_mirrored_twins(split_by_group(entries, seed=_SEED).training)
     chosen = training[:: max(1, len(training) // _SLICES_TO_FIT)]
     pictures = ood_pictures()
     held_out = held_out_sources(pictures)
     rule = fit_rule(
-        [read_path(entry.path)[0].pixels for entry in chosen],
+        [pixels_of(entry) for entry in chosen],
         [one.pixels for one in pictures if one.source not in held_out],
     )
     rule.save(out)

@@ -2,7 +2,8 @@
 
 The export is an unpacked ZIP with ``manifest.csv``, one line an answer, and ``images/``. Its
 columns that matter here: ``path, label, group`` (the patient, as a pseudonym), ``image_id``,
-``study_id, reader`` and ``region`` (corners ``[[x, y], …]`` as fractions of width and height).
+``study_id, reader``, ``region`` (corners ``[[x, y], …]`` as fractions of width and height) and the
+spacing of the pixels, as a manifest tells it (:mod:`ml.dataset.manifest`).
 """
 
 import json
@@ -10,7 +11,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ml.dataset.manifest import Entry, content_hash, read_rows
+from ml.dataset.manifest import Entry, content_hash, read_rows, spacing_in
 from ml.errors import InvalidManifest
 from ml.labels import Label
 
@@ -31,6 +32,7 @@ class Answer:
     image: str
     reader: str
     region: Box | None
+    spacing: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def _answer(row: dict[str, str], path: Path, line: int) -> Answer:
     try:
         label = Label(row["label"])
         region = _region(row.get("region") or "")
+        spacing = spacing_in(row)
     except ValueError as error:
         raise InvalidManifest(f"{path}, line {line}: {error}") from error
     if not row["path"] or not row["image_id"]:
@@ -94,6 +97,7 @@ def _answer(row: dict[str, str], path: Path, line: int) -> Answer:
         image=row["image_id"],
         reader=row["reader"],
         region=region,
+        spacing=spacing,
     )
 
 
@@ -125,6 +129,7 @@ def _agreed(answers: list[Answer]) -> Entry:
         box=_around(regions) if tumor and regions else None,
         source=SOURCE,
         sha256=content_hash(first.path),
+        spacing=first.spacing,
     )
 
 

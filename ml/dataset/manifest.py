@@ -4,8 +4,10 @@ Columns: ``path`` (relative to the manifest's folder) and ``label``; optional ``
 one patient; without it every file stands for itself), ``figshare_id`` and ``mirrored`` (which
 slice of the figshare set the file copies) or ``original`` (the same for other sets),
 ``box_x, box_y, box_w, box_h`` (the tumour's bounding box as fractions of width and height),
-``source`` (the set that the slice comes from), ``plane`` and ``sha256`` (of the file). Other
-columns are left alone.
+``source`` (the set that the slice comes from), ``plane``, ``sha256`` (of the file), and
+``row_spacing`` with ``column_spacing`` (millimetres between neighbouring rows and columns) or
+``pixel_aspect`` (height of a pixel over its width) where the file does not tell them. Other columns
+are left alone.
 """
 
 import csv
@@ -35,9 +37,13 @@ COLUMNS = (
     "source",
     "plane",
     "sha256",
+    "row_spacing",
+    "column_spacing",
 )
 _BOX_COLUMNS = ("box_x", "box_y", "box_w", "box_h")
 _ROUNDING = 0.01  # fractions that a box may reach over the rim
+_LARGEST_SPACING = 1000.0  # mm
+_MOST_STRETCHED = 100.0  # height of a pixel over its width, or the other way round
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Entry:
         plane: ``axial``, ``coronal`` or ``sagittal``, as the manifest says or, for slices of the
             figshare set, as their identifier tells.
         sha256: of the file, as the manifest says; see :func:`content_hash`.
+        spacing: millimetres between pixel centres as (row, column), or both in units of the
+            shorter side where only the proportions are known; None where the manifest is silent.
     """
 
     path: Path
@@ -71,6 +79,7 @@ class Entry:
     source: str | None = None
     plane: str | None = None
     sha256: str | None = None
+    spacing: tuple[float, float] | None = None
 
 
 def read_manifest(path: Path, *, excluded: Iterable[str] = ()) -> list[Entry]:
@@ -123,6 +132,32 @@ def relative_path(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
+def spacing_in(row: Mapping[str, str]) -> tuple[float, float] | None:
+    """The spacing that a line tells, (row, column); see :class:`Entry`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    words = row.get("row_spacing"), row.get("column_spacing"), row.get("pixel_aspect")
+    down, across, aspect = (float(one) if one else None for one in words)
+    if down is not None and across is not None:
+        spacing = down, across
+    elif down is not None or across is not None:
+        raise ValueError("row_spacing and column_spacing go together")
+    elif aspect is not None:
+        if not 0 < aspect < math.inf:
+            raise ValueError("the pixel_aspect is no proportion")
+        spacing = max(1.0, aspect), max(1.0, 1 / aspect)
+    else:
+        return None
+    # NaN compares as false.
+    if not all(0 < one <= _LARGEST_SPACING for one in spacing) or not (
+        1 / _MOST_STRETCHED <= spacing[0] / spacing[1] <= _MOST_STRETCHED
+    ):
+        raise ValueError("the spacing of its pixels is impossible")
+    return spacing
+
+
 def content_hash(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal digits.
 
@@ -140,6 +175,7 @@ def _entry(row: dict[str, str], manifest: Path, line: int) -> Entry:
     try:
         label = Label(row["label"])
         box = _box(row)
+        spacing = spacing_in(row)
     except ValueError as error:
         raise InvalidManifest(f"{manifest}, line {line}: {error}") from error
     file = manifest.parent / row["path"]
@@ -156,6 +192,7 @@ def _entry(row: dict[str, str], manifest: Path, line: int) -> Entry:
         source=row.get("source") or (FIGSHARE if figshare else None),
         plane=row.get("plane") or (figshare_plane(figshare) if figshare else None),
         sha256=row.get("sha256") or None,
+        spacing=spacing,
     )
 
 
@@ -170,6 +207,8 @@ def _row(entry: Entry, folder: Path) -> dict[str, object]:
         "plane": entry.plane or "",
         "sha256": entry.sha256 or "",
     }
+    if entry.spacing is not None:
+        row |= dict(zip(("row_spacing", "column_spacing"), entry.spacing, strict=True))
     if entry.box is not None:
         row |= {
             column: f"{value:.4f}" for column, value in zip(_BOX_COLUMNS, entry.box, strict=True)

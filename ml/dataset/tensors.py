@@ -8,8 +8,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ml.dataset import Entry, outline_mask
+from ml.dataset.pixels import pixels_of
 from ml.errors import InvalidConfiguration
-from ml.imaging import read_path
 from ml.labels import INDEX, Label
 from ml.preprocess import PIPELINES
 
@@ -49,7 +49,7 @@ def prepare(
     for number, entry in enumerate(
         tqdm(entries, f"reading at {size} px", unit="slice", disable=None if progress else True)
     ):
-        prepared = pipeline(read_path(entry.path)[0].pixels, size)
+        prepared = pipeline(pixels_of(entry), size)
         images[number, 0] = prepared.image
         if entry.outline is not None:
             mask = outline_mask(entry.outline, prepared.shape).astype(np.float32)

@@ -9,9 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ml.dataset import Entry
+from ml.dataset.pixels import pixels_of
 from ml.errors import UnreadableImage
 from ml.evaluation.metrics import Floats, Indices, classification_figures
-from ml.imaging import read_path
 from ml.imaging.pictures import Pixels
 from ml.labels import INDEX, LABELS, Label
 from ml.preprocess import FloatImage
@@ -233,6 +233,6 @@ def _mean_or_none(values: Sequence[float]) -> float | None:
 
 def _pixels(entry: Entry) -> Pixels:
     try:
-        return read_path(entry.path)[0].pixels
+        return pixels_of(entry)
     except UnreadableImage as error:
         raise UnreadableImage(error.code, f"{entry.path}: {error}") from error

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from ml.architectures import Network
 from ml.dataset import Entry
+from ml.dataset.pixels import pixels_of
 from ml.errors import InvalidManifest
 from ml.evaluation.cam_methods import SERVING_METHOD, explain_all
 from ml.evaluation.evaluation import energy_in_box, points_into_box
-from ml.imaging import read_path, square_pixels
 from ml.labels import INDEX, Label
 from ml.preprocess import PIPELINES, FloatImage, Prepared
 from ml.registry import Model
@@ -89,7 +89,7 @@ def _batches(model: Model, entries: Sequence[Entry]) -> Iterator[_Batch]:
     size = int(model.card["input"]["size"])
     for start in range(0, len(entries), _BATCH):
         chosen = entries[start : start + _BATCH]
-        prepared = [pipeline(square_pixels(read_path(one.path)[0]), size) for one in chosen]
+        prepared = [pipeline(pixels_of(one), size) for one in chosen]
         images = torch.from_numpy(np.stack([one.image for one in prepared])[:, None])
         yield _Batch(chosen, prepared, images)
 

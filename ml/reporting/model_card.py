@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ml.dataset.pixels import pixels_of
 from ml.evaluation.evaluation import Observed
-from ml.imaging import read_path, square_pixels
 from ml.imaging.pictures import encode_png
 from ml.labels import DECISION_THRESHOLD
 from ml.reporting.crossvalidation_report import (
@@ -77,7 +77,7 @@ def _one_of_each_group(observed: Sequence[Observed]) -> list[Observed]:
 
 
 def _tile(one: Observed) -> Picture:
-    pixels = square_pixels(read_path(one.entry.path)[0])
+    pixels = pixels_of(one.entry)
     picture = cv2.resize(blend(pixels, one.result.heat), (_TILE, _TILE))
     said = one.result.label
     words = [f"is {one.entry.label}", f"said {said} {one.result.probabilities[said]:.0%}"]

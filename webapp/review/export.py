@@ -45,6 +45,9 @@ COLUMNS = (
     "created_at",
     "finding",
     "analysis_id",
+    "row_spacing",
+    "column_spacing",
+    "pixel_aspect",
 )
 _IN_MEMORY = 16 * 2**20
 _CHUNK = 200
@@ -78,6 +81,8 @@ class AssessmentLine:
     Attributes:
         path, image_id: None for a study as a whole.
         label: one of the model's classes, or ``other``.
+        row_spacing, column_spacing, pixel_aspect: of the image's pixels, as
+            :class:`webapp.studies.models.Image` has them: training makes them square by it.
     """
 
     path: str | None
@@ -97,6 +102,9 @@ class AssessmentLine:
     created_at: str
     finding: str
     analysis_id: uuid.UUID
+    row_spacing: float | None
+    column_spacing: float | None
+    pixel_aspect: float | None
 
     @classmethod
     def of(cls, one: Assessment) -> "AssessmentLine":
@@ -122,6 +130,9 @@ class AssessmentLine:
             created_at=one.created_at.isoformat(),
             finding=one.finding,
             analysis_id=one.analysis_id,
+            row_spacing=one.image.row_spacing if one.image else None,
+            column_spacing=one.image.column_spacing if one.image else None,
+            pixel_aspect=one.image.pixel_aspect if one.image else None,
         )
 
     def cells(self) -> list[Cell]:

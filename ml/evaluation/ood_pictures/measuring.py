@@ -11,9 +11,10 @@ from typing import Any
 from tqdm import tqdm
 
 from ml.dataset import Entry
+from ml.dataset.pixels import pixels_of
 from ml.errors import InvalidManifest, UnreadableImage
 from ml.evaluation.ood_pictures.collection import held_out_sources, ood_pictures
-from ml.imaging import read_path, square_pixels
+from ml.imaging import square_pixels
 from ml.imaging.pictures import Pixels
 from ml.imaging.studies import read_study
 from ml.preprocess import head_mask, to_grey
@@ -93,7 +94,7 @@ def _read(entry: Entry, source: str) -> Shown:
 
 def _pixels(entry: Entry) -> Pixels:
     try:
-        return square_pixels(read_path(entry.path)[0])
+        return pixels_of(entry)
     except UnreadableImage as error:
         raise UnreadableImage(error.code, f"{entry.path}: {error}") from error
 
