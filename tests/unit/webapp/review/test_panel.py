@@ -280,6 +280,9 @@ class TestExport:
             patient = db.session.get_one(Study, first.study_id).patient
             db.session.get_one(Study, second.study_id).patient = patient
             known = [str(patient.id), str(reader.id), reader.email, patient.code]
+            image = db.session.get_one(Image, first.image_id)
+            image.row_spacing, image.column_spacing = 2.0, 1.0
+            db.session.get_one(Image, second.image_id).pixel_aspect = 0.5
             db.session.commit()
         record(app, reader, first, comment="=1+1", region=TRIANGLE)
         record(app, other, first, verdict=Verdict.DISAGREE, label="no_tumor")
@@ -297,6 +300,7 @@ class TestExport:
             Label.PITUITARY,
         ]
         assert len({entry.group for entry in entries}) == 1
+        assert [entry.spacing for entry in entries] == [(2.0, 1.0), (2.0, 1.0), (1.0, 2.0)]
         assert all(entry.path.read_bytes().startswith(b"\x89PNG") for entry in entries)
         lines = self.lines(archive, "manifest.csv")
         assert lines[0]["comment"] == "'=1+1"
