@@ -7,11 +7,19 @@ from typing import Any
 import pytest
 
 from ml.__main__ import main
-from ml.dataset import Entry, Split, split_as_kept, split_as_listed, split_by_group
+from ml.dataset import (
+    Entry,
+    Split,
+    read_exclusions,
+    read_manifest,
+    split_as_kept,
+    split_as_listed,
+    split_by_group,
+)
 from ml.dataset.parts import groups_hash, images_hash, listed
 from ml.errors import InvalidManifest
 from ml.labels import Label
-from ml.registry import load_model
+from ml.registry import SERVING, load_model
 from tests.heads import slices, write_manifest
 
 
@@ -106,3 +114,12 @@ def test_model_is_trained_on_and_measured_with_the_same_list_after_new_patients_
         assert after["calibration"] == before["calibration"]
         assert after["training"]["slices"] == before["training"]["slices"] + 40
     assert main(["measure", "--model", str(first), *more]) == 0
+
+
+@pytest.mark.data
+def test_parts_of_the_model_that_serves_are_as_its_card_counts_them(data_root: Path) -> None:
+    card = load_model(SERVING).card
+    read = read_manifest(data_root / "brain-mri" / "manifest.csv", excluded=read_exclusions())
+    split = split_as_kept(read, card)
+    assert len(split.training) == card["split"]["training"]["slices"]
+    assert split == split_by_group(read, seed=card["split"]["seed"])
