@@ -28,7 +28,7 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
 from webapp.deidentification import pseudonymiser_for
 from webapp.deidentification.profile import ACTIONS, HARMLESS_TEXT, TEXT_VRS
-from webapp.extensions import current_blobs
+from webapp.extensions import current_blobs, current_room
 from webapp.inference import analyses, claims
 from webapp.intake.assembly import assemble_quiet_studies
 from webapp.logs import DiscreetFormatter
@@ -122,7 +122,8 @@ def analyse(app: Flask) -> None:
         for analysis_id in ids:
             claim = analyses.claim_analysis(analysis_id)
             assert claim is not None
-            opened = Decoder(current_blobs()).decode(claim.images)
+            with Decoder(current_blobs(), current_room()) as decoder:
+                opened = decoder.decode(claim.images)
             decoded = [one.decoded for one in opened if one.decoded]
             assert len(decoded) == FILES
             answers = [
