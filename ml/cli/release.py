@@ -50,7 +50,7 @@ def add_release(commands: Any) -> None:
 
 def _release(options: argparse.Namespace) -> int:
     from ml.dataset import split_by_hash, without_mirrored_twins
-    from ml.release.pipeline import run_release
+    from ml.pipeline import run_release
     from ml.release.plan import read_plan
     from ml.training.distributed import distributed_processes
 
