@@ -12,6 +12,7 @@ class CheckedForm(FlaskForm):
         """Put each sentence of ``error`` beside its field, or above the form if there is none."""
         beside = {name: sentence for name, sentence in error.fields.items() if name in self}
         for name, sentence in beside.items():
-            self[name].errors = [*self[name].errors, sentence]
+            # In place of what the field's own checks say: the error may be made of that.
+            self[name].errors = [sentence]
         if not beside:
-            self.form_errors.append(error.message)
+            self.form_errors = [error.message]

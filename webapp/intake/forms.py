@@ -25,7 +25,7 @@ _PRIORITIES = [SelectChoice(value, word) for value, word in PRIORITIES.items()]
 
 
 class UploadForm(CheckedForm):
-    """A new study. What the values may be is decided in :mod:`webapp.worklist.operations`."""
+    """A new study. What the values may be is decided in :mod:`webapp.intake.submission`."""
 
     files = MultipleFileField(_l("Images"))
     patient_code = StringField(_l("Patient code"))

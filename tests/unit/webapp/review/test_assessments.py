@@ -375,6 +375,14 @@ class TestForm:
         assert "my words" in answer.text
         assert "Please choose the correct diagnosis." in answer.text
 
+    def test_a_sentence_stands_once_beside_its_field(
+        self, browser: FlaskClient, ids: SeriesStudyIds, seen: uuid.UUID
+    ) -> None:
+        data = filled(ids, seen, verdict="perhaps")
+        answer = browser.post(f"/studies/{ids.study_id}/assessments", data=data)
+        assert answer.status_code == 422
+        assert answer.text.count("Not a valid choice") == 1
+
 
 class TestDrafts:
     @pytest.fixture
