@@ -10,6 +10,7 @@ from typing import Any
 from ml.dataset import Entry, Split
 from ml.dataset.parts import groups_hash, images_hash
 from ml.errors import InvalidConfiguration
+from ml.files import in_one_piece
 from ml.release.plan import Plan
 from ml.training.recipe import Recipe, kept_values
 
@@ -108,9 +109,8 @@ def _is_lengthened(before: dict[str, Any], after: dict[str, Any]) -> bool:
 
 def write_whole(path: Path, content: bytes) -> None:
     """All or nothing, so that a file that is there is finished."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with in_one_piece(path) as partial:
+        partial.write_bytes(content)
 
 
 def answers_file(folder: Path, name: str) -> Path:

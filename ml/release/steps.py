@@ -11,6 +11,7 @@ from ml.architectures import ARCHITECTURES, VGG16GAP, VGG16Localisation, VGG16Tw
 from ml.architectures.network import Network, read_weights
 from ml.dataset import Entry
 from ml.errors import InvalidConfiguration
+from ml.files import in_one_piece
 from ml.release.joining import between
 from ml.release.plan import Plan, Step, started_from
 from ml.training.distributed import Distributed
@@ -99,9 +100,8 @@ def _keep(network: Network, start: str, folder: Path) -> None:
     """The network last and in one piece: where it is there, the step is done."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _START).write_text(json.dumps(start), encoding="utf-8")
-    partial = folder / f"{_NETWORK}.partial"
-    save_file({name: one.contiguous() for name, one in network.state_dict().items()}, partial)
-    partial.replace(folder / _NETWORK)
+    with in_one_piece(folder / _NETWORK) as partial:
+        save_file({name: one.contiguous() for name, one in network.state_dict().items()}, partial)
 
 
 def _kept(plan: Plan, name: str, folder: Path) -> Network:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ml.architectures import LocalisationNetwork, Network
 from ml.dataset.tensors import Slices
 from ml.errors import InvalidConfiguration
+from ml.files import in_one_piece
 from ml.training.distributed import Distributed
 from ml.training.recipe import Recipe
 from ml.training.transforms import Batch, vary
@@ -156,9 +157,8 @@ class KeptVariants:
             name: torch.cat([getattr(one, name) for one in batches]).cpu()[back].numpy()
             for name in _FACTS
         }
-        partial = self._facts(number).with_suffix(".partial.npz")
-        np.savez(partial, allow_pickle=False, **facts)
-        partial.replace(self._facts(number))  # last: where it is, the variant is whole
+        with in_one_piece(self._facts(number)) as partial:  # last: where it is, all of it is
+            np.savez(partial, allow_pickle=False, **facts)
 
     def _read(self, number: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         images = np.load(self._images(number), mmap_mode="r")

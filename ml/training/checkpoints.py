@@ -10,6 +10,7 @@ import torch
 
 from ml.architectures.network import State
 from ml.errors import InvalidConfiguration
+from ml.files import in_one_piece
 from ml.training.recipe import Recipe, kept_values
 
 # What a rerun may change and still go on with the same run.
@@ -40,9 +41,8 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write it in one piece: a run that is stopped meanwhile keeps the one before."""
-        partial = path.with_suffix(".partial")
-        torch.save(vars(self), partial)
-        partial.replace(path)
+        with in_one_piece(path) as partial:
+            torch.save(vars(self), partial)
 
     @classmethod
     def load(cls, path: Path, recipe: Recipe, device: torch.device) -> "Checkpoint":
