@@ -16,10 +16,11 @@ from ml.imaging import dicom_file, nifti
 from ml.imaging.discretion import hushed
 from ml.imaging.pictures import has_16_bit_colour, opened
 from ml.imaging.rows import MOST_VALUES, VALUE_BYTES
+from ml.imaging.unpacking import GZIP, PIECE
 
 _UNKNOWN = 2  # times the size of what is no image
 # Bytes of a pixel: four channels as decoded, three to be kept, and three more as it is encoded.
-_PICTURE_PIXEL, _DEEP_PIXEL = 12, 22
+_PICTURE_PIXEL, DEEP_PIXEL = 12, 22
 # Each item and element of a header becomes an object.
 _HEADER_FACTOR, _LARGEST_HEADER = 64, 256 * 2**20
 # Bytes of a sample of one frame, while that is decoded, mapped to 16 bit and encoded.
@@ -48,7 +49,7 @@ def of_picture(content: bytes) -> Footprint:
     with _whatever_is_wrong(), opened(content) as image:
         width, height = image.size
         deep = image.format in {"TIFF", "HEIF"} or has_16_bit_colour(content)
-        pixel = _DEEP_PIXEL if deep else _PICTURE_PIXEL
+        pixel = DEEP_PIXEL if deep else _PICTURE_PIXEL
         size = len(content) + width * height * pixel
         found = Footprint(size, size)
     return found
@@ -56,7 +57,7 @@ def of_picture(content: bytes) -> Footprint:
 
 def of_nifti(content: bytes) -> Footprint:
     """Of a NIfTI volume: checking copies its voxels compressed, reading unpacks them."""
-    return _of_voxels(content, lambda: nifti.sizes(content), packed=content.startswith(nifti.GZIP))
+    return _of_voxels(content, lambda: nifti.sizes(content), packed=content.startswith(GZIP))
 
 
 def of_volume(content: bytes, open_volume: Callable[[], nifti.Volume]) -> Footprint:
@@ -70,7 +71,7 @@ def _of_voxels(content: bytes, sizes: Callable[[], tuple[int, int]], *, packed: 
         size, slice_size = sizes()
     kept = min(size, _STRIPPED * len(content)) if packed else size
     return Footprint(
-        checking=kept + kept // 8 + 4 * nifti.CHUNK,
+        checking=kept + kept // 8 + 4 * PIECE,
         reading=(size if packed else 0) + 8 * slice_size,
     )
 

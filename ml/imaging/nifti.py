@@ -21,12 +21,10 @@ from ml.imaging.facts import FileFacts, FrameFacts, Geometry, Vector
 from ml.imaging.limits import Limits
 from ml.imaging.nifti_affine import affine_of
 from ml.imaging.slices import Slice, Slices
-from ml.imaging.unpacking import gzipped, pieces, start
+from ml.imaging.unpacking import GZIP, gzipped, pieces, start
 from ml.imaging.values import mapping
 
 PLANES = ("sagittal", "coronal", "axial")  # by the axis that is cut: right-left, back-front, up
-GZIP = b"\x1f\x8b"
-CHUNK = 2**20
 _START = 600  # bytes; holds the header of both versions
 _LAST_START = 2**26  # bytes; extensions stand between the header and the voxels
 _LONGEST_AXIS = 2**15
@@ -146,7 +144,7 @@ def strip_nifti(content: bytes, limits: Limits) -> bytes:
     volume = _open(content, limits)
     with discreet("truncated", "The NIfTI header is damaged."):
         header = _plain_header(volume)
-    return gzipped(chain([header], _voxels(pieces(content, CHUNK), volume)))
+    return gzipped(chain([header], _voxels(pieces(content), volume)))
 
 
 def mask_nifti(
@@ -166,7 +164,7 @@ def mask_nifti(
     canonical = np.moveaxis(hidden.transpose(0, 2, 1)[:, ::-1, ::-1], 0, axis)
     as_stored = ornt_transform(_CANONICAL, io_orientation(volume.affine))
     where = apply_orientation(canonical, as_stored)
-    raw = bytearray().join(_voxels(pieces(content, CHUNK), volume))
+    raw = bytearray().join(_voxels(pieces(content), volume))
     stored = np.frombuffer(raw, volume.dtype).reshape(volume.shape, order="F")
     values = stored[np.isfinite(stored)] if volume.dtype.kind == "f" else stored
     if values.size:
@@ -391,7 +389,7 @@ def _raw(content: bytes, volume: Volume) -> bytes | bytearray | memoryview:
     if not content.startswith(GZIP):
         return memoryview(content)[volume.offset : volume.offset + volume.size]
     raw = bytearray()
-    for piece in _voxels(pieces(content, CHUNK), volume):
+    for piece in _voxels(pieces(content), volume):
         raw += piece
     return raw
 

@@ -15,13 +15,12 @@ from ml.errors import UnreadableImage
 from ml.imaging.discretion import discreet
 from ml.imaging.limits import Limits
 from ml.imaging.nifti import Volume, volume_of
-from ml.imaging.unpacking import pieces
+from ml.imaging.unpacking import PIECE, pieces
 
 _MAGIC = b"NRRD000"
 _LONGEST_HEADER = 2**20  # bytes, with all comments
 _LONGEST_FIELD = 2**12
 _MOST_SKIPPED = 2**26  # bytes, once they are unpacked
-_PIECE = 2**20
 _LONGEST_NUMBER = 64  # characters
 _FIELDS = {
     "dimension", "type", "encoding", "sizes", "endian", "kinds", "line skip", "byte skip",
@@ -176,7 +175,7 @@ def _behind_lines(content: bytes, start: int, lines: int) -> int:
 
 
 def _slices(content: bytes, first: int, end: int) -> Iterator[bytes]:
-    return (content[at : min(at + _PIECE, end)] for at in range(first, end, _PIECE))
+    return (content[at : min(at + PIECE, end)] for at in range(first, end, PIECE))
 
 
 def _numbers(content: bytes, start: int, dtype: np.dtype[np.generic]) -> Iterator[bytes]:

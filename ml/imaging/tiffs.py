@@ -14,6 +14,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from ml.errors import UnreadableImage
 from ml.imaging.discretion import discreet
+from ml.imaging.footprints import DEEP_PIXEL
 from ml.imaging.limits import Limits
 from ml.imaging.pictures import Pixels, check_size, on_black, pixels_of
 from ml.imaging.slices import Slice
@@ -29,7 +30,6 @@ _REDUCED, _WHITE_IS_ZERO, _SUBSAMPLED, _UNSIGNED, _STRAIGHT_ALPHA = 1, 0, 6, {1,
 # None, CCITT, LZW, JPEG, deflate twice, PackBits. Others ask for more memory than pixels take.
 _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32946, 32773}
 _IMAGES = re.compile(r"\AImageJ=.{0,400}?^images=(\d{1,9})$", re.DOTALL | re.MULTILINE)
-_PIXEL = 22  # bytes that one takes while it is decoded and kept again
 
 
 def recognises(content: bytes) -> bool:
@@ -48,7 +48,7 @@ class Page:
     @property
     def decoding_bytes(self) -> int:
         """About how many bytes it takes at most while it is decoded and kept again."""
-        return self.width * self.height * _PIXEL
+        return self.width * self.height * DEEP_PIXEL
 
 
 class Tiff:

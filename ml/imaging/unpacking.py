@@ -8,16 +8,17 @@ from collections.abc import Iterable, Iterator
 
 from ml.errors import UnreadableImage
 
-_GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0"
+GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0"
 _PACKED_PIECE = 2**16  # bytes that are handed over at once
-_PIECE = 2**20
+PIECE = 2**20
+"""Bytes of a piece, unless another size is asked for."""
 XZ_MEMORY = 128 * 2**20
 """Bytes that unpacking xz may take: the size of its dictionary is the sender's choice."""
 
 
 def is_packed(content: bytes) -> bool:
     """Whether it is one of these streams."""
-    return content.startswith((_GZIP, _BZIP2, _XZ))
+    return content.startswith((GZIP, _BZIP2, _XZ))
 
 
 def is_xz(content: bytes) -> bool:
@@ -40,7 +41,7 @@ def start(content: bytes, size: int) -> bytes:
     return found[:size]
 
 
-def pieces(content: bytes, size: int = _PIECE) -> Iterator[bytes]:
+def pieces(content: bytes, size: int = PIECE) -> Iterator[bytes]:
     """All of it in pieces of at most ``size`` bytes, unpacked where need be.
 
     Streams that follow one another count as one, as ``cat`` makes them.
@@ -49,7 +50,7 @@ def pieces(content: bytes, size: int = _PIECE) -> Iterator[bytes]:
         UnreadableImage: ``truncated``, also in the middle.
     """
     try:
-        if content.startswith(_GZIP):
+        if content.startswith(GZIP):
             yield from inflated(content, size)
         elif content.startswith((_BZIP2, _XZ)):
             yield from _unpacked(content, size)
