@@ -18,12 +18,13 @@ from sqlalchemy import (
     Engine,
     Enum,
     ExceptionContext,
+    Executable,
     MetaData,
     event,
     func,
     select,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.types import TypeDecorator
@@ -133,6 +134,15 @@ def retried(work: Callable[[], Found]) -> Found:
         # At random: those that met once must not meet again.
         time.sleep(random.uniform(0, 0.02 * 2**number))  # noqa: S311
     raise AssertionError("the last try returns or raises")
+
+
+def write_if_free(statement: Executable) -> None:
+    """Do a small write and commit; a database that is busy is no reason to turn anybody away."""
+    try:
+        db.session.execute(statement)
+        db.session.commit()
+    except OperationalError:
+        db.session.rollback()
 
 
 def one_at_a_time(names: Iterable[str]) -> None:

@@ -2,11 +2,10 @@
 
 import secrets
 import uuid
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from flask_babel import gettext as _
 from sqlalchemy import ColumnElement, select, update
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import joinedload
 
 from webapp import audit
@@ -22,7 +21,7 @@ from webapp.accounts.queries import (
     user_by_address,
 )
 from webapp.accounts.sessions import begin_session, end_sessions
-from webapp.database import db, now, one_at_a_time
+from webapp.database import db, now, one_at_a_time, write_if_free
 from webapp.errors import Conflict, ExpiredToken, InvalidInput, NotAllowed, NotFound
 from webapp.tenancy import acting_for, unscoped
 
@@ -365,17 +364,9 @@ def user_of_token(token: str, *, writes: bool = False) -> User | None:
             raise NotAllowed(_("This token may only read."))
         user = row.user
         if row.last_used_at is None or row.last_used_at < moment - _LAST_USED_EVERY:
-            _note_use(row, moment)
+            used = update(ApiToken).where(ApiToken.id == row.id)
+            write_if_free(used.values(last_used_at=moment))
     return user
-
-
-def _note_use(row: ApiToken, moment: datetime) -> None:
-    """Write it down; a database that is busy is no reason to turn a program away."""
-    try:
-        row.last_used_at = moment
-        db.session.commit()
-    except OperationalError:
-        db.session.rollback()
 
 
 def _organisation(name: str) -> Organisation:

@@ -11,14 +11,13 @@ from datetime import datetime, timedelta
 
 from flask_babel import gettext as _
 from sqlalchemy import ColumnElement, and_, delete, not_, select, update
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import contains_eager
 
 from webapp import audit
 from webapp.accounts.devices import Device
 from webapp.accounts.models import User, UserSession
 from webapp.accounts.queries import token_hash
-from webapp.database import db, now
+from webapp.database import db, now, write_if_free
 from webapp.errors import NotFound
 from webapp.extensions import current_settings
 from webapp.tenancy import acting_for, unscoped
@@ -75,7 +74,8 @@ def user_of_session(token: str, *, by_person: bool) -> User | None:
         user = row.user
         user.session_token = token
         if by_person and row.last_seen_at < moment - min(_SEEN_EVERY, _idle_limit() / 4):
-            _note_use(row, moment)
+            seen = update(UserSession).where(UserSession.id == row.id)
+            write_if_free(seen.values(last_seen_at=moment))
     return user
 
 
@@ -146,14 +146,3 @@ def _idle_limit() -> timedelta:
 def _is_open(moment: datetime) -> ColumnElement[bool]:
     in_use = UserSession.last_seen_at > moment - _idle_limit()
     return and_(UserSession.expires_at > moment, in_use | UserSession.is_remembered)
-
-
-def _note_use(row: UserSession, moment: datetime) -> None:
-    """Write it down; a database that is busy is no reason to turn somebody away."""
-    try:
-        db.session.execute(
-            update(UserSession).where(UserSession.id == row.id).values(last_seen_at=moment)
-        )
-        db.session.commit()
-    except OperationalError:
-        db.session.rollback()
