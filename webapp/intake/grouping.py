@@ -10,7 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-_EXTENSION = re.compile(r"(?:\.(?:nii|gz|png|jpe?g|dcm|dicom|ima|zip))+$", re.IGNORECASE)
+ENDINGS = (
+    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".heic", ".heif", ".nii", ".nii.gz",
+    ".mgh", ".mgz", ".nrrd",
+)  # fmt: skip
+"""Of names of pictures and volumes, whose content does not say whose they are."""
+_EXTENSION = re.compile(
+    "(?:" + "|".join(map(re.escape, (*ENDINGS, ".gz", ".dcm", ".dicom", ".ima", ".zip"))) + ")+$",
+    re.IGNORECASE,
+)
 # A patient's number at the start of a name with something behind it: "pat01_slice03", "P001-1".
 _NUMBERED = re.compile(r"([^\W\d_]*)[ _-]?(\d+)(?=[ _.-]+\S)")
 _DIGITS = re.compile(r"\d+")

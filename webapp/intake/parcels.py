@@ -8,10 +8,9 @@ from flask_babel import gettext as _
 
 from webapp.errors import InvalidInput, SeveralStudies
 from webapp.intake.arrival import Arrival
-from webapp.intake.grouping import patients_by_name
+from webapp.intake.grouping import ENDINGS, patients_by_name
 
 _EXAMPLES = 3
-_NAMED_ENDINGS = (".png", ".jpg", ".jpeg", ".nii", ".nii.gz")
 
 
 class Split(StrEnum):
@@ -75,7 +74,7 @@ def guessed_patients(names: Sequence[str]) -> list[dict[str, object]]:
 
     DICOM, which mostly has no ending, is left to its headers.
     """
-    pictures = [name for name in names if name.lower().endswith(_NAMED_ENDINGS)]
+    pictures = [name for name in names if name.lower().endswith(ENDINGS)]
     groups = patients_by_name(pictures)
     if len(groups) < 2:
         return []

@@ -43,6 +43,8 @@ def test_several_patients_are_told_apart(
         ["P1/SER1/1.png", "P1/SER2/1.png"],
         ["pat01_slice03.png", "pat01_slice04.png"],
         ["S_20240105/1.png", "S_20240106/1.png"],
+        ["P001.tif", "P002.tif"],
+        ["P001.webp", "P002.heic", "P003.mgz", "P004.nrrd"],
         ["a.png"],
     ],
 )
