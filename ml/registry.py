@@ -17,11 +17,12 @@ from torch import Tensor
 from ml.architectures import ARCHITECTURES, Network, VGG16Twofold
 from ml.errors import InvalidModel
 from ml.labels import DECISION_THRESHOLD, LABELS
+from ml.model_files import BUNDLED
 from ml.operating_points import OperatingPoints
 from ml.uncertainty.calibration import TUMOR_SHARE, Calibration
 from ml.uncertainty.doubt import Doubt
 
-SERVING = Path(__file__).with_name("weights") / "vgg16-twofold.json"
+SERVING = BUNDLED
 _REFERENCE = "doubt.reference"
 _LARGEST_FILE = 31_000_000  # bytes of tensors
 # How much each opinion of a network with two counts in its logits. Cards from before decision 18

@@ -17,6 +17,7 @@ from config import Settings
 
 CLASSIFY = "sulcus.classify_study"
 DELIVER = "sulcus.deliver_results"
+GATES = "sulcus.run_gates"
 RESEND = "sulcus.resend_lost_jobs"
 SWEEP = "sulcus.sweep_blobs"
 RESEND_EVERY = 5.0  # seconds
@@ -27,8 +28,9 @@ PURGE_EVERY = 3600.0  # seconds
 INFERENCE = "inference"
 DELIVERY = "delivery"
 HOUSEKEEPING = "housekeeping"
+TRAINING = "training"
 _QUEUE_OF = {
-    CLASSIFY: INFERENCE, DELIVER: DELIVERY,
+    CLASSIFY: INFERENCE, DELIVER: DELIVERY, GATES: TRAINING,
     RESEND: HOUSEKEEPING, SWEEP: HOUSEKEEPING, PURGE: HOUSEKEEPING,
 }  # fmt: skip
 _JOB = "job"  # the header with the id of the job that a message is about
@@ -64,7 +66,7 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
         # wait, unless it is told which to take (celery worker -Q).
         task_queues=[
             Queue(name, Exchange(name), routing_key=name)
-            for name in (INFERENCE, DELIVERY, HOUSEKEEPING)
+            for name in (INFERENCE, DELIVERY, HOUSEKEEPING, TRAINING)
         ],
         task_routes={task: {"queue": queue} for task, queue in _QUEUE_OF.items()},
         # Late, so that a worker holds one message for each task that it can work on. Nothing is
@@ -126,6 +128,11 @@ def send_classification(analysis_id: uuid.UUID) -> bool:
 def send_delivery(delivery_id: uuid.UUID) -> bool:
     """Ask the workers to send results to an archive; as :func:`send_classification`."""
     return _send(DELIVER, "delivery_id", delivery_id)
+
+
+def send_gates(run_id: uuid.UUID) -> bool:
+    """Ask the workers to run the gates over a candidate; as :func:`send_classification`."""
+    return _send(GATES, "run_id", run_id)
 
 
 def _send(task: str, name: str, job: uuid.UUID) -> bool:

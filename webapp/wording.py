@@ -181,11 +181,36 @@ REASONS: Mapping[str, LazyString] = {
     "model_unavailable": _l(
         "The model is not available on this server. Please contact an administrator."
     ),
+    "model_off": _l(
+        "The model is switched off in this organisation: the images can be viewed, and no result "
+        "is given."
+    ),
     "out_of_memory": _l("The server ran out of memory. Please try again later."),
     "gave_up": _l(
         "The analysis was interrupted several times and has been abandoned. Please try again."
     ),
     "internal": _l("The analysis failed; the cause has been recorded. Please try again."),
+}
+
+DEPLOYMENTS: Mapping[str, LazyString] = {
+    "promotion": _l("promoted"),
+    "rollback": _l("rolled back"),
+    "off": _l("switched off"),
+    "on": _l("switched on"),
+}
+
+GATE_STATES: Mapping[str, LazyString] = {
+    "queued": _l("waiting"),
+    "running": _l("running"),
+    "passed": _l("passed"),
+    "failed": _l("not passed"),
+    "broken": _l("without a verdict"),
+}
+
+VERDICTS_OF_GATES: Mapping[str, LazyString] = {
+    "pass": _l("passed"),
+    "fail": _l("not passed"),
+    "not_measured": _l("not measured"),
 }
 
 
@@ -305,6 +330,9 @@ def init_app(app: Flask) -> None:
         "verdict_word": VERDICTS,
         "confidence_word": CONFIDENCES,
         "reason_word": REASONS,
+        "deployment_word": DEPLOYMENTS,
+        "gate_state_word": GATE_STATES,
+        "gate_verdict_word": VERDICTS_OF_GATES,
         "quality_word": QUALITY,
         "finding_word": FINDINGS,
     }

@@ -7,7 +7,6 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from functools import lru_cache
 from importlib import import_module
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -15,18 +14,18 @@ from typing import TYPE_CHECKING
 from celery.signals import worker_init, worker_process_init
 from sqlalchemy.exc import DBAPIError
 
-from config import Settings
 from ml.errors import InvalidModel, MemoryBusy, UnreadableImage
 from ml.imaging import square_pixels
 from webapp.database import db, is_full
 from webapp.extensions import current_blobs, current_room
 from webapp.inference import analyses, claims
-from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
 from webapp.queueing import CLASSIFY
 from webapp.storage import MissingBlob, NoRoom
+from webapp.tenancy import acting_for
 from worker.app import app, flask_app
 from worker.decoding import Decoder, Opened, batched
+from worker.models import Models
 
 if TYPE_CHECKING:
     from ml.serving.predictor import Predictor, Result
@@ -37,17 +36,7 @@ FULL_DISK_WAIT = timedelta(seconds=30)
 _log = logging.getLogger(__name__)
 
 
-@lru_cache(maxsize=1)
-def predictor() -> "Predictor":
-    """The model, loaded once in each worker process.
-
-    Raises:
-        InvalidModel: weights or card are missing or damaged.
-    """
-    from ml.serving.predictor import Predictor
-
-    settings: Settings = flask_app.extensions["settings"]
-    return Predictor.load(device=settings.device)
+_models = Models()
 
 
 @worker_init.connect
@@ -63,7 +52,8 @@ def load_model(**_signal: object) -> None:
     with flask_app.app_context():
         db.engine.dispose(close=False)
     try:
-        predictor().warm_up()
+        with flask_app.app_context():
+            _models.first().warm_up()
     except InvalidModel:
         # Each analysis then ends with a reason on the page, and the log says what is wrong.
         _log.exception("the model cannot be loaded")
@@ -105,8 +95,14 @@ def _reason(fault: InvalidModel | MissingBlob | MemoryError) -> str:
 
 
 def _classify(claim: claims.Claim) -> None:
-    run = _Run(claim)
-    model = _model_version()
+    with acting_for(claim.organisation_id):
+        predictor = _models.serving()
+    if predictor is None:
+        _show_alone(claim)
+        return
+    # One model from the first slice to the last, whatever is promoted meanwhile.
+    run = _Run(claim, predictor)
+    model = register_model(name=predictor.name, sha256=predictor.sha256, card=predictor.card)
     # Slices and heatmaps are kept before rows name them.
     with current_blobs().in_use():
         run.through_all_batches()
@@ -116,7 +112,7 @@ def _classify(claim: claims.Claim) -> None:
             problems=run.problems,
             model=model,
             model_ms=run.model_seconds * 1000,
-            points=predictor().operating_points,
+            points=predictor.operating_points,
             decoded=run.decoded,
         )
     _log.info(
@@ -127,9 +123,21 @@ def _classify(claim: claims.Claim) -> None:
     )
 
 
-def _model_version() -> ModelVersion:
-    serving = predictor()
-    return register_model(name=serving.name, sha256=serving.sha256, card=serving.card)
+def _show_alone(claim: claims.Claim) -> None:
+    """Decode the images, so that they can be looked at, and end without an answer."""
+    problems: dict[uuid.UUID, str] = {}
+    with current_blobs().in_use(), Decoder(current_blobs(), current_room()) as decoder:
+        done, decoded = 0, []
+        for batch in batched(claim.images, BATCH):
+            for one in decoder.decode(batch):
+                if one.decoded:
+                    decoded.append(one.decoded)
+                if isinstance(one.slice, UnreadableImage):
+                    problems[one.image.id] = one.slice.code
+            done += len(batch)
+            analyses.record_progress(claim, images_done=done, decoded=decoded)
+            decoded = []
+        analyses.finish_without_model(claim, problems=problems)
 
 
 class _Run:
@@ -139,12 +147,13 @@ class _Run:
     of the one before; both leave the interpreter free most of the time.
     """
 
-    def __init__(self, claim: claims.Claim) -> None:
+    def __init__(self, claim: claims.Claim, predictor: "Predictor") -> None:
         self.answers: list[claims.NewPrediction] = []
         self.problems: dict[uuid.UUID, str] = {}
         self.decoded: list[claims.Decoded] = []  # since the last report of progress
         self.model_seconds = 0.0
         self._claim = claim
+        self._predictor = predictor
         self._blobs = current_blobs()
         self._decoder = Decoder(self._blobs, current_room())
 
@@ -179,7 +188,7 @@ class _Run:
             found = list(group)
             if stack is not None:
                 places = [stacks[one.image_id].place for one in found]
-                opinions = predictor().in_volume(found, places)
+                opinions = self._predictor.in_volume(found, places)
                 found = [
                     replace(one, **opinion.plain())
                     for one, opinion in zip(found, opinions, strict=True)
@@ -197,7 +206,7 @@ class _Run:
             else:
                 usable.append((one, one.slice))
         started = time.perf_counter()
-        results = predictor().predict(
+        results = self._predictor.predict(
             [square_pixels(found) for _one, found in usable],
             [found.spacing for _one, found in usable],
         )

@@ -220,6 +220,31 @@ def finish_analysis(
         db.session.commit()
 
 
+def finish_without_model(claim: Claim, *, problems: dict[uuid.UUID, str]) -> None:
+    """End the analysis without an answer: the organisation has switched its model off.
+
+    Args:
+        problems: image id -> code, for images that cannot be shown.
+
+    Raises:
+        LeaseLost: the analysis is no longer this worker's; nothing was kept.
+    """
+    with acting_for(claim.organisation_id):
+        _update_own(
+            claim,
+            status=Status.REJECTED,
+            reason="model_off",
+            images_done=len(claim.images),
+            finished_at=now(),
+            lease_until=None,
+        )
+        keep_problems(claim, problems)
+        study = db.session.get_one(Study, claim.study_id, populate_existing=True)
+        audit.record("show_study", subject=study, reason="model_off")
+        study_finished.send(study)
+        db.session.commit()
+
+
 def fail_analysis(claim: Claim, *, reason: str) -> None:
     """End the analysis as failed; the user may try again.
 

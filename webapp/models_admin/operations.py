@@ -1,13 +1,36 @@
-"""What can be done with model versions."""
+"""What can be done with models: register, test, propose, confirm, roll back, switch off and on."""
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from flask_babel import gettext as _
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from webapp.database import db
-from webapp.models_admin.models import ModelVersion
+from ml.model_files import ModelFiles
+from webapp import audit
+from webapp.accounts.models import Role, User
+from webapp.database import db, now, one_at_a_time
+from webapp.errors import Conflict, InvalidInput, NotAllowed
+from webapp.extensions import current_blobs
+from webapp.models_admin.models import (
+    LONGEST_REASON,
+    Candidate,
+    CandidateFile,
+    Decision,
+    Deployment,
+    DeploymentKind,
+    GateRun,
+    GateStatus,
+    ModelVersion,
+    Proposal,
+)
+from webapp.models_admin.queries import deployments, find_candidate, newest_deployment
+from webapp.models_admin.serving import Standing, fault_of, standing
+from webapp.models_admin.signatures import facts_of, sign
+from webapp.queueing import send_gates
+from webapp.tenancy import acting_for
 
 _LONGEST_NAME = 64  # characters, as the column has them
 _SUFFIX = 12  # hexadecimal digits of a hash
@@ -31,6 +54,295 @@ def register_model(*, name: str, sha256: str, card: Mapping[str, Any]) -> ModelV
     if found is None:
         raise LookupError(f"model version {sha256[:12]} was not kept")
     return found
+
+
+def register_candidate(*, actor: User, files: ModelFiles) -> Candidate:
+    """Keep a model's files as a candidate of the actor's organisation, and run the gates.
+
+    Raises:
+        NotAllowed: the actor is no steward.
+        Conflict: the organisation has this candidate already.
+        InvalidModel: a file cannot be read, or the weights do not fit the card.
+    """
+    _needs_steward(actor)
+    version = register_model(name=files.name, sha256=files.sha256, card=files.card)
+    with acting_for(actor.organisation_id):
+        known = select(Candidate.id).where(Candidate.model_version_id == version.id)
+        if db.session.scalar(known) is not None:
+            raise Conflict(_("This model is registered already."))
+        candidate = Candidate(
+            model_version_id=version.id, card_name=files.card_name, registered_by_id=actor.id
+        )
+        with current_blobs().batch() as kept:
+            candidate.files = [
+                CandidateFile(name=name, blob_key=kept.put(content), size=len(content))
+                for name, content in files.contents()
+            ]
+        db.session.add(candidate)
+        audit.record(
+            "register_candidate", subject=candidate, actor_id=actor.id, model=version.sha256[:12]
+        )
+        run = _new_run(candidate, actor)
+        db.session.commit()
+    send_gates(run.id)
+    return candidate
+
+
+def run_gates(*, actor: User, candidate_id: uuid.UUID) -> GateRun:
+    """Ask for another run of the gates, with the newest snapshot and the plan of today.
+
+    Raises:
+        NotAllowed: the actor is no steward.
+        NotFound: there is no such candidate.
+        Conflict: a run is under way, or the candidate is proposed or has served.
+    """
+    _needs_steward(actor)
+    one_at_a_time([_models_of(actor)])
+    candidate = find_candidate(candidate_id)
+    if candidate.last_run and candidate.last_run.status in {GateStatus.QUEUED, GateStatus.RUNNING}:
+        raise Conflict(_("The gates are being run already."))
+    if candidate.open_proposal is not None:
+        raise Conflict(_("This model waits for a second person. Decide about the proposal first."))
+    run = _new_run(candidate, actor)
+    audit.record("run_gates", subject=candidate, actor_id=actor.id, number=run.number)
+    db.session.commit()
+    send_gates(run.id)
+    return run
+
+
+def propose_model(*, actor: User, candidate_id: uuid.UUID, reason: str) -> Proposal:
+    """Propose that a candidate serves from now on; another person has to confirm it.
+
+    Raises:
+        NotAllowed: the actor is no steward.
+        NotFound: there is no such candidate.
+        Conflict: its gates have not let it through, it serves already, or a proposal is open.
+        InvalidInput: the reason is missing or too long.
+    """
+    _needs_steward(actor)
+    why = _checked_reason(reason)
+    one_at_a_time([_models_of(actor)])
+    candidate = find_candidate(candidate_id)
+    run = _passed_run(candidate)
+    if _serves(candidate):
+        raise Conflict(_("This model serves already."))
+    if db.session.scalar(select(Proposal.id).where(Proposal.decision.is_(None))) is not None:
+        raise Conflict(_("Another proposal is open. Decide about it first."))
+    proposal = Proposal(
+        candidate_id=candidate.id, gate_run_id=run.id, proposed_by_id=actor.id, reason=why
+    )
+    db.session.add(proposal)
+    audit.record(
+        "propose_model",
+        subject=proposal,
+        actor_id=actor.id,
+        model=candidate.model_version.sha256[:12],
+    )
+    db.session.commit()
+    return proposal
+
+
+def confirm_model(*, actor: User, candidate_id: uuid.UUID) -> Deployment:
+    """Confirm the open proposal about a candidate: it serves from the next analysis on.
+
+    Raises:
+        NotAllowed: the actor is no steward, or is who proposed it.
+        NotFound: there is no such candidate.
+        Conflict: nobody proposed it, or its newest gates have not let it through.
+    """
+    proposal = _open_proposal(actor, candidate_id)
+    if proposal.proposed_by_id == actor.id:
+        raise NotAllowed(_("Another person than the one who proposed it has to confirm it."))
+    candidate = proposal.candidate
+    if _passed_run(candidate).id != proposal.gate_run_id:
+        raise Conflict(_("The gates were run again since. Please propose the model anew."))
+    _decide(proposal, actor, Decision.CONFIRMED)
+    deployment = _deploy(
+        actor,
+        DeploymentKind.PROMOTION,
+        candidate=candidate,
+        run=proposal.gate_run,
+        proposed_by_id=proposal.proposed_by_id,
+        reason=proposal.reason,
+    )
+    audit.record(
+        "promote_model",
+        subject=deployment,
+        actor_id=actor.id,
+        model=candidate.model_version.sha256[:12],
+    )
+    db.session.commit()
+    return deployment
+
+
+def decline_model(*, actor: User, candidate_id: uuid.UUID) -> Proposal:
+    """End the open proposal about a candidate without promoting it; the proposer may, too.
+
+    Raises:
+        NotAllowed: the actor is no steward.
+        NotFound: there is no such candidate.
+        Conflict: nobody proposed it.
+    """
+    proposal = _open_proposal(actor, candidate_id)
+    _decide(proposal, actor, Decision.DECLINED)
+    audit.record("decline_model", subject=proposal, actor_id=actor.id)
+    db.session.commit()
+    return proposal
+
+
+def roll_back(*, actor: User, reason: str) -> Deployment:
+    """Let what served before serve again; one person is enough, for it may be urgent.
+
+    Raises:
+        NotAllowed: the actor is no steward.
+        Conflict: nothing served before.
+        InvalidInput: the reason is missing or too long.
+    """
+    _needs_steward(actor)
+    why = _checked_reason(reason)
+    one_at_a_time([_models_of(actor)])
+    promoted = _standing().promoted
+    if not promoted:
+        raise Conflict(_("The first model serves: there is none to go back to."))
+    before = promoted[-2] if len(promoted) > 1 else None
+    deployment = _deploy(
+        actor,
+        DeploymentKind.ROLLBACK,
+        candidate=before.candidate if before else None,
+        run=before.gate_run if before else None,
+        reason=why,
+    )
+    audit.record("roll_back_model", subject=deployment, actor_id=actor.id)
+    db.session.commit()
+    return deployment
+
+
+def switch_off(*, actor: User, reason: str) -> Deployment:
+    """Let no model answer: studies are kept and shown.
+
+    Raises:
+        NotAllowed: the actor is no steward.
+        Conflict: it is off already.
+        InvalidInput: the reason is missing or too long.
+    """
+    _needs_steward(actor)
+    why = _checked_reason(reason)
+    one_at_a_time([_models_of(actor)])
+    if _standing().is_off:
+        raise Conflict(_("The model is switched off already."))
+    deployment = _deploy(actor, DeploymentKind.OFF, candidate=None, run=None, reason=why)
+    audit.record("switch_model_off", subject=deployment, actor_id=actor.id)
+    db.session.commit()
+    return deployment
+
+
+def switch_on(*, actor: User) -> Deployment:
+    """Let the model that served before it was switched off answer again.
+
+    Raises:
+        NotAllowed: the actor is no steward.
+        Conflict: it is not off.
+    """
+    _needs_steward(actor)
+    one_at_a_time([_models_of(actor)])
+    found = _standing()
+    if not found.is_off:
+        raise Conflict(_("The model is not switched off."))
+    serving = found.promoted[-1] if found.promoted else None
+    deployment = _deploy(
+        actor,
+        DeploymentKind.ON,
+        candidate=serving.candidate if serving else None,
+        run=serving.gate_run if serving else None,
+    )
+    audit.record("switch_model_on", subject=deployment, actor_id=actor.id)
+    db.session.commit()
+    return deployment
+
+
+def _needs_steward(actor: User) -> None:
+    if not actor.may(Role.STEWARD):
+        raise NotAllowed(_("Only a steward can do this."))
+
+
+def _models_of(actor: User) -> str:
+    return f"models {actor.organisation_id}"
+
+
+def _new_run(candidate: Candidate, actor: User) -> GateRun:
+    run = GateRun(number=len(candidate.gate_runs) + 1, requested_by_id=actor.id)
+    candidate.gate_runs.append(run)
+    db.session.flush()
+    return run
+
+
+def _passed_run(candidate: Candidate) -> GateRun:
+    run = candidate.last_run
+    if run is None or run.status is not GateStatus.PASSED:
+        raise Conflict(_("The gates have not let this model through."))
+    return run
+
+
+def _open_proposal(actor: User, candidate_id: uuid.UUID) -> Proposal:
+    _needs_steward(actor)
+    one_at_a_time([_models_of(actor)])
+    proposal = find_candidate(candidate_id).open_proposal
+    if proposal is None:
+        raise Conflict(_("Nobody has proposed this model, or the proposal was decided."))
+    return proposal
+
+
+def _decide(proposal: Proposal, actor: User, decision: Decision) -> None:
+    proposal.decision, proposal.decided_by_id, proposal.decided_at = decision, actor.id, now()
+
+
+def _standing() -> Standing:
+    """By the rows that hold; a row that does not hold is no reason to refuse a rollback."""
+    return standing(row for row in reversed(deployments()) if fault_of(row) is None)
+
+
+def _serves(candidate: Candidate) -> bool:
+    promoted = _standing().promoted
+    return bool(promoted) and promoted[-1].candidate_id == candidate.id
+
+
+def _deploy(
+    actor: User,
+    kind: DeploymentKind,
+    *,
+    candidate: Candidate | None,
+    run: GateRun | None,
+    proposed_by_id: uuid.UUID | None = None,
+    reason: str = "",
+) -> Deployment:
+    last = newest_deployment()
+    row = Deployment(
+        organisation_id=actor.organisation_id,
+        number=last.number + 1 if last else 1,
+        kind=kind,
+        candidate=candidate,
+        gate_run=run,
+        proposed_by_id=proposed_by_id,
+        decided_by_id=actor.id,
+        reason=reason,
+        previous_signature=last.signature if last else "",
+        created_at=now(),
+    )
+    row.signature = sign(facts_of(row, at=row.created_at))
+    db.session.add(row)
+    return row
+
+
+def _checked_reason(reason: str) -> str:
+    text = reason.encode(errors="replace").decode().replace("\0", "").strip()
+    message = None
+    if not text:
+        message = _("Please say why.")
+    elif len(text) > LONGEST_REASON:
+        message = _("This may have at most %(n)d characters.", n=LONGEST_REASON)
+    if message:
+        raise InvalidInput(message, fields={"reason": message})
+    return text
 
 
 def _unique(name: str, sha256: str) -> str:

@@ -1,0 +1,203 @@
+"""Which model serves an organisation, by its signed list of deployments."""
+
+import logging
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from ml.model_files import BUNDLED, find_model_files
+from webapp import audit
+from webapp.database import db
+from webapp.extensions import current_settings
+from webapp.models_admin.models import Candidate, Deployment, DeploymentKind, GateRun
+from webapp.models_admin.queries import deployments
+from webapp.models_admin.signatures import facts_of, is_signed
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServingFiles:
+    """The files of a candidate that serves, and what they have to be.
+
+    Attributes:
+        sha256: of the weights.
+        files: name -> SHA-256 of the content, which is the key of its blob.
+    """
+
+    deployment_id: uuid.UUID
+    candidate_id: uuid.UUID
+    sha256: str
+    card_name: str
+    files: Mapping[str, str]
+
+
+class Off:
+    """No model answers."""
+
+
+class FirstModel:
+    """The model that the installation was started with."""
+
+
+Serving = ServingFiles | Off | FirstModel
+OFF, FIRST_MODEL = Off(), FirstModel()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the list of deployments comes to.
+
+    Attributes:
+        promoted: promotions that hold, the one that serves last; empty where the first model
+            serves. Those that were rolled back are no longer among them.
+        is_off: no model answers, whatever would serve.
+    """
+
+    promoted: list[Deployment]
+    is_off: bool
+
+
+def standing(rows: Iterable[Deployment]) -> Standing:
+    """Follow deployments, oldest first.
+
+    A rollback takes back every promotion behind the model that it names.
+    """
+    promoted: list[Deployment] = []
+    is_off = False
+    for row in rows:
+        match row.kind:
+            case DeploymentKind.PROMOTION:
+                promoted.append(row)
+            case DeploymentKind.ROLLBACK:
+                while promoted and promoted[-1].candidate_id != row.candidate_id:
+                    promoted.pop()
+            case DeploymentKind.OFF:
+                is_off = True
+            case DeploymentKind.ON:
+                is_off = False
+    return Standing(promoted, is_off)
+
+
+def serving_models() -> Iterator[Serving]:
+    """What serves the organisation acted for, then what served before it, and so on.
+
+    Whoever cannot load one takes the next. Rows that fail their signature are passed over, and
+    this is noted once; the last one is always the installation's first model. While it is switched
+    off there is :class:`Off` alone.
+    """
+    trusted = []
+    for row in deployments():
+        if fault := fault_of(row):
+            refuse(row, fault)
+        else:
+            trusted.append(row)
+    found = standing(reversed(trusted))
+    if found.is_off:
+        yield OFF
+        return
+    for row in reversed(found.promoted):
+        if row.candidate is not None:
+            yield _files(row, row.candidate)
+    yield FIRST_MODEL
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Which model serves the organisation acted for, and which did before.
+
+    Attributes:
+        name: of the model that serves, or would serve if it were not switched off.
+        since: when it came to serve; None for the first model.
+        deployments: all of them, newest first.
+        can_go_back: another model than the first one serves.
+    """
+
+    name: str
+    since: datetime | None
+    is_off: bool
+    deployments: Sequence[Deployment]
+    can_go_back: bool
+
+
+def overview() -> Overview:
+    """By the deployments whose signatures hold, as the worker follows them."""
+    rows = deployments()
+    found = standing(row for row in reversed(rows) if fault_of(row) is None)
+    serving = found.promoted[-1] if found.promoted else None
+    return Overview(
+        name=_name(serving),
+        since=serving.created_at if serving else None,
+        is_off=found.is_off,
+        deployments=rows,
+        can_go_back=bool(found.promoted),
+    )
+
+
+def first_model_name() -> str:
+    """Name of the installation's first model, by its card."""
+    return find_model_files(current_settings().model or BUNDLED).name
+
+
+def _name(serving: Deployment | None) -> str:
+    if serving is None or serving.candidate is None:
+        return first_model_name()
+    return serving.candidate.model_version.name
+
+
+def fault_of(row: Deployment) -> str | None:
+    """Why a deployment may not be followed; None where all signatures hold."""
+    if not is_signed(facts_of(row, at=row.created_at), row.signature):
+        return "the deployment's signature is wrong"
+    if row.candidate is None:
+        return None
+    if row.gate_run is None:
+        return "no gate report belongs to it"
+    return _fault_of_report(row.gate_run, row.candidate)
+
+
+def _fault_of_report(run: GateRun, candidate: Candidate) -> str | None:
+    report = run.report
+    if report is None or not is_signed(report, run.signature):
+        return "the gate report's signature is wrong"
+    if report.get("verdict") != "pass":
+        return "the gates did not let the model through"
+    if run.candidate_id != candidate.id or _reported(report) != candidate.model_version.sha256:
+        return "the gate report is about another model"
+    return None
+
+
+def refuse(row: Deployment, fault: str) -> None:
+    """Note that a deployment is not followed, once for each fault of it."""
+    _log.error("deployment %s (number %d) is refused: %s", row.id, row.number, fault)
+    known = select(audit.AuditEvent.details).where(
+        audit.AuditEvent.action == "refuse_model", audit.AuditEvent.subject_id == row.id
+    )
+    if any(details.get("fault") == fault for details in db.session.scalars(known)):
+        return
+    audit.record("refuse_model", subject=row, fault=fault)
+    db.session.commit()
+
+
+def refuse_files(files: ServingFiles, fault: str) -> None:
+    """Note that the files of a deployment cannot be loaded."""
+    refuse(db.session.get_one(Deployment, files.deployment_id), fault)
+
+
+def _files(row: Deployment, candidate: Candidate) -> ServingFiles:
+    return ServingFiles(
+        deployment_id=row.id,
+        candidate_id=candidate.id,
+        sha256=candidate.model_version.sha256,
+        card_name=candidate.card_name,
+        files={one.name: one.blob_key for one in candidate.files},
+    )
+
+
+def _reported(report: Mapping[str, Any]) -> str | None:
+    said = report.get("candidate")
+    return said.get("weights_sha256") if isinstance(said, dict) else None

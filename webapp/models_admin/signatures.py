@@ -1,0 +1,62 @@
+"""Signatures of gate reports and deployments: a row written past the portal is noticed.
+
+HMAC-SHA256 (RFC 2104) over canonical JSON, under the installation's own key, which the database
+does not hold.
+"""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from webapp.extensions import current_settings
+from webapp.models_admin.models import Candidate, Deployment
+
+
+def sign(facts: Mapping[str, Any]) -> str:
+    """The signature of ``facts``, 64 hexadecimal digits."""
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    key = current_settings().model_key.encode()
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def is_signed(facts: Mapping[str, Any], signature: str | None) -> bool:
+    """Whether ``signature`` is that of ``facts``."""
+    return signature is not None and hmac.compare_digest(sign(facts), signature)
+
+
+def facts_of(deployment: Deployment, *, at: datetime) -> dict[str, Any]:
+    """What the signature of a deployment covers: the row, and the files that it lets serve.
+
+    Args:
+        at: when it was made.
+    """
+    run = deployment.gate_run
+    return {
+        "organisation": str(deployment.organisation_id),
+        "number": deployment.number,
+        "kind": deployment.kind.value,
+        "model": _model(deployment.candidate),
+        "gates": run.signature if run else None,
+        "proposed_by": _text(deployment.proposed_by_id),
+        "decided_by": _text(deployment.decided_by_id),
+        "reason": deployment.reason,
+        "at": at.isoformat(),
+        "previous": deployment.previous_signature,
+    }
+
+
+def _model(candidate: Candidate | None) -> dict[str, Any] | None:
+    if candidate is None:
+        return None
+    return {
+        "sha256": candidate.model_version.sha256,
+        "card": candidate.card_name,
+        "files": {one.name: one.blob_key for one in candidate.files},
+    }
+
+
+def _text(identifier: object) -> str | None:
+    return None if identifier is None else str(identifier)
