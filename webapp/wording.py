@@ -36,6 +36,7 @@ PRIORITIES: Mapping[str, LazyString] = {"routine": _l("Routine"), "urgent": _l("
 ROLES: Mapping[str, LazyString] = {
     "clinician": _l("Clinician"),
     "reviewer": _l("Reviewer"),
+    "steward": _l("Data steward"),
     "admin": _l("Administrator"),
 }
 

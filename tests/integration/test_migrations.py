@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import flask_migrate
+import pytest
 from flask import Flask
 from sqlalchemy import DateTime, MetaData, Table, Uuid, func, inspect, select, text
+from sqlalchemy.exc import IntegrityError
 
 from tests.factories import assess, make_account, make_study
-from webapp.accounts.models import Organisation, Role
+from webapp.accounts.models import Organisation, Role, User
 from webapp.database import db
 from webapp.inference.results import model_of, result_of
 from webapp.review.models import Assessment, Verdict
@@ -226,3 +228,23 @@ def test_what_the_old_table_has_no_place_for_goes_on_the_way_back(app: Flask) ->
         assert found == ["kept"]
         db.session.remove()
         flask_migrate.upgrade()
+
+
+def test_stewards_are_allowed_by_the_database_and_become_reviewers_on_the_way_back(
+    app: Flask,
+) -> None:
+    steward = make_account(app, Role.STEWARD)
+    with app.app_context():
+        for of in ("user", "invitation"):
+            found = inspect(db.engine).get_check_constraints(of)
+            (roles,) = [one["sqltext"] for one in found if one["name"] == f"ck_{of}_role"]
+            assert "steward" in roles
+        with pytest.raises(IntegrityError):
+            db.session.execute(text("UPDATE \"user\" SET role = 'emperor'"))
+        db.session.remove()
+        flask_migrate.downgrade(revision="0011")
+        assert db.session.execute(text('SELECT role FROM "user"')).scalar() == "reviewer"
+        db.session.remove()
+        flask_migrate.upgrade()
+        with unscoped():
+            assert db.session.get_one(User, steward.id).role is Role.REVIEWER

@@ -18,6 +18,7 @@ class Role(StrEnum):
 
     CLINICIAN = "clinician"
     REVIEWER = "reviewer"
+    STEWARD = "steward"  # answers for what the next model learns from
     ADMIN = "admin"
 
     def includes(self, other: "Role") -> bool:

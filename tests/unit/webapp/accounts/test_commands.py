@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from click.testing import Result
 from flask import Flask
 
@@ -21,13 +22,14 @@ def create(app: Flask, email: str, *options: str, password: str = PASSWORD) -> R
     return run(app, *arguments, stdin=password + "\n")
 
 
-def test_an_account_can_be_made_and_used(app: Flask) -> None:
-    done = create(app, "Anna@X.example", "--role", "reviewer")
+@pytest.mark.parametrize("role", Role)
+def test_an_account_can_be_made_and_used(app: Flask, role: Role) -> None:
+    done = create(app, "Anna@X.example", "--role", role.value)
     assert done.exit_code == 0, done.output
     assert PASSWORD not in done.output
     with app.app_context():
         user = operations.sign_in(email="anna@x.example", password=PASSWORD)
-        assert (user.role, user.organisation.name) == (Role.REVIEWER, "Default")
+        assert (user.role, user.organisation.name) == (role, "Default")
 
 
 def test_the_organisation_is_made_if_it_is_new(app: Flask) -> None:
