@@ -25,6 +25,7 @@ from tests.factories import (
     make_series_study,
     make_study,
 )
+from tests.unit.webapp.models_admin.candidates import register, write_model
 from webapp import create_app
 from webapp.accounts import operations
 from webapp.accounts.models import Role
@@ -72,6 +73,17 @@ def the_organisation(outcome: Outcome, **sent: Any) -> Line:
 
 def administrators(outcome: Outcome, *, foreigner: Outcome | None = None, **sent: Any) -> Line:
     return Line((SIGN_IN, foreigner or outcome, 403, 403, outcome), **sent)
+
+
+def stewards(
+    outcome: Outcome,
+    *,
+    foreigner: Outcome | None = None,
+    stranger: Outcome = SIGN_IN,
+    **sent: Any,
+) -> Line:
+    """The administrator includes them."""
+    return Line((stranger, foreigner or outcome, 403, 403, outcome), steward=outcome, **sent)
 
 
 def who_has_a_token(outcome: Outcome) -> Line:
@@ -190,6 +202,33 @@ TABLE: dict[tuple[str, str], Line] = {
     ("POST", "/admin/archives/<uuid:node_id>/retire"): administrators(302, foreigner=404),
     ("POST", "/admin/archives/<uuid:node_id>/reinstate"): administrators(302, foreigner=404),
     ("POST", "/admin/archives/<uuid:node_id>/verify"): administrators(302, foreigner=404),
+    # Models
+    ("GET", "/models"): who_signed_in(200),
+    ("GET", "/models/<uuid:candidate_id>"): stewards(200, foreigner=404),
+    ("POST", "/models/<uuid:candidate_id>/gates"): stewards(302, foreigner=404),
+    ("POST", "/models/<uuid:candidate_id>/proposal"): stewards(422, foreigner=404),
+    ("POST", "/models/<uuid:candidate_id>/confirmation"): stewards(302, foreigner=404),
+    ("POST", "/models/<uuid:candidate_id>/decline"): stewards(302, foreigner=404),
+    ("POST", "/models/rollback"): stewards(422),
+    ("POST", "/models/off"): stewards(422),
+    ("POST", "/models/on"): stewards(302),
+    ("GET", "/api/v1/models"): who_has_a_token(200),
+    ("GET", "/api/v1/models/<uuid:candidate_id>"): stewards(200, foreigner=404, stranger=401),
+    ("POST", "/api/v1/models/<uuid:candidate_id>/gates"): stewards(
+        409, foreigner=404, stranger=401
+    ),
+    ("POST", "/api/v1/models/<uuid:candidate_id>/proposal"): stewards(
+        409, foreigner=404, stranger=401, json={"reason": "better"}
+    ),
+    ("POST", "/api/v1/models/<uuid:candidate_id>/confirmation"): stewards(
+        409, foreigner=404, stranger=401
+    ),
+    ("POST", "/api/v1/models/<uuid:candidate_id>/decline"): stewards(
+        409, foreigner=404, stranger=401
+    ),
+    ("POST", "/api/v1/models/rollback"): stewards(409, stranger=401, json={"reason": "worse"}),
+    ("POST", "/api/v1/models/off"): stewards(201, stranger=401, json={"reason": "recalled"}),
+    ("POST", "/api/v1/models/on"): stewards(409, stranger=401),
     # DICOMweb
     ("POST", "/dicomweb/studies"): who_has_a_token(415),
     ("POST", STUDY): who_has_a_token(415),
@@ -292,7 +331,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> It
         accounts=accounts,
         api_tokens={name: make_api_token(app, each)[1] for name, each in accounts.items()},
         cookies={name: _session_of(app, each) for name, each in accounts.items()},
-        ids=_one_of_everything(app, owner=accounts["clinician"], admin=accounts["admin"]),
+        ids=_one_of_everything(
+            app, owner=accounts["clinician"], admin=accounts["admin"], folder=folder
+        ),
         kept=folder / "kept.sqlite3",
     )
     with app.app_context():
@@ -312,7 +353,10 @@ def _session_of(app: Flask, account: Account) -> str:
     return cookie.value
 
 
-def _one_of_everything(app: Flask, *, owner: Account, admin: Account) -> dict[str, str]:
+def _one_of_everything(
+    app: Flask, *, owner: Account, admin: Account, folder: Path
+) -> dict[str, str]:
+    candidate_id = register(app, admin, write_model(folder / "model"))
     study = make_study(app, owner)
     series = make_series_study(app, owner, slices=5)
     token_id, _token = make_api_token(app, owner, "owned")
@@ -323,6 +367,7 @@ def _one_of_everything(app: Flask, *, owner: Account, admin: Account) -> dict[st
         )
         return {
             "filename": "css/sulcus.css",
+            "candidate_id": str(candidate_id),
             "token": token,
             "token_id": str(token_id),
             "session_id": str(session.id),

@@ -112,12 +112,14 @@ class Overview:
 
     Attributes:
         name: of the model that serves, or would serve if it were not switched off.
+        candidate_id: None for the first model.
         since: when it came to serve; None for the first model.
         deployments: all of them, newest first.
         can_go_back: another model than the first one serves.
     """
 
     name: str
+    candidate_id: uuid.UUID | None
     since: datetime | None
     is_off: bool
     deployments: Sequence[Deployment]
@@ -131,6 +133,7 @@ def overview() -> Overview:
     serving = found.promoted[-1] if found.promoted else None
     return Overview(
         name=_name(serving),
+        candidate_id=serving.candidate_id if serving else None,
         since=serving.created_at if serving else None,
         is_off=found.is_off,
         deployments=rows,
