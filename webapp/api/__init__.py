@@ -5,12 +5,12 @@ from flask import Flask
 
 def init_app(app: Flask) -> None:
     """Add the API and its description."""
-    # Bound here: the views need webapp.accounts.access, and that needs models beside this package.
+    # Imported here: the views need webapp.accounts.access, which needs other packages' models.
     from webapp.api.description import PortalApi
     from webapp.api.views import blueprint
     from webapp.extensions import csrf
 
     app.config["OPENAPI_URL_PREFIX"] = "/api/v1"
-    # Bearer tokens alone count here (webapp.accounts.access), so there is no cookie to misuse.
+    # The API accepts only bearer tokens (webapp.accounts.access), so no cookie can be misused.
     csrf.exempt(blueprint)
     PortalApi(app).register_blueprint(blueprint)
