@@ -1,1 +1,1 @@
-"""Which models have spoken here, and which one serves."""
+"""Model versions that have made predictions, and which one is serving."""
