@@ -80,7 +80,7 @@ def _without_slash(url: str) -> str:
 
 
 Megabytes = Annotated[int, AfterValidator(lambda number: number * 2**20)]
-"""Bytes; the variable counts in MB."""
+"""Bytes; the variable is in MB."""
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _File = Annotated[Path, AfterValidator(_file)] | None
 

@@ -75,7 +75,7 @@ def _limit() -> ResponseReturnValue | None:
             # Neither the length nor the sender is known.
             raise LengthRequired(_("Send the length of the body."))
         length = largest
-        # Werkzeug would truncate a longer body and treat the rest as complete.
+        # Werkzeug would truncate a longer body and treat it as complete.
         request.environ["wsgi.input"].limit = request.max_content_length
         request.max_content_length += 1
     if view is None or (length or 0) <= LARGEST_OF_VISITORS:

@@ -67,7 +67,7 @@ def sweep() -> None:
 @app.task(name=PURGE)
 def purge_old_drafts() -> None:
     """Delete old assessment drafts and unfinished files."""
-    # Hourly: the daily sweep covers only complete blobs, and a restart of beat delays it.
+    # Hourly here, because a restart of beat delays the daily sweep.
     if count := remove_unfinished():
         _log.info("%d unfinished files were removed", count)
     if count := purge_drafts():

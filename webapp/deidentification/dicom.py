@@ -75,7 +75,8 @@ def deidentify(dataset: pydicom.Dataset, pseudonymiser: Pseudonymiser) -> Deiden
     """Remove everything from ``dataset`` that could identify the patient; changes it in place.
 
     Raises:
-        UnreadableImage: ``truncated`` if the file is damaged or lacks one of its own UIDs.
+        UnreadableImage: ``truncated`` if the file is damaged or lacks a study, series or SOP
+            instance UID.
     """
     with discreet("truncated", "The DICOM header is damaged."):
         return _deidentify(dataset, pseudonymiser)
