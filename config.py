@@ -118,10 +118,10 @@ class Settings(_FromEnvironment):
     """Settings of the web application, the worker and the DICOM receiver.
 
     Attributes:
-        home: SULCUS_HOME, folder for everything that the product writes (default ``var/``).
-        secret_key: SULCUS_SECRET_KEY, signs sessions; generated and kept in ``home`` if not set.
-        pseudonym_key: SULCUS_PSEUDONYM_KEY, key of the patients' pseudonyms; generated and kept
-            in ``home`` if not set. Another key gives the same patient another pseudonym.
+        home: SULCUS_HOME, folder of everything that the product writes (default ``var/``).
+        secret_key: SULCUS_SECRET_KEY, signs sessions; made and kept in ``home`` if not given.
+        pseudonym_key: SULCUS_PSEUDONYM_KEY, makes patients' pseudonyms; made and kept in ``home``
+            if not given. With another key the same patient is another one.
         database_url: SULCUS_DATABASE_URL, ``sqlite:///…`` or ``postgresql+psycopg://…``.
         broker_url: SULCUS_BROKER_URL, ``redis://…``, ``rediss://…`` or ``redis+socket://…``.
         storage_dir: SULCUS_STORAGE_DIR, folder of slices and heatmaps.
@@ -201,7 +201,7 @@ class Settings(_FromEnvironment):
                 "SULCUS_DICOM_TLS_CERTIFICATE and SULCUS_DICOM_TLS_KEY belong together"
             )
         for name in ("secret_key", "pseudonym_key"):
-            # Through __dict__, because the model is frozen.
+            # Frozen from here on: the keys are all that is not in the environment.
             self.__dict__[name] = _key(getattr(self, name), self.home, name)
         return self
 

@@ -30,7 +30,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """Build the application. Requests need a database; startup needs no broker.
 
     Raises:
-            InvalidSetting: a variable of the environment has an invalid value.
+        InvalidSetting: a variable of the environment has an invalid value.
     """
     settings = settings or Settings.from_environment()
     app = Flask(__name__)

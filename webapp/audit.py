@@ -41,9 +41,9 @@ def record(
 
     Args:
         action: verb of the operation, such as ``submit_study``.
-            subject: the row that was changed; the session is flushed first, so that it has an id.
-            actor_id: the user; None if the system acted.
-            organisation_id: by default the current one.
+        subject: the row that was changed; the session is flushed first, so that it has an id.
+        actor_id: the user; None if the system acted.
+        organisation_id: by default the current one.
     """
     if subject is not None:
         db.session.flush()

@@ -93,7 +93,7 @@ class BlobStore:
         """Return the content.
 
         Raises:
-                MissingBlob: nothing is stored under ``key``.
+            MissingBlob: nothing is stored under ``key``.
         """
         try:
             return self._path(key).read_bytes()

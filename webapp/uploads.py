@@ -207,9 +207,9 @@ class Body:
         """Up to ``size`` bytes.
 
         Raises:
-                RequestEntityTooLarge: the body is longer than ``limit``.
-                RequestTimeout: the client stalls or is too slow.
-                BadRequest: the body ends early, or its chunks are malformed.
+            RequestEntityTooLarge: the body is longer than ``limit``.
+            RequestTimeout: the client stalls or is too slow.
+            BadRequest: the body ends early, or its chunks are malformed.
         """
         return self._taken(self._stream.read, size)
 

@@ -42,7 +42,7 @@ def predictor() -> "Predictor":
     """The model, loaded once in each worker process.
 
     Raises:
-            InvalidModel: the weights or the card are missing or damaged.
+        InvalidModel: weights or card are missing or damaged.
     """
     from ml.serving.predictor import Predictor
 
@@ -107,7 +107,7 @@ def _reason(fault: InvalidModel | MissingBlob | MemoryError) -> str:
 def _classify(claim: claims.Claim) -> None:
     run = _Run(claim)
     model = _model_version()
-    # Blobs are stored before rows refer to them.
+    # Slices and heatmaps are kept before rows name them.
     with current_blobs().in_use():
         run.through_all_batches()
         analyses.finish_analysis(

@@ -63,8 +63,8 @@ class Decoder:
         """Open a batch.
 
         Raises:
-                MissingBlob: a stored file is gone.
-                MemoryBusy: other work in this process needed the memory for too long.
+            MissingBlob: a stored file is gone.
+            MemoryBusy: other work in this process needed the memory for too long.
         """
         with self._blobs.batch() as kept:
             return [self._open(image, kept) for image in images]

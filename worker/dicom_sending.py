@@ -42,7 +42,7 @@ def store_by_dimse(objects: Objects, *, calling: str, called: str, address: str,
 
     Args:
         calling: our application entity title.
-            called: the archive's application entity title.
+        called: the archive's application entity title.
 
     Raises:
         NotDelivered: at least one object was not stored.

@@ -59,7 +59,7 @@ def user_of_session(token: str, *, by_person: bool) -> User | None:
     """The active user of an open session, or None.
 
     Args:
-            by_person: whether a person acted, which restarts the idle time.
+        by_person: whether a person acted, which restarts the idle time.
     """
     moment = now()
     with unscoped():

@@ -5,12 +5,12 @@ from flask import Flask
 
 def init_app(app: Flask) -> None:
     """Add the API and its description."""
-    # Imported here: the views need webapp.accounts.access, which needs other packages' models.
+    # Bound here: the views need webapp.accounts.access, and that needs models beside this package.
     from webapp.api.description import PortalApi
     from webapp.api.views import blueprint
     from webapp.extensions import csrf
 
     app.config["OPENAPI_URL_PREFIX"] = "/api/v1"
-    # The API accepts only bearer tokens (webapp.accounts.access), so no cookie can be misused.
+    # Bearer tokens alone count here (webapp.accounts.access), so there is no cookie to misuse.
     csrf.exempt(blueprint)
     PortalApi(app).register_blueprint(blueprint)

@@ -12,9 +12,9 @@ from webapp.extensions import current_blobs
 from webapp.studies.models import Image, Instance, Prediction
 from webapp.tenancy import unscoped
 
-# All columns with blob keys; a blob stays while any row of any organisation refers to it.
+# Every column that names a blob; a blob stays as long as one of them does, of any organisation.
 NAMES = (Image.blob_key, Image.source_key, Instance.blob_key, Prediction.heatmap_key)
-# New blobs have no row yet; every upload and analysis takes less time than this.
+# What is being taken in has no row yet; no upload and no analysis takes as long as this.
 YOUNGEST = timedelta(days=1)
 _AT_ONCE = 500  # parameters of one statement
 

@@ -1,1 +1,1 @@
-"""Model versions that have made predictions, and which one is serving."""
+"""Which models have spoken here, and which one serves."""

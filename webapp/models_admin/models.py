@@ -1,4 +1,4 @@
-"""Versions of the classifier: every prediction refers to the model that made it."""
+"""Versions of the classifier, so that every prediction names the model that made it."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from webapp.database import Base, Identifier, Timestamped
 
 
 class ModelVersion(Timestamped, Base):
-    """One set of weights, identified by its hash. Shared by all organisations."""
+    """One set of weights, known by its hash. Shared by all organisations."""
 
     __tablename__ = "model_version"
 

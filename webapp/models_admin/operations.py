@@ -1,4 +1,4 @@
-"""Registration of model versions."""
+"""What can be done with model versions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,15 +9,15 @@ from sqlalchemy.exc import IntegrityError
 from webapp.database import db
 from webapp.models_admin.models import ModelVersion
 
-_LONGEST_NAME = 64  # characters, the length of the column
+_LONGEST_NAME = 64  # characters, as the column has them
 _SUFFIX = 12  # hexadecimal digits of a hash
 
 
 def register_model(*, name: str, sha256: str, card: Mapping[str, Any]) -> ModelVersion:
-    """Return the row of the model with this hash; the first worker that loads it adds the row.
+    """Return the row of the model with this hash; the first worker that loads it adds it.
 
-    A name belongs to one file only: if another file already has it, the start of the hash is
-    appended, so that every prediction, report and export identifies its model.
+    A name stands for one file alone: where another file has it already, the beginning of the hash
+    is appended, so that every answer, report and export tells which model spoke.
     """
     known = _find(sha256)
     if known is not None:
@@ -34,7 +34,7 @@ def register_model(*, name: str, sha256: str, card: Mapping[str, Any]) -> ModelV
 
 
 def _unique(name: str, sha256: str) -> str:
-    """The name, with the first digits of the hash appended if another file has it."""
+    """The name, or the name with the hash's first digits where another file has it."""
     name = name[:_LONGEST_NAME]
     taken = db.session.scalar(select(ModelVersion.id).where(ModelVersion.name == name).limit(1))
     if taken is None:

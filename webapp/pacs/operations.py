@@ -118,7 +118,7 @@ def reinstate_node(*, actor: User, node_id: uuid.UUID) -> PacsNode:
 
     Raises:
         NotFound: there is no such node.
-            Conflict: another node was registered with its title and address meanwhile.
+        Conflict: another node was registered with its title and address meanwhile.
     """
     one_at_a_time([_NODES])
     node = find_node(node_id)

@@ -1,4 +1,4 @@
-"""Readers' assessments and drafts."""
+"""Assessments of readers, and those that they have begun."""
 
 import uuid
 from datetime import datetime
@@ -49,9 +49,9 @@ class Assessment(Timestamped, OrganisationOwned, Base):
         prediction_id: the analysis's prediction for the slice.
         label: the class that the reader considers correct: the model's for ``agree``, the
             reader's for ``disagree``, None for ``unsure``; :data:`OTHER` is none of the model's.
-        finding: with :data:`OTHER`, a key of :data:`webapp.wording.FINDINGS` or the reader's own
-            words.
-        region: a polygon of ``[x, y]`` points in fractions of width and height.
+        finding: with :data:`OTHER`, what it is: a key of :data:`webapp.wording.FINDINGS`, or the
+            reader's own words.
+        region: a polygon of ``[x, y]`` points as fractions of width and height.
     """
 
     __tablename__ = "assessment"

@@ -103,7 +103,7 @@ def record_assessments(*, actor: User, subject: Subject, opinion: Opinion) -> li
             | {"region": region if one.image_id == drawn_on else None}
             for one in predictions
         ]
-    # The same reader may save another assessment concurrently; that one is then superseded.
+    # The same reader may answer at the same moment elsewhere; that answer is the earlier one.
     return retried(lambda: _keep(values, subject))
 
 
@@ -305,7 +305,7 @@ def _checked_opinion(opinion: Opinion, model_says: str, *, several: bool) -> dic
 
 
 def _checked_finding(finding: str) -> str:
-    """The key in :data:`FINDINGS` if the text is one of its words in the user's language."""
+    """A key of :data:`FINDINGS` for whatever these are called in the reader's language."""
     text = " ".join(_storable(finding).split())
     if not text:
         raise _invalid("finding", _("Please say what it is."))
