@@ -21,6 +21,7 @@ from ml.imaging import square_pixels
 from webapp.database import db, is_full
 from webapp.extensions import current_blobs, current_room
 from webapp.inference import analyses, claims
+from webapp.leases import LeaseLost
 from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
 from webapp.queueing import CLASSIFY
@@ -81,7 +82,7 @@ def classify_study(*, analysis_id: str) -> None:
         return
     try:
         _classify(claim)
-    except claims.LeaseLost:
+    except LeaseLost:
         _log.warning("analysis %s was taken over by another worker", analysis_id)
     except (DBAPIError, OSError, MemoryBusy) as fault:
         db.session.rollback()
@@ -121,7 +122,7 @@ def _classify(claim: claims.Claim) -> None:
         )
     _log.info(
         "analysis %s: %d images, %.0f ms in the model",
-        claim.analysis_id,
+        claim.job_id,
         len(claim.images),
         run.model_seconds * 1000,
     )
@@ -259,12 +260,12 @@ def _try_later(claim: claims.Claim, fault: Exception) -> None:
     """
     full = isinstance(fault, NoRoom) or is_full(fault)
     if claim.attempt >= analyses.MAX_ATTEMPTS and not full:
-        _log.error("analysis %s failed", claim.analysis_id, exc_info=fault)
+        _log.error("analysis %s failed", claim.job_id, exc_info=fault)
         _fail(claim, "internal")
         return
     wait = FULL_DISK_WAIT if full else timedelta(seconds=2**claim.attempt)
     _log.warning(
-        "analysis %s is tried again in %d s: %s", claim.analysis_id, wait.total_seconds(), fault
+        "analysis %s is tried again in %d s: %s", claim.job_id, wait.total_seconds(), fault
     )
     analyses.release_analysis(claim, wait=wait, counts=not full)
 
@@ -273,5 +274,5 @@ def _fail(claim: claims.Claim, reason: str) -> None:
     db.session.rollback()
     try:
         analyses.fail_analysis(claim, reason=reason)
-    except claims.LeaseLost:
-        _log.warning("analysis %s was taken over by another worker", claim.analysis_id)
+    except LeaseLost:
+        _log.warning("analysis %s was taken over by another worker", claim.job_id)
