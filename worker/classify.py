@@ -28,6 +28,7 @@ from webapp.queueing import CLASSIFY
 from webapp.storage import MissingBlob, NoRoom
 from worker.app import app, flask_app
 from worker.decoding import Decoder, Opened, batched
+from worker.giving_way import GaveWay, Way
 
 if TYPE_CHECKING:
     from ml.serving.predictor import Predictor, Result
@@ -84,6 +85,9 @@ def classify_study(*, analysis_id: str) -> None:
         _classify(claim)
     except LeaseLost:
         _log.warning("analysis %s was taken over by another worker", analysis_id)
+    except GaveWay:
+        _log.info("analysis %s gives way to an urgent one", analysis_id)
+        _release(claim, wait=timedelta(0), counts=False)
     except (DBAPIError, OSError, MemoryBusy) as fault:
         db.session.rollback()
         _try_later(claim, fault)
@@ -146,6 +150,7 @@ class _Run:
         self.decoded: list[claims.Decoded] = []  # since the last report of progress
         self.model_seconds = 0.0
         self._claim = claim
+        self._way = Way(claim)
         self._blobs = current_blobs()
         self._decoder = Decoder(self._blobs, current_room())
 
@@ -169,6 +174,7 @@ class _Run:
                 written = writing.submit(self._explained, results)
                 if number + 1 < len(batches):
                     self._report(images_done=(number + 1) * BATCH)
+                    self._way.give_if_needed(images_done=(number + 1) * BATCH)
             self._collect(written)
         self._consider_adjacent_slices()
 
@@ -267,7 +273,14 @@ def _try_later(claim: claims.Claim, fault: Exception) -> None:
     _log.warning(
         "analysis %s is tried again in %d s: %s", claim.job_id, wait.total_seconds(), fault
     )
-    analyses.release_analysis(claim, wait=wait, counts=not full)
+    _release(claim, wait=wait, counts=not full)
+
+
+def _release(claim: claims.Claim, *, wait: timedelta, counts: bool) -> None:
+    try:
+        analyses.release_analysis(claim, wait=wait, counts=counts)
+    except LeaseLost:
+        _log.warning("analysis %s was taken over by another worker", claim.job_id)
 
 
 def _fail(claim: claims.Claim, reason: str) -> None:

@@ -35,6 +35,7 @@ from webapp.models_admin.models import ModelVersion
 from webapp.studies.models import (
     Analysis,
     Image,
+    Priority,
     Purpose,
     Series,
     Status,
@@ -245,6 +246,8 @@ def _claim(analysis: Analysis, attempt: int) -> Claim:
         organisation_id=analysis.organisation_id,
         attempt=attempt,
         study_id=analysis.study_id,
+        is_urgent=analysis.study.priority is Priority.URGENT,
+        asked_at=analysis.created_at,
         images=_claimed_images(analysis),
     )
 

@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 
 from webapp.leases import Lease
 
@@ -11,6 +12,8 @@ class Claim(Lease):
     """An analysis that this worker may work on until the lease ends."""
 
     study_id: uuid.UUID
+    is_urgent: bool
+    asked_at: datetime
     images: tuple["ClaimedImage", ...]
     """Those that the analysis is of, in the order of the study."""
 

@@ -23,6 +23,7 @@ from webapp.errors import (
 )
 from webapp.extensions import current_blobs
 from webapp.inference.analyses import request_analysis
+from webapp.inference.sending import send_analyses
 from webapp.intake.admission import instances_with, take_in_all
 from webapp.intake.arrival import (
     Arrival,
@@ -47,7 +48,6 @@ from webapp.intake.known import (
 )
 from webapp.intake.parcels import Parcel, Split, parcels_of, patients_in
 from webapp.intake.patient_codes import checked_code, codes_for
-from webapp.queueing import send_classification
 from webapp.studies.models import IdempotencyKey, Instance, Priority, Study
 
 MAX_FILES = 2000
@@ -194,8 +194,7 @@ def submit_files(
 
     # A twin of this request may be faster: with the same key, patient, or DICOM study.
     submission = retried(record)
-    for analysis_id in submission.analysis_ids:
-        send_classification(analysis_id)
+    send_analyses(submission.analysis_ids)
     return submission
 
 
