@@ -145,7 +145,6 @@ def test_study_that_becomes_urgent_gets_a_message_in_the_urgent_queue(portal: Po
                 study_id=study_id,
                 correction=Correction(priority=Priority.URGENT),
             )
-        send_analyses(analyses_without_message([analysis_id]))  # as the sweep does
         assert jobs(portal.app, URGENT) == [str(analysis_id)]
         assert analyses_without_message([analysis_id]) == []
 

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from webapp.database import db
 from webapp.queueing import INFERENCE, URGENT, send_classification, without_message
-from webapp.studies.models import Analysis, Priority, Study
+from webapp.studies.models import Analysis, Priority, Status, Study
 from webapp.tenancy import unscoped
 
 
@@ -20,6 +20,12 @@ def send_analyses(analysis_ids: Iterable[uuid.UUID]) -> None:
     urgent = _urgent_among(wanted)
     for analysis_id in wanted:
         send_classification(analysis_id, urgent=analysis_id in urgent)
+
+
+def waiting_analysis(study: Study) -> list[uuid.UUID]:
+    """The study's analysis that waits for a worker, if any: its message goes by the priority."""
+    current = study.current_analysis
+    return [current.id] if current and current.status is Status.QUEUED else []
 
 
 def analyses_without_message(analysis_ids: Iterable[uuid.UUID]) -> list[uuid.UUID]:
