@@ -26,6 +26,8 @@ PURGE = "sulcus.purge_drafts"
 PURGE_EVERY = 3600.0  # seconds
 
 INFERENCE = "inference"
+URGENT = "inference.urgent"
+URGENT_IN_A_ROW = 3  # messages, then another queue has its turn
 DELIVERY = "delivery"
 HOUSEKEEPING = "housekeeping"
 TRAINING = "training"
@@ -33,12 +35,40 @@ _QUEUE_OF = {
     CLASSIFY: INFERENCE, DELIVER: DELIVERY, GATES: TRAINING,
     RESEND: HOUSEKEEPING, SWEEP: HOUSEKEEPING, PURGE: HOUSEKEEPING,
 }  # fmt: skip
-_JOB = "job"  # the header with the id of the job that a message is about
+JOB = "job"  # the header with the id of the job that a message is about
 _PAGE = 1000  # messages that are read at once
 NO_BROKER = (OperationalError, redis.RedisError, OSError)
 """Raised if the broker does not answer."""
 
 _log = logging.getLogger(__name__)
+
+
+class UrgentFirst:
+    """From which queue a worker takes its next message; kombu's ``queue_order_strategy``.
+
+    The urgent one stands first, the others have their turn one after the other. After some urgent
+    messages in a row it stands last once, so that nothing else waits for good.
+    """
+
+    def __init__(self) -> None:
+        self._queues: list[str] = []
+        self._in_a_row = 0
+
+    def update(self, queues: Iterable[str]) -> None:
+        """Take these from now on."""
+        self._queues = list(queues)
+
+    def consume(self, n: int) -> list[str]:
+        """The queues in the order in which they are looked into."""
+        others = [queue for queue in self._queues if queue != URGENT]
+        urgent = [queue for queue in self._queues if queue == URGENT]
+        found = urgent + others if self._in_a_row < URGENT_IN_A_ROW else others + urgent
+        return found[:n]
+
+    def rotate(self, last_used: str) -> None:
+        """Note that a message of this queue was taken: it has its next turn after the others."""
+        self._in_a_row = self._in_a_row + 1 if last_used == URGENT else 0
+        self._queues.sort(key=lambda queue: queue == last_used)  # stable
 
 
 def make_celery(settings: Settings, app: Flask) -> Celery:
@@ -62,11 +92,12 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
         accept_content=["json"],
         task_ignore_result=True,  # results live in the database
         result_expires=None,  # so beat schedules no cleanup of results
-        # A worker takes from all queues in turn, so that housekeeping runs however many jobs wait,
-        # unless it is told which queues to take (celery worker -Q).
+        # A worker takes from all queues, urgent studies first and the rest in turn, so that
+        # housekeeping runs however many jobs wait, unless it is told which queues to take
+        # (celery worker -Q).
         task_queues=[
             Queue(name, Exchange(name), routing_key=name)
-            for name in (INFERENCE, DELIVERY, HOUSEKEEPING, TRAINING)
+            for name in (URGENT, INFERENCE, DELIVERY, HOUSEKEEPING, TRAINING)
         ],
         task_routes={task: {"queue": queue} for task, queue in _QUEUE_OF.items()},
         # Late, so that a worker reserves one message per task that it can run. Nothing is
@@ -79,6 +110,7 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
             # Acknowledging stays inside the worker. With emulation Redis keeps a copy of each
             # message, and one failed call fills the prefetch for good (docs/decisions/0034).
             "ack_emulation": False,
+            "queue_order_strategy": "webapp.queueing:UrgentFirst",
             "socket_timeout": 10,
             "socket_connect_timeout": 2,
             "health_check_interval": 10,
@@ -115,30 +147,36 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.extensions["celery"] = make_celery(settings, app)
 
 
-def send_classification(analysis_id: uuid.UUID) -> bool:
+def send_classification(analysis_id: uuid.UUID, *, urgent: bool = False) -> bool:
     """Queue the analysis for the workers; call it after the commit.
+
+    Args:
+        urgent: whether it is taken before those that are not.
 
     Returns:
         False if the broker cannot be reached. Nothing is lost: the analysis stays queued in the
         database and the sweep sends it again.
     """
-    return _send(CLASSIFY, "analysis_id", analysis_id)
+    queue = URGENT if urgent else INFERENCE
+    return _send(CLASSIFY, "analysis_id", analysis_id, queue)
 
 
 def send_delivery(delivery_id: uuid.UUID) -> bool:
     """Queue the delivery for the workers; as :func:`send_classification`."""
-    return _send(DELIVER, "delivery_id", delivery_id)
+    return _send(DELIVER, "delivery_id", delivery_id, DELIVERY)
 
 
 def send_gates(run_id: uuid.UUID) -> bool:
-    """Ask the workers to run the gates over a candidate; as :func:`send_classification`."""
-    return _send(GATES, "run_id", run_id)
+    """Queue a run of the gates for the workers; as :func:`send_classification`."""
+    return _send(GATES, "run_id", run_id, TRAINING)
 
 
-def _send(task: str, name: str, job: uuid.UUID) -> bool:
+def _send(task: str, name: str, job: uuid.UUID, queue: str) -> bool:
     celery: Celery = current_app.extensions["celery"]
     try:
-        celery.send_task(task, kwargs={name: str(job)}, headers={_JOB: str(job)}, retry=False)
+        celery.send_task(
+            task, kwargs={name: str(job)}, headers={JOB: str(job)}, queue=queue, retry=False
+        )
     except (OperationalError, OSError) as error:
         _log.warning(
             "%s %s waits for the sweeper: no answer from the broker (%s)", name, job, error
@@ -161,7 +199,7 @@ def without_message(queue: str, jobs: Iterable[uuid.UUID]) -> list[uuid.UUID]:
         return []
     celery: Celery = current_app.extensions["celery"]
     try:
-        there = {headers.get(_JOB) for headers in waiting(celery, queue)}
+        there = {headers.get(JOB) for headers in waiting(celery, queue)}
     except NO_BROKER as error:
         _log.warning(
             "%d jobs wait for the next sweep: no answer from the broker (%s)", len(asked), error

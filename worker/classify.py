@@ -19,12 +19,14 @@ from ml.imaging import square_pixels
 from webapp.database import db, is_full
 from webapp.extensions import current_blobs, current_room
 from webapp.inference import analyses, claims
+from webapp.leases import LeaseLost
 from webapp.models_admin.operations import register_model
 from webapp.queueing import CLASSIFY
 from webapp.storage import MissingBlob, NoRoom
 from webapp.tenancy import acting_for
 from worker.app import app, flask_app
 from worker.decoding import Decoder, Opened, batched
+from worker.giving_way import GaveWay, Way
 from worker.models import Models
 
 if TYPE_CHECKING:
@@ -71,8 +73,11 @@ def classify_study(*, analysis_id: str) -> None:
         return
     try:
         _classify(claim)
-    except claims.LeaseLost:
+    except LeaseLost:
         _log.warning("analysis %s was taken over by another worker", analysis_id)
+    except GaveWay:
+        _log.info("analysis %s gives way to an urgent one", analysis_id)
+        _release(claim, wait=timedelta(0), counts=False)
     except (DBAPIError, OSError, MemoryBusy) as fault:
         db.session.rollback()
         _try_later(claim, fault)
@@ -117,7 +122,7 @@ def _classify(claim: claims.Claim) -> None:
         )
     _log.info(
         "analysis %s: %d images, %.0f ms in the model",
-        claim.analysis_id,
+        claim.job_id,
         len(claim.images),
         run.model_seconds * 1000,
     )
@@ -154,6 +159,7 @@ class _Run:
         self.model_seconds = 0.0
         self._claim = claim
         self._predictor = predictor
+        self._way = Way(claim)
         self._blobs = current_blobs()
         self._decoder = Decoder(self._blobs, current_room())
 
@@ -177,6 +183,7 @@ class _Run:
                 written = writing.submit(self._explained, results)
                 if number + 1 < len(batches):
                     self._report(images_done=(number + 1) * BATCH)
+                    self._way.give_if_needed(images_done=(number + 1) * BATCH)
             self._collect(written)
         self._consider_adjacent_slices()
 
@@ -268,19 +275,26 @@ def _try_later(claim: claims.Claim, fault: Exception) -> None:
     """
     full = isinstance(fault, NoRoom) or is_full(fault)
     if claim.attempt >= analyses.MAX_ATTEMPTS and not full:
-        _log.error("analysis %s failed", claim.analysis_id, exc_info=fault)
+        _log.error("analysis %s failed", claim.job_id, exc_info=fault)
         _fail(claim, "internal")
         return
     wait = FULL_DISK_WAIT if full else timedelta(seconds=2**claim.attempt)
     _log.warning(
-        "analysis %s is tried again in %d s: %s", claim.analysis_id, wait.total_seconds(), fault
+        "analysis %s is tried again in %d s: %s", claim.job_id, wait.total_seconds(), fault
     )
-    analyses.release_analysis(claim, wait=wait, counts=not full)
+    _release(claim, wait=wait, counts=not full)
+
+
+def _release(claim: claims.Claim, *, wait: timedelta, counts: bool) -> None:
+    try:
+        analyses.release_analysis(claim, wait=wait, counts=counts)
+    except LeaseLost:
+        _log.warning("analysis %s was taken over by another worker", claim.job_id)
 
 
 def _fail(claim: claims.Claim, reason: str) -> None:
     db.session.rollback()
     try:
         analyses.fail_analysis(claim, reason=reason)
-    except claims.LeaseLost:
-        _log.warning("analysis %s was taken over by another worker", claim.analysis_id)
+    except LeaseLost:
+        _log.warning("analysis %s was taken over by another worker", claim.job_id)

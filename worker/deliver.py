@@ -9,6 +9,7 @@ from ml.errors import MemoryBusy
 from webapp.database import db
 from webapp.errors import Conflict
 from webapp.extensions import current_blobs, current_settings
+from webapp.leases import LeaseLost
 from webapp.pacs import deliveries
 from webapp.pacs.models import Sending
 from webapp.queueing import DELIVER
@@ -31,7 +32,7 @@ def deliver_results(*, delivery_id: str) -> None:
         return
     try:
         _deliver(claim)
-    except deliveries.ClaimLost:
+    except LeaseLost:
         _log.warning("delivery %s was taken over by another worker", delivery_id)
     except NotDelivered as problem:
         _log.warning("delivery %s: %s (%s)", delivery_id, problem.reason, problem)
@@ -60,7 +61,7 @@ def _deliver(claim: deliveries.DeliveryClaim) -> None:
     else:
         raise NotDelivered("disabled")
     deliveries.finish_delivery(claim, objects=len(objects))
-    _log.info("delivery %s: %d objects", claim.delivery_id, len(objects))
+    _log.info("delivery %s: %d objects", claim.job_id, len(objects))
 
 
 def _objects(claim: deliveries.DeliveryClaim) -> Objects:
@@ -84,5 +85,5 @@ def _give_up_or_wait(claim: deliveries.DeliveryClaim, problem: NotDelivered) -> 
             deliveries.put_off_delivery(claim, reason=problem.reason)
         else:
             deliveries.fail_delivery(claim, reason=problem.reason)
-    except deliveries.ClaimLost:
-        _log.warning("delivery %s was taken over by another worker", claim.delivery_id)
+    except LeaseLost:
+        _log.warning("delivery %s was taken over by another worker", claim.job_id)

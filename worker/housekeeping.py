@@ -2,20 +2,19 @@
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from webapp.corrections.removal import remove_unfinished, sweep_blobs
 from webapp.database import db
 from webapp.inference import analyses
+from webapp.inference.sending import analyses_without_message, send_analyses
 from webapp.intake.assembly import assemble_quiet_studies
 from webapp.pacs import deliveries
 from webapp.queueing import (
     DELIVERY,
-    INFERENCE,
     PURGE,
     RESEND,
     SWEEP,
-    send_classification,
     send_delivery,
     without_message,
 )
@@ -31,29 +30,37 @@ def resend_lost_jobs() -> None:
 
     The parts are independent: a fault in one does not stop the others.
     """
-    _each("study", assemble_quiet_studies, send_classification)
+    _each("study", assemble_quiet_studies, send_analyses)
     _each(
         "analysis",
-        lambda: without_message(INFERENCE, analyses.analyses_to_resend()),
-        send_classification,
+        lambda: analyses_without_message(analyses.analyses_to_resend()),
+        send_analyses,
     )
     _each(
         "delivery",
         lambda: without_message(DELIVERY, deliveries.deliveries_to_resend()),
-        send_delivery,
+        _send_deliveries,
     )
 
 
 def _each(
-    kind: str, find: Callable[[], Iterable[uuid.UUID]], send: Callable[[uuid.UUID], bool]
+    kind: str,
+    find: Callable[[], Sequence[uuid.UUID]],
+    send: Callable[[Sequence[uuid.UUID]], None],
 ) -> None:
     try:
-        for found in find():
-            _log.info("%s %s is sent", kind, found)
-            send(found)
+        found = find()
+        for one in found:
+            _log.info("%s %s is sent", kind, one)
+        send(found)
     except Exception:
         db.session.rollback()
         _log.exception("the sweep for what waits of kind %s failed", kind)
+
+
+def _send_deliveries(found: Sequence[uuid.UUID]) -> None:
+    for delivery_id in found:
+        send_delivery(delivery_id)
 
 
 @app.task(name=SWEEP)

@@ -41,6 +41,7 @@ from webapp.inference.operations import retry_study
 from webapp.inference.results import headline, short_headline
 from webapp.intake.arrival import UploadedFile
 from webapp.intake.submission import submit_files
+from webapp.leases import LeaseLost
 from webapp.models_admin.operations import register_model
 from webapp.reporting.codes import FINDINGS
 from webapp.reporting.content import gather
@@ -184,11 +185,11 @@ class Portal(RuleBasedStateMachine):
         with self.app.test_request_context():
             try:
                 finish(self.app, claim, label)
-            except claims.LeaseLost:
+            except LeaseLost:
                 return
         said = self._analyses()[-1]
         # Who may still write is the newest analysis; its answer is this one.
-        assert (said.id, said.label) == (claim.analysis_id, label)
+        assert (said.id, said.label) == (claim.job_id, label)
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
@@ -197,9 +198,9 @@ class Portal(RuleBasedStateMachine):
         with self.app.test_request_context():
             try:
                 analyses.fail_analysis(claim, reason="internal")
-            except claims.LeaseLost:
+            except LeaseLost:
                 return
-        assert self._analyses()[-1].id == claim.analysis_id
+        assert self._analyses()[-1].id == claim.job_id
 
     @rule()
     def every_lease_runs_out(self) -> None:
@@ -301,11 +302,11 @@ def test_an_older_analysis_that_ends_last_changes_nothing(study: Portal) -> None
     _old, new = study.claims
     with study.app.test_request_context():
         finish(study.app, new, "glioma")
-        with pytest.raises(claims.LeaseLost):
+        with pytest.raises(LeaseLost):
             finish(study.app, old, "no_tumor")
-        with pytest.raises(claims.LeaseLost):
+        with pytest.raises(LeaseLost):
             analyses.fail_analysis(old, reason="internal")
-        with pytest.raises(claims.LeaseLost):
+        with pytest.raises(LeaseLost):
             analyses.record_progress(old, images_done=1)
     study.all_doors_say_the_same()
     assert study.reading.page(study.study_id) == "Glioma"

@@ -30,6 +30,7 @@ from tests.factories import (
 )
 from webapp.accounts.models import Role
 from webapp.api.answer_schemas import ImageSchema, PredictionSchema
+from webapp.audit import AuditEvent
 from webapp.database import db
 from webapp.inference import analyses
 from webapp.pacs.receiving import OTHER_PATIENT
@@ -133,6 +134,7 @@ class TestDoor:
         assert set(description["paths"]) == {
             "/api/v1/studies",
             "/api/v1/studies/{study_id}",
+            "/api/v1/studies/{study_id}/analysis",
             "/api/v1/studies/{study_id}/feedback",
             "/api/v1/studies/{study_id}/report",
             "/api/v1/feedback",
@@ -346,6 +348,32 @@ class TestStudies:
         study = caller.get(accepted["links"]["self"]).get_json()
         assert study["status"] == "failed"
         assert study["reason"] == "The server ran out of memory. Please try again later."
+
+    def test_study_that_was_given_up_can_be_analysed_again_once(
+        self, app: Flask, make_user: MakeUser, call_as: CallAs
+    ) -> None:
+        account = make_user()
+        caller = call_as(account)
+        itself = caller.submit().get_json()["links"]["self"]
+        problem(caller.post(f"{itself}/analysis"), 409)  # it still waits
+        with app.app_context(), acting_for(account.organisation_id):
+            claim = analyses.claim_analysis(db.session.scalars(select(Analysis.id)).one())
+            assert claim is not None
+            analyses.fail_analysis(claim, reason="gave_up")
+        stranger = call_as(make_user(organisation="B"))
+        problem(stranger.post(f"{itself}/analysis"), 404)
+        answer = caller.post(f"{itself}/analysis")
+        assert answer.status_code == 202
+        assert (answer.get_json()["status"], answer.get_json()["links"]["self"]) == (
+            "queued",
+            itself,
+        )
+        problem(caller.post(f"{itself}/analysis"), 409)
+        with app.app_context(), acting_for(account.organisation_id):
+            event = db.session.scalars(
+                select(AuditEvent).where(AuditEvent.action == "retry_study")
+            ).one()
+            assert event.actor_id == account.id
 
     def test_list_pages_through_everything_once(
         self, app: Flask, make_user: MakeUser, call_as: CallAs

@@ -51,6 +51,7 @@ _CHECKS = [
 _MAY_REFUSE_GOOD_VALUES = {
     "POST /api/v1/studies",  # a file is looked into, and a code may read like a name
     "PATCH /api/v1/studies/{study_id}",  # a code may read like a name
+    "POST /api/v1/studies/{study_id}/analysis",  # only of a study whose analysis failed
     "POST /api/v1/studies/{study_id}/feedback",  # what the model said decides what may be said
 }
 

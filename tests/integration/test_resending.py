@@ -33,11 +33,11 @@ SWEEPS = """
 from datetime import timedelta
 from webapp.health import broker_client
 from webapp.queueing import INFERENCE
-from webapp.inference import analyses
+from webapp import leases
 from worker.app import flask_app
 from worker.housekeeping import resend_lost_jobs
 
-analyses.RESEND_AFTER = timedelta(0)
+leases.RESEND_AFTER = timedelta(0)
 with broker_client(flask_app.extensions["settings"]) as broker:
     for sweep in range(20):
         if sweep == 10:

@@ -15,6 +15,7 @@ from webapp.api.description import PortalBlueprint
 from webapp.corrections import operations as corrections
 from webapp.corrections.operations import Correction, Deletion
 from webapp.errors import Conflict
+from webapp.inference.operations import retry_study
 from webapp.inference.results import result_of
 from webapp.intake.arrival import Handling
 from webapp.intake.forms import uploaded_files
@@ -133,6 +134,18 @@ def correct_study(values: dict[str, Any], study_id: uuid.UUID) -> dict[str, Any]
 def delete_study(values: dict[str, Any], study_id: uuid.UUID) -> None:
     """Delete a study with all that is kept of it, for good; its uploader, reviewers and above."""
     corrections.delete_study(actor=actor(), study_id=study_id, deletion=Deletion(**values))
+
+
+@blueprint.post("/studies/<uuid:study_id>/analysis")
+@blueprint.response(202, answer_schemas.AcceptedSchema)
+@blueprint.alt_response(404, "NOT_FOUND")
+@blueprint.alt_response(409, "CONFLICT")
+def analyse_again(study_id: uuid.UUID) -> dict[str, Any]:
+    """Analyse a study again whose analysis failed; one that has not failed is a conflict.
+
+    The response comes before the analysis: poll `links.self` until `status` is final.
+    """
+    return answers.accepted(retry_study(actor=actor(), study_id=study_id))
 
 
 @blueprint.get("/studies/<uuid:study_id>/report")

@@ -28,10 +28,10 @@ from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, TooLarge
 from webapp.extensions import current_blobs
 from webapp.inference.analyses import request_analysis
+from webapp.inference.sending import send_analyses
 from webapp.intake.arrival import upload_limits
 from webapp.intake.assembly import arrange, attach, patient_with, sources_of
 from webapp.intake.submission import checked_description
-from webapp.queueing import send_classification
 from webapp.storage import BlobStore, Keeper, MissingBlob
 from webapp.studies.models import Image, Instance, Priority, Series, Study
 from webapp.studies.queries import find_study
@@ -157,8 +157,7 @@ def move_images(
         return moved, analysis_ids[:1] if is_empty else analysis_ids
 
     moved, analysis_ids = twice(record)
-    for analysis_id in analysis_ids:
-        send_classification(analysis_id)
+    send_analyses(analysis_ids)
     remove_unnamed({one.before for one in rewritten})
     return moved
 

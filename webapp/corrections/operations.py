@@ -28,6 +28,7 @@ from webapp.accounts.models import Role, User
 from webapp.corrections.removal import remove_unnamed
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotAllowed
+from webapp.inference.sending import send_analyses, waiting_analysis
 from webapp.intake.assembly import patient_with
 from webapp.intake.codes import CodeDoubt, doubt_about
 from webapp.intake.patient_codes import checked_code
@@ -145,7 +146,11 @@ def correct_study(
         db.session.commit()
 
     twice(record)
-    return find_study(study_id)
+    study = find_study(study_id)
+    if correction.priority is Priority.URGENT:
+        # Its message may wait among routine ones, behind a worker that keeps the sweeper waiting.
+        send_analyses(waiting_analysis(study))
+    return study
 
 
 def delete_study(

@@ -22,7 +22,7 @@ from ml.operating_points import USUAL, OperatingPoints
 from webapp import audit
 from webapp.database import db, now
 from webapp.errors import Conflict
-from webapp.inference.claims import Claim, ClaimedImage, Decoded, LeaseLost, NewPrediction
+from webapp.inference.claims import Claim, ClaimedImage, Decoded, NewPrediction
 from webapp.inference.keeping import (
     common_reason,
     conclusion,
@@ -30,21 +30,21 @@ from webapp.inference.keeping import (
     keep_predictions,
     keep_problems,
 )
+from webapp.leases import Jobs, due_after
 from webapp.models_admin.models import ModelVersion
 from webapp.studies.models import (
     Analysis,
     Image,
+    Priority,
     Purpose,
     Series,
     Status,
     Study,
 )
-from webapp.tenancy import acting_for, unscoped
+from webapp.tenancy import acting_for
 
 LEASE = timedelta(seconds=20)
 MAX_ATTEMPTS = 4
-# A job that no worker took for this long is sent again if its message is lost; twice is harmless.
-RESEND_AFTER = timedelta(seconds=15)
 study_finished = signal("study-finished")
 """Sent with a study whose analysis has just ended, in the transaction that ends it and in the
 scope of its organisation. Other packages connect their follow-up work to it."""
@@ -122,46 +122,10 @@ def _image_ids(study_id: uuid.UUID) -> list[str]:
 def claim_analysis(analysis_id: uuid.UUID) -> Claim | None:
     """Take the analysis if it is free: queued, or running with a lease that is over.
 
-    One UPDATE decides, so that of two workers exactly one gets it, on either database.
-
     Returns:
         None if there is nothing to do.
     """
-    moment = now()
-    with unscoped():
-        attempt = db.session.scalar(
-            update(Analysis)
-            .where(
-                Analysis.id == analysis_id,
-                _is_free(moment),
-                _is_wanted(),
-                Analysis.attempt < MAX_ATTEMPTS,
-            )
-            .values(
-                status=Status.RUNNING,
-                attempt=Analysis.attempt + 1,
-                images_done=0,
-                started_at=moment,
-                lease_until=moment + LEASE,
-            )
-            .returning(Analysis.attempt)
-            .execution_options(synchronize_session=False)
-        )
-        if attempt is None:
-            db.session.rollback()
-            return None
-        analysis = db.session.get_one(
-            Analysis, analysis_id, populate_existing=True, options=[undefer(Analysis.image_ids)]
-        )
-        claim = Claim(
-            analysis_id=analysis.id,
-            study_id=analysis.study_id,
-            organisation_id=analysis.organisation_id,
-            attempt=attempt,
-            images=_claimed_images(analysis),
-        )
-        db.session.commit()
-    return claim
+    return _jobs.claim(analysis_id, _claim, options=[undefer(Analysis.image_ids)])
 
 
 def record_progress(claim: Claim, *, images_done: int, decoded: Sequence[Decoded] = ()) -> None:
@@ -170,7 +134,7 @@ def record_progress(claim: Claim, *, images_done: int, decoded: Sequence[Decoded
     Raises:
         LeaseLost: the analysis is no longer this worker's; nothing was kept.
     """
-    _update_own(claim, images_done=images_done, lease_until=now() + LEASE)
+    _jobs.update(claim, images_done=images_done, lease_until=now() + LEASE)
     keep_decoded(claim, decoded)
     db.session.commit()
 
@@ -199,7 +163,7 @@ def finish_analysis(
     reason = None if answers else common_reason(problems)
     with acting_for(claim.organisation_id):
         # The fence comes first: it locks the row until the commit.
-        _update_own(
+        _jobs.update(
             claim,
             status=status,
             reason=reason,
@@ -230,7 +194,7 @@ def finish_without_model(claim: Claim, *, problems: dict[uuid.UUID, str]) -> Non
         LeaseLost: the analysis is no longer this worker's; nothing was kept.
     """
     with acting_for(claim.organisation_id):
-        _update_own(
+        _jobs.update(
             claim,
             status=Status.REJECTED,
             reason="model_off",
@@ -252,7 +216,9 @@ def fail_analysis(claim: Claim, *, reason: str) -> None:
         LeaseLost: the analysis is no longer this worker's.
     """
     with acting_for(claim.organisation_id):
-        _update_own(claim, status=Status.FAILED, reason=reason, finished_at=now(), lease_until=None)
+        _jobs.update(
+            claim, status=Status.FAILED, reason=reason, finished_at=now(), lease_until=None
+        )
         _record_end(claim.study_id, reason)
         db.session.commit()
 
@@ -269,9 +235,10 @@ def release_analysis(claim: Claim, *, wait: timedelta, counts: bool = True) -> N
         LeaseLost: the analysis is no longer this worker's.
     """
     with acting_for(claim.organisation_id):
-        due = now() + wait - RESEND_AFTER
         attempt = claim.attempt if counts else claim.attempt - 1
-        _update_own(claim, status=Status.QUEUED, lease_until=None, sent_at=due, attempt=attempt)
+        _jobs.update(
+            claim, status=Status.QUEUED, lease_until=None, sent_at=due_after(wait), attempt=attempt
+        )
         db.session.commit()
 
 
@@ -281,24 +248,7 @@ def analyses_to_resend() -> list[uuid.UUID]:
     These are queued jobs whose message went long ago (the broker may have lost it) and running
     ones whose lease is over (the worker died). Jobs that have used up their attempts are ended.
     """
-    moment = now()
-    _give_up_exhausted(moment)
-    with unscoped():
-        ids = list(
-            db.session.scalars(
-                update(Analysis)
-                .where(
-                    Analysis.sent_at < moment - RESEND_AFTER,
-                    _is_free(moment),
-                    _is_wanted(),
-                )
-                .values(sent_at=moment)
-                .returning(Analysis.id)
-                .execution_options(synchronize_session=False)
-            )
-        )
-        db.session.commit()
-    return ids
+    return _jobs.to_resend()
 
 
 def _is_free(moment: datetime) -> ColumnElement[bool]:
@@ -315,53 +265,16 @@ def _is_wanted() -> ColumnElement[bool]:
     return or_(Analysis.purpose != Purpose.SERVING, is_current)
 
 
-def _give_up_exhausted(moment: datetime) -> None:
-    """End what has used up its attempts, each by itself: none can keep the others from it."""
-    exhausted = and_(Analysis.attempt >= MAX_ATTEMPTS, _is_free(moment))
-    with unscoped():
-        found = db.session.execute(
-            select(Analysis.id, Analysis.study_id, Analysis.organisation_id).where(exhausted)
-        ).all()
-        db.session.rollback()
-    for analysis_id, study_id, organisation_id in found:
-        try:
-            with acting_for(organisation_id):
-                _give_up(analysis_id, study_id, exhausted)
-        except Exception:
-            db.session.rollback()
-            _log.exception("analysis %s could not be given up", analysis_id)
-
-
-def _give_up(analysis_id: uuid.UUID, study_id: uuid.UUID, exhausted: ColumnElement[bool]) -> None:
-    ended = db.session.scalar(
-        update(Analysis)
-        .where(Analysis.id == analysis_id, exhausted)
-        .values(status=Status.FAILED, reason="gave_up", finished_at=now(), lease_until=None)
-        .returning(Analysis.id)
-        .execution_options(synchronize_session=False)
+def _claim(analysis: Analysis, attempt: int) -> Claim:
+    return Claim(
+        job_id=analysis.id,
+        organisation_id=analysis.organisation_id,
+        attempt=attempt,
+        study_id=analysis.study_id,
+        is_urgent=analysis.study.priority is Priority.URGENT,
+        asked_at=analysis.created_at,
+        images=_claimed_images(analysis),
     )
-    if ended is not None:
-        _record_end(study_id, "gave_up")
-    db.session.commit()
-
-
-def _update_own(claim: Claim, **values: object) -> None:
-    with acting_for(claim.organisation_id):
-        found = db.session.scalar(
-            update(Analysis)
-            .where(
-                Analysis.id == claim.analysis_id,
-                Analysis.attempt == claim.attempt,
-                Analysis.status == Status.RUNNING,
-                _is_wanted(),
-            )
-            .values(**values)
-            .returning(Analysis.id)
-            .execution_options(synchronize_session=False)
-        )
-    if found is None:
-        db.session.rollback()
-        raise LeaseLost(str(claim.analysis_id))
 
 
 def _claimed_images(analysis: Analysis) -> tuple[ClaimedImage, ...]:
@@ -402,3 +315,27 @@ def _place(image: Image) -> float | None:
 def _record_end(study_id: uuid.UUID, reason: str) -> None:
     study = db.session.get_one(Study, study_id)
     audit.record("give_up_study", subject=study, reason=reason)
+
+
+_jobs: Jobs[Analysis] = Jobs(
+    model=Analysis,
+    attempt=Analysis.attempt,
+    sent_at=Analysis.sent_at,
+    max_attempts=MAX_ATTEMPTS,
+    free=_is_free,
+    held=Analysis.status == Status.RUNNING,
+    wanted=_is_wanted(),
+    taken=lambda moment: {
+        "status": Status.RUNNING,
+        "images_done": 0,
+        "started_at": moment,
+        "lease_until": moment + LEASE,
+    },
+    given_up=lambda moment: {
+        "status": Status.FAILED,
+        "reason": "gave_up",
+        "finished_at": moment,
+        "lease_until": None,
+    },
+    record_end=lambda analysis: _record_end(analysis.study_id, "gave_up"),
+)

@@ -2,20 +2,18 @@
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 
-
-class LeaseLost(Exception):
-    """Another worker or a newer analysis has taken over; what this one found is dropped."""
+from webapp.leases import Lease
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(Lease):
     """An analysis that this worker may work on until the lease ends."""
 
-    analysis_id: uuid.UUID
     study_id: uuid.UUID
-    organisation_id: uuid.UUID
-    attempt: int
+    is_urgent: bool
+    asked_at: datetime
     images: tuple["ClaimedImage", ...]
     """Those that the analysis is of, in the order of the study."""
 

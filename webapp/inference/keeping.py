@@ -42,7 +42,7 @@ def keep_predictions(claim: Claim, answers: Sequence[NewPrediction]) -> None:
     """Add a row for each prediction."""
     db.session.add_all(
         Prediction(
-            analysis_id=claim.analysis_id,
+            analysis_id=claim.job_id,
             image_id=answer.image_id,
             label=answer.label,
             probabilities=answer.probabilities,

@@ -10,7 +10,7 @@ from webapp.accounts.models import User
 from webapp.database import db
 from webapp.errors import Conflict
 from webapp.inference.analyses import request_analysis
-from webapp.queueing import send_classification
+from webapp.inference.sending import send_analyses
 from webapp.studies.models import Status, Study
 from webapp.studies.queries import find_study
 
@@ -33,5 +33,5 @@ def retry_study(*, actor: User, study_id: uuid.UUID) -> Study:
     except IntegrityError as error:  # a double click: the other request was faster
         db.session.rollback()
         raise refusal from error
-    send_classification(analysis.id)
+    send_analyses([analysis.id])
     return study

@@ -23,6 +23,7 @@ from webapp.errors import (
 )
 from webapp.extensions import current_blobs
 from webapp.inference.analyses import request_analysis
+from webapp.inference.sending import send_analyses, waiting_analysis
 from webapp.intake.admission import instances_with, take_in_all
 from webapp.intake.arrival import (
     Arrival,
@@ -47,7 +48,6 @@ from webapp.intake.known import (
 )
 from webapp.intake.parcels import Parcel, Split, parcels_of, patients_in
 from webapp.intake.patient_codes import checked_code, codes_for
-from webapp.queueing import send_classification
 from webapp.studies.models import IdempotencyKey, Instance, Priority, Study
 
 MAX_FILES = 2000
@@ -194,8 +194,7 @@ def submit_files(
 
     # A concurrent request may be faster with the same key, patient or DICOM study.
     submission = retried(record)
-    for analysis_id in submission.analysis_ids:
-        send_classification(analysis_id)
+    send_analyses(submission.analysis_ids)
     return submission
 
 
@@ -326,6 +325,7 @@ def _record(parcel: Parcel, code: str, wish: _Wish, submission: Submission) -> N
     given = code if wish.code else ""
     destination = destination_of(parcel, given, wish.choices.known, submission.new_ids)
     study = destination.study
+    was_routine = study is not None and study.priority is not Priority.URGENT
     if study is None:
         dates = [arrival.dicom.acquired_on for arrival in parcel.arrivals if arrival.dicom]
         first = not submission.studies
@@ -347,6 +347,8 @@ def _record(parcel: Parcel, code: str, wish: _Wish, submission: Submission) -> N
         submission.notes += _take_over(study, wish)
     if _place(study, wish.actor, destination.fresh):
         submission.analysis_ids.append(request_analysis(study).id)
+    elif was_routine and study.priority is Priority.URGENT:
+        submission.analysis_ids += waiting_analysis(study)
     audit.record("submit_study", subject=study, actor_id=wish.actor.id, images=len(study.images))
     if study not in submission.studies:
         submission.studies.append(study)

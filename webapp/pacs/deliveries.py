@@ -13,37 +13,29 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from flask_babel import gettext as _
-from sqlalchemy import ColumnElement, Select, and_, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, select
 from sqlalchemy.orm import joinedload
 
 from webapp import audit
 from webapp.accounts.models import User
 from webapp.database import db, now
 from webapp.errors import Conflict, NotFound
+from webapp.leases import Jobs, Lease, due_after
 from webapp.pacs.models import Delivery, DeliveryStatus, PacsNode, Sending
 from webapp.queueing import send_delivery
 from webapp.studies.models import Status, Study
-from webapp.tenancy import acting_for, unscoped
+from webapp.tenancy import acting_for
 
 MAX_ATTEMPTS = 5
 # Longer than a delivery may take: its connections have timeouts of half a minute.
 CLAIM = timedelta(minutes=10)
-# A job that no worker took for this long is sent again if its message is lost; twice is harmless.
-RESEND_AFTER = timedelta(seconds=15)
-
-
-class ClaimLost(Exception):
-    """Another worker has taken the delivery over."""
 
 
 @dataclass(frozen=True)
-class DeliveryClaim:
+class DeliveryClaim(Lease):
     """A delivery that this worker may carry out, and where it goes to."""
 
-    delivery_id: uuid.UUID
     study_id: uuid.UUID
-    organisation_id: uuid.UUID
-    attempt: int
     sending: Sending
     ae_title: str
     address: str
@@ -86,7 +78,7 @@ def queue_automatic_deliveries(study: Study) -> list[Delivery]:
     nodes = db.session.scalars(_receiving_nodes().where(PacsNode.sends_by_itself.is_(True)))
     deliveries = [_waiting(study, node) or _new(study, node) for node in nodes]
     for delivery in deliveries:
-        delivery.next_try_at = now() - RESEND_AFTER
+        delivery.next_try_at = due_after(timedelta(0))
     return deliveries
 
 
@@ -108,36 +100,16 @@ def deliveries_of(study: Study) -> Sequence[Delivery]:
 
 def claim_delivery(delivery_id: uuid.UUID) -> DeliveryClaim | None:
     """Take the delivery if it is due; None if there is nothing to do."""
-    moment = now()
-    with unscoped():
-        attempt = db.session.scalar(
-            update(Delivery)
-            .where(
-                Delivery.id == delivery_id,
-                Delivery.status == DeliveryStatus.QUEUED,
-                Delivery.next_try_at <= moment,
-                Delivery.attempts < MAX_ATTEMPTS,
-            )
-            .values(attempts=Delivery.attempts + 1, next_try_at=moment + CLAIM)
-            .returning(Delivery.attempts)
-            .execution_options(synchronize_session=False)
-        )
-        if attempt is None:
-            db.session.rollback()
-            return None
-        delivery = db.session.get_one(Delivery, delivery_id, populate_existing=True)
-        claim = _claim(delivery, attempt)
-        db.session.commit()
-    return claim
+    return _jobs.claim(delivery_id, _claim)
 
 
 def finish_delivery(claim: DeliveryClaim, *, objects: int) -> None:
     """End the delivery as done.
 
     Raises:
-        ClaimLost: it is no longer this worker's.
+        LeaseLost: it is no longer this worker's.
     """
-    _update_own(claim, status=DeliveryStatus.DONE, reason=None, finished_at=now())
+    _jobs.update(claim, status=DeliveryStatus.DONE, reason=None, finished_at=now())
     _record_end(claim, "deliver_results", objects=objects)
 
 
@@ -148,13 +120,13 @@ def put_off_delivery(claim: DeliveryClaim, *, reason: str) -> None:
         reason: one of ``webapp.reporting.words.DELIVERY_REASONS``.
 
     Raises:
-        ClaimLost: it is no longer this worker's.
+        LeaseLost: it is no longer this worker's.
     """
     if claim.attempt >= MAX_ATTEMPTS:
         fail_delivery(claim, reason=reason)
         return
     wait = timedelta(minutes=2**claim.attempt)
-    _update_own(claim, reason=reason, next_try_at=now() + wait)
+    _jobs.update(claim, reason=reason, next_try_at=now() + wait)
     db.session.commit()
 
 
@@ -162,9 +134,9 @@ def fail_delivery(claim: DeliveryClaim, *, reason: str) -> None:
     """End the delivery as failed: another attempt would fail the same way.
 
     Raises:
-        ClaimLost: it is no longer this worker's.
+        LeaseLost: it is no longer this worker's.
     """
-    _update_own(claim, status=DeliveryStatus.FAILED, reason=reason, finished_at=now())
+    _jobs.update(claim, status=DeliveryStatus.FAILED, reason=reason, finished_at=now())
     _record_end(claim, "give_up_delivery", reason=reason)
 
 
@@ -173,38 +145,7 @@ def deliveries_to_resend() -> list[uuid.UUID]:
 
     Those that have used up their attempts in workers that died are ended.
     """
-    moment = now()
-    due = and_(
-        Delivery.status == DeliveryStatus.QUEUED,
-        Delivery.next_try_at <= moment - RESEND_AFTER,
-    )
-    with unscoped():
-        _give_up_exhausted(due, moment)
-        ids = list(
-            db.session.scalars(
-                update(Delivery)
-                .where(due)
-                .values(next_try_at=moment)
-                .returning(Delivery.id)
-                .execution_options(synchronize_session=False)
-            )
-        )
-        db.session.commit()
-    return ids
-
-
-def _give_up_exhausted(due: ColumnElement[bool], moment: datetime) -> None:
-    exhausted = db.session.scalars(
-        select(Delivery)
-        .where(due, Delivery.attempts >= MAX_ATTEMPTS)
-        .with_for_update(skip_locked=True)
-    )
-    for delivery in exhausted:
-        delivery.status, delivery.finished_at = DeliveryStatus.FAILED, moment
-        delivery.reason = delivery.reason or "internal"
-        with acting_for(delivery.organisation_id):
-            audit.record("give_up_delivery", subject=delivery, reason=delivery.reason)
-            db.session.flush()
+    return _jobs.to_resend()
 
 
 def _receiving_nodes() -> Select[PacsNode]:
@@ -237,10 +178,10 @@ def _new(study: Study, node: PacsNode, *, requested_by: User | None = None) -> D
 def _claim(delivery: Delivery, attempt: int) -> DeliveryClaim:
     node = delivery.node
     return DeliveryClaim(
-        delivery_id=delivery.id,
-        study_id=delivery.study_id,
+        job_id=delivery.id,
         organisation_id=delivery.organisation_id,
         attempt=attempt,
+        study_id=delivery.study_id,
         sending=node.sending if node.is_active else Sending.NEVER,
         ae_title=node.ae_title,
         address=node.address,
@@ -250,26 +191,33 @@ def _claim(delivery: Delivery, attempt: int) -> DeliveryClaim:
     )
 
 
-def _update_own(claim: DeliveryClaim, **values: object) -> None:
-    with acting_for(claim.organisation_id):
-        found = db.session.scalar(
-            update(Delivery)
-            .where(
-                Delivery.id == claim.delivery_id,
-                Delivery.attempts == claim.attempt,
-                Delivery.status == DeliveryStatus.QUEUED,
-            )
-            .values(**values)
-            .returning(Delivery.id)
-            .execution_options(synchronize_session=False)
-        )
-    if found is None:
-        db.session.rollback()
-        raise ClaimLost(str(claim.delivery_id))
-
-
 def _record_end(claim: DeliveryClaim, action: str, **details: Any) -> None:
     with acting_for(claim.organisation_id):
         study = db.session.get_one(Study, claim.study_id)
-        audit.record(action, subject=study, delivery=str(claim.delivery_id), **details)
+        audit.record(action, subject=study, delivery=str(claim.job_id), **details)
         db.session.commit()
+
+
+def _is_free(moment: datetime) -> ColumnElement[bool]:
+    return and_(Delivery.status == DeliveryStatus.QUEUED, Delivery.next_try_at <= moment)
+
+
+def _record_given_up(delivery: Delivery) -> None:
+    audit.record("give_up_delivery", subject=delivery, reason=delivery.reason)
+
+
+_jobs: Jobs[Delivery] = Jobs(
+    model=Delivery,
+    attempt=Delivery.attempts,
+    sent_at=Delivery.next_try_at,
+    max_attempts=MAX_ATTEMPTS,
+    free=_is_free,
+    held=Delivery.status == DeliveryStatus.QUEUED,
+    taken=lambda moment: {"next_try_at": moment + CLAIM},
+    given_up=lambda moment: {
+        "status": DeliveryStatus.FAILED,
+        "reason": func.coalesce(Delivery.reason, "internal"),
+        "finished_at": moment,
+    },
+    record_end=_record_given_up,
+)

@@ -53,6 +53,7 @@ from webapp.intake.arrival import UploadedFile
 from webapp.intake.assembly import assemble_quiet_studies
 from webapp.intake.receiving import receive_instance
 from webapp.intake.submission import Idempotency, submit_files
+from webapp.leases import LeaseLost
 from webapp.models_admin.operations import register_model
 from webapp.pacs.models import Delivery, PacsNode, Sending
 from webapp.review.models import Assessment, Verdict
@@ -279,7 +280,7 @@ class TestMoving:
             assert claim is not None
             image_ids = [study.images[1].id]
             move_images(actor=actor, study_id=study.id, image_ids=image_ids, target=NewStudy("S-2"))
-            with pytest.raises(claims.LeaseLost):
+            with pytest.raises(LeaseLost):
                 analyses.record_progress(claim, images_done=1)
 
     def test_an_emptied_study_says_so_and_is_offered_for_deletion(
@@ -596,9 +597,9 @@ class TestDeleting:
             claim = analyses.claim_analysis(study.analyses[0].id)
             assert claim is not None
             delete_study(actor=actor, study_id=study.id, deletion=TEST)
-            with pytest.raises(claims.LeaseLost):
+            with pytest.raises(LeaseLost):
                 analyses.record_progress(claim, images_done=1)
-            with pytest.raises(claims.LeaseLost):
+            with pytest.raises(LeaseLost):
                 analyses.fail_analysis(claim, reason="internal")
 
     def test_only_the_uploader_reviewers_and_administrators_may(

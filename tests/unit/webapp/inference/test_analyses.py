@@ -18,6 +18,7 @@ from webapp.inference.operations import retry_study
 from webapp.inference.results import StudyResult, result_of
 from webapp.intake.arrival import UploadedFile
 from webapp.intake.submission import submit_files
+from webapp.leases import LeaseLost
 from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
 from webapp.studies.models import Analysis, Prediction, Status, Study
@@ -146,11 +147,11 @@ def test_worker_that_lost_its_lease_writes_nothing(work: Work) -> None:
     late = work.claim()
     work.set_job(lease_until=now() - PAST)
     current = work.claim()
-    with pytest.raises(claims.LeaseLost):
+    with pytest.raises(LeaseLost):
         analyses.record_progress(late, images_done=1)
-    with pytest.raises(claims.LeaseLost):
+    with pytest.raises(LeaseLost):
         work.finish(late)
-    with pytest.raises(claims.LeaseLost):
+    with pytest.raises(LeaseLost):
         analyses.fail_analysis(late, reason="internal")
     assert not work.predictions()
     work.finish(current)

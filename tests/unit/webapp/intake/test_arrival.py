@@ -22,12 +22,13 @@ from tests.factories import SAMPLE, Account
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
 from webapp.errors import InvalidInput, QuestionableUpload, RefusedUpload
-from webapp.inference import analyses, claims
+from webapp.inference import analyses
 from webapp.intake.arrival import Handling, UploadedFile
 from webapp.intake.assembly import assemble_quiet_studies
 from webapp.intake.letters import BurnedIn
 from webapp.intake.receiving import receive_instance
 from webapp.intake.submission import submit_files
+from webapp.leases import LeaseLost
 from webapp.storage import BlobStore
 from webapp.studies.models import Analysis, Image, Instance, Study
 from webapp.tenancy import acting_for, unscoped
@@ -465,7 +466,7 @@ class TestFromAnArchive:
             assert (current.number, current.images_total) == (2, 6)
             assert [one.status for one in study(study_id).analyses] == ["superseded", "queued"]
             assert claim is not None
-            with pytest.raises(claims.LeaseLost):
+            with pytest.raises(LeaseLost):
                 analyses.record_progress(claim, images_done=1)
 
     def test_nothing_that_names_the_patient_is_in_the_database_or_the_files(

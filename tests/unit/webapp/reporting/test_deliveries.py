@@ -15,6 +15,7 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.audit import AuditEvent
 from webapp.database import db, now
 from webapp.errors import Conflict, NotFound
+from webapp.leases import LeaseLost
 from webapp.pacs import deliveries
 from webapp.pacs.models import Delivery, DeliveryStatus, PacsNode, Sending
 from webapp.studies.models import Status, Study
@@ -167,7 +168,7 @@ def test_worker_that_was_taken_for_dead_changes_nothing(account: Account, study:
     first = claimed(delivery)
     make_due(delivery.id)
     second = claimed(delivery)
-    with pytest.raises(deliveries.ClaimLost):
+    with pytest.raises(LeaseLost):
         deliveries.finish_delivery(first, objects=1)
     deliveries.finish_delivery(second, objects=1)
 

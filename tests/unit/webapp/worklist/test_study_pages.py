@@ -4,6 +4,7 @@ import io
 import re
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 
 import cv2
 import numpy as np
@@ -11,17 +12,18 @@ import numpy.typing as npt
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from ml.imaging.pictures import encode_png
 from tests.factories import SAMPLE, Account, make_study
 from webapp.accounts.models import Role
-from webapp.database import db
+from webapp.audit import AuditEvent
+from webapp.database import db, now
 from webapp.inference import analyses, claims
 from webapp.models_admin.operations import register_model
 from webapp.storage import BlobStore
-from webapp.studies.models import Analysis, Image, Priority, Study
-from webapp.tenancy import acting_for
+from webapp.studies.models import Analysis, Image, Priority, Status, Study
+from webapp.tenancy import acting_for, unscoped
 from webapp.viewer.pictures import eight_bit
 
 MakeUser = Callable[..., Account]
@@ -82,6 +84,18 @@ def fail(app: Flask, account: Account) -> None:
         claim = analyses.claim_analysis(db.session.scalars(select(Analysis.id)).one())
         assert claim is not None
         analyses.fail_analysis(claim, reason="out_of_memory")
+
+
+def kill_its_workers(app: Flask) -> None:
+    """As if each worker that took the only analysis had died with it."""
+    with app.app_context(), unscoped():
+        analysis_id = db.session.scalars(select(Analysis.id)).one()
+        for _attempt in range(analyses.MAX_ATTEMPTS):
+            assert analyses.claim_analysis(analysis_id)
+            found = update(Analysis).where(Analysis.id == analysis_id)
+            db.session.execute(found.values(lease_until=now() - timedelta(minutes=1)))
+            db.session.commit()
+        assert analyses.analyses_to_resend() == []
 
 
 class TestUpload:
@@ -167,6 +181,29 @@ class TestStudy:
             assert answer.location == f"/studies/{study_id}"
         with app.app_context(), acting_for(account.organisation_id):
             assert len(db.session.scalars(select(Analysis)).all()) == 2
+
+    def test_study_whose_workers_always_died_says_so_and_offers_another_try(
+        self, app: Flask, make_user: MakeUser, sign_in: SignIn
+    ) -> None:
+        account = make_user()
+        browser = sign_in(account)
+        study_id = upload(browser, sample())
+        kill_its_workers(app)
+        page = browser.get(f"/studies/{study_id}").text
+        assert "interrupted several times" in page
+        assert f'action="/studies/{study_id}/retry"' in page
+        app.config["WTF_CSRF_ENABLED"] = True
+        assert browser.post(f"/studies/{study_id}/retry").status_code == 400
+        page = browser.get(f"/studies/{study_id}").text
+        assert f'action="/studies/{study_id}/retry"' in page
+        token = page.partition('name="csrf_token"')[2].partition('value="')[2].partition('"')[0]
+        browser.post(f"/studies/{study_id}/retry", data={"csrf_token": token})
+        assert f'action="/studies/{study_id}/retry"' not in browser.get(f"/studies/{study_id}").text
+        with app.app_context(), unscoped():
+            events = db.session.scalars(select(AuditEvent.action)).all()
+            states = db.session.scalars(select(Analysis.status).order_by(Analysis.number)).all()
+        assert {"give_up_study", "retry_study"} <= set(events)
+        assert states == [Status.FAILED, Status.QUEUED]
 
     def test_is_not_there_for_another_organisation(
         self, app: Flask, make_user: MakeUser, sign_in: SignIn

@@ -1,0 +1,191 @@
+"""Urgent studies come first in the queue, nothing else waits for good, and long ones give way."""
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from flask import Flask
+from kombu import Consumer
+from sqlalchemy import update
+
+from tests.broker import Broker
+from tests.factories import SAMPLE
+from tests.portal import REPOSITORY, Portal
+from webapp.accounts.queries import find_user_by_address
+from webapp.corrections.operations import Correction, correct_study
+from webapp.database import db, now
+from webapp.inference.sending import analyses_without_message, send_analyses
+from webapp.intake.arrival import UploadedFile
+from webapp.intake.submission import submit_files
+from webapp.queueing import (
+    DELIVERY,
+    HOUSEKEEPING,
+    INFERENCE,
+    RESEND,
+    URGENT,
+    URGENT_IN_A_ROW,
+    send_classification,
+    send_delivery,
+    waiting,
+)
+from webapp.studies.models import Analysis, Priority, Status
+from webapp.tenancy import acting_for, unscoped
+
+pytestmark = pytest.mark.integration
+only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+# However little is left to do is worth giving way here: a test has no time for long studies.
+CLASSIFICATION = """
+from datetime import timedelta
+from worker import giving_way
+from worker.classify import classify_study
+
+giving_way.WORTH_IT = timedelta(0)
+classify_study(analysis_id="{analysis_id}")
+"""
+
+
+@pytest.fixture
+def queue(broker: Broker, app: Flask) -> Iterator[Flask]:
+    """The portal with a broker, inside of its context."""
+    with app.app_context():
+        yield app
+
+
+def taken(app: Flask, count: int) -> list[str]:
+    """The queues from which a worker takes its next messages, one after the other."""
+    celery = app.extensions["celery"]
+    order: list[str] = []
+
+    def take(_body: object, message: Any) -> None:
+        order.append(message.delivery_info["routing_key"])
+        message.ack()
+
+    with celery.connection_for_read() as connection:
+        consumer = Consumer(connection, celery.conf.task_queues, callbacks=[take])
+        consumer.qos(prefetch_count=1)
+        with consumer:
+            while len(order) < count:
+                connection.drain_events(timeout=20)
+    return order
+
+
+def jobs(app: Flask, name: str) -> list[str]:
+    return [headers["job"] for headers in waiting(app.extensions["celery"], name)]
+
+
+@only_sqlite
+def test_urgent_message_is_taken_before_routine_ones_that_wait(queue: Flask) -> None:
+    for _number in range(4):
+        send_classification(uuid.uuid4())
+    send_classification(uuid.uuid4(), urgent=True)
+    send_classification(uuid.uuid4(), urgent=True)
+    assert taken(queue, 6) == [URGENT] * 2 + [INFERENCE] * 4
+
+
+@only_sqlite
+def test_nothing_starves_however_many_urgent_ones_wait(queue: Flask) -> None:
+    for _number in range(30):
+        send_classification(uuid.uuid4(), urgent=True)
+    for _number in range(2):
+        send_classification(uuid.uuid4())
+        send_delivery(uuid.uuid4())
+        queue.extensions["celery"].send_task(RESEND, retry=False)
+    order = taken(queue, 36)
+    turns = [name for name in order[:24] if name != URGENT]
+    assert order.count(URGENT) == 30
+    assert order[:URGENT_IN_A_ROW] == [URGENT] * URGENT_IN_A_ROW
+    # Each fourth message is another queue's, and each of the three has its turn.
+    assert order[:24][URGENT_IN_A_ROW :: URGENT_IN_A_ROW + 1] == turns
+    assert {*turns[:3]} == {*turns[3:]} == {INFERENCE, DELIVERY, HOUSEKEEPING}
+
+
+@only_sqlite
+def test_worker_that_is_told_its_queues_needs_no_urgent_one(queue: Flask) -> None:
+    celery = queue.extensions["celery"]
+    celery.conf.task_queues = [one for one in celery.conf.task_queues if one.name != URGENT]
+    send_classification(uuid.uuid4())
+    send_delivery(uuid.uuid4())
+    assert {*taken(queue, 2)} == {INFERENCE, DELIVERY}
+
+
+def submit(portal: Portal, priority: Priority, *, count: int = 1) -> uuid.UUID:
+    account = portal.make_user()
+    with portal.app.app_context(), acting_for(account.organisation_id):
+        files = [UploadedFile(SAMPLE.name, SAMPLE.read_bytes())] * count
+        user = find_user_by_address(account.email)
+        return submit_files(actor=user, files=files, priority=priority).study.id
+
+
+def test_message_of_an_urgent_study_waits_in_its_queue(portal: Portal) -> None:
+    routine = portal.analysis(submit(portal, Priority.ROUTINE)).id
+    urgent = portal.analysis(submit(portal, Priority.URGENT)).id
+    lost = portal.analysis(submit(portal, Priority.URGENT)).id
+    with portal.app.app_context():
+        assert jobs(portal.app, INFERENCE) == [str(routine)]
+        assert jobs(portal.app, URGENT) == [str(lost), str(urgent)]
+        with redis.Redis.from_url(portal.app.extensions["settings"].redis_url) as client:
+            client.lpop(URGENT)
+        assert analyses_without_message([routine, urgent, lost]) == [lost]
+        send_analyses([lost])
+        assert analyses_without_message([routine, urgent, lost]) == []
+
+
+def test_study_that_becomes_urgent_gets_a_message_in_the_urgent_queue(portal: Portal) -> None:
+    account = portal.make_user()
+    study_id = portal.submit(account, [SAMPLE])
+    analysis_id = portal.analysis(study_id).id
+    with portal.app.app_context():
+        with acting_for(account.organisation_id):
+            correct_study(
+                actor=find_user_by_address(account.email),
+                study_id=study_id,
+                correction=Correction(priority=Priority.URGENT),
+            )
+        assert jobs(portal.app, URGENT) == [str(analysis_id)]
+        assert analyses_without_message([analysis_id]) == []
+
+
+def classify(portal: Portal, analysis_id: uuid.UUID) -> None:
+    program = CLASSIFICATION.format(analysis_id=analysis_id)
+    subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        env=portal.environment,
+        check=True,
+        timeout=200,
+    )
+
+
+def test_routine_study_gives_way_once_to_an_urgent_one_and_loses_no_attempt(
+    portal: Portal,
+) -> None:
+    routine = submit(portal, Priority.ROUTINE, count=12)
+    analysis_id = portal.analysis(routine).id
+    submit(portal, Priority.URGENT)
+    classify(portal, analysis_id)
+    given = portal.analysis(routine)
+    assert (given.status, given.attempt, given.lease_until) == (Status.QUEUED, 0, None)
+    assert not portal.predictions(routine)
+    classify(portal, analysis_id)  # the urgent one waits still: nobody gives way to it twice
+    assert portal.study(routine).status is Status.DONE
+    assert portal.analysis(routine).attempt == 1
+    assert len(portal.predictions(routine)) == 12
+
+
+@only_sqlite
+def test_study_that_has_waited_for_long_or_is_urgent_goes_through(portal: Portal) -> None:
+    old, urgent = submit(portal, Priority.ROUTINE, count=12), submit(portal, Priority.URGENT)
+    analysis_id = portal.analysis(old).id
+    with portal.app.app_context(), unscoped():
+        long_ago = now().replace(year=now().year - 1)
+        found = update(Analysis).where(Analysis.id == analysis_id)
+        db.session.execute(found.values(created_at=long_ago))
+        db.session.commit()
+    classify(portal, analysis_id)
+    assert portal.study(old).status is Status.DONE
+    classify(portal, portal.analysis(urgent).id)
+    assert portal.study(urgent).status is Status.DONE
