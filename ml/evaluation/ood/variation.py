@@ -2,10 +2,13 @@
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from ml.evaluation.ood_pictures.pictures import Grey, Random, to_bytes
 from ml.imaging.pictures import Pixels
 from ml.preprocess import FloatImage, MaskImage, head_mask, to_grey
+
+Grey = npt.NDArray[np.uint8]
+Random = np.random.Generator
 
 _SIDE = 256  # px
 
@@ -36,6 +39,15 @@ def varied(pixels: Pixels, random: Random, *, is_brain: bool) -> Grey:
     image = _as_acquired(image, random)
     brightest = max(float(image.max()), 1e-6)
     return np.asarray(np.clip(image / brightest, 0, 1) * 255, np.uint8)
+
+
+def to_bytes(field: npt.NDArray[np.generic]) -> Grey:
+    """Stretch any numbers to 0..255 between their 0.5th and 99.5th percentile."""
+    values = np.asarray(field, np.float64)
+    low, high = np.percentile(values, [0.5, 99.5])
+    if high <= low:
+        low, high = float(values.min()), float(values.max()) + 1e-9
+    return np.asarray(np.clip((values - low) / (high - low), 0, 1) * 255, np.uint8)
 
 
 def _without_skull(

@@ -7,8 +7,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from tqdm import tqdm
 
-from ml.evaluation.ood_pictures.pictures import Random
-from ml.evaluation.ood_pictures.variation import varied
+from ml.evaluation.ood.variation import Random, varied
 from ml.imaging.pictures import Pixels
 from ml.uncertainty.ood.picture_rule import Rule
 from ml.uncertainty.ood.picture_statistics import Vector, statistics

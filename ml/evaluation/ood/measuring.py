@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ml.dataset import Entry
 from ml.dataset.pixels import pixels_of
 from ml.errors import InvalidManifest, UnreadableImage
-from ml.evaluation.ood_pictures.collection import held_out_sources, ood_pictures
+from ml.evaluation.ood.collection import OODPicture, held_out_sources
 from ml.imaging import square_pixels
 from ml.imaging.pictures import Pixels
 from ml.imaging.studies import read_study
@@ -37,13 +37,17 @@ class Shown:
 
 
 def measure_ood(
-    predictor: Predictor, entries: Sequence[Entry], volumes: Sequence[Path]
+    predictor: Predictor,
+    pictures: Sequence[OODPicture],
+    entries: Sequence[Entry],
+    volumes: Sequence[Path],
 ) -> dict[str, Any]:
     """Figures of the ``ood`` command.
 
     A picture that cannot be classified at all because it is blank counts as flagged.
 
     Args:
+        pictures: no MRI of a brain.
         entries: brain slices; those with an identifier of the figshare set are one source.
         volumes: studies of brains, one a source; of each the slices that show half of the
             volume's largest head area or more are counted.
@@ -51,10 +55,9 @@ def measure_ood(
     Raises:
         SulcusMLError: a picture or file is missing or cannot be read.
     """
-    pictures = ood_pictures()
     held_out = held_out_sources(pictures)
     shown = (
-        Shown(one.pixels, (one.kind, "held out" if one.source in held_out else "tuned on"))
+        Shown(one.pixels(), (one.kind, "held out" if one.source in held_out else "tuned on"))
         for one in pictures
     )
     brains = list(_slices(entries))
@@ -62,8 +65,8 @@ def measure_ood(
         brains += _brain_slices(folder)
     return {
         "model": predictor.name,
-        "odd": _flagged(predictor, shown, len(pictures)),
-        "brain": _flagged(predictor, ((one()) for one in brains), len(brains)),
+        "ood": _flagged(predictor, shown, len(pictures)),
+        "brain": _flagged(predictor, (one() for one in brains), len(brains)),
     }
 
 
@@ -71,7 +74,7 @@ def table(figures: dict[str, Any]) -> str:
     """The shares as lines of text."""
     lines = []
     for part, words in (
-        ("odd", "out-of-distribution pictures flagged"),
+        ("ood", "out-of-distribution pictures flagged"),
         ("brain", "brain slices flagged"),
     ):
         for name, found in figures[part]["by_group"].items():

@@ -6,20 +6,21 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ml.evaluation.ood_pictures.pictures import Grey, OODPicture, Random, oval, random_of, to_bytes
+from benchmarks.ood_pictures.pictures import Drawn, oval, random_of
+from ml.evaluation.ood.variation import Grey, Random, to_bytes
 
 SIDE = 256  # px
 _VARIANTS = 4
 
 
-def drawings() -> Iterator[OODPicture]:
+def drawings() -> Iterator[Drawn]:
     """Every rule several times, each time with other random numbers."""
     for kind, rules in _RULES.items():
         for rule in rules:
             source = f"drawn {rule.__name__.strip('_').replace('_', ' ')}"
             random = random_of(source)
             for _ in range(_VARIANTS):
-                yield OODPicture(kind, source, rule(random))
+                yield Drawn(kind, source, rule(random))
 
 
 def _white_noise(random: Random) -> Grey:

@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from ml.evaluation.ood_pictures.pictures import Grey, OODPicture, Random, random_of
+from benchmarks.ood_pictures.pictures import Drawn, random_of
+from ml.evaluation.ood.variation import Grey, Random
 
 _WORDS = [
     "radiology",
@@ -53,20 +54,20 @@ _SIGNS = 6
 _CHARTS = ("lines", "bars", "scatter", "pie", "heat", "histogram")
 
 
-def writing() -> Iterator[OODPicture]:
+def writing() -> Iterator[Drawn]:
     """Documents black on white and white on black, few large letters on black, and charts."""
     for number in range(_DOCUMENTS):
         source = f"written document {number}"
         page = _document(random_of(source))
-        yield OODPicture("document", source, page)
-        yield OODPicture("document, white on black", source, 255 - page)
+        yield Drawn("document", source, page)
+        yield Drawn("document, white on black", source, 255 - page)
     for number in range(_SIGNS):
         source = f"written sign {number}"
-        yield OODPicture("large letters on black", source, _sign(random_of(source)))
+        yield Drawn("large letters on black", source, _sign(random_of(source)))
     for name in _CHARTS:
         source = f"chart of {name}"
-        yield OODPicture("chart", source, _chart(name, random_of(source), dark=False))
-        yield OODPicture("chart on black", source, _chart(name, random_of(source), dark=True))
+        yield Drawn("chart", source, _chart(name, random_of(source), dark=False))
+        yield Drawn("chart on black", source, _chart(name, random_of(source), dark=True))
 
 
 def _document(random: Random) -> Grey:

@@ -7,8 +7,9 @@ import numpy as np
 import pydicom
 from pydicom.data import get_testdata_file
 
+from benchmarks.ood_pictures.pictures import Drawn
 from ml.errors import SulcusMLError
-from ml.evaluation.ood_pictures.pictures import OODPicture, to_bytes
+from ml.evaluation.ood.variation import to_bytes
 
 # Files whose picture is large enough to show something. The other MR files of the package are
 # crops of 16 px or show a brain; the colour test cards are all alike.
@@ -31,7 +32,7 @@ _FILES = {
 _FRAMED_SIDE = 256  # px
 
 
-def medical() -> Iterator[OODPicture]:
+def medical() -> Iterator[Drawn]:
     """Each file's middle frame in grey, as it is, negative, and letter-boxed on a black square.
 
     Raises:
@@ -40,10 +41,10 @@ def medical() -> Iterator[OODPicture]:
     for name, kind in _FILES.items():
         source = f"pydicom {name}"
         grey = _grey(name)
-        yield OODPicture(kind, source, grey)
-        yield OODPicture(kind, source, _boxed(grey))
+        yield Drawn(kind, source, grey)
+        yield Drawn(kind, source, _boxed(grey))
         if kind != "segmentation":
-            yield OODPicture(f"{kind}, negative", source, _boxed(255 - grey))
+            yield Drawn(f"{kind}, negative", source, _boxed(255 - grey))
 
 
 def _grey(name: str) -> np.ndarray:

@@ -10,8 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.ood_pictures.pictures import Drawn, oval, random_of
 from ml.errors import SulcusMLError
-from ml.evaluation.ood_pictures.pictures import Grey, OODPicture, Random, oval, random_of, to_bytes
+from ml.evaluation.ood.variation import Grey, Random, to_bytes
 from ml.imaging.pictures import Pixels
 from ml.preprocess import FloatImage
 
@@ -43,7 +44,7 @@ _FACES = 10
 _DIGITS = 10
 
 
-def photographs() -> Iterator[OODPicture]:
+def photographs() -> Iterator[Drawn]:
     """Each photograph in several dresses, then small faces and digits.
 
     Raises:
@@ -51,7 +52,7 @@ def photographs() -> Iterator[OODPicture]:
     """
     for source, picture in _originals():
         if picture.ndim == 3 and _is_coloured(picture):
-            yield OODPicture("colour photograph", source, picture)
+            yield Drawn("colour photograph", source, picture)
         yield from _dressed(source, _grey(picture))
     yield from _faces()
     yield from _digits()
@@ -76,23 +77,23 @@ def _originals() -> Iterator[tuple[str, Pixels]]:
         yield f"sklearn {Path(path).name}", _limited(np.asarray(image, np.uint8))
 
 
-def _dressed(source: str, grey: Grey) -> Iterator[OODPicture]:
+def _dressed(source: str, grey: Grey) -> Iterator[Drawn]:
     random = random_of(source)
-    yield OODPicture("grey photograph", source, grey)
-    yield OODPicture("grey photograph in a black frame", source, _framed(grey, random))
+    yield Drawn("grey photograph", source, grey)
+    yield Drawn("grey photograph in a black frame", source, _framed(grey, random))
     for _ in range(2):
         cut = _cut(grey, random)
         share = float(random.uniform(0.7, 0.95))
         inside = oval(*cut.shape, share=share)
-        yield OODPicture("grey photograph in a black oval", source, np.where(inside, cut, 0))
+        yield Drawn("grey photograph in a black oval", source, np.where(inside, cut, 0))
     light = oval(*grey.shape, share=0.8).astype(np.float32)
     soft = np.asarray(cv2.GaussianBlur(light, (0, 0), 25), np.float32)
-    yield OODPicture("grey photograph, darker to the edge", source, _dimmed(grey, soft))
+    yield Drawn("grey photograph, darker to the edge", source, _dimmed(grey, soft))
     close = _cut(grey, random, share=0.3)
-    yield OODPicture("close crop of a photograph in a black frame", source, _framed(close, random))
+    yield Drawn("close crop of a photograph in a black frame", source, _framed(close, random))
 
 
-def _faces() -> Iterator[OODPicture]:
+def _faces() -> Iterator[Drawn]:
     import skimage.data
 
     # Labelled Faces in the Wild, 25 px: the first hundred are faces.
@@ -100,19 +101,17 @@ def _faces() -> Iterator[OODPicture]:
     for number in range(0, 100, 100 // _FACES):
         source = f"skimage lfw_subset {number}"
         face = cv2.resize(to_bytes(faces[number]), (200, 200), interpolation=cv2.INTER_CUBIC)
-        yield OODPicture("face in a black oval", source, np.where(oval(200, 200), face, 0))
+        yield Drawn("face in a black oval", source, np.where(oval(200, 200), face, 0))
 
 
-def _digits() -> Iterator[OODPicture]:
+def _digits() -> Iterator[Drawn]:
     from sklearn.datasets import load_digits
 
     images = load_digits().images
     for number in range(_DIGITS):
         digit = cv2.resize(to_bytes(images[number * 7]), (192, 192), interpolation=cv2.INTER_CUBIC)
         framed = cv2.copyMakeBorder(digit, 32, 32, 32, 32, cv2.BORDER_CONSTANT, value=0)
-        yield OODPicture(
-            "digit on black", f"sklearn digit {number * 7}", np.asarray(framed, np.uint8)
-        )
+        yield Drawn("digit on black", f"sklearn digit {number * 7}", np.asarray(framed, np.uint8))
 
 
 def _limited(picture: Pixels) -> Pixels:
