@@ -1,4 +1,7 @@
-"""Data stewards, between reviewers and administrators
+"""Data stewards; readers who agree, disagree and are flagged
+
+Assessments say whether they were given before another reader's could be seen. Of those from
+before only so much is known: the first ones of a slice were.
 
 On the way back, data stewards become reviewers: the old check has no place for them.
 
@@ -27,11 +30,104 @@ def _allow_roles(*roles: str) -> None:
             batch.create_check_constraint(batch.f(name), f"role IN ({values})")
 
 
+_MOMENT = sa.DateTime(timezone=True)
+
+
+def _row(*columns: sa.Column) -> list[sa.Column]:
+    return [
+        sa.Column("id", sa.Uuid(), nullable=False),
+        *columns,
+        sa.Column("created_at", _MOMENT, nullable=False),
+        sa.Column("organisation_id", sa.Uuid(), nullable=False),
+    ]
+
+
+def _reference(table: str, column: str, target: str, ondelete: str | None = None):
+    name = op.f(f"fk_{table}_{column}_{target}")
+    return sa.ForeignKeyConstraint([column], [f"{target}.id"], name=name, ondelete=ondelete)
+
+
+def _index(table: str, *columns: str) -> None:
+    for column in columns:
+        op.create_index(op.f(f"ix_{table}_{column}"), table, [column], unique=False)
+
+
+def _unique_while(condition: str, name: str, table: str, column: str) -> None:
+    where = sa.text(condition)
+    op.create_index(name, table, [column], unique=True, sqlite_where=where, postgresql_where=where)
+
+
+def _say_what_was_blind() -> None:
+    columns = ("id", "study_id", "image_id", "reader_id", "created_at", "blind")
+    said = sa.table("assessment", *(sa.column(name) for name in columns))
+    other = said.alias("other")
+    about_the_same = sa.or_(
+        other.c.image_id == said.c.image_id,
+        sa.and_(other.c.study_id == said.c.study_id, other.c.image_id.is_(None)),
+    )
+    before = sa.exists().where(
+        about_the_same,
+        other.c.reader_id != said.c.reader_id,
+        other.c.created_at <= said.c.created_at,
+    )
+    op.execute(sa.update(said).where(~before).values(blind=sa.true()))
+
+
+def _consensus() -> None:
+    op.add_column(
+        "assessment",
+        sa.Column("blind", sa.Boolean(), nullable=False, server_default=sa.false()),
+    )
+    _say_what_was_blind()
+    op.create_table(
+        "adjudication",
+        *_row(
+            sa.Column("image_id", sa.Uuid(), nullable=False),
+            sa.Column("adjudicator_id", sa.Uuid(), nullable=False),
+            sa.Column("label", sa.String(length=16), nullable=False),
+            sa.Column("finding", sa.String(length=64), nullable=False),
+            sa.Column("comment", sa.Text(), nullable=False),
+            sa.Column("about", sa.JSON(), nullable=False),
+            sa.Column("superseded_at", _MOMENT),
+        ),
+        _reference("adjudication", "image_id", "image", "CASCADE"),
+        _reference("adjudication", "adjudicator_id", "user"),
+        _reference("adjudication", "organisation_id", "organisation"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_adjudication")),
+    )
+    _index("adjudication", "image_id", "adjudicator_id", "organisation_id")
+    _unique_while(
+        "superseded_at IS NULL AND image_id IS NOT NULL",
+        "uq_adjudication_current",
+        "adjudication",
+        "image_id",
+    )
+    op.create_table(
+        "reader_flag",
+        *_row(
+            sa.Column("reader_id", sa.Uuid(), nullable=False),
+            sa.Column("evidence", sa.JSON(), nullable=False),
+            sa.Column("lifted_at", _MOMENT),
+            sa.Column("lifted_by_id", sa.Uuid()),
+        ),
+        _reference("reader_flag", "reader_id", "user"),
+        _reference("reader_flag", "lifted_by_id", "user"),
+        _reference("reader_flag", "organisation_id", "organisation"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_reader_flag")),
+    )
+    _index("reader_flag", "reader_id", "organisation_id")
+    _unique_while("lifted_at IS NULL", "uq_reader_flag_standing", "reader_flag", "reader_id")
+
+
 def upgrade() -> None:
     _allow_roles(*_ROLES)
+    _consensus()
 
 
 def downgrade() -> None:
+    op.drop_table("reader_flag")
+    op.drop_table("adjudication")
+    op.drop_column("assessment", "blind")
     for name in _WITH_ROLES:
         rows = sa.table(name, sa.column("role", sa.String()))
         op.execute(sa.update(rows).where(rows.c.role == "steward").values(role="reviewer"))

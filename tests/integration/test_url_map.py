@@ -70,6 +70,10 @@ def the_organisation(outcome: Outcome, **sent: Any) -> Line:
     return Line((SIGN_IN, 404, outcome, outcome, outcome), **sent)
 
 
+def reviewers(outcome: Outcome, **sent: Any) -> Line:
+    return Line((SIGN_IN, outcome, 403, outcome, outcome), **sent)
+
+
 def administrators(outcome: Outcome, *, foreigner: Outcome | None = None, **sent: Any) -> Line:
     return Line((SIGN_IN, foreigner or outcome, 403, 403, outcome), **sent)
 
@@ -163,6 +167,9 @@ TABLE: dict[tuple[str, str], Line] = {
     ("POST", "/studies/<uuid:study_id>/draft"): the_organisation(204, data={"comment": "x"}),
     ("POST", "/studies/<uuid:study_id>/draft/discard"): the_organisation(302),
     ("GET", "/feedback/export"): Line((SIGN_IN, 200, 403, 200, 200)),
+    ("GET", "/disputes"): reviewers(200),
+    ("GET", "/disputes/<uuid:image_id>"): reviewers(404),  # nobody disagrees
+    ("POST", "/disputes/<uuid:image_id>"): reviewers(404, data={"label": "glioma"}),
     # API
     ("GET", "/api/v1/openapi.json"): everybody(200),
     ("GET", "/api/v1/studies"): Line((401, 200, 200, 200, 200)),
@@ -182,6 +189,10 @@ TABLE: dict[tuple[str, str], Line] = {
     ("GET", "/api/v1/images/<uuid:image_id>/pixels"): Line((401, 404, 200, 200, 200)),
     ("GET", "/api/v1/images/<uuid:image_id>/heatmap"): Line((401, 404, 200, 200, 200)),
     ("GET", "/api/v1/feedback"): Line((401, 200, 403, 200, 200)),
+    ("GET", "/api/v1/disputes"): Line((401, 200, 403, 200, 200)),
+    ("POST", "/api/v1/images/<uuid:image_id>/adjudication"): Line(
+        (401, 404, 403, 409, 409), json={"label": "glioma"}
+    ),
     # Archives
     ("GET", "/admin/archives"): administrators(200),
     ("POST", "/admin/archives"): administrators(422),
