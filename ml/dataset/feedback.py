@@ -20,6 +20,7 @@ _WANTED = {"path", "label", "image_id", "study_id", "reader"}
 _FEWEST_CORNERS = 3
 
 Box = tuple[float, float, float, float]
+Polygon = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,16 @@ def _answer(row: dict[str, str], path: Path, line: int) -> Answer:
     )
 
 
-def _region(text: str) -> Box | None:
-    """(left, top, right, bottom) of the polygon's corners."""
+def polygon_in(text: str) -> Polygon | None:
+    """The corners (x, y) that a cell tells, as fractions of width and height; None if it is empty.
+
+    Raises:
+        ValueError: it is no polygon inside the image.
+    """
     if not text:
         return None
     try:
-        corners = [(float(x), float(y)) for x, y in json.loads(text)]
+        corners = tuple((float(x), float(y)) for x, y in json.loads(text))
     except (TypeError, ValueError) as error:
         raise ValueError("the region is no list of points [x, y]") from error
     numbers = [number for corner in corners for number in corner]
@@ -114,6 +119,14 @@ def _region(text: str) -> Box | None:
         math.isfinite(number) and 0 <= number <= 1 for number in numbers
     ):
         raise ValueError("the region is no polygon inside the image")
+    return corners
+
+
+def _region(text: str) -> Box | None:
+    """(left, top, right, bottom) of the polygon's corners."""
+    corners = polygon_in(text)
+    if corners is None:
+        return None
     across, down = zip(*corners, strict=True)
     return min(across), min(down), max(across), max(down)
 

@@ -19,10 +19,15 @@ _NAMED = 3  # files that a message names
 
 @dataclass(frozen=True)
 class Further:
-    """What may be trained on, and how many slices were left out, by reason."""
+    """What may be trained on, and how many slices were left out, by reason.
+
+    Attributes:
+        dropped: why each file was left out.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    dropped: dict[Path, str] = field(default_factory=dict)
 
 
 def without_held_out(further: Sequence[Entry], held_out: Sequence[Entry]) -> Further:
@@ -58,6 +63,7 @@ def without_held_out(further: Sequence[Entry], held_out: Sequence[Entry]) -> Fur
     return Further(
         [entry for entry in further if entry.group not in reasons],
         dict(Counter(reasons[entry.group] for entry in left_out)),
+        {entry.path: reasons[entry.group] for entry in left_out},
     )
 
 
