@@ -122,6 +122,9 @@ class Settings(_FromEnvironment):
         secret_key: SULCUS_SECRET_KEY, signs sessions; made and kept in ``home`` if not given.
         pseudonym_key: SULCUS_PSEUDONYM_KEY, makes patients' pseudonyms; made and kept in ``home``
             if not given. With another key the same patient is another one.
+        snapshot_key: SULCUS_SNAPSHOT_KEY, makes the pseudonyms of patients and readers in
+            snapshots; made and kept in ``home`` if not given. With another key a patient may
+            change from the part that is held out to the one that is learnt from.
         database_url: SULCUS_DATABASE_URL, ``sqlite:///…`` or ``postgresql+psycopg://…``.
         broker_url: SULCUS_BROKER_URL, ``redis://…``, ``rediss://…`` or ``redis+socket://…``.
         storage_dir: SULCUS_STORAGE_DIR, folder of slices and heatmaps.
@@ -156,6 +159,7 @@ class Settings(_FromEnvironment):
     home: Annotated[Path, AfterValidator(_absolute)] = REPOSITORY / "var"
     secret_key: str = Field("", repr=False)
     pseudonym_key: str = Field("", repr=False)
+    snapshot_key: str = Field("", repr=False)
     database_url: Annotated[str, _one_of("sqlite:///", "postgresql+psycopg://")] = Field(
         default_factory=lambda known: f"sqlite:///{known['home'] / 'sulcus.sqlite3'}", repr=False
     )
@@ -199,7 +203,7 @@ class Settings(_FromEnvironment):
             raise ValueError(
                 "SULCUS_DICOM_TLS_CERTIFICATE and SULCUS_DICOM_TLS_KEY belong together"
             )
-        for name in ("secret_key", "pseudonym_key"):
+        for name in ("secret_key", "pseudonym_key", "snapshot_key"):
             # Frozen from here on: the keys are all that is not in the environment.
             self.__dict__[name] = _key(getattr(self, name), self.home, name)
         return self

@@ -114,6 +114,7 @@ def _register_features(app: Flask) -> None:
         dicomweb,
         inference,
         intake,
+        learning,
         pacs,
         reporting,
         review,
@@ -122,5 +123,5 @@ def _register_features(app: Flask) -> None:
     )
 
     features = (accounts, inference, intake, viewer, worklist, corrections, review, reporting)
-    for feature in (*features, pacs, dicomweb, api, demo):
+    for feature in (*features, learning, pacs, dicomweb, api, demo):
         feature.init_app(app)

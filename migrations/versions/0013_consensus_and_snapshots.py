@@ -1,4 +1,4 @@
-"""Data stewards; readers who agree, disagree and are flagged
+"""Data stewards; readers who agree, disagree and are flagged; snapshots
 
 Assessments say whether they were given before another reader's could be seen. Of those from
 before only so much is known: the first ones of a slice were.
@@ -119,12 +119,83 @@ def _consensus() -> None:
     _unique_while("lifted_at IS NULL", "uq_reader_flag_standing", "reader_flag", "reader_id")
 
 
+def _snapshots() -> None:
+    op.create_table(
+        "snapshot",
+        *_row(
+            sa.Column("name", sa.String(length=120), nullable=False),
+            sa.Column("created_by_id", sa.Uuid()),
+            sa.Column("plan_version", sa.Integer(), nullable=False),
+            sa.Column("plan_sha256", sa.String(length=64), nullable=False),
+            sa.Column("counts", sa.JSON(), nullable=False),
+            sa.Column("left_out", sa.JSON(), nullable=False),
+            sa.Column("manifest_sha256", sa.String(length=64), nullable=False),
+            sa.Column("images_sha256", sa.String(length=64), nullable=False),
+            sa.Column("manifest_key", sa.String(length=64), nullable=False),
+            sa.Column("card_key", sa.String(length=64), nullable=False),
+        ),
+        _reference("snapshot", "created_by_id", "user"),
+        _reference("snapshot", "organisation_id", "organisation"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_snapshot")),
+        sa.UniqueConstraint(
+            "organisation_id", "name", name=op.f("uq_snapshot_organisation_id_name")
+        ),
+    )
+    _index("snapshot", "organisation_id", "manifest_key", "card_key")
+    op.create_table(
+        "snapshot_slice",
+        *_row(
+            sa.Column("snapshot_id", sa.Uuid(), nullable=False),
+            sa.Column("image_id", sa.Uuid(), nullable=False),
+            sa.Column("blob_key", sa.String(length=64), nullable=False),
+            sa.Column("label", sa.String(length=16), nullable=False),
+            sa.Column("patient_group", sa.String(length=64), nullable=False),
+            sa.Column("part", sa.String(length=16), nullable=False),
+            sa.Column("fold", sa.Integer(), nullable=False),
+            sa.Column("rule", sa.String(length=16), nullable=False),
+        ),
+        _reference("snapshot_slice", "snapshot_id", "snapshot", "CASCADE"),
+        _reference("snapshot_slice", "organisation_id", "organisation"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_snapshot_slice")),
+        sa.UniqueConstraint(
+            "snapshot_id", "blob_key", name=op.f("uq_snapshot_slice_snapshot_id_blob_key")
+        ),
+    )
+    _index("snapshot_slice", "organisation_id", "blob_key")
+    op.create_index(
+        "ix_snapshot_slice_group", "snapshot_slice", ["organisation_id", "patient_group"]
+    )
+    op.create_table(
+        "withdrawal",
+        *_row(
+            sa.Column("patient_group", sa.String(length=64), nullable=False),
+            sa.Column("study_ids", sa.JSON(), nullable=False),
+            sa.Column("patient_id", sa.Uuid()),
+            sa.Column("withdrawn_by_id", sa.Uuid(), nullable=False),
+        ),
+        _reference("withdrawal", "patient_id", "patient", "SET NULL"),
+        _reference("withdrawal", "withdrawn_by_id", "user"),
+        _reference("withdrawal", "organisation_id", "organisation"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_withdrawal")),
+        sa.UniqueConstraint(
+            "organisation_id",
+            "patient_group",
+            name=op.f("uq_withdrawal_organisation_id_patient_group"),
+        ),
+    )
+    _index("withdrawal", "organisation_id", "patient_id")
+
+
 def upgrade() -> None:
     _allow_roles(*_ROLES)
     _consensus()
+    _snapshots()
 
 
 def downgrade() -> None:
+    op.drop_table("withdrawal")
+    op.drop_table("snapshot_slice")
+    op.drop_table("snapshot")
     op.drop_table("reader_flag")
     op.drop_table("adjudication")
     op.drop_column("assessment", "blind")

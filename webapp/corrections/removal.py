@@ -9,11 +9,21 @@ from sqlalchemy import select
 
 from webapp.database import db, now
 from webapp.extensions import current_blobs
+from webapp.learning.models import Snapshot, SnapshotSlice
 from webapp.studies.models import Image, Instance, Prediction
 from webapp.tenancy import unscoped
 
 # Every column that names a blob; a blob stays as long as one of them does, of any organisation.
-NAMES = (Image.blob_key, Image.source_key, Instance.blob_key, Prediction.heatmap_key)
+NAMES = (
+    Image.blob_key,
+    Image.source_key,
+    Instance.blob_key,
+    Prediction.heatmap_key,
+    # A snapshot is complete for as long as it is there, also without the studies it was made of.
+    SnapshotSlice.blob_key,
+    Snapshot.manifest_key,
+    Snapshot.card_key,
+)
 # What is being taken in has no row yet; no upload and no analysis takes as long as this.
 YOUNGEST = timedelta(days=1)
 _AT_ONCE = 500  # parameters of one statement
