@@ -49,16 +49,19 @@ def list_withdrawals() -> Sequence[Withdrawal]:
 
 def holding(groups: Sequence[str]) -> dict[str, list[Snapshot]]:
     """Snapshots that hold slices of these patients, by patient, oldest first."""
-    found: dict[str, list[Snapshot]] = defaultdict(list)
     rows = db.session.execute(
-        select(SnapshotSlice.patient_group, Snapshot)
-        .join(SnapshotSlice.snapshot)
+        select(SnapshotSlice.patient_group, SnapshotSlice.snapshot_id)
         .where(SnapshotSlice.patient_group.in_(groups))
         .distinct()
-        .order_by(Snapshot.created_at)
-    )
-    for group, snapshot in rows:
-        found[group].append(snapshot)
+    ).all()
+    wanted = {snapshot_id for _group, snapshot_id in rows}
+    pairs = {(group, snapshot_id) for group, snapshot_id in rows}
+    found: dict[str, list[Snapshot]] = defaultdict(list)
+    ordered = select(Snapshot).where(Snapshot.id.in_(wanted)).order_by(Snapshot.created_at)
+    for snapshot in db.session.scalars(ordered):
+        for group in groups:
+            if (group, snapshot.id) in pairs:
+                found[group].append(snapshot)
     return found
 
 
