@@ -90,6 +90,7 @@ docs: setup ## Build the documents into site/; a broken link fails
 # The secrets of a check may be anything, but not empty. `config` needs no engine.
 check-deploy: export SULCUS_SECRET_KEY = check
 check-deploy: export SULCUS_PSEUDONYM_KEY = check
+check-deploy: export SULCUS_SNAPSHOT_KEY = check
 check-deploy: export POSTGRES_PASSWORD = check
 check-deploy: export REDIS_PASSWORD = check
 check-deploy: setup ## Check docker-compose.yml, the Dockerfiles and the shell scripts

@@ -125,6 +125,9 @@ class Settings(_FromEnvironment):
         model_key: SULCUS_MODEL_KEY, signs gate reports and deployments of models; made and kept in
             ``home`` if not given. With another key only the first model serves.
         model: SULCUS_MODEL, the card of the model that serves first; by default the bundled one.
+        snapshot_key: SULCUS_SNAPSHOT_KEY, makes the pseudonyms of patients and readers in
+            snapshots; made and kept in ``home`` if not given. With another key a patient may
+            change from the part that is held out to the one that is learnt from.
         database_url: SULCUS_DATABASE_URL, ``sqlite:///…`` or ``postgresql+psycopg://…``.
         broker_url: SULCUS_BROKER_URL, ``redis://…``, ``rediss://…`` or ``redis+socket://…``.
         storage_dir: SULCUS_STORAGE_DIR, folder of slices and heatmaps.
@@ -162,6 +165,7 @@ class Settings(_FromEnvironment):
     pseudonym_key: str = Field("", repr=False)
     model_key: str = Field("", repr=False)
     model: _File = None
+    snapshot_key: str = Field("", repr=False)
     database_url: Annotated[str, _one_of("sqlite:///", "postgresql+psycopg://")] = Field(
         default_factory=lambda known: f"sqlite:///{known['home'] / 'sulcus.sqlite3'}", repr=False
     )
@@ -205,7 +209,7 @@ class Settings(_FromEnvironment):
             raise ValueError(
                 "SULCUS_DICOM_TLS_CERTIFICATE and SULCUS_DICOM_TLS_KEY belong together"
             )
-        for name in ("secret_key", "pseudonym_key", "model_key"):
+        for name in ("secret_key", "pseudonym_key", "model_key", "snapshot_key"):
             # Frozen from here on: the keys are all that is not in the environment.
             self.__dict__[name] = _key(getattr(self, name), self.home, name)
         return self

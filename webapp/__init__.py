@@ -114,6 +114,7 @@ def _register_features(app: Flask) -> None:
         dicomweb,
         inference,
         intake,
+        learning,
         models_admin,
         pacs,
         reporting,
@@ -123,5 +124,5 @@ def _register_features(app: Flask) -> None:
     )
 
     features = (accounts, inference, intake, viewer, worklist, corrections, review, reporting)
-    for feature in (*features, models_admin, pacs, dicomweb, api, demo):
+    for feature in (*features, models_admin, learning, pacs, dicomweb, api, demo):
         feature.init_app(app)

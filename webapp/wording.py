@@ -61,6 +61,24 @@ DELETION_REASONS: Mapping[str, LazyString] = {
     "other": _l("Something else"),
 }
 
+# Why an assessed slice is not in a snapshot (webapp.learning.candidates, ml.dataset.snapshot).
+LEFT_OUT: Mapping[str, LazyString] = {
+    "single_reader": _l("One reader alone"),
+    "not_independent": _l("Readers agree, and had seen each other’s assessments"),
+    "flagged_reader": _l("A reader is flagged"),
+    "disputed": _l("Readers disagree"),
+    "unsure": _l("Readers are unsure"),
+    "other": _l("None of the model’s classes"),
+    "withdrawn": _l("The patient has been withdrawn"),
+    "damaged": _l("The image cannot be read"),
+    "listed twice": _l("The same image again"),
+    "same image, other label or patient": _l("The same image with another label or patient"),
+    "group of the same name": _l("The patient is held out"),
+    "group with copies (exact)": _l("The patient has copies of slices that are held out"),
+    "group with copies (near)": _l("The patient has near copies of slices that are held out"),
+    "group with copies (mirrored)": _l("The patient has mirror images of slices that are held out"),
+}
+
 # A reader's answer that is none of the model's classes (Assessment.label, "other").
 OTHER_LABEL = _l("Something else")
 
@@ -336,6 +354,7 @@ def init_app(app: Flask) -> None:
         "gate_verdict_word": VERDICTS_OF_GATES,
         "quality_word": QUALITY,
         "finding_word": FINDINGS,
+        "left_out_word": LEFT_OUT,
     }
     for name, table in tables.items():
         app.add_template_filter(lambda value, table=table: word(table, value), name)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import StratifiedGroupKFold
 
 from ml.dataset.manifest import Entry, relative_path, write_rows
 from ml.errors import InvalidManifest
@@ -247,6 +246,9 @@ def _dealt(entries: list[Entry], parts: int, seed: int) -> npt.NDArray[np.int64]
     """(N,) the number, from 0, of the part that each entry's group went to."""
     labels = np.array([entry.label.value for entry in entries])
     groups = np.array([entry.group for entry in entries])
+    # Imported here: the web image freezes snapshots, deals no parts, and has no scikit-learn.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     dealer = StratifiedGroupKFold(n_splits=parts, shuffle=True, random_state=seed)
     part_of = np.empty(len(entries), np.int64)
     for number, (_, members) in enumerate(dealer.split(labels, labels, groups)):

@@ -52,6 +52,8 @@ _MAY_REFUSE_GOOD_VALUES = {
     "POST /api/v1/studies",  # a file is looked into, and a code may read like a name
     "PATCH /api/v1/studies/{study_id}",  # a code may read like a name
     "POST /api/v1/studies/{study_id}/analysis",  # only of a study whose analysis failed
+    "POST /api/v1/images/{image_id}/adjudication",  # readers have to disagree
+    "POST /api/v1/snapshots",  # readers have to agree
     "POST /api/v1/studies/{study_id}/feedback",  # what the model said decides what may be said
 }
 
@@ -188,7 +190,12 @@ def test_clinician_gets_what_is_described(app: Flask, make_user: MakeUser, exten
     answers = called(app, extent, token=token, known=stored(app, account), at_borders=True)
     assert not answers.faults, "\n".join(answers.faults)
     never = answers.statuses.keys() - succeeded(answers) - _MAY_REFUSE_GOOD_VALUES
-    assert never == {"GET /api/v1/feedback"}  # of reviewers
+    assert never == {
+        "GET /api/v1/feedback",  # of reviewers, as the next one
+        "GET /api/v1/disputes",
+        "GET /api/v1/snapshots",  # of data stewards, as the next one
+        "GET /api/v1/snapshots/{snapshot_id}",
+    }
 
 
 def test_administrator_gets_what_is_described(

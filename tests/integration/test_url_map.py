@@ -5,6 +5,7 @@ A new address fails here until it has its line in TABLE, and a line without an a
 
 import io
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from tests.conftest import make_settings
@@ -28,12 +30,18 @@ from tests.factories import (
 from tests.unit.webapp.models_admin.candidates import register, write_model
 from webapp import create_app
 from webapp.accounts import operations
-from webapp.accounts.models import Role
+from webapp.accounts.models import Role, User
 from webapp.accounts.queries import find_user_by_address
 from webapp.accounts.sessions import list_sessions
 from webapp.database import db
 from webapp.intake.receiving import receive_instance
+from webapp.learning.models import Snapshot
+from webapp.learning.operations import create_snapshot
+from webapp.learning.terms import Terms
 from webapp.pacs.operations import NodeDetails, register_node
+from webapp.review.models import Verdict
+from webapp.review.operations import Opinion, Subject, record_assessments
+from webapp.studies.models import Image
 from webapp.tenancy import acting_for
 
 SIGN_IN = "to the sign-in page"
@@ -69,6 +77,15 @@ def who_signed_in(outcome: Outcome, **sent: Any) -> Line:
 
 def the_organisation(outcome: Outcome, **sent: Any) -> Line:
     return Line((SIGN_IN, 404, outcome, outcome, outcome), **sent)
+
+
+def reviewers(outcome: Outcome, **sent: Any) -> Line:
+    return Line((SIGN_IN, outcome, 403, outcome, outcome), **sent)
+
+
+def stewards(outcome: Outcome, *, foreigner: Outcome | None = None, **sent: Any) -> Line:
+    outcomes = (SIGN_IN, foreigner or outcome, 403, 403, outcome)
+    return Line(outcomes, steward=outcome, **sent)
 
 
 def administrators(outcome: Outcome, *, foreigner: Outcome | None = None, **sent: Any) -> Line:
@@ -175,6 +192,16 @@ TABLE: dict[tuple[str, str], Line] = {
     ("POST", "/studies/<uuid:study_id>/draft"): the_organisation(204, data={"comment": "x"}),
     ("POST", "/studies/<uuid:study_id>/draft/discard"): the_organisation(302),
     ("GET", "/feedback/export"): Line((SIGN_IN, 200, 403, 200, 200)),
+    ("GET", "/disputes"): reviewers(200),
+    ("GET", "/disputes/<uuid:image_id>"): reviewers(404),  # nobody disagrees
+    ("POST", "/disputes/<uuid:image_id>"): reviewers(404, data={"label": "glioma"}),
+    # Learning; the foreigner has no snapshot
+    ("GET", "/learning/snapshots"): stewards(200),
+    ("POST", "/learning/snapshots"): stewards(409, data={"name": "x"}),  # nobody agrees
+    ("GET", "/learning/snapshots/<uuid:snapshot_id>"): stewards(200, foreigner=404),
+    ("GET", "/learning/snapshots/<uuid:snapshot_id>/snapshot.zip"): stewards(200, foreigner=404),
+    ("GET", "/learning/withdrawals"): administrators(200),
+    ("POST", "/learning/withdrawals"): administrators(422),
     # API
     ("GET", "/api/v1/openapi.json"): everybody(200),
     ("GET", "/api/v1/studies"): Line((401, 200, 200, 200, 200)),
@@ -196,6 +223,13 @@ TABLE: dict[tuple[str, str], Line] = {
     ("GET", "/api/v1/images/<uuid:image_id>/pixels"): Line((401, 404, 200, 200, 200)),
     ("GET", "/api/v1/images/<uuid:image_id>/heatmap"): Line((401, 404, 200, 200, 200)),
     ("GET", "/api/v1/feedback"): Line((401, 200, 403, 200, 200)),
+    ("GET", "/api/v1/disputes"): Line((401, 200, 403, 200, 200)),
+    ("POST", "/api/v1/images/<uuid:image_id>/adjudication"): Line(
+        (401, 404, 403, 409, 409), json={"label": "glioma"}
+    ),
+    ("GET", "/api/v1/snapshots"): Line((401, 200, 403, 403, 200), steward=200),
+    ("POST", "/api/v1/snapshots"): Line((401, 409, 403, 403, 409), steward=409, json={"name": "x"}),
+    ("GET", "/api/v1/snapshots/<uuid:snapshot_id>"): Line((401, 404, 403, 403, 200), steward=200),
     # Archives
     ("GET", "/admin/archives"): administrators(200),
     ("POST", "/admin/archives"): administrators(422),
@@ -379,8 +413,20 @@ def _one_of_everything(
             "series_id": str(series.series_id),
             "image_id": str(study.image_id),
             "analysis_id": str(study.analysis_id),
+            "snapshot_id": str(_one_snapshot(image_id=series.image_ids[0]).id),
             **_one_archive_and_instance(admin),
         }
+
+
+def _one_snapshot(image_id: uuid.UUID) -> Snapshot:
+    """Of a slice that one reader has assessed; his word is enough here."""
+    subject = Subject(db.session.get_one(Image, image_id).study_id, (image_id,))
+    record_assessments(
+        actor=db.session.scalars(select(User).filter_by(role=Role.STEWARD)).one(),
+        subject=subject,
+        opinion=Opinion(Verdict.AGREE),
+    )
+    return create_snapshot(actor=None, name="first", terms=Terms(quorum=1))
 
 
 def _one_archive_and_instance(admin: Account) -> dict[str, str]:

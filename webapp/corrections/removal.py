@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from webapp.database import db, now
 from webapp.extensions import current_blobs
+from webapp.learning.models import Snapshot, SnapshotSlice
 from webapp.models_admin.models import CandidateFile
 from webapp.studies.models import Image, Instance, Prediction
 from webapp.tenancy import unscoped
@@ -20,6 +21,10 @@ NAMES = (
     Instance.blob_key,
     Prediction.heatmap_key,
     CandidateFile.blob_key,
+    # A snapshot is complete for as long as it is there, also without the studies it was made of.
+    SnapshotSlice.blob_key,
+    Snapshot.manifest_key,
+    Snapshot.card_key,
 )
 # What is being taken in has no row yet; no upload and no analysis takes as long as this.
 YOUNGEST = timedelta(days=1)

@@ -28,7 +28,7 @@ feedback = AppGroup("feedback", help="Assessments of readers.")
 def export(out: Path, organisation: str | None) -> None:
     """Write the current assessments of an organisation, with their images, to a ZIP."""
     try:
-        with told_in_one_line(), acting_for(_organisation(organisation).id):
+        with told_in_one_line(), acting_for(organisation_called(organisation).id):
             exported = _write(out)
     except OSError as error:
         raise click.ClickException(f"{out} cannot be written: {error.strerror}") from error
@@ -59,7 +59,12 @@ def _write(out: Path) -> Exported:
     return exported
 
 
-def _organisation(name: str | None) -> Organisation:
+def organisation_called(name: str | None) -> Organisation:
+    """The organisation of that name, or the only one there is.
+
+    Raises:
+        UsageError, ClickException: there are several, or none of that name.
+    """
     found = db.session.scalars(select(Organisation).order_by(Organisation.name)).all()
     if name is None:
         if len(found) != 1:

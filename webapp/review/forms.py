@@ -22,6 +22,7 @@ from wtforms.validators import Optional
 
 from webapp.errors import InvalidInput
 from webapp.formerrors import CheckedForm
+from webapp.review.adjudicating import Ruling
 from webapp.review.models import OTHER, Assessment, Confidence, Verdict
 from webapp.review.operations import Opinion
 from webapp.wording import CONFIDENCES, FINDINGS, LABELS, OTHER_LABEL, VERDICTS, word
@@ -109,6 +110,30 @@ class AssessmentForm(CheckedForm):
             comment=self.comment.data or "",
             # A region belongs to a slice, not to a whole study.
             region=None if self.scope.data == "study" else _points(self.region.data),
+        )
+
+
+class RulingForm(CheckedForm):
+    """What somebody decides about a slice that readers disagree about."""
+
+    version = HiddenField()
+    label = RadioField(
+        _l("What is it?"),
+        choices=[*_choices(LABELS), SelectChoice(OTHER, OTHER_LABEL)],
+        validate_choice=False,
+    )
+    finding = StringField(_l("What else is it?"))
+    comment = TextAreaField(_l("Comment"))
+
+    @property
+    def ruling(self) -> Ruling:
+        """What is decided; a finding that was typed before another choice counts for nothing."""
+        is_other = self.label.data == OTHER
+        return Ruling(
+            label=self.label.data or "",
+            finding=(self.finding.data or "") if is_other else "",
+            comment=self.comment.data or "",
+            version=self.version.data or None,
         )
 
 

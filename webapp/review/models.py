@@ -1,11 +1,11 @@
-"""Assessments of readers, and those that they have begun."""
+"""Assessments of readers, those that they have begun, and what settles where they disagree."""
 
 import uuid
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, text
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from webapp.accounts.models import User
@@ -52,6 +52,8 @@ class Assessment(Timestamped, OrganisationOwned, Base):
         finding: with :data:`OTHER`, what it is: a key of :data:`webapp.wording.FINDINGS`, or the
             reader's own words.
         region: a polygon of ``[x, y]`` points as fractions of width and height.
+        blind: the reader came to this opinion before another reader's could be seen
+            (:mod:`webapp.review.independence`).
     """
 
     __tablename__ = "assessment"
@@ -85,12 +87,74 @@ class Assessment(Timestamped, OrganisationOwned, Base):
     comment: Mapped[str] = mapped_column(Text, default="")
     region: Mapped[dict[str, Any] | None]
     superseded_at: Mapped[datetime | None]
+    blind: Mapped[bool] = mapped_column(default=False, server_default=false())
 
     study: Mapped[Study] = relationship()
     analysis: Mapped[Analysis] = relationship()
     image: Mapped[Image | None] = relationship()
     prediction: Mapped[Prediction | None] = relationship()
     reader: Mapped[User] = relationship()
+
+
+class Adjudication(Timestamped, OrganisationOwned, Base):
+    """What a slice is called that readers disagree about, by somebody who has not read it.
+
+    The current one of a slice has no ``superseded_at``.
+
+    Attributes:
+        label: one of the model's classes, or :data:`OTHER` with a ``finding``.
+        about: ids of the assessments that were weighed; another opinion that comes later and
+            disagrees opens the dispute again.
+    """
+
+    __tablename__ = "adjudication"
+    __table_args__ = (
+        _unique_while_current("uq_adjudication_current", "image_id", where="image_id IS NOT NULL"),
+    )
+
+    id: Mapped[Identifier]
+    image_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("image.id", ondelete="CASCADE"), index=True
+    )
+    adjudicator_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"), index=True)
+    label: Mapped[str] = mapped_column(String(16))
+    finding: Mapped[str] = mapped_column(String(64), default="")
+    comment: Mapped[str] = mapped_column(Text, default="")
+    about: Mapped[list[str]]
+    superseded_at: Mapped[datetime | None]
+
+    image: Mapped[Image] = relationship()
+    adjudicator: Mapped[User] = relationship()
+
+
+class ReaderFlag(Timestamped, OrganisationOwned, Base):
+    """A reader who assessed in masses in a way that wants a look; lifted by a data steward.
+
+    While it stands, the reader's assessments do not help to make a quorum.
+
+    Attributes:
+        evidence: what was found, as numbers (:mod:`webapp.review.mass_corrections`).
+        lifted_at: None while it stands.
+    """
+
+    __tablename__ = "reader_flag"
+    __table_args__ = (
+        Index(
+            "uq_reader_flag_standing",
+            "reader_id",
+            unique=True,
+            sqlite_where=text("lifted_at IS NULL"),
+            postgresql_where=text("lifted_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[Identifier]
+    reader_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"), index=True)
+    evidence: Mapped[dict[str, Any]]
+    lifted_at: Mapped[datetime | None]
+    lifted_by_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("user.id"))
+
+    reader: Mapped[User] = relationship(foreign_keys=reader_id)
 
 
 class AssessmentDraft(Timestamped, OrganisationOwned, Base):

@@ -2,7 +2,7 @@
 
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from webapp import audit
 from webapp.accounts.models import User
 from webapp.database import db, now, one_at_a_time, retried
 from webapp.errors import Conflict, InvalidInput
+from webapp.review.independence import Sight, could_see
 from webapp.review.models import OTHER, Assessment, AssessmentDraft, Confidence, Verdict
 from webapp.studies.models import Analysis, Image, Prediction, Purpose, Status, Study
 from webapp.studies.queries import find_study
@@ -81,7 +82,7 @@ def record_assessments(*, actor: User, subject: Subject, opinion: Opinion) -> li
     """
     study = find_study(subject.study_id)
     analysis = _seen_analysis(study, subject.analysis_id)
-    comment, region = _checked_comment(opinion.comment), _checked_region(opinion.region)
+    comment, region = checked_comment(opinion.comment), _checked_region(opinion.region)
     shared = {
         "study_id": study.id,
         "analysis_id": analysis.id,
@@ -103,8 +104,9 @@ def record_assessments(*, actor: User, subject: Subject, opinion: Opinion) -> li
             | {"region": region if one.image_id == drawn_on else None}
             for one in predictions
         ]
+    sight = Sight.of(actor)
     # The same reader may answer at the same moment elsewhere; that answer is the earlier one.
-    return retried(lambda: _keep(values, subject))
+    return retried(lambda: _keep(values, subject, sight))
 
 
 def record_export(action: str, *, actor_id: uuid.UUID | None, rows: int) -> None:
@@ -207,10 +209,12 @@ def _of_slice(prediction: Prediction, opinion: Opinion, *, several: bool) -> dic
     return said | {"image_id": prediction.image_id, "prediction_id": prediction.id}
 
 
-def _keep(values: Sequence[dict[str, Any]], subject: Subject) -> list[Assessment]:
+def _keep(values: Sequence[dict[str, Any]], subject: Subject, sight: Sight) -> list[Assessment]:
     first = values[0]
     one_at_a_time([f"answers {first['reader_id']} {first['study_id']}"])
-    earlier = _current_rows(first["study_id"], first["reader_id"], [v["image_id"] for v in values])
+    image_ids = [value["image_id"] for value in values]
+    earlier = _current_rows(first["study_id"], first["reader_id"], image_ids)
+    seen = could_see(sight, first["reader_id"], first["study_id"], image_ids)
     kept, new = [], []
     for value in values:
         known = earlier.get(value["image_id"])
@@ -219,7 +223,7 @@ def _keep(values: Sequence[dict[str, Any]], subject: Subject) -> list[Assessment
             continue
         if known is not None:
             known.superseded_at = now()
-        row = Assessment(**value)
+        row = Assessment(**value, blind=_is_blind(value, known, seen))
         new.append(row)
         kept.append(row)
     # Flush before adding the new rows: only one assessment per reader and slice may be current.
@@ -238,6 +242,15 @@ def _keep(values: Sequence[dict[str, Any]], subject: Subject) -> list[Assessment
         _forget_draft(first["reader_id"], first["study_id"], begun_on=subject.begun_on)
     db.session.commit()
     return kept
+
+
+def _is_blind(
+    value: Mapping[str, Any], known: Assessment | None, seen: Collection[uuid.UUID | None]
+) -> bool:
+    """An opinion that was independent stays so while its reader holds on to it."""
+    if known is not None and known.blind and known.label == value["label"]:
+        return True
+    return value["image_id"] not in seen
 
 
 def _current_rows(
@@ -300,12 +313,16 @@ def _checked_opinion(opinion: Opinion, model_says: str, *, several: bool) -> dic
                 verdict = Verdict.AGREE
         case Verdict.UNSURE:
             label = None
-    finding = _checked_finding(opinion.finding) if label == OTHER else ""
+    finding = checked_finding(opinion.finding) if label == OTHER else ""
     return {"verdict": verdict, "label": label, "finding": finding}
 
 
-def _checked_finding(finding: str) -> str:
-    """A key of :data:`FINDINGS` for whatever these are called in the reader's language."""
+def checked_finding(finding: str) -> str:
+    """A key of :data:`FINDINGS` for whatever these are called in the reader's language.
+
+    Raises:
+        InvalidInput: it is empty or too long.
+    """
     text = " ".join(_storable(finding).split())
     if not text:
         raise _invalid("finding", _("Please say what it is."))
@@ -317,7 +334,8 @@ def _checked_finding(finding: str) -> str:
     return text
 
 
-def _checked_comment(comment: str) -> str:
+def checked_comment(comment: str) -> str:
+    """The comment as it is kept; raises :class:`InvalidInput` if it is too long."""
     text = _storable(comment).strip()
     if len(text) > LONGEST_COMMENT:
         raise _invalid(

@@ -23,8 +23,9 @@ from webapp.accounts.models import Role
 from webapp.database import db
 from webapp.errorpages import csrf_error
 from webapp.errors import Conflict, InvalidInput, NotFound, PortalError
+from webapp.review.adjudicating import adjudicate, dispute_of, open_disputes
 from webapp.review.export import feedback_archive
-from webapp.review.forms import AssessmentForm
+from webapp.review.forms import AssessmentForm, RulingForm
 from webapp.review.operations import Subject, discard_draft, keep_draft, record_assessments
 from webapp.review.panel import Panel, panel_of, panel_with
 from webapp.review.queries import answered_between
@@ -36,6 +37,7 @@ blueprint = Blueprint("review", __name__)
 
 LARGEST_BODY = 64 * 2**10
 """Bytes of an assessment as a form or as JSON."""
+DISPUTES_SHOWN = 50
 _DRAFTED = (
     "analysis_id", "image_id", "region", "scope", "first", "last", "verdict", "label", "finding",
     "confidence", "comment",
@@ -99,6 +101,44 @@ def discard(study_id: uuid.UUID) -> ResponseReturnValue:
 def export() -> Response:
     """Export all current assessments with their images as a ZIP for training."""
     return send_archive(feedback_archive(actor_id=actor().id))
+
+
+@blueprint.get("/disputes")
+@requires(Role.REVIEWER)
+def disputes() -> ResponseReturnValue:
+    """Slices that readers disagree about and that one may settle."""
+    waiting = open_disputes(actor())
+    shown = [dispute_of(actor(), image_id) for image_id in waiting[:DISPUTES_SHOWN]]
+    return render_template("review/disputes.html", disputes=shown, total=len(waiting))
+
+
+@blueprint.get("/disputes/<uuid:image_id>")
+@requires(Role.REVIEWER)
+def dispute(image_id: uuid.UUID) -> ResponseReturnValue:
+    """One of them, with what its readers say and without their names."""
+    found = dispute_of(actor(), image_id)
+    form = RulingForm(formdata=None, data={"version": found.version})
+    return render_template("review/dispute.html", dispute=found, form=form)
+
+
+@blueprint.post("/disputes/<uuid:image_id>")
+@requires(Role.REVIEWER)
+def settle(image_id: uuid.UUID) -> ResponseReturnValue:
+    """Settle it, and go on with the next one."""
+    form = RulingForm()
+    try:
+        adjudicate(actor=actor(), image_id=image_id, ruling=form.ruling)
+    except (InvalidInput, Conflict) as error:
+        db.session.rollback()
+        found = dispute_of(actor(), image_id)
+        form.show(error)
+        form.version.data = found.version
+        return render_template("review/dispute.html", dispute=found, form=form), error.status
+    flash(_("Saved. Thank you."), "success")
+    waiting = open_disputes(actor())
+    if not waiting:
+        return redirect(url_for("review.disputes"))
+    return redirect(url_for("review.dispute", image_id=waiting[0]))
 
 
 @blueprint.errorhandler(CSRFError)

@@ -1,0 +1,69 @@
+"""What the API takes and gives about snapshots."""
+
+import marshmallow as ma
+from marshmallow import fields, validate
+
+from webapp.learning.models import LONGEST_NAME
+
+_NAMED = validate.And(
+    validate.Length(1, LONGEST_NAME), validate.Regexp(r"[\s\S]*[^\s\x00]", error="Not empty.")
+)
+
+
+class NewSnapshotSchema(ma.Schema):
+    """A snapshot to be taken."""
+
+    name = fields.String(required=True, validate=_NAMED)
+
+
+class SnapshotCountsSchema(ma.Schema):
+    """How much a snapshot holds."""
+
+    slices = fields.Integer()
+    groups = fields.Integer(metadata={"description": "Patients."})
+    labels = fields.Dict(keys=fields.String(), values=fields.Integer())
+    holdout_slices = fields.Integer(metadata={"description": "To test models on."})
+    holdout_groups = fields.Integer()
+
+
+class SnapshotPlanSchema(ma.Schema):
+    """The plan of change that a snapshot was taken under."""
+
+    version = fields.Integer()
+    sha256 = fields.String()
+
+
+class SnapshotLinksSchema(ma.Schema):
+    """Where to go from here; paths on this server."""
+
+    self = fields.String()
+    page = fields.String(metadata={"description": "For people, with a browser."})
+
+
+class SnapshotSchema(ma.Schema):
+    """Slices with the labels that readers agreed on, frozen."""
+
+    id = fields.UUID()
+    name = fields.String()
+    created_at = fields.AwareDateTime()
+    counts = fields.Nested(SnapshotCountsSchema)
+    left_out = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(),
+        metadata={"description": "Assessed slices that are not in it, counted by reason."},
+    )
+    plan = fields.Nested(SnapshotPlanSchema)
+    manifest_sha256 = fields.String()
+    images_sha256 = fields.String()
+    withdrawn_groups = fields.Integer(
+        metadata={"description": "Patients in it who have been withdrawn since."}
+    )
+    links = fields.Nested(SnapshotLinksSchema)
+    notice = fields.String()
+
+
+class SnapshotListSchema(ma.Schema):
+    """All snapshots, newest first."""
+
+    items = fields.List(fields.Nested(SnapshotSchema))
+    notice = fields.String()

@@ -1,0 +1,59 @@
+"""A snapshot as the folder that models learn from, put together from blobs."""
+
+import errno
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from ml.dataset.snapshot import CARD, IMAGES, MANIFEST, read_snapshot
+from ml.files import in_one_piece
+from webapp.extensions import current_blobs
+from webapp.learning.models import Snapshot
+from webapp.learning.queries import slices_of
+
+_IN_MEMORY = 16 * 2**20
+
+
+def write_folder(snapshot: Snapshot, folder: Path) -> None:
+    """Write the snapshot to ``folder``, which must not be there yet, and check it.
+
+    Raises:
+        FileExistsError: the folder is there.
+        MissingBlob: a blob is gone.
+        InvalidManifest: a blob is not what was written.
+    """
+    if folder.exists():
+        raise FileExistsError(errno.EEXIST, "it is there already", str(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with in_one_piece(folder) as partial:
+        (partial / IMAGES).mkdir(parents=True)
+        for name, content in _files(snapshot):
+            (partial / name).write_bytes(content)
+        read_snapshot(partial)
+
+
+def archive(snapshot: Snapshot) -> IO[bytes]:
+    """The folder as a ZIP in a temporary file; the caller closes it. Raises :class:`MissingBlob`.
+
+    Its images are PNG, which do not get smaller.
+    """
+    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - handed on open
+    try:
+        with zipfile.ZipFile(file, "w") as packed:
+            for name, content in _files(snapshot):
+                packed.writestr(name, content)
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return file
+
+
+def _files(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
+    blobs = current_blobs()
+    yield CARD, blobs.get(snapshot.card_key)
+    yield MANIFEST, blobs.get(snapshot.manifest_key)
+    for one in slices_of(snapshot):
+        yield f"{IMAGES}/{one.blob_key}.png", blobs.get(one.blob_key)

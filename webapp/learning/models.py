@@ -1,0 +1,110 @@
+"""Snapshots of what readers agreed about, and patients who are no longer part of later ones."""
+
+import uuid
+from typing import Any
+
+from sqlalchemy import Connection, ForeignKey, Index, String, UniqueConstraint, event
+from sqlalchemy.orm import Mapped, Mapper, mapped_column, relationship
+
+from webapp.accounts.models import User
+from webapp.database import Base, Identifier, Timestamped
+from webapp.studies.models import Patient
+from webapp.tenancy import OrganisationOwned
+
+LONGEST_NAME = 120
+
+
+class Unchangeable(RuntimeError):
+    """A snapshot was about to be changed: a mistake in our code."""
+
+
+class Snapshot(Timestamped, OrganisationOwned, Base):
+    """Slices with the labels that readers agreed on, frozen (:mod:`ml.dataset.snapshot`).
+
+    The folder that models learn from is put together from blobs whenever it is wanted: card and
+    manifest as they were written, and each slice by its content.
+
+    Attributes:
+        created_by_id: None where it was made on the command line.
+        plan_version, plan_sha256: the plan of change that it was made under.
+        counts: as in the card: slices, groups, labels, what is held out.
+        left_out: number of assessed slices that are not in it, by reason.
+        manifest_sha256, images_sha256: as in the card; the first is the manifest's blob as well.
+        manifest_key, card_key: blobs.
+    """
+
+    __tablename__ = "snapshot"
+    __table_args__ = (UniqueConstraint("organisation_id", "name"),)
+
+    id: Mapped[Identifier]
+    name: Mapped[str] = mapped_column(String(LONGEST_NAME))
+    created_by_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("user.id"))
+    plan_version: Mapped[int]
+    plan_sha256: Mapped[str] = mapped_column(String(64))
+    counts: Mapped[dict[str, Any]]
+    left_out: Mapped[dict[str, int]]
+    manifest_sha256: Mapped[str] = mapped_column(String(64))
+    images_sha256: Mapped[str] = mapped_column(String(64))
+    manifest_key: Mapped[str] = mapped_column(String(64), index=True)
+    card_key: Mapped[str] = mapped_column(String(64), index=True)
+
+    created_by: Mapped[User | None] = relationship()
+
+
+class SnapshotSlice(Timestamped, OrganisationOwned, Base):
+    """One slice of a snapshot. Who said what of it and when stands in the manifest.
+
+    Attributes:
+        image_id: the slice in the portal; it may be gone since.
+        blob_key: the PNG, named by its content.
+        patient_group: the patient as a pseudonym of snapshots alone.
+        part: ``training`` or ``holdout``.
+    """
+
+    __tablename__ = "snapshot_slice"
+    __table_args__ = (
+        UniqueConstraint("snapshot_id", "blob_key"),
+        Index("ix_snapshot_slice_group", "organisation_id", "patient_group"),
+    )
+
+    id: Mapped[Identifier]
+    snapshot_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("snapshot.id", ondelete="CASCADE"))
+    image_id: Mapped[uuid.UUID]
+    blob_key: Mapped[str] = mapped_column(String(64), index=True)
+    label: Mapped[str] = mapped_column(String(16))
+    patient_group: Mapped[str] = mapped_column(String(64))
+    part: Mapped[str] = mapped_column(String(16))
+    fold: Mapped[int]
+    rule: Mapped[str] = mapped_column(String(16))
+
+    snapshot: Mapped[Snapshot] = relationship()
+
+
+class Withdrawal(Timestamped, OrganisationOwned, Base):
+    """A patient of whom no later snapshot holds anything.
+
+    Attributes:
+        patient_group: as in snapshots, so that it holds for a patient who comes back as well.
+        study_ids: the patient's studies at that time: they stay out under another code, too.
+        patient_id: None once the portal has no studies of the patient.
+    """
+
+    __tablename__ = "withdrawal"
+    __table_args__ = (UniqueConstraint("organisation_id", "patient_group"),)
+
+    id: Mapped[Identifier]
+    patient_group: Mapped[str] = mapped_column(String(64))
+    study_ids: Mapped[list[str]]
+    patient_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("patient.id", ondelete="SET NULL"), index=True
+    )
+    withdrawn_by_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"))
+
+    patient: Mapped[Patient | None] = relationship()
+    withdrawn_by: Mapped[User] = relationship()
+
+
+@event.listens_for(Snapshot, "before_update")
+@event.listens_for(SnapshotSlice, "before_update")
+def _refuse(_mapper: Mapper[Any], _connection: Connection, row: Base) -> None:
+    raise Unchangeable(f"{type(row).__name__} {row.id} was made to stay as it is")  # type: ignore[attr-defined]

@@ -1,0 +1,181 @@
+"""What data stewards can do: freeze what readers agreed about, give it away, leave patients out."""
+
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from flask_babel import gettext as _
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from ml.dataset import snapshot as folders
+from ml.dataset.snapshot import fold_of, write_snapshot
+from ml.errors import InvalidManifest
+from webapp import audit
+from webapp.accounts.models import Role, User
+from webapp.database import db
+from webapp.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from webapp.extensions import current_blobs, current_settings
+from webapp.learning.candidates import candidates, contents
+from webapp.learning.models import LONGEST_NAME, Snapshot, SnapshotSlice, Withdrawal
+from webapp.learning.pseudonyms import patient_group
+from webapp.learning.queries import find_snapshot
+from webapp.learning.terms import Terms
+from webapp.review.mass_corrections import flag_mass_corrections
+from webapp.studies.models import Patient, Study
+
+
+def create_snapshot(*, actor: User | None, name: str, terms: Terms | None = None) -> Snapshot:
+    """Freeze every slice whose label readers agreed on, under a name of its own.
+
+    What is left out is counted by reason. Copies of slices that are held out are left out with
+    their whole patient. Reading and comparing takes some 20 ms a slice.
+
+    Args:
+        actor: None for the command line.
+
+    Raises:
+        NotAllowed: the actor is no data steward.
+        InvalidInput: the name is empty or too long.
+        Conflict: the name is taken, or there is no slice that readers agreed on.
+    """
+    _demand(actor, Role.STEWARD)
+    name, terms = _checked_name(name), terms or Terms()
+    actor_id = actor.id if actor else None
+    flag_mass_corrections()
+    # Whatever is read here stays until rows name it.
+    with current_blobs().in_use():
+        found = candidates(quorum=terms.quorum)
+        # Nothing is locked while files are read and compared.
+        db.session.rollback()
+        with tempfile.TemporaryDirectory(dir=current_settings().home) as place:
+            folder = Path(place) / "snapshot"
+            try:
+                written = write_snapshot(
+                    folder,
+                    contents(found.slices),
+                    plan=terms.stamp,
+                    left_out=found.left_out,
+                    locked=terms.locked_groups,
+                )
+            except InvalidManifest as error:
+                raise Conflict(_("There is no slice yet that readers have agreed on.")) from error
+            return _keep(name, actor_id, written, folder)
+
+
+def record_download(*, actor: User | None, snapshot_id: uuid.UUID) -> Snapshot:
+    """Note in the audit trail that a snapshot is given away; None is the command line.
+
+    Raises:
+        NotAllowed: the actor is no data steward.
+        NotFound: there is no such snapshot.
+    """
+    _demand(actor, Role.STEWARD)
+    row = find_snapshot(snapshot_id)
+    audit.record("export_snapshot", subject=row, actor_id=actor.id if actor else None)
+    db.session.commit()
+    return row
+
+
+def withdraw_patient(*, actor: User, code: str) -> Withdrawal:
+    """Leave a patient out of every later snapshot; a second time changes nothing.
+
+    Snapshots that are there already stay as they are: :func:`webapp.learning.queries.holding`
+    names them.
+
+    Raises:
+        NotAllowed: the actor is no administrator.
+        NotFound: there is no patient of that code.
+    """
+    _demand(actor, Role.ADMIN)
+    patient = db.session.scalar(select(Patient).where(Patient.code == " ".join(code.split())))
+    if patient is None:
+        raise NotFound(_("There is no patient of that code."))
+    group = patient_group(patient.code)
+    known = db.session.scalar(select(Withdrawal).where(Withdrawal.patient_group == group))
+    if known is not None:
+        return known
+    studies = db.session.scalars(select(Study.id).where(Study.patient_id == patient.id)).all()
+    row = Withdrawal(
+        patient_group=group,
+        study_ids=[str(one) for one in studies],
+        patient_id=patient.id,
+        withdrawn_by_id=actor.id,
+    )
+    db.session.add(row)
+    audit.record("withdraw_patient", subject=row, actor_id=actor.id, studies=len(studies))
+    db.session.commit()
+    return row
+
+
+def _keep(
+    name: str, actor_id: uuid.UUID | None, written: folders.Snapshot, folder: Path
+) -> Snapshot:
+    facts, blobs = written.facts, current_blobs()
+    row = Snapshot(
+        id=uuid.UUID(written.id),
+        name=name,
+        created_by_id=actor_id,
+        plan_version=written.plan_version,
+        plan_sha256=facts["plan"]["sha256"],
+        counts=facts["counts"],
+        left_out=facts["left_out"],
+        manifest_sha256=facts["manifest_sha256"],
+        images_sha256=facts["images_sha256"],
+        manifest_key=blobs.put((folder / folders.MANIFEST).read_bytes()),
+        card_key=blobs.put((folder / folders.CARD).read_bytes()),
+    )
+    db.session.add(row)
+    audit.record(
+        "create_snapshot",
+        subject=row,
+        actor_id=actor_id,
+        slices=row.counts["slices"],
+        groups=row.counts["groups"],
+        left_out=sum(row.left_out.values()),
+    )
+    db.session.add_all(_slices(row.id, written))
+    try:
+        db.session.commit()
+    except IntegrityError as error:
+        db.session.rollback()
+        message = _("There is a snapshot of this name already.")
+        raise Conflict(message, fields={"name": message}) from error
+    return row
+
+
+def _slices(snapshot_id: uuid.UUID, written: folders.Snapshot) -> Sequence[SnapshotSlice]:
+    return [
+        SnapshotSlice(
+            snapshot_id=snapshot_id,
+            image_id=uuid.UUID(written.provenance[str(entry.sha256)].image_id),
+            blob_key=entry.sha256,
+            label=entry.label.value,
+            patient_group=entry.group,
+            part=part,
+            fold=fold_of(entry.group),
+            rule=written.provenance[str(entry.sha256)].rule,
+        )
+        for part, entries in (("training", written.training), ("holdout", written.holdout))
+        for entry in entries
+    ]
+
+
+def _checked_name(name: str) -> str:
+    text = " ".join(name.replace("\0", "").split())
+    if not text:
+        message = _("Please give the snapshot a name.")
+    elif len(text) > LONGEST_NAME:
+        message = _("The name may have at most %(n)d characters.", n=LONGEST_NAME)
+    elif db.session.scalar(select(Snapshot.id).where(Snapshot.name == text)):
+        message = _("There is a snapshot of this name already.")
+        raise Conflict(message, fields={"name": message})
+    else:
+        return text
+    raise InvalidInput(message, fields={"name": message})
+
+
+def _demand(actor: User | None, role: Role) -> None:
+    if actor is not None and not actor.may(role):
+        raise NotAllowed(_("Your role does not allow this."))

@@ -1,0 +1,102 @@
+"""Pages of data stewards."""
+
+import uuid
+from typing import IO
+
+from flask import Blueprint, Response, flash, redirect, render_template, send_file, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
+
+from webapp.accounts.access import actor, requires
+from webapp.accounts.models import Role
+from webapp.database import db
+from webapp.errors import Conflict, InvalidInput, NotFound
+from webapp.learning import queries
+from webapp.learning.export import archive
+from webapp.learning.forms import SnapshotForm, WithdrawalForm
+from webapp.learning.operations import create_snapshot, record_download, withdraw_patient
+from webapp.storage import MissingBlob
+
+blueprint = Blueprint("learning", __name__, url_prefix="/learning")
+
+
+@blueprint.get("/snapshots")
+@requires(Role.STEWARD)
+def snapshots() -> ResponseReturnValue:
+    """All snapshots, and a form for a new one."""
+    return _snapshots(SnapshotForm(formdata=None))
+
+
+@blueprint.post("/snapshots")
+@requires(Role.STEWARD)
+def create() -> ResponseReturnValue:
+    """Freeze what readers have agreed about."""
+    form = SnapshotForm()
+    try:
+        row = create_snapshot(actor=actor(), name=form.name.data or "")
+    except (InvalidInput, Conflict) as error:
+        db.session.rollback()
+        form.show(error)
+        return _snapshots(form), error.status
+    return redirect(url_for("learning.snapshot", snapshot_id=row.id))
+
+
+@blueprint.get("/snapshots/<uuid:snapshot_id>")
+@requires(Role.STEWARD)
+def snapshot(snapshot_id: uuid.UUID) -> ResponseReturnValue:
+    """One snapshot: what is in it, and what is not."""
+    row = queries.find_snapshot(snapshot_id)
+    return render_template(
+        "learning/snapshot.html", snapshot=row, withdrawn=queries.withdrawn_groups_in(row)
+    )
+
+
+@blueprint.get("/snapshots/<uuid:snapshot_id>/snapshot.zip")
+@requires(Role.STEWARD)
+def download(snapshot_id: uuid.UUID) -> Response:
+    """The folder that models learn from, as a ZIP."""
+    row = record_download(actor=actor(), snapshot_id=snapshot_id)
+    try:
+        return send_snapshot(archive(row))
+    except MissingBlob as error:
+        raise NotFound(_("Files of this snapshot are gone.")) from error
+
+
+@blueprint.get("/withdrawals")
+@requires(Role.ADMIN)
+def withdrawals() -> ResponseReturnValue:
+    """Patients who are left out of later snapshots, and which snapshots hold them."""
+    return _withdrawals(WithdrawalForm(formdata=None))
+
+
+@blueprint.post("/withdrawals")
+@requires(Role.ADMIN)
+def withdraw() -> ResponseReturnValue:
+    """Leave a patient out from now on."""
+    form = WithdrawalForm()
+    try:
+        withdraw_patient(actor=actor(), code=form.code.data or "")
+    except NotFound as error:
+        form.code.errors = [error.message]
+        return _withdrawals(form), 422
+    flash(_("No later snapshot will hold anything of this patient."), "success")
+    return redirect(url_for("learning.withdrawals"))
+
+
+def send_snapshot(file: IO[bytes]) -> Response:
+    """The ZIP as an answer that closes it in the end; no cache keeps the patients' images."""
+    answer = send_file(
+        file, mimetype="application/zip", as_attachment=True, download_name="snapshot.zip"
+    )
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def _snapshots(form: SnapshotForm) -> str:
+    return render_template("learning/snapshots.html", snapshots=queries.list_snapshots(), form=form)
+
+
+def _withdrawals(form: WithdrawalForm) -> str:
+    rows = queries.list_withdrawals()
+    held = queries.holding([one.patient_group for one in rows])
+    return render_template("learning/withdrawals.html", withdrawals=rows, held=held, form=form)
