@@ -65,12 +65,13 @@ def add_retraining(commands: Any) -> None:
         description="Writes NAME.replay.safetensors beside NAME.json.",
     )
     replay.add_argument("--model", type=Path, required=True, metavar="CARD.json")
-    replay.add_argument(
-        "--most",
-        type=int,
-        metavar="N",
-        help="slices of the training part that are kept at most, drawn by a hash (all)",
-    )
+    for name, part in (("learnt", "training"), ("unlearnt", "calibration")):
+        replay.add_argument(
+            f"--{name}",
+            type=int,
+            metavar="N",
+            help=f"slices of the {part} part that are kept at most, drawn by a hash (all)",
+        )
     add_manifest_options(replay)
     replay.set_defaults(run=_replay)
 
@@ -116,7 +117,8 @@ def _replay(options: argparse.Namespace) -> int:
         model,
         split_as_kept(entries, model.card),
         lambda part: progress.step(f"features of the {part}"),
-        most=options.most,
+        learnt=options.learnt,
+        unlearnt=options.unlearnt,
     )
     path = replay_path(options.model)
     save_replay(replay, path, sha256=model.sha256)

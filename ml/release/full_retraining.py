@@ -160,7 +160,8 @@ def _replay(material: Material, base: Split, progress: Progress) -> Replay:
             material.model,
             base,
             lambda part: progress.step(f"features of the {part}"),
-            most=_FEWEST_BASE,
+            learnt=_FEWEST_BASE,
+            unlearnt=_FEWEST_BASE,
         )
 
 

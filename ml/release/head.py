@@ -23,7 +23,7 @@ from ml.uncertainty.doubt import Doubt, Unseen
 from ml.uncertainty.ood.feature_distance import Subspace
 
 # How strongly the head is held: 1 is a standard normal prior over each weight's change.
-STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0, float("inf"))
+STRENGTHS = (100.0, 300.0, 1000.0, 3000.0, 10000.0, float("inf"))
 _FOLDS_A_ROUND = 2  # of the snapshot's folds, those that one head is left out together
 _STEPS = 60
 _REFERENCE = 1200  # features that say what is familiar
@@ -100,25 +100,31 @@ class HeadData:
 
 
 def fit_head(data: HeadData, chosen: Tensor, strength: float) -> Head:
-    """Fit to the chosen slices of the snapshot (N,) bool and all that is replayed.
+    """Fit to the chosen slices of the snapshot (N,) bool, and stay with the old answers elsewhere.
 
-    Each slice counts once, whatever the number of its views.
+    Of the snapshot the labels are learnt, each slice counting once, whatever the number of its
+    views. Of replayed slices it is the old head's own answers, as they are: Li and Hoiem 2016
+    (ECCV), "Learning without Forgetting". Their labels would teach nothing but certainty, because
+    the convolutions have learnt these very slices.
     """
     if strength == float("inf"):
         return data.old
+    parts = [view.where(chosen & data.learnt) for view in data.local.views]
     known = data.replay.learnt
-    parts = [known, *(view.where(chosen & data.learnt) for view in data.local.views)]
-    values = torch.cat([part.values for part in parts]).double()
-    labels = torch.cat([part.labels for part in parts])
-    shares = [1.0, *(1 / len(data.local.views) for _ in parts[1:])]
-    weights = torch.cat(
-        [torch.full((len(part),), share) for part, share in zip(parts, shares, strict=True)]
-    ).double()
-    return _changed(data, values, labels, weights, strength)
+    values = torch.cat([known.values, *(part.values for part in parts)]).double()
+    wanted = torch.cat(
+        [
+            torch.softmax(data.old.logits(known.values) / data.temperature, 1),
+            *(F.one_hot(part.labels, len(LABELS)).double() for part in parts),
+        ]
+    )
+    weights = torch.full((len(values),), 1 / len(parts), dtype=torch.float64)
+    weights[: len(known)] = 1
+    return _changed(data, values, wanted, weights, strength)
 
 
 def _changed(
-    data: HeadData, values: Tensor, labels: Tensor, weights: Tensor, strength: float
+    data: HeadData, values: Tensor, wanted: Tensor, weights: Tensor, strength: float
 ) -> Head:
     centre, deviation = _scale(data.replay.learnt.values)
     scaled = torch.cat(
@@ -133,7 +139,7 @@ def _changed(
     def loss() -> Tensor:
         optimiser.zero_grad()
         logits = (before + scaled @ change.T) / data.temperature
-        wrong = F.cross_entropy(logits, labels, reduction="none")
+        wrong = F.cross_entropy(logits, wanted, reduction="none")
         # Divided by the number of slices, which leaves the minimum where it is.
         cost = ((weights * wrong).sum() + strength / 2 * change.square().sum()) / weights.sum()
         cost.backward()  # type: ignore[no-untyped-call]

@@ -52,19 +52,27 @@ def replay_path(card: Path) -> Path:
     return card.with_name(f"{card.stem}.replay.safetensors")
 
 
-def make_replay(model: Model, split: Split, watch: PartWatch, *, most: int | None = None) -> Replay:
+def make_replay(
+    model: Model,
+    split: Split,
+    watch: PartWatch,
+    *,
+    learnt: int | None = None,
+    unlearnt: int | None = None,
+) -> Replay:
     """Compute the features of a model's training and calibration part.
 
     Args:
-        most: slices of the training part; all without it.
+        learnt, unlearnt: slices of each that are kept at most, drawn by a hash; all without it.
 
     Raises:
         UnreadableImage: a file is not a readable image.
     """
-    learnt = sorted(without_mirrored_twins(split.training), key=drawn)[:most]
+    known = sorted(without_mirrored_twins(split.training), key=drawn)[:learnt]
+    new = sorted(split.calibration, key=drawn)[:unlearnt]
     return Replay(
-        features_of(serving_engine(model), model, learnt, watch("training part")),
-        features_of(exact_engine(model), model, split.calibration, watch("calibration part")),
+        features_of(serving_engine(model), model, known, watch("training part")),
+        features_of(exact_engine(model), model, new, watch("calibration part")),
     )
 
 
