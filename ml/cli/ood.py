@@ -2,9 +2,13 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml.cli.options import add_card_option, command_line, write_json
+
+if TYPE_CHECKING:
+    from ml.dataset import Entry
+    from ml.evaluation.ood.collection import OODPicture
 
 _SLICES_TO_FIT = 600
 _SEED = 20261123  # the one that `train` splits by, so that its validation part stays unseen
@@ -16,6 +20,13 @@ def add_ood(commands: Any) -> argparse.ArgumentParser:
         "ood",
         aliases=["odd"],
         help="measure how out-of-distribution pictures and brain slices are told apart",
+    )
+    ood.add_argument(
+        "--pictures",
+        type=Path,
+        required=True,
+        metavar="FILE.csv",
+        help="pictures that are no brain MRI, with their path, kind and source",
     )
     ood.add_argument(
         "--manifest", type=Path, metavar="FILE.csv", help="brain slices (default: the samples)"
@@ -50,43 +61,46 @@ def _count(text: str) -> int:
 def _run(options: argparse.Namespace) -> int:
     from ml.dataset import read_exclusions, read_manifest
     from ml.evaluation.bench import CHECK_SLICES
+    from ml.evaluation.ood.collection import read_collection
 
     excluded = read_exclusions()
     entries = read_manifest(options.manifest or CHECK_SLICES, excluded=excluded)[:: options.every]
+    pictures = read_collection(options.pictures)
     if options.fit is not None:
-        return _fit(entries, options.fit)
-    return _measure(entries, options)
+        return _fit(pictures, entries, options.fit)
+    return _measure(pictures, entries, options)
 
 
-def _measure(entries: list[Any], options: argparse.Namespace) -> int:
-    from ml.evaluation.ood_pictures.measuring import measure_ood, table
+def _measure(
+    pictures: "list[OODPicture]", entries: "list[Entry]", options: argparse.Namespace
+) -> int:
+    from ml.evaluation.ood.measuring import measure_ood, table
     from ml.registry import SERVING, enter_figures
     from ml.serving.predictor import Predictor
 
     predictor = Predictor.load(options.model or SERVING, device=options.device)
-    figures = measure_ood(predictor, entries, options.volumes)
+    figures = measure_ood(predictor, pictures, entries, options.volumes)
     if options.card is not None:
         every = f"ood --every {options.every}"
-        command = command_line(options, every, ("manifest", "volumes"))
-        enter_figures(options.card, "familiarity", figures, command=command)
+        command = command_line(options, every, ("pictures", "manifest", "volumes"))
+        enter_figures(options.card, "out_of_distribution", figures, command=command)
     write_json(figures, options.json)
     print(table(figures))
     return 0
 
 
-def _fit(entries: list[Any], out: Path) -> int:
+def _fit(pictures: "list[OODPicture]", entries: "list[Entry]", out: Path) -> int:
     from ml.dataset import split_by_group, without_mirrored_twins
     from ml.dataset.pixels import pixels_of
-    from ml.evaluation.ood_pictures.collection import held_out_sources, ood_pictures
-    from ml.evaluation.ood_pictures.fitting import fit_rule
+    from ml.evaluation.ood.collection import held_out_sources
+    from ml.evaluation.ood.fitting import fit_rule
 
     training = without_mirrored_twins(split_by_group(entries, seed=_SEED).training)
     chosen = training[:: max(1, len(training) // _SLICES_TO_FIT)]
-    pictures = ood_pictures()
     held_out = held_out_sources(pictures)
     rule = fit_rule(
         [pixels_of(entry) for entry in chosen],
-        [one.pixels for one in pictures if one.source not in held_out],
+        [one.pixels() for one in pictures if one.source not in held_out],
     )
     rule.save(out)
     print(out)

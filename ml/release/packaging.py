@@ -51,7 +51,8 @@ _MADE_ANEW = (
     "explanations",
     "volumes",
     "thinned",
-    "familiarity",
+    "out_of_distribution",
+    "familiarity",  # what it is called in earlier cards
 )
 
 

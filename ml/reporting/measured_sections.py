@@ -37,13 +37,14 @@ def measured_sections(card: Mapping[str, Any]) -> list[str]:
     shown = {
         "volumes": _volumes,
         "thinned": _thinned,
-        "familiarity": _familiarity,
+        "out_of_distribution": _out_of_distribution,
         "explanations": _explanations,
     }
+    measured = {**card, "out_of_distribution": ood_figures(card)}
     return [
-        _section(card[name], *described(card[name]))
+        _section(measured[name], *described(measured[name]))
         for name, described in shown.items()
-        if name in card
+        if measured.get(name)
     ]
 
 
@@ -112,12 +113,21 @@ def _of(share: Mapping[str, int]) -> str:
     return f"{share['n']} of {share['of']}"
 
 
-def _familiarity(figures: Mapping[str, Any]) -> _Described:
-    """Of :func:`ml.evaluation.ood_pictures.measuring.measure_ood`."""
+def ood_figures(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ``ood`` command entered in a card; empty where it did not.
+
+    Earlier cards call the entry ``familiarity``, and the pictures in it ``odd``.
+    """
+    found = card.get("out_of_distribution") or card.get("familiarity") or {}
+    return {("ood" if name == "odd" else name): part for name, part in found.items()}
+
+
+def _out_of_distribution(figures: Mapping[str, Any]) -> _Described:
+    """Of :func:`ml.evaluation.ood.measuring.measure_ood`."""
     words = "## Is it a brain MRI at all?\n\nHow many were called unfamiliar."
     rows = [
         (f"{kind}, {name}", f"{found['flagged']} of {found['n']}")
-        for part, kind in (("odd", "no brain MRI"), ("brain", "brain MRI"))
+        for part, kind in (("ood", "no brain MRI"), ("brain", "brain MRI"))
         for name, found in ({"all": figures[part]} | figures[part]["by_group"]).items()
     ]
     return words, ("pictures", "flagged"), rows

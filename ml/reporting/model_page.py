@@ -7,6 +7,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from ml.labels import Label
+from ml.reporting.measured_sections import ood_figures
 
 _WORDS = {
     Label.GLIOMA: "a glioma",
@@ -180,13 +181,13 @@ def _doubt(card: Figures) -> str:
         "right one is among them in 95 % of slices like those of the collection; on average "
         f"{card['metrics']['mean_set_size']:.2f} classes are named."
     )
-    odd = card.get("familiarity")
+    ood = ood_figures(card)
     flagged = (
         " A warning appears where a picture does not look like a brain MRI: it appeared for "
-        f"{odd['odd']['flagged']} of {odd['odd']['n']} pictures of other things and for "
-        f"{odd['brain']['flagged']} of {odd['brain']['n']} slices of brains. It guards against "
+        f"{ood['ood']['flagged']} of {ood['ood']['n']} pictures of other things and for "
+        f"{ood['brain']['flagged']} of {ood['brain']['n']} slices of brains. It guards against "
         "mistakes and does not judge quality."
-        if odd
+        if ood
         else ""
     )
     pointing = card["metrics"]["pointing_game"]

@@ -12,7 +12,7 @@ from ml.evaluation.evaluation import Observed
 from ml.imaging import read_bytes, read_path
 from ml.labels import LABELS, Label
 from ml.registry import SERVING, enter_figures, write_card
-from ml.reporting.measured_sections import THINNED, VOLUMES
+from ml.reporting.measured_sections import THINNED, VOLUMES, measured_sections, ood_figures
 from ml.reporting.model_card import failure_gallery, write_tables
 from ml.serving.predictor import Result
 
@@ -112,9 +112,10 @@ def test_page_tells_what_was_measured_beside_the_metrics(tmp_path: Path) -> None
         "nothing left": {"alone": none, "by_number": none, "by_distance": none},
     }
     enter_figures(path, "thinned", {"ways": ways}, command="python -m ml volumes … --thinned 9")
-    odd = {"n": 9, "flagged": 8, "by_group": {"held out": {"n": 5, "flagged": 4}}}
+    ood = {"n": 9, "flagged": 8, "by_group": {"held out": {"n": 5, "flagged": 4}}}
     brain = {"n": 90, "flagged": 1, "by_group": {}}
-    enter_figures(path, "familiarity", {"odd": odd, "brain": brain}, command="python -m ml odd …")
+    figures = {"ood": ood, "brain": brain}
+    enter_figures(path, "out_of_distribution", figures, command="python -m ml ood …")
     methods = {
         "methods": {"LayerCAM": {"pointing_game": 0.25, "energy_in_box": 0.125}},
         "sanity": {"LayerCAM": {"head drawn anew": 0.5}},
@@ -132,7 +133,7 @@ def test_page_tells_what_was_measured_beside_the_metrics(tmp_path: Path) -> None
         "python -m ml volumes …",
         "| half left out: called a glioma | 12.5 % | 12.5 % | 12.5 % |",
         "python -m ml volumes … --thinned 9",
-        "python -m ml odd …",
+        "python -m ml ood …",
         "python -m ml heatmaps …",
     ):
         assert line in text
@@ -140,6 +141,17 @@ def test_page_tells_what_was_measured_beside_the_metrics(tmp_path: Path) -> None
     assert "nothing left" not in text
     with pytest.raises(InvalidModel, match="cannot be read"):
         enter_figures(tmp_path / "none.json", "volumes", shares, command="")
+
+
+def test_pages_read_the_names_of_earlier_cards() -> None:
+    pictures = {"n": 9, "flagged": 8, "by_group": {}}
+    brain = {"n": 90, "flagged": 1, "by_group": {}}
+    earlier = {"familiarity": {"command": "ml odd", "odd": pictures, "brain": brain}}
+    now = {"out_of_distribution": {"command": "ml odd", "ood": pictures, "brain": brain}}
+    assert ood_figures(earlier) == ood_figures(now) == now["out_of_distribution"]
+    assert measured_sections(earlier) == measured_sections(now)
+    assert ood_figures({}) == {}
+    assert measured_sections({}) == []
 
 
 def test_gallery_shows_one_mistake_a_group() -> None:

@@ -1,0 +1,1 @@
+"""Out-of-distribution detection on a collection of pictures: measured, and its rule fitted."""

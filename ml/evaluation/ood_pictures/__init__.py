@@ -1,1 +1,0 @@
-"""OOD pictures, no MRI of a brain: made, measured, and used to fit the rule that refuses them."""
