@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml.cli.manifest_options import add_manifest_options, read_named
 from ml.dataset.corrections import BUNDLED_EXCLUSIONS
+from ml.errors import InvalidConfiguration
 
 if TYPE_CHECKING:
     from ml.dataset import Entry
@@ -52,9 +53,11 @@ def add_retraining(commands: Any) -> None:
     retrain.add_argument(
         "--label-issues",
         choices=("report", "leave_out"),
-        default="report",
-        help="whether slices whose label is likely wrong are learnt from; they are listed either "
-        "way (%(default)s)",
+        help="whether slices whose label is likely wrong are learnt from, in place of what the "
+        "plan says; they are listed either way",
+    )
+    retrain.add_argument(
+        "--plan", type=Path, metavar="FILE.toml", help="the plan of change (the shipped one)"
     )
     retrain.add_argument("--out", type=Path, required=True, metavar="DIR")
     retrain.set_defaults(run=_retrain)
@@ -77,16 +80,22 @@ def add_retraining(commands: Any) -> None:
 
 
 def _retrain(options: argparse.Namespace) -> int:
+    from ml.dataset.reference import read_reference
+    from ml.release.change_plan import SHIPPED, read_plan_of_change
     from ml.release.material import Order
     from ml.release.retraining import retrain
 
+    plan = read_plan_of_change(options.plan or SHIPPED).plan
+    if options.mode not in plan.modes:
+        raise InvalidConfiguration(f"The plan does not allow --mode {options.mode}.")
     order = Order(
         snapshot=options.snapshot,
         card=options.card,
         folder=options.out,
         mode=options.mode,
         base=_base(options),
-        label_issues=options.label_issues,
+        label_issues=options.label_issues or plan.data.label_issues,
+        held_out=read_reference().held_out,
     )
     print(retrain(order))
     return 0

@@ -82,6 +82,11 @@ class Local:
         """(N,) number of the round in which a slice is left out; a group has one."""
         return self.exact.folds // _FOLDS_A_ROUND
 
+    @property
+    def round_numbers(self) -> list[int]:
+        """Those that there are."""
+        return sorted(set(self.rounds.tolist()))
+
 
 @dataclass(frozen=True)
 class HeadData:
@@ -103,14 +108,15 @@ def fit_head(data: HeadData, chosen: Tensor, strength: float) -> Head:
     """Fit to the chosen slices of the snapshot (N,) bool, and stay with the old answers elsewhere.
 
     Of the snapshot the labels are learnt, each slice counting once, whatever the number of its
-    views. Of replayed slices it is the old head's own answers, as they are: Li and Hoiem 2016
-    (ECCV), "Learning without Forgetting". Their labels would teach nothing but certainty, because
-    the convolutions have learnt these very slices.
+    views. Of replayed slices that the old head calls right, its own answers are, as they are: Li
+    and Hoiem 2016 (ECCV), "Learning without Forgetting". Their labels would teach nothing but
+    certainty, because the convolutions have learnt these very slices.
     """
     if strength == float("inf"):
         return data.old
     parts = [view.where(chosen & data.learnt) for view in data.local.views]
-    known = data.replay.learnt
+    said = data.old.logits(data.replay.learnt.values)
+    known = data.replay.learnt.where(said.argmax(1) == data.replay.learnt.labels)
     values = torch.cat([known.values, *(part.values for part in parts)]).double()
     wanted = torch.cat(
         [
@@ -178,7 +184,7 @@ def cross_fit(data: HeadData, strength: float, told: Callable[[], None]) -> Cros
         InvalidManifest: the snapshot's groups lie in one fold.
     """
     rounds = data.local.rounds
-    numbers = rounds.unique().tolist()
+    numbers = data.local.round_numbers
     if len(numbers) < 2:
         raise InvalidManifest(
             "The snapshot's training groups are too few: no part of them can be left out."
@@ -212,7 +218,7 @@ class Chosen:
 
 def choose_strength(data: HeadData, told: Told) -> Chosen:
     """The strength whose heads answer both collections best, each counting alike."""
-    rounds = len(data.local.rounds.unique())
+    rounds = len(data.local.round_numbers)
     done = 0
 
     def counted() -> None:
@@ -242,7 +248,7 @@ def fit_doubt(data: HeadData, head: Head, fitted: CrossFitted) -> Doubt:
     known = data.replay.learnt.values
     rounds = data.local.rounds
     distances = torch.empty(len(exact))
-    for number in rounds.unique().tolist():
+    for number in data.local.round_numbers:
         left_out = rounds == number
         others = Subspace.of(_reference(known, exact.values[~left_out]))
         distances[left_out] = others.distance(exact.values[left_out])

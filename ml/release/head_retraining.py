@@ -187,5 +187,5 @@ def _calibration(material: Material, replay: Replay) -> dict[str, Any]:
         + (", and of the head about slices of the base that no weight was fitted on" * bool(base)),
         "slices": len(material.learnt) + base,
         "groups": len({one.group for one in material.learnt})
-        + len(replay.unlearnt.groups.unique()),
+        + len(set(replay.unlearnt.groups.tolist())),
     }

@@ -7,7 +7,7 @@ Labels", by the package cleanlab.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -16,8 +16,6 @@ from ml.dataset import Entry, content_hash
 from ml.dataset.manifest import write_rows
 from ml.labels import LABELS, Label
 
-Handling = Literal["report", "leave_out"]
-HANDLINGS: tuple[Handling, ...] = ("report", "leave_out")
 _COLUMNS = ("path", "sha256", "group", "label", "suggested", "probability", "quality", "learnt")
 
 
@@ -72,12 +70,12 @@ def find_label_issues(
     ]
 
 
-def write_label_issues(path: Path, issues: Sequence[LabelIssue], *, handling: Handling) -> None:
+def write_label_issues(path: Path, issues: Sequence[LabelIssue], *, handling: str) -> None:
     """Write a CSV file with a line for each; of the header alone where none is suspected."""
     write_rows(path, _COLUMNS, (described(issue, handling) for issue in issues))
 
 
-def described(issue: LabelIssue, handling: Handling) -> dict[str, Any]:
+def described(issue: LabelIssue, handling: str) -> dict[str, Any]:
     """What is told of an issue, in card and list."""
     return {
         "path": issue.entry.path.name,

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ml.dataset import Entry, content_hash
 from ml.dataset.further import without_held_out
@@ -14,10 +14,7 @@ from ml.dataset.snapshot import Snapshot, read_snapshot
 from ml.errors import InvalidConfiguration, InvalidManifest
 from ml.files import in_one_piece
 from ml.registry import Model, load_model, read_card, write_card
-from ml.release.label_issues import Handling
 
-Mode = Literal["head", "full"]
-MODES: tuple[Mode, ...] = ("head", "full")
 HOLDOUT = "snapshot hold-out"
 ISSUES = "label_issues.csv"
 _NOTE = "retraining.json"
@@ -28,20 +25,22 @@ class Order:
     """What is asked for.
 
     Attributes:
+        mode: one of :data:`ml.release.change_plan.MODES`.
         snapshot: its folder.
         card: of the model that is gone on from.
         folder: where stages and candidate go.
         base: the slices of the collection that the model was made with; None without them.
-        label_issues: whether suspected labels are learnt from. They are listed either way.
+        label_issues: one of :data:`ml.release.change_plan.LABEL_ISSUES`: whether suspected labels
+            are learnt from. They are listed either way.
         held_out: further slices that no model may learn from, such as the reference set.
     """
 
     snapshot: Path
     card: Path
     folder: Path
-    mode: Mode = "head"
+    mode: str = "head"
     base: Sequence[Entry] | None = None
-    label_issues: Handling = "report"
+    label_issues: str = "report"
     held_out: Sequence[Entry] = ()
 
 
