@@ -12,7 +12,7 @@ from ml.errors import InvalidConfiguration, InvalidManifest, InvalidModel
 from ml.files import stage
 from ml.registry import read_card, write_card
 from ml.release.features import exact_engine, features_of
-from ml.release.head import Local
+from ml.release.head import Local, check_groups
 from ml.release.inspection import inspect, issue_facts
 from ml.release.label_issues import write_label_issues
 from ml.release.material import ISSUES, Material, history, name_candidate, name_part
@@ -54,6 +54,7 @@ def retrain_layers(material: Material, progress: Progress) -> Path:
     """
     if material.order.base is None:
         raise InvalidConfiguration("--mode full learns beside the base collection: name --base.")
+    check_groups(one.group for one in material.learnt)
     folder = material.order.folder
     base = split_as_kept(list(material.order.base), material.model.card)
     issues = folder / "labels"

@@ -6,7 +6,7 @@ collection: a Gaussian prior around the old weights. How strongly it is held is 
 about groups that were left out, where "not at all changed" is among the choices.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ml.architectures import Network
+from ml.dataset.snapshot import fold_of
 from ml.errors import InvalidManifest, InvalidModel
 from ml.labels import LABELS
 from ml.release.features import Features
@@ -180,15 +181,9 @@ class CrossFitted:
 def cross_fit(data: HeadData, strength: float, told: Callable[[], None]) -> CrossFitted:
     """Answer every slice of the snapshot by a head that has learnt nothing of its group.
 
-    Raises:
-        InvalidManifest: the snapshot's groups lie in one fold.
+    The groups must have passed :func:`check_groups`.
     """
-    rounds = data.local.rounds
-    numbers = data.local.round_numbers
-    if len(numbers) < 2:
-        raise InvalidManifest(
-            "The snapshot's training groups are too few: no part of them can be left out."
-        )
+    rounds, numbers = data.local.rounds, data.local.round_numbers
     exact, base = data.local.exact, data.replay.unlearnt
     logits = torch.empty(len(exact), len(LABELS), dtype=torch.float64)
     losses = []
@@ -258,6 +253,18 @@ def fit_doubt(data: HeadData, head: Head, fitted: CrossFitted) -> Doubt:
         said = head.logits(base.values).float()
         unseen.append(Unseen(said, base.labels, Subspace.of(reference).distance(base.values)))
     return Doubt.fit(Unseen.together(unseen), reference)
+
+
+def check_groups(names: Iterable[str]) -> None:
+    """Make sure that some of a snapshot's training groups can be left out.
+
+    Raises:
+        InvalidManifest: all lie in one round.
+    """
+    if len({fold_of(name) // _FOLDS_A_ROUND for name in names}) < 2:
+        raise InvalidManifest(
+            "The snapshot's training groups are too few: no part of them can be left out."
+        )
 
 
 def check_head(network: Network, name: str) -> None:

@@ -22,6 +22,7 @@ from ml.release.features import (
 )
 from ml.release.head import (
     Local,
+    check_groups,
     check_head,
     cross_fit,
     fit_doubt,
@@ -61,6 +62,7 @@ def retrain_head(material: Material, progress: Progress) -> Path:
     """
     order, model = material.order, material.model
     check_head(model.network, model.name)
+    check_groups(one.group for one in material.learnt)
     collected = order.folder / "features"
     stage(collected, lambda where: _collect(material, where, progress))
     calibrated = order.folder / "calibrated"

@@ -13,6 +13,7 @@ from ml.release.head import (
     Head,
     HeadData,
     Local,
+    check_groups,
     choose_strength,
     cross_fit,
     fit_doubt,
@@ -111,11 +112,10 @@ def test_progress_counts_every_head_that_is_fitted() -> None:
     assert seen == [(done, heads) for done in range(1, heads + 1)]
 
 
-def test_one_fold_of_groups_is_too_few() -> None:
-    local = clouds(8, seed=9)
-    alone = Features(local.values, local.labels, local.groups * 0, local.folds * 0 + 4)
+def test_groups_that_cannot_be_left_out_are_too_few() -> None:
     with pytest.raises(InvalidManifest, match="too few"):
-        cross_fit(data_of(alone), 100.0, lambda: None)
+        check_groups(["patient-1"])
+    check_groups(f"patient-{n}" for n in range(40))
 
 
 def test_doubt_is_fitted_on_both_collections() -> None:
