@@ -20,6 +20,7 @@ from ml.cli.models import add_model_commands
 from ml.cli.ood import add_ood
 from ml.cli.options import add_card_option, command_line, write_json
 from ml.cli.release import add_release
+from ml.cli.retraining import add_retraining
 from ml.cli.training import add_compare, add_crossval, add_train
 from ml.errors import SulcusMLError, UnreadableImage
 
@@ -128,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     add_compare(commands)
     add_release(commands)
     add_gates(commands)
+    add_retraining(commands)
 
     add_model_commands(commands)
 

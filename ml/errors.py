@@ -26,6 +26,10 @@ class InvalidManifest(SulcusMLError):
     """A manifest file lacks a column, names an unknown label or a file that is not there."""
 
 
+class Cancelled(SulcusMLError):
+    """Whoever asked for long work wants it no more; what is finished stays, and a rerun goes on."""
+
+
 class InvalidModel(SulcusMLError):
     """Weights or card are missing, do not fit each other, or fail the hash check."""
 

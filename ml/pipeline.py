@@ -9,7 +9,6 @@ Artificial Intelligence 74), without folds on a calibration part.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from ml.experiments.crossvalidation import (
     unseen_by_folds,
 )
 from ml.experiments.fold_files import write_whole
+from ml.files import stage
 from ml.release.packaging import measure_model, package, reference_features, said_unseen
 from ml.release.plan import Plan
 from ml.release.steps import Lessons, make_network
@@ -100,9 +100,9 @@ def run_release(
         )
 
     card = folder / "model" / f"{stem}.json"
-    _stage(folder / "calibrated", calibrate)
-    _stage(folder / "model", measure)
-    _stage(folder / "pages", describe)
+    stage(folder / "calibrated", calibrate)
+    stage(folder / "model", measure)
+    stage(folder / "pages", describe)
     return card
 
 
@@ -144,17 +144,6 @@ def _calibrated(summary: dict[str, Any]) -> dict[str, Any]:
         "groups": summary["groups"],
     }
     return {"calibration": told}
-
-
-def _stage(folder: Path, make: Callable[[Path], object]) -> None:
-    """Let ``make`` fill the folder, unless it is filled; what was half filled is made anew."""
-    if folder.exists():
-        return
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    make(partial)
-    partial.replace(folder)
 
 
 def _claim(folder: Path, plan: Plan, split: Split, further: Further) -> None:

@@ -28,6 +28,24 @@ def slices(folder: Path, n: int) -> list[Entry]:
     return entries
 
 
+def spots(folder: Path, n: int, *, seed: int) -> list[Entry]:
+    """Heads that differ by class in how large a bright spot is: pooled features tell them apart."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:64, :64]
+    head = (rows - 32) ** 2 + (columns - 32) ** 2 < 28**2
+    entries = []
+    for number in range(n):
+        row, column = random.integers(26, 39, 2)
+        radius = (0, 5, 10, 15)[number % 4] + random.uniform(-1, 1)
+        spot = (rows - row) ** 2 + (columns - column) ** 2 < max(radius, 0) ** 2
+        pixels = random.integers(0, 20, (64, 64)) + head * 80 + spot * 150
+        path = folder / f"{seed}-{number}.png"
+        path.write_bytes(encode_png(pixels.clip(0, 255).astype(np.uint8)))
+        entries.append(Entry(path, LABELS[number % 4], f"patient-{seed}-{number}"))
+    return entries
+
+
 def with_spots_outlined(data: list[Entry]) -> list[Entry]:
     """The spot of every class but no tumour is called a tumour, and outlined."""
     outlined = []

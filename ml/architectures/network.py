@@ -52,6 +52,7 @@ class Network(nn.Module):
             :meth:`parameter_groups`.
         most_frozen: so many first layers may keep their starting weights; None for all.
         attends: whether it is a transformer, which becomes 8-bit integers by rules of its own.
+        answers_linearly: whether the logits are one linear layer's on the pooled features.
         both_sides: whether the answer is the mean of a slice's and its mirror image's.
     """
 
@@ -61,6 +62,7 @@ class Network(nn.Module):
     slow: int
     most_frozen: int | None = None
     attends = False
+    answers_linearly = True
 
     def __init__(
         self,

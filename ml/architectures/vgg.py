@@ -104,6 +104,8 @@ class VGG16Localisation(LocalisationNetwork):
     to Pixel-level Labeling with Convolutional Networks".
     """
 
+    answers_linearly = False
+
     def __init__(self, dropout: float = _PLACES_DROPOUT) -> None:
         super().__init__()
         self.dropout = nn.Dropout2d(dropout)

@@ -2,7 +2,9 @@
 
 import datetime
 import logging
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +54,10 @@ _MADE_ANEW = (
     "out_of_distribution",
     "familiarity",  # what it is called in earlier cards
 )
+
+
+# Writes a model's network in 8-bit integers (``.xml``) and tells what the card says about it.
+WriteIntegers = Callable[[Model, Path], dict[str, Any]]
 
 
 class Released(NamedTuple):
@@ -106,11 +112,11 @@ def package(
         doubt = Doubt.fit(said_unseen(network, recipe, reference, split.calibration), reference)
     network.shift(torch.tensor(doubt.calibration.offsets))
     history = {"started_from": trained.started_from} if trained.started_from else {}
-    today = _today()
+    created = today()
     card: dict[str, Any] = {
-        "name": f"{recipe.architecture}-{today:%Y.%m}",
+        "name": f"{recipe.architecture}-{created:%Y.%m}",
         "architecture": recipe.architecture,
-        "created": today.isoformat(),
+        "created": created.isoformat(),
         "labels": [label.value for label in LABELS],
         "input": {
             "size": recipe.input_size,
@@ -175,19 +181,30 @@ def recalibrate(
         calibration = Calibration.fit(unseen.logits, unseen.labels)
     network.shift(torch.tensor(calibration.offsets))
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {name: value for name, value in model.card.items() if name not in _MADE_ANEW}
+    kept = entries_that_stay(model.card)
     doubt = replace(model.doubt, calibration=calibration)
     path = save_model(
         network,
         doubt,
-        kept | {"created": _today().isoformat()} | ({"calibration": facts} if facts else {}),
+        kept | {"created": today().isoformat()} | ({"calibration": facts} if facts else {}),
         folder=folder,
         stem=model.card["architecture"],
     )
     return Released(path, measure_model(path, split, quantised=True))
 
 
-def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed]:
+def entries_that_stay(card: dict[str, Any], further: Collection[str] = ()) -> dict[str, Any]:
+    """What a card says of a model that holds after it was calibrated anew.
+
+    Args:
+        further: names of entries that do not.
+    """
+    return {name: value for name, value in card.items() if name not in {*_MADE_ANEW, *further}}
+
+
+def measure_model(
+    path: Path, split: Split, *, quantised: bool, write: WriteIntegers | None = None
+) -> list[Observed]:
     """Measure a saved model on the part that is there for it and complete its card.
 
     ``metrics`` are those of the engine that serves on this machine.
@@ -195,6 +212,7 @@ def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed
     Args:
         quantised: whether the model gets a network in 8-bit integers first. Without the package
             NNCF, or where that does not keep its answers on that part, it is left without.
+        write: makes that network; without it NNCF does, on training slices.
 
     Returns:
         What the serving engine said about that part.
@@ -205,8 +223,10 @@ def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed
     exact = Predictor(model, engine)
     expected = observe(exact, entries)
     said = {exact.engine: expected}
-    if quantised and find_spec("nncf") is not None:
-        said |= _in_integers(path, model, split, expected)
+    if quantised and write is None and find_spec("nncf") is not None:
+        write = partial(_quantise, split.training)
+    if quantised and write is not None:
+        said |= _in_integers(path, model, entries, expected, write)
     predictor = Predictor.load(path)
     observed = said.get(predictor.engine) or observe(predictor, entries)
     card = load_model(path).card
@@ -223,28 +243,27 @@ def measure_model(path: Path, split: Split, *, quantised: bool) -> list[Observed
 
 
 def _in_integers(
-    path: Path, model: Model, split: Split, expected: list[Observed]
+    path: Path,
+    model: Model,
+    entries: list[Entry],
+    expected: list[Observed],
+    write: WriteIntegers,
 ) -> dict[str, list[Observed]]:
     """Add a network in 8-bit integers to a saved model, if it keeps its answers.
 
     Args:
-        expected: what the network says in float32 about the part that it is measured on.
+        entries: the part that it is measured on.
+        expected: what the network says in float32 about them.
 
     Returns:
         What it says in 8-bit integers about the same, by the engine's name.
     """
     network = path.with_suffix(".int8.xml")
-    calibration = prepare(
-        _sampled(split.training),
-        preprocessing=model.card["input"]["preprocessing"],
-        size=model.card["input"]["size"],
-    )
-    quantise(model.network, calibration.images, network)
+    facts = write(model, network)
     predictor = Predictor(model, OpenVINOEngine(network, precision="int8"))
-    _part, entries = split.measured
     observed = observe(predictor, entries)
     if _keeps_answers(observed, expected):
-        add_quantised(path, network, {"calibrated_on": "training slices"})
+        add_quantised(path, network, facts)
     else:
         remove_quantised(path, network)
         _log.warning(
@@ -253,6 +272,17 @@ def _in_integers(
             100 * count_same_label(observed, expected) / len(expected),
         )
     return {predictor.engine: observed}
+
+
+def _quantise(training: list[Entry], model: Model, path: Path) -> dict[str, Any]:
+    """Write ``path`` by NNCF; return what the card tells about it."""
+    calibration = prepare(
+        _sampled(training),
+        preprocessing=model.card["input"]["preprocessing"],
+        size=model.card["input"]["size"],
+    )
+    quantise(model.network, calibration.images, path)
+    return {"calibrated_on": "training slices"}
 
 
 def _keeps_answers(observed: list[Observed], expected: list[Observed]) -> bool:
@@ -333,7 +363,8 @@ def check_split(card: dict[str, Any], split: Split, *, seed: int) -> None:
         )
 
 
-def _today() -> datetime.date:
+def today() -> datetime.date:
+    """In UTC."""
     return datetime.datetime.now(datetime.UTC).date()
 
 

@@ -23,6 +23,14 @@ _FACTS = ("wanted", "known")  # what a batch holds beside pictures
 _LARGEST = 6e4  # that half precision holds
 
 
+# (what is being done, pieces done, pieces in all)
+Told = Callable[[str, int, int], None]
+
+
+def say_nothing(_what: str, _done: int, _total: int) -> None:
+    """Nobody wants to know how far it is."""
+
+
 class Batches(Protocol):
     """A stage's training data.
 
@@ -80,8 +88,10 @@ class KeptVariants:
         network: Network,
         distributed: Distributed,
         folder: Path,
+        told: Told = say_nothing,
     ) -> None:
         self.labels = slices.labels
+        self._told = told
         self.skipped = recipe.frozen
         self._network, self._recipe, self._distributed = network, recipe, distributed
         self._folder = folder
@@ -150,7 +160,14 @@ class KeptVariants:
 
         self._network.eval()
         words = f"variant {number + 1} at {self._size} px"
-        _write(self._images(number), order, made, batch=self._recipe.batch, words=words)
+        _write(
+            self._images(number),
+            order,
+            made,
+            batch=self._recipe.batch,
+            words=words,
+            told=self._told,
+        )
         back = torch.argsort(order)
         np.save(self._masks(number), torch.cat([one.masks for one in batches])[back].numpy())
         facts = {
@@ -183,7 +200,13 @@ def frozen_part(network: Network, images: Tensor, layers: int) -> Tensor:
 
 
 def _write(
-    path: Path, order: Tensor, made: Callable[[Tensor], Tensor], *, batch: int, words: str
+    path: Path,
+    order: Tensor,
+    made: Callable[[Tensor], Tensor],
+    *,
+    batch: int,
+    words: str,
+    told: Told,
 ) -> None:
     """Write float16 (N, C, h, w) of which ``made`` gives the part at (n,) positions.
 
@@ -191,11 +214,13 @@ def _write(
         order: (N,) positions in the file, in the order in which they are computed.
     """
     kept: np.memmap | None = None
-    for chosen in tqdm(torch.split(order, batch), words, unit="batch", disable=None):
+    pieces = torch.split(order, batch)
+    for number, chosen in enumerate(tqdm(pieces, words, unit="batch", disable=None), 1):
         rows = made(chosen).numpy()
         if kept is None:
             shape = (len(order), *rows.shape[1:])
             kept = np.lib.format.open_memmap(path, "w+", dtype=np.float16, shape=shape)
         kept[chosen.numpy()] = rows
+        told(words, number, len(pieces))
     if kept is not None:
         kept.flush()

@@ -19,7 +19,7 @@ from ml.dataset import Entry
 from ml.dataset.tensors import Slices, prepare
 from ml.serving.engines import serving_dtype
 from ml.training.averaging import MovingAverage
-from ml.training.batches import Batches, KeptVariants, NewVariants, frozen_part
+from ml.training.batches import Batches, KeptVariants, NewVariants, Told, frozen_part, say_nothing
 from ml.training.checkpoints import Checkpoint
 from ml.training.distributed import Distributed, single_process
 from ml.training.inference import forward_all, mixed_precision
@@ -53,6 +53,7 @@ def train(
     folder: Path,
     distributed: Distributed | None = None,
     variants: Path | None = None,
+    told: Told = say_nothing,
 ) -> Trained:
     """Train, or go on with the run whose checkpoint lies in ``folder``.
 
@@ -65,6 +66,8 @@ def train(
             arguments.
         variants: where kept variants lie, ``folder / "variants"`` without it. Runs that differ
             only in what they learn above the frozen layers may share them.
+        told: told after each step, and each batch of kept variants. What it raises ends the run,
+            and a rerun goes on after the last whole epoch or variant.
 
     Raises:
         InvalidConfiguration: the recipe does not fit the network, or not the run in ``folder``.
@@ -77,6 +80,7 @@ def train(
         distributed or single_process(),
         steps_per_epoch=steps,
         variants=variants or folder / "variants",
+        told=told,
     )
     for size, epochs in _remaining(recipe.stages, run.epoch):
         slices = prepare(training, preprocessing=recipe.preprocessing, size=size, progress=True)
@@ -99,9 +103,10 @@ class _Run:
         *,
         steps_per_epoch: int,
         variants: Path,
+        told: Told,
     ) -> None:
         torch.manual_seed(recipe.seed)
-        self._variants = variants
+        self._variants, self._told = variants, told
         self.recipe = recipe
         self.folder = folder
         self.distributed = distributed
@@ -116,9 +121,8 @@ class _Run:
             quicken(self.network)
         self.averaged = MovingAverage(self.network, recipe.averaging)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
-        self.schedule = LambdaLR(
-            self.optimizer, _warm_up_then_cosine(steps_per_epoch * recipe.epochs)
-        )
+        self._steps = steps_per_epoch * recipe.epochs
+        self.schedule = LambdaLR(self.optimizer, _warm_up_then_cosine(self._steps))
         self.epoch = 0
         self.step = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +143,7 @@ class _Run:
         watched = held_out.images
         if self.recipe.variants:
             batches = KeptVariants(
-                slices, self.recipe, self.network, self.distributed, self._variants
+                slices, self.recipe, self.network, self.distributed, self._variants, self._told
             )
             self.network.eval()
             watched = torch.cat(
@@ -209,6 +213,7 @@ class _Run:
         self.schedule.step()
         self.step += 1
         self.averaged.update(self.network)
+        self._told("training", self.step, self._steps)
         return loss.item()
 
     def _log(self, size: int, loss: float, accuracy: float, seconds: float) -> None:

@@ -1,10 +1,11 @@
-"""Post-training quantisation to 8-bit integers with NNCF, done once when a model is packaged."""
+"""Networks in 8-bit integers: by NNCF when a model is packaged, or one that gets another head."""
 
 import os
 import tempfile
 from pathlib import Path
 
 import openvino as ov
+import openvino.opset13 as ops
 from torch import Tensor
 
 from ml.architectures import Network
@@ -49,3 +50,25 @@ def quantise(network: Network, images: Tensor, path: Path) -> None:
             ),
         )
     ov.save_model(quantised, path)
+
+
+def exchange_head(source: Path, network: Network, path: Path) -> None:
+    """Write a quantised network that answers by another head; all below stays bit for bit.
+
+    The head is computed in float32 on the pooled features. The ranges of the activations stay those
+    of the slices that the network was quantised on, which a few new slices could only make worse.
+
+    Args:
+        source: a network that :func:`quantise` wrote, of the same layers.
+        network: one that :attr:`~ml.architectures.Network.answers_linearly`.
+        path: as for :func:`quantise`.
+    """
+    quantised = ov.Core().read_model(source)
+    results = {name: quantised.output(name).node for name in ("logits", "features")}
+    features = results["features"].input_value(0)
+    weight, bias = (one.detach().float().numpy() for one in network.head.parameters())
+    product = ops.matmul(features, ops.constant(weight), False, True)
+    logits = ops.add(product, ops.constant(bias))
+    results["logits"].input(0).replace_source_output(logits.output(0))
+    logits.output(0).set_names({"logits"})
+    ov.save_model(quantised, path, compress_to_fp16=False)
