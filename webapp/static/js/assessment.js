@@ -1,6 +1,6 @@
 // The assessment beside the viewer: it stays with its slice, asks before it is saved for a slice
 // that is not on the screen, and keeps what was begun, here and on the server.
-import { fill } from "./viewer/pane.js";
+import { fill } from "./viewer/captions.js";
 import { REGION_TOOLS, RegionTool } from "./viewer/region.js";
 
 const KEEP_AFTER = 800; // milliseconds after the last letter until the draft is sent
