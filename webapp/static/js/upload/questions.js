@@ -4,7 +4,7 @@ import { button, counted, days, element, form, linkTo, MOST_NAMES, texts } from 
 const asks = [...form.querySelectorAll("[data-ask]")];
 const burnedIn = form.querySelector("[data-question]");
 
-export function answer(name, value) {
+function answer(name, value) {
   form.elements.namedItem(name).value = value;
 }
 
@@ -16,7 +16,7 @@ export function forgetAnswers() {
   closeAsks();
 }
 
-export function closeAsks() {
+function closeAsks() {
   for (const box of asks) box.hidden = true;
   button.hidden = false;
 }
