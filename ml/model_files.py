@@ -15,7 +15,7 @@ BUNDLED = Path(__file__).with_name("weights") / "vgg16-twofold.json"
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model's card and the files that it names, all in one folder.
+    """A model's card and the files that belong to it, all in one folder.
 
     Attributes:
         folder: where they are.
@@ -61,7 +61,7 @@ class ModelFiles:
 
 
 def find_model_files(card_path: Path) -> ModelFiles:
-    """The files of the model with this card.
+    """The files of the model with this card, with its replayed features where there are any.
 
     Raises:
         InvalidModel: there is no such card, it is damaged, or it names a file of another folder.
@@ -70,7 +70,12 @@ def find_model_files(card_path: Path) -> ModelFiles:
         card = json.loads(card_path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidModel(f"The card {card_path} cannot be read: {error}") from error
-    return ModelFiles(card_path.parent, card_path.name, card, (card_path.name, *named_by(card)))
+    names = [card_path.name, *named_by(card)]
+    # Replayed features, from which the head can be fitted anew (ml.release.replay).
+    replay = f"{card_path.stem}.replay.safetensors"
+    if (card_path.parent / replay).is_file():
+        names.append(replay)
+    return ModelFiles(card_path.parent, card_path.name, card, tuple(names))
 
 
 def named_by(card: Mapping[str, Any]) -> list[str]:

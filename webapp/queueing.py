@@ -18,6 +18,7 @@ from config import Settings
 CLASSIFY = "sulcus.classify_study"
 DELIVER = "sulcus.deliver_results"
 GATES = "sulcus.run_gates"
+RETRAIN = "sulcus.retrain"
 RESEND = "sulcus.resend_lost_jobs"
 SWEEP = "sulcus.sweep_blobs"
 RESEND_EVERY = 5.0  # seconds
@@ -32,7 +33,7 @@ DELIVERY = "delivery"
 HOUSEKEEPING = "housekeeping"
 TRAINING = "training"
 _QUEUE_OF = {
-    CLASSIFY: INFERENCE, DELIVER: DELIVERY, GATES: TRAINING,
+    CLASSIFY: INFERENCE, DELIVER: DELIVERY, GATES: TRAINING, RETRAIN: TRAINING,
     RESEND: HOUSEKEEPING, SWEEP: HOUSEKEEPING, PURGE: HOUSEKEEPING,
 }  # fmt: skip
 JOB = "job"  # the header with the id of the job that a message is about
@@ -84,7 +85,7 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
     celery: Celery = Celery(
         "sulcus",
         broker=settings.broker_url,
-        include=["worker.classify", "worker.deliver", "worker.housekeeping"],
+        include=["worker.classify", "worker.deliver", "worker.housekeeping", "worker.training"],
         task_cls=AppTask,
     )
     celery.conf.update(
@@ -169,6 +170,11 @@ def send_delivery(delivery_id: uuid.UUID) -> bool:
 def send_gates(run_id: uuid.UUID) -> bool:
     """Queue a run of the gates for the workers; as :func:`send_classification`."""
     return _send(GATES, "run_id", run_id, TRAINING)
+
+
+def send_retraining(retraining_id: uuid.UUID) -> bool:
+    """Queue a retraining for the workers; as :func:`send_classification`."""
+    return _send(RETRAIN, "retraining_id", retraining_id, TRAINING)
 
 
 def _send(task: str, name: str, job: uuid.UUID, queue: str) -> bool:

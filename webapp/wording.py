@@ -226,6 +226,14 @@ GATE_STATES: Mapping[str, LazyString] = {
     "broken": _l("without a verdict"),
 }
 
+RETRAININGS: Mapping[str, LazyString] = {
+    "queued": _l("waiting"),
+    "running": _l("running"),
+    "done": _l("finished"),
+    "failed": _l("failed"),
+    "cancelled": _l("cancelled"),
+}
+
 VERDICTS_OF_GATES: Mapping[str, LazyString] = {
     "pass": _l("passed"),
     "fail": _l("not passed"),
@@ -352,6 +360,7 @@ def init_app(app: Flask) -> None:
         "deployment_word": DEPLOYMENTS,
         "gate_state_word": GATE_STATES,
         "gate_verdict_word": VERDICTS_OF_GATES,
+        "retraining_word": RETRAININGS,
         "quality_word": QUALITY,
         "finding_word": FINDINGS,
         "left_out_word": LEFT_OUT,

@@ -9,13 +9,18 @@ from webapp.database import db
 from webapp.inference import analyses
 from webapp.inference.sending import analyses_without_message, send_analyses
 from webapp.intake.assembly import assemble_quiet_studies
+from webapp.learning.retraining import retrainings_to_resend
+from webapp.models_admin.gate_jobs import gates_to_resend
 from webapp.pacs import deliveries
 from webapp.queueing import (
     DELIVERY,
     PURGE,
     RESEND,
     SWEEP,
+    TRAINING,
     send_delivery,
+    send_gates,
+    send_retraining,
     without_message,
 )
 from webapp.review.operations import purge_drafts
@@ -41,12 +46,22 @@ def resend_lost_jobs() -> None:
         lambda: without_message(DELIVERY, deliveries.deliveries_to_resend()),
         _send_deliveries,
     )
+    _each(
+        "run of the gates",
+        lambda: without_message(TRAINING, gates_to_resend()),
+        lambda found: [send_gates(one) for one in found],
+    )
+    _each(
+        "retraining",
+        lambda: without_message(TRAINING, retrainings_to_resend()),
+        lambda found: [send_retraining(one) for one in found],
+    )
 
 
 def _each(
     kind: str,
     find: Callable[[], Sequence[uuid.UUID]],
-    send: Callable[[Sequence[uuid.UUID]], None],
+    send: Callable[[Sequence[uuid.UUID]], object],
 ) -> None:
     try:
         found = find()

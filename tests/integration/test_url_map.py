@@ -83,11 +83,6 @@ def reviewers(outcome: Outcome, **sent: Any) -> Line:
     return Line((SIGN_IN, outcome, 403, outcome, outcome), **sent)
 
 
-def stewards(outcome: Outcome, *, foreigner: Outcome | None = None, **sent: Any) -> Line:
-    outcomes = (SIGN_IN, foreigner or outcome, 403, 403, outcome)
-    return Line(outcomes, steward=outcome, **sent)
-
-
 def administrators(outcome: Outcome, *, foreigner: Outcome | None = None, **sent: Any) -> Line:
     return Line((SIGN_IN, foreigner or outcome, 403, 403, outcome), **sent)
 
@@ -200,6 +195,9 @@ TABLE: dict[tuple[str, str], Line] = {
     ("POST", "/learning/snapshots"): stewards(409, data={"name": "x"}),  # nobody agrees
     ("GET", "/learning/snapshots/<uuid:snapshot_id>"): stewards(200, foreigner=404),
     ("GET", "/learning/snapshots/<uuid:snapshot_id>/snapshot.zip"): stewards(200, foreigner=404),
+    ("POST", "/learning/snapshots/<uuid:snapshot_id>/retrainings"): stewards(302, foreigner=404),
+    ("GET", "/learning/retrainings/<uuid:retraining_id>"): stewards(200, foreigner=404),
+    ("POST", "/learning/retrainings/<uuid:retraining_id>/cancel"): stewards(302, foreigner=404),
     ("GET", "/learning/withdrawals"): administrators(200),
     ("POST", "/learning/withdrawals"): administrators(422),
     # API
@@ -229,6 +227,14 @@ TABLE: dict[tuple[str, str], Line] = {
     ),
     ("GET", "/api/v1/snapshots"): Line((401, 200, 403, 403, 200), steward=200),
     ("POST", "/api/v1/snapshots"): Line((401, 409, 403, 403, 409), steward=409, json={"name": "x"}),
+    ("GET", "/api/v1/retrainings"): stewards(200, stranger=401),
+    ("POST", "/api/v1/retrainings"): stewards(
+        202, foreigner=404, stranger=401, json={"snapshot_id": "{snapshot_id}"}
+    ),
+    ("GET", "/api/v1/retrainings/<uuid:retraining_id>"): stewards(200, foreigner=404, stranger=401),
+    ("POST", "/api/v1/retrainings/<uuid:retraining_id>/cancellation"): stewards(
+        200, foreigner=404, stranger=401
+    ),
     ("GET", "/api/v1/snapshots/<uuid:snapshot_id>"): Line((401, 404, 403, 403, 200), steward=200),
     # Archives
     ("GET", "/admin/archives"): administrators(200),
@@ -325,7 +331,7 @@ class World:
         elif cookie := self.cookies.get(persona):
             client.set_cookie("sulcus", cookie)
         sent: dict[str, Any] = (
-            {"json": dict(line.json)}
+            {"json": {name: value.format(**self.ids) for name, value in line.json.items()}}
             if line.json
             else {"data": {name: value.format(**self.ids) for name, value in line.data.items()}}
         )

@@ -3,7 +3,7 @@
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from webapp.learning.models import LONGEST_NAME
+from webapp.learning.models import LONGEST_NAME, RetrainingMode, RetrainingStatus
 
 _NAMED = validate.And(
     validate.Length(1, LONGEST_NAME), validate.Regexp(r"[\s\S]*[^\s\x00]", error="Not empty.")
@@ -66,4 +66,45 @@ class SnapshotListSchema(ma.Schema):
     """All snapshots, newest first."""
 
     items = fields.List(fields.Nested(SnapshotSchema))
+    notice = fields.String()
+
+
+class NewRetrainingSchema(ma.Schema):
+    """A retraining to be started."""
+
+    snapshot_id = fields.UUID(required=True)
+    mode = fields.Enum(RetrainingMode, by_value=True, load_default=RetrainingMode.HEAD)
+
+
+class RetrainingLinksSchema(ma.Schema):
+    """Where to go from here; paths on this server."""
+
+    self = fields.String()
+    page = fields.String(metadata={"description": "For people, with a browser."})
+    candidate = fields.String(allow_none=True)
+
+
+class RetrainingSchema(ma.Schema):
+    """The serving model, made anew with a snapshot."""
+
+    id = fields.UUID()
+    snapshot_id = fields.UUID()
+    mode = fields.Enum(RetrainingMode, by_value=True)
+    status = fields.Enum(RetrainingStatus, by_value=True)
+    created_at = fields.AwareDateTime()
+    finished_at = fields.AwareDateTime(allow_none=True)
+    started_from = fields.String(allow_none=True)
+    step = fields.String()
+    done = fields.Integer()
+    total = fields.Integer()
+    figures = fields.Dict(keys=fields.String())
+    reason = fields.String(allow_none=True)
+    candidate_id = fields.UUID(allow_none=True)
+    links = fields.Nested(RetrainingLinksSchema)
+
+
+class RetrainingListSchema(ma.Schema):
+    """Retrainings, newest first."""
+
+    items = fields.List(fields.Nested(RetrainingSchema))
     notice = fields.String()

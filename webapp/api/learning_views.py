@@ -10,10 +10,18 @@ from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.api import answers
 from webapp.api.description import PortalBlueprint
-from webapp.api.learning_schemas import NewSnapshotSchema, SnapshotListSchema, SnapshotSchema
+from webapp.api.learning_schemas import (
+    NewRetrainingSchema,
+    NewSnapshotSchema,
+    RetrainingListSchema,
+    RetrainingSchema,
+    SnapshotListSchema,
+    SnapshotSchema,
+)
 from webapp.learning import queries
-from webapp.learning.models import Snapshot
+from webapp.learning.models import Retraining, Snapshot
 from webapp.learning.operations import create_snapshot
+from webapp.learning.retraining import cancel_retraining, request_retraining
 from webapp.review.views import LARGEST_BODY
 
 blueprint = PortalBlueprint(
@@ -57,6 +65,70 @@ def list_snapshots() -> dict[str, Any]:
 def get_snapshot(snapshot_id: uuid.UUID) -> dict[str, Any]:
     """One snapshot: what is in it, and what is not; data stewards and above."""
     return _snapshot(queries.find_snapshot(snapshot_id))
+
+
+@blueprint.post("/retrainings")
+@blueprint.arguments(NewRetrainingSchema)
+@blueprint.response(202, RetrainingSchema)
+@blueprint.alt_response(403, "FORBIDDEN")
+@blueprint.alt_response(404, "NOT_FOUND")
+@requires(Role.STEWARD)
+def post_retraining(values: dict[str, Any]) -> ResponseReturnValue:
+    """Make the serving model anew with a snapshot; poll `links.self` until it has ended."""
+    row = request_retraining(actor=actor(), **values)
+    location = url_for("learning_api.get_retraining", retraining_id=row.id)
+    return _retraining(row), {"Location": location}
+
+
+@blueprint.get("/retrainings")
+@blueprint.response(200, RetrainingListSchema)
+@blueprint.alt_response(403, "FORBIDDEN")
+@requires(Role.STEWARD)
+def list_retrainings() -> dict[str, Any]:
+    """List retrainings, newest first; data stewards and above."""
+    items = [_retraining(row) for row in queries.list_retrainings()]
+    return {"items": items, "notice": answers.notice()}
+
+
+@blueprint.get("/retrainings/<uuid:retraining_id>")
+@blueprint.response(200, RetrainingSchema)
+@blueprint.alt_response(403, "FORBIDDEN")
+@blueprint.alt_response(404, "NOT_FOUND")
+@requires(Role.STEWARD)
+def get_retraining(retraining_id: uuid.UUID) -> dict[str, Any]:
+    """How far a retraining is, and what came of it."""
+    return _retraining(queries.find_retraining(retraining_id))
+
+
+@blueprint.post("/retrainings/<uuid:retraining_id>/cancellation")
+@blueprint.response(200, RetrainingSchema)
+@blueprint.alt_response(403, "FORBIDDEN")
+@blueprint.alt_response(404, "NOT_FOUND")
+@blueprint.alt_response(409, "CONFLICT")
+@requires(Role.STEWARD)
+def cancel(retraining_id: uuid.UUID) -> dict[str, Any]:
+    """End a retraining: at once where it waits, at the next step where it runs."""
+    return _retraining(cancel_retraining(actor=actor(), retraining_id=retraining_id))
+
+
+def _retraining(row: Retraining) -> dict[str, Any]:
+    found = {
+        name: getattr(row, name)
+        for name in (
+            "id", "snapshot_id", "mode", "status", "created_at", "finished_at", "started_from",
+            "step", "done", "total", "figures", "reason", "candidate_id",
+        )
+    }  # fmt: skip
+    candidate = row.candidate_id
+    return found | {
+        "links": {
+            "self": url_for("learning_api.get_retraining", retraining_id=row.id),
+            "page": url_for("learning.retraining", retraining_id=row.id),
+            "candidate": url_for("models_api.get_model", candidate_id=candidate)
+            if candidate
+            else None,
+        }
+    }
 
 
 def _snapshot(row: Snapshot) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """Snapshots of what readers agreed about, and patients who are no longer part of later ones."""
 
 import uuid
+from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, ForeignKey, Index, String, UniqueConstraint, event
 from sqlalchemy.orm import Mapped, Mapper, mapped_column, relationship
 
 from webapp.accounts.models import User
-from webapp.database import Base, Identifier, Timestamped
+from webapp.database import Base, Identifier, Timestamped, enum_column, now
+from webapp.models_admin.models import Candidate
 from webapp.studies.models import Patient
 from webapp.tenancy import OrganisationOwned
 
@@ -102,6 +105,65 @@ class Withdrawal(Timestamped, OrganisationOwned, Base):
 
     patient: Mapped[Patient | None] = relationship()
     withdrawn_by: Mapped[User] = relationship()
+
+
+class RetrainingStatus(StrEnum):
+    """State of a retraining."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class RetrainingMode(StrEnum):
+    """What may change (:data:`ml.release.change_plan.MODES`)."""
+
+    HEAD = "head"
+
+
+class Retraining(Timestamped, OrganisationOwned, Base):
+    """A model made anew from a snapshot and the model that served; a job of the worker.
+
+    Attributes:
+        started_from: name of the model that it goes on from.
+        attempt, sent_at, lease_until: as in :class:`webapp.studies.models.Analysis`.
+        cancel_requested: the worker ends it at the next step.
+        step, done, total: what is being done, and how much of it.
+        figures: what is known by now.
+        reason: why it failed, one sentence.
+        candidate_id: what came of it.
+    """
+
+    __tablename__ = "retraining"
+
+    id: Mapped[Identifier]
+    snapshot_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("snapshot.id"), index=True)
+    mode: Mapped[RetrainingMode] = mapped_column(enum_column(RetrainingMode, "retraining_mode"))
+    requested_by_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"))
+    status: Mapped[RetrainingStatus] = mapped_column(
+        enum_column(RetrainingStatus, "retraining_status"),
+        default=RetrainingStatus.QUEUED,
+        index=True,
+    )
+    attempt: Mapped[int] = mapped_column(default=0)
+    sent_at: Mapped[datetime] = mapped_column(default=now)
+    lease_until: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    started_from: Mapped[str | None] = mapped_column(String(64))
+    step: Mapped[str] = mapped_column(String(80), default="")
+    done: Mapped[int] = mapped_column(default=0)
+    total: Mapped[int] = mapped_column(default=0)
+    figures: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    reason: Mapped[str | None] = mapped_column(String(500))
+    candidate_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("candidate.id"))
+
+    snapshot: Mapped[Snapshot] = relationship()
+    requested_by: Mapped[User] = relationship()
+    candidate: Mapped[Candidate | None] = relationship()
 
 
 @event.listens_for(Snapshot, "before_update")

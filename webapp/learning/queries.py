@@ -11,7 +11,7 @@ from sqlalchemy.orm import joinedload, lazyload
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.errors import NotFound
-from webapp.learning.models import Snapshot, SnapshotSlice, Withdrawal
+from webapp.learning.models import Retraining, Snapshot, SnapshotSlice, Withdrawal
 
 
 def list_snapshots() -> Sequence[Snapshot]:
@@ -75,3 +75,31 @@ def withdrawn_groups_in(snapshot: Snapshot) -> int:
             .distinct()
         ).all()
     )
+
+
+def list_retrainings() -> Sequence[Retraining]:
+    """All of the organisation acted for, newest first."""
+    return db.session.scalars(
+        select(Retraining)
+        .order_by(Retraining.created_at.desc(), Retraining.id)
+        .options(joinedload(Retraining.snapshot), joinedload(Retraining.candidate))
+    ).all()
+
+
+def retrainings_of(snapshot: Snapshot) -> Sequence[Retraining]:
+    """Those from a snapshot, newest first."""
+    return [one for one in list_retrainings() if one.snapshot_id == snapshot.id]
+
+
+def find_retraining(retraining_id: uuid.UUID) -> Retraining:
+    """One of the organisation acted for; raises :class:`NotFound`."""
+    row = db.session.scalar(select(Retraining).where(Retraining.id == retraining_id))
+    if row is None:
+        raise NotFound(_("There is no such retraining."))
+    return row
+
+
+def snapshot_to_judge_by(named: str | None) -> Snapshot | None:
+    """The snapshot of that id, or where there is none, the newest one."""
+    rows = list_snapshots()
+    return next((one for one in rows if str(one.id) == named), rows[0] if rows else None)

@@ -15,6 +15,7 @@ from webapp.learning import queries
 from webapp.learning.export import archive
 from webapp.learning.forms import SnapshotForm, WithdrawalForm
 from webapp.learning.operations import create_snapshot, record_download, withdraw_patient
+from webapp.learning.retraining import cancel_retraining, request_retraining
 from webapp.storage import MissingBlob
 
 blueprint = Blueprint("learning", __name__, url_prefix="/learning")
@@ -47,7 +48,10 @@ def snapshot(snapshot_id: uuid.UUID) -> ResponseReturnValue:
     """One snapshot: what is in it, and what is not."""
     row = queries.find_snapshot(snapshot_id)
     return render_template(
-        "learning/snapshot.html", snapshot=row, withdrawn=queries.withdrawn_groups_in(row)
+        "learning/snapshot.html",
+        snapshot=row,
+        withdrawn=queries.withdrawn_groups_in(row),
+        retrainings=queries.retrainings_of(row),
     )
 
 
@@ -60,6 +64,34 @@ def download(snapshot_id: uuid.UUID) -> Response:
         return send_snapshot(archive(row))
     except MissingBlob as error:
         raise NotFound(_("Files of this snapshot are gone.")) from error
+
+
+@blueprint.post("/snapshots/<uuid:snapshot_id>/retrainings")
+@requires(Role.STEWARD)
+def retrain(snapshot_id: uuid.UUID) -> ResponseReturnValue:
+    """Make the serving model anew with a snapshot."""
+    row = request_retraining(actor=actor(), snapshot_id=snapshot_id)
+    return redirect(url_for("learning.retraining", retraining_id=row.id))
+
+
+@blueprint.get("/retrainings/<uuid:retraining_id>")
+@requires(Role.STEWARD)
+def retraining(retraining_id: uuid.UUID) -> ResponseReturnValue:
+    """How far a retraining is, and what came of it."""
+    row = queries.find_retraining(retraining_id)
+    return render_template("learning/retraining.html", retraining=row)
+
+
+@blueprint.post("/retrainings/<uuid:retraining_id>/cancel")
+@requires(Role.STEWARD)
+def cancel(retraining_id: uuid.UUID) -> ResponseReturnValue:
+    """End a retraining."""
+    try:
+        cancel_retraining(actor=actor(), retraining_id=retraining_id)
+    except Conflict as error:
+        db.session.rollback()
+        flash(error.message, "error")
+    return redirect(url_for("learning.retraining", retraining_id=retraining_id))
 
 
 @blueprint.get("/withdrawals")

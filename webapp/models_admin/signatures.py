@@ -1,30 +1,29 @@
 """Signatures of gate reports and deployments: a row written past the portal is noticed.
 
-HMAC-SHA256 (RFC 2104) over canonical JSON, under the installation's own key, which the database
-does not hold.
+The key is the installation's own, and the database does not hold it (:mod:`ml.release.signing`).
 """
 
-import hashlib
-import hmac
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from ml.release import signing
 from webapp.extensions import current_settings
 from webapp.models_admin.models import Candidate, Deployment
 
 
 def sign(facts: Mapping[str, Any]) -> str:
     """The signature of ``facts``, 64 hexadecimal digits."""
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    key = current_settings().model_key.encode()
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    return str(signing.sign(facts, _key())[signing.SIGNATURE])
 
 
 def is_signed(facts: Mapping[str, Any], signature: str | None) -> bool:
     """Whether ``signature`` is that of ``facts``."""
-    return signature is not None and hmac.compare_digest(sign(facts), signature)
+    return signing.verify({**facts, signing.SIGNATURE: signature}, _key())
+
+
+def _key() -> bytes:
+    return current_settings().model_key.encode()
 
 
 def facts_of(deployment: Deployment, *, at: datetime) -> dict[str, Any]:
