@@ -1,4 +1,4 @@
-"""Files that are there in one piece or not at all."""
+"""Atomic writing of files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @contextmanager
 def in_one_piece(path: Path) -> Iterator[Path]:
-    """A path with the same ending to write to; what stands there in the end becomes ``path``."""
+    """Yield a temporary path with the same suffix; on success it is renamed to ``path``."""
     partial = path.with_name(f"partial-{path.name}")
     yield partial
     partial.replace(path)
