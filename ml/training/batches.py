@@ -1,4 +1,4 @@
-"""Where a run's batches come from: new variants in each epoch, or kept ones of frozen layers."""
+"""Training batches: newly augmented in each epoch, or stored outputs of frozen layers."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from ml.training.distributed import Distributed
 from ml.training.recipe import Recipe
 from ml.training.transforms import Batch, vary
 
-_FACTS = ("wanted", "known")  # what a batch holds beside pictures
-_LARGEST = 6e4  # that half precision holds
+_FACTS = ("wanted", "known")  # fields of a batch besides pictures
+_LARGEST = 6e4  # largest value used in half precision
 
 
 class Batches(Protocol):
@@ -28,19 +28,19 @@ class Batches(Protocol):
 
     Attributes:
         labels: (N,) class indices.
-        skipped: layers that have been applied to what :meth:`take` gives.
+        skipped: number of layers already applied to the output of :meth:`take`.
     """
 
     labels: Tensor
     skipped: int
 
     def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Batch:
-        """The batch of the slices ``chosen`` (n,) in ``epoch``."""
+        """The batch of the slices with indices ``chosen`` (n,) in ``epoch``."""
         ...
 
 
 class NewVariants:
-    """Augmented anew each time."""
+    """Batches that are augmented anew each time."""
 
     skipped = 0
 
@@ -53,7 +53,7 @@ class NewVariants:
         self._device = distributed.device
 
     def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Batch:
-        """As :class:`Batches` says; the epoch plays no part."""
+        """As in :class:`Batches`; the epoch has no effect."""
         del epoch
         slices = self._slices
         taken = Slices(
@@ -66,11 +66,11 @@ class NewVariants:
 
 
 class KeptVariants:
-    """What the frozen layers make of ``recipe.variants`` augmented variants, kept in files.
+    """The frozen layers' outputs for ``recipe.variants`` augmented variants, stored in files.
 
-    Each variant is one pass of the data through the frozen layers, written in half precision to
-    a file that is mapped into memory, and never done again: not by later epochs, nor by a run
-    that resumes. The epochs take turns with the variants.
+    Each variant is one pass of the data through the frozen layers, written once in half precision
+    to a memory-mapped file. Later epochs and resumed runs reuse it. The epochs cycle through the
+    variants.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class KeptVariants:
         self._variants = [self._read(number) for number in range(recipe.variants)]
 
     def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Batch:
-        """As :class:`Batches` says; nothing is left to draw."""
+        """As in :class:`Batches`; the generator has no effect."""
         del generator
         images, masks, facts = self._variants[epoch % len(self._variants)]
         device = self._distributed.device
-        # Ascending order, so that the disk is read in one direction.
+        # Ascending order, for sequential disk access.
         order = np.sort(chosen.numpy())
         return Batch(
             images=torch.from_numpy(images[order]).to(device).float(),
@@ -109,10 +109,10 @@ class KeptVariants:
         )
 
     def _claim(self, slices: Slices) -> None:
-        """Note what the variants are of, so that no run learns from another one's.
+        """Record the inputs of the variants, so that no run uses those of another.
 
         Raises:
-            InvalidConfiguration: those that are there are of other data, layers or changes.
+            InvalidConfiguration: the stored ones are from other data, layers or augmentations.
         """
         digest = hashlib.sha256()
         for tensor in (slices.images, slices.masks, *self._frozen_weights()):
@@ -157,7 +157,7 @@ class KeptVariants:
             name: torch.cat([getattr(one, name) for one in batches]).cpu()[back].numpy()
             for name in _FACTS
         }
-        with in_one_piece(self._facts(number)) as partial:  # last: where it is, all of it is
+        with in_one_piece(self._facts(number)) as partial:  # last: marks completion
             np.savez(partial, allow_pickle=False, **facts)
 
     def _read(self, number: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
@@ -178,17 +178,17 @@ class KeptVariants:
 
 @torch.inference_mode()
 def frozen_part(network: Network, images: Tensor, layers: int) -> Tensor:
-    """What the first ``layers`` layers make of (N, 1, S, S): (N, C, h, w) float16 on the CPU."""
+    """The output (N, C, h, w) of the first ``layers`` layers for (N, 1, S, S), float16 on CPU."""
     return network.lower(images.float(), layers).clamp(-_LARGEST, _LARGEST).half().cpu()
 
 
 def _write(
     path: Path, order: Tensor, made: Callable[[Tensor], Tensor], *, batch: int, words: str
 ) -> None:
-    """Write float16 (N, C, h, w) of which ``made`` gives the part at (n,) positions.
+    """Write float16 (N, C, h, w); ``made`` computes the part at (n,) indices.
 
     Args:
-        order: (N,) positions in the file, in the order in which they are computed.
+        order: (N,) indices into the file, in the order of computation.
     """
     kept: np.memmap | None = None
     for chosen in tqdm(torch.split(order, batch), words, unit="batch", disable=None):
