@@ -7,11 +7,11 @@ from typing import Any
 from ml.cli.options import add_card_option, command_line, write_json
 
 _SLICES_TO_FIT = 600
-_SEED = 20261123  # the one that `train` splits by, so that its validation part stays unseen
+_SEED = 20261123  # the seed of `train`, so that its validation part stays unseen
 
 
 def add_ood(commands: Any) -> argparse.ArgumentParser:
-    """Add the command; the model's options are the caller's to add."""
+    """Add the command without the model's options, which the caller adds."""
     ood: argparse.ArgumentParser = commands.add_parser(
         "ood",
         aliases=["odd"],
