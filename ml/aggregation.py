@@ -30,7 +30,7 @@ Rows = npt.NDArray[np.float64]  # (N, 4), in the order of LABELS
 
 @dataclass(frozen=True)
 class SliceAnswer:
-    """What the model says about one slice.
+    """The model's answer about one slice.
 
     Attributes:
         series: slices with the same value belong together and are in order.

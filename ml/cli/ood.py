@@ -1,4 +1,4 @@
-"""``python -m ml ood``: is what is no brain MRI called so, and is a brain not?"""
+"""``python -m ml ood``: measure the out-of-distribution detection."""
 
 import argparse
 from pathlib import Path

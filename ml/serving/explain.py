@@ -1,4 +1,4 @@
-"""Heatmaps: where in the slice the evidence for a class lies."""
+"""Heatmaps: the positions of the evidence for a class in a slice."""
 
 from functools import cache
 
