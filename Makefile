@@ -1,21 +1,21 @@
-# `make` alone explains the targets. Everything runs from .venv, which
-# `make setup` builds and every other target brings up to date by itself.
+# `make` lists the targets. Everything runs from .venv, which `make setup`
+# builds and every other target updates if needed.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-# The virtual environment's interpreter is called as `python -m TOOL` all over:
-# that keeps working after the folder has been moved, a script's shebang does not.
+# Tools are called as `python -m TOOL`: unlike a script's shebang, this still
+# works after the folder has been moved.
 PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
 VENV   := .venv
-# Each takes a core and a gigabyte or two; more than a few gain little.
+# Each process needs a core and 1 to 2 GB; more than a few help little.
 TEST_PROCESSES ?= 2
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 PACKAGES := config.py wsgi.py webapp worker ml
 LINTED   := $(PACKAGES) migrations tests deploy benchmarks
-# Some folders appear later than this file; only what exists is looked at.
+# Only existing folders are checked.
 present   = $(wildcard $(1))
 
 .PHONY: help
@@ -55,8 +55,8 @@ lint: setup ## Check style, formatting, types and who imports whom (ruff, mypy, 
 	$(PY) -c 'import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())'
 
 .PHONY: test
-# Written with a blank, an option of our own and its folder make pytest look for
-# its settings and options near that folder instead of here.
+# "--data-root FOLDER" becomes "--data-root=FOLDER": with the blank, pytest would
+# look for its settings and options near that folder instead of here.
 test: lint ## Lint, then run the tests in TEST_PROCESSES processes; PYTEST_ARGS go to pytest
 	$(PY) -m pytest --config-file pyproject.toml --numprocesses $(TEST_PROCESSES) $(subst --data-root ,--data-root=,$(PYTEST_ARGS))
 
@@ -68,7 +68,7 @@ format: setup ## Let ruff format and mend what it can
 .PHONY: translations
 BABEL := $(PY) -m babel.messages.frontend
 TEXTS := webapp/translations/messages.pot
-# Update and compile fail where there is no language yet, hence the test.
+# Update and compile fail without any language, hence the test.
 translations: setup ## Collect the texts of webapp/, update and compile (NEW=de adds German)
 	@mkdir -p webapp/translations
 	$(BABEL) extract --mapping webapp/babel.cfg --keyword lazy_gettext --keyword _l --project Sulcus --sort-by-file --output $(TEXTS) webapp
@@ -82,12 +82,12 @@ bench: setup ## Measure the serving engine on this machine
 	$(PY) -m ml bench $(BENCH_ARGS)
 
 .PHONY: docs
-# The variable silences an announcement of the theme; --quiet would hide broken links from --strict.
+# The variable suppresses a notice of the theme; --quiet would hide broken links from --strict.
 docs: setup ## Build the documents into site/; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 .PHONY: check-deploy
-# The secrets of a check may be anything, but not empty. `config` needs no engine.
+# The secrets for the check are arbitrary but not empty. `config` needs no engine.
 check-deploy: export SULCUS_SECRET_KEY = check
 check-deploy: export SULCUS_PSEUDONYM_KEY = check
 check-deploy: export SULCUS_SNAPSHOT_KEY = check

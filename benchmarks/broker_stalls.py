@@ -1,9 +1,9 @@
-"""Whether every study is answered, once, while the broker stalls and restarts.
+"""Check that every study is classified exactly once while the broker stalls and restarts.
 
-Starts the whole product on embedded defaults. A few clients upload studies of one slice; meanwhile
-Redis is stopped or paused again and again at random moments, and killed once with everything that
-it held. Prints how many studies are done, how often each was classified and how long they waited.
-The exit code is 1 where a study is not done exactly once, or another process than Redis ended.
+Starts the whole product on embedded defaults. A few clients upload one-slice studies. Meanwhile
+Redis is stopped or paused at random moments, and killed once with the loss of all its data.
+Prints how many studies are done, how often each was classified and how long they waited.
+The exit code is 1 if a study is not done exactly once, or if a process other than Redis ended.
 
     .venv/bin/python -m benchmarks.broker_stalls [--studies 200] [--stalls 20] [--longest 20]
 """
@@ -48,10 +48,10 @@ _ENDS = """
 
 @dataclass(frozen=True)
 class Stall:
-    """Redis does not answer for ``seconds``, beginning ``gap`` seconds after the one before.
+    """Redis does not answer for ``seconds``, starting ``gap`` seconds after the previous stall.
 
     Attributes:
-        stops: the process stands still; else it takes commands and answers none.
+        stops: the process is stopped; otherwise it accepts commands but answers none.
     """
 
     gap: float
@@ -61,13 +61,13 @@ class Stall:
 
 @dataclass(frozen=True)
 class End:
-    """What became of one study; ``wait`` in seconds from the upload, None while it is not over."""
+    """The outcome of one study; ``wait`` is seconds from the upload, None until it has ended."""
 
     wait: float | None
     status: str
     attempts: int
     is_single: bool
-    """One analysis, one prediction, and it ended once."""
+    """It has one analysis and one prediction, and it ended once."""
 
 
 def main() -> None:
@@ -85,7 +85,7 @@ def main() -> None:
         home = Path(folder)
         with product(home) as address:
             session = signed_in(home)
-            first = submit(session, address, [picture(0)])  # it waits for the model to be loaded
+            first = submit(session, address, [picture(0)])  # waits until the model is loaded
             wait_until_done(session, address, first, pause=0.05)
             with ThreadPoolExecutor(CLIENTS) as pool:
                 uploads = [
@@ -99,7 +99,7 @@ def main() -> None:
         restarts = (home / "log").read_text(errors="replace").count("starting it again")
     report(stalls, answers, found)
     print(f"{'not ready at the end because of':36s} {ready}")
-    # Redis alone was killed.
+    # Only Redis was killed.
     good = all(end.status == "done" and end.is_single for end in found)
     expected = 1 if stalls else 0
     print(f"{'processes that ended by themselves':36s} {restarts - expected:7d}")
@@ -124,7 +124,7 @@ def shares(studies: int) -> list[range]:
 
 
 def picture(number: int) -> bytes:
-    """A PNG of a slice that differs from all others in four pixels of its edge."""
+    """A PNG of a slice; four pixels at its edge encode ``number`` and so make it unique."""
     pixels = np.array(cv2.imread(str(SAMPLE), cv2.IMREAD_GRAYSCALE), np.uint8)
     pixels[0, :4] = list(number.to_bytes(4))
     return encode_png(pixels)
@@ -133,7 +133,7 @@ def picture(number: int) -> bytes:
 def upload_all(
     session: requests.Session, address: str, numbers: Sequence[int], seconds: float
 ) -> list[tuple[int, float]]:
-    """Upload studies one after the other, spread over ``seconds``; each one's status and time."""
+    """Upload studies one by one, spread over ``seconds``; return each HTTP status and time."""
     answers = []
     for number in numbers:
         PAUSE.wait(random.uniform(0, 2 * seconds / len(numbers)))
@@ -149,12 +149,12 @@ def upload_all(
 
 
 def restart_of(stalls: Sequence[Stall]) -> int:
-    """The number of the one that is a restart instead."""
+    """The index of the stall that is replaced by a restart."""
     return len(stalls) // 2
 
 
 def disturb(socket: Path, stalls: Sequence[Stall]) -> None:
-    """Stall Redis as planned; in the middle of it all it is killed and loses what it held."""
+    """Stall Redis as planned; halfway through it is killed and loses its data."""
     for number, stall in enumerate(stalls):
         PAUSE.wait(stall.gap)
         with redis.Redis(unix_socket_path=str(socket)) as client:
@@ -175,7 +175,7 @@ def disturb(socket: Path, stalls: Sequence[Stall]) -> None:
 
 
 def wait_for_ends(home: Path, patience: float) -> list[End]:
-    """Look until every study has ended, at most ``patience`` seconds; all that is there then."""
+    """Poll until every study has ended or ``patience`` seconds are over; return all studies."""
     deadline = time.monotonic() + patience
     while True:
         found = ends(home)
@@ -185,7 +185,7 @@ def wait_for_ends(home: Path, patience: float) -> list[End]:
 
 
 def ends(home: Path) -> list[End]:
-    """What has become of each study."""
+    """Read the current outcome of each study from the database."""
     with contextlib.closing(sqlite3.connect(home / "sulcus.sqlite3", timeout=30)) as database:
         rows = database.execute(_ENDS).fetchall()
     return [
@@ -195,7 +195,7 @@ def ends(home: Path) -> list[End]:
 
 
 def seconds_between(begun: str, over: str | None) -> float | None:
-    """Seconds from one moment of the database to another; None if that has not come."""
+    """Seconds between two timestamps of the database; None if the second is missing."""
     if over is None:
         return None
     return (datetime.fromisoformat(over) - datetime.fromisoformat(begun)).total_seconds()
@@ -204,7 +204,7 @@ def seconds_between(begun: str, over: str | None) -> float | None:
 def report(
     stalls: Sequence[Stall], answers: Sequence[tuple[int, float]], found: Sequence[End]
 ) -> None:
-    """Print all figures but the last."""
+    """Print all figures except the number of ended processes."""
     waits = [end.wait for end in found if end.wait is not None]
     took = [seconds for _status, seconds in answers]
     statuses = Counter(status for status, _seconds in answers)

@@ -1,8 +1,8 @@
-"""How many captions are found in the pixels of slices, and how often letters are seen in none.
+"""Sensitivity and false alarm rate of the text detector on slices.
 
-Draws captions at random (fonts, heights, places, turns, colours, languages) on real slices without
-text and searches for them. Prints the share found, of them the share whose ink lies in the boxes,
-and the false alarms on slices as they are.
+Draws random captions (font, height, position, rotation, colour, language) on real slices without
+text and searches for them. Prints the share found, the share of those whose ink lies in the boxes,
+and the false alarm rate on the unchanged slices.
 
     .venv/bin/python -m benchmarks.captions --data-root FOLDER [--captions 1500] [--free 600]
 """
@@ -28,14 +28,14 @@ from ml.imaging.montage import several_slices
 from ml.imaging.slices import Pixels
 from ml.preprocess import head_mask, to_grey
 
-Ink = npt.NDArray[np.float32]  # (height, width), 0 where there is none, 1 where it is full
+Ink = npt.NDArray[np.float32]  # (height, width), 0 for no ink, 1 for full ink
 Random = np.random.Generator
 
 SEED = 20261128
 SIDES = (256, 512)  # px
 HEIGHTS = (7, 9, 12, 16, 24)  # px of a capital
 TURNS = (0, 0, 0, 90, 180, 270)  # degrees
-_SHOWN = 0.9  # of a caption's ink in boxes: it is blacked out
+_SHOWN = 0.9  # share of a caption's ink in boxes from which it counts as blacked out
 
 TEXTS = {
     "latin": ("KOVARIK ILSE", "Smith^John", "17.04.1961", "ID 4711-083", "Acc: A2093377", "F 63Y"),
@@ -52,7 +52,7 @@ _TRUETYPE = {
     "bold": ("liberation/LiberationSans-Bold.ttf", "dejavu/DejaVuSans-Bold.ttf"),
 }
 _FONT_FOLDER = Path("/usr/share/fonts/truetype")
-# Columns of a 5 x 7 character generator, lowest bit on top.
+# Columns of a 5 x 7 character generator; the lowest bit is the top row.
 _FIVE_BY_SEVEN = {
     "0": "3E5149453E", "1": "00427F4000", "2": "4261514946", "3": "2141454B31",
     "4": "1814127F10", "5": "2745454539", "6": "3C4A494930", "7": "0171090503",
@@ -82,7 +82,7 @@ PLACES = ("corner", "edge", "head", "head, outlined")
 
 @dataclass(frozen=True)
 class Caption:
-    """What is drawn, and how."""
+    """Text, font, size, position and colour of one caption."""
 
     font: str
     script: str
@@ -97,7 +97,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A slice with a caption; ``ink`` is where."""
+    """A slice with a caption; ``ink`` marks the caption's pixels."""
 
     caption: Caption
     pixels: Pixels
@@ -122,7 +122,7 @@ def main() -> None:
 
 
 def text_free(root: Path, at_most: int) -> Iterator[tuple[str, Pixels]]:
-    """(source, pixels) of slices that show no letters, all of the volumes among them."""
+    """(source, pixels) of slices without text, including all slices of the volumes."""
     for path in sorted((root / "nifti-glioma").glob("*/*_Scan_*.nii.gz")):
         for one in read_path(path):
             if one.pixels.max() > one.pixels.min():
@@ -139,7 +139,7 @@ def text_free(root: Path, at_most: int) -> Iterator[tuple[str, Pixels]]:
 
 
 def captions(count: int, random: Random) -> Iterator[Caption]:
-    """Every font equally often, everything else at random."""
+    """Captions with each font equally often and all other properties random."""
     for number in range(count):
         font = FONTS[number % len(FONTS)]
         script = _ASCII if font in _ASCII_FONTS else str(random.choice(list(TEXTS)))
@@ -161,7 +161,7 @@ def captions(count: int, random: Random) -> Iterator[Caption]:
 
 
 def ink_of(caption: Caption) -> Ink:
-    """The caption by itself, upright, with nothing around it."""
+    """The caption alone, upright and cropped to its ink."""
     if caption.font == "pixel 5x7":
         return _enlarged(_five_by_seven(caption.text), caption.height, 7)
     if caption.font == "pixel 6x11":
@@ -178,7 +178,7 @@ def ink_of(caption: Caption) -> Ink:
 
 
 def drawn(caption: Caption, pixels: Pixels, random: Random) -> Drawn:
-    """The caption on a slice that was scaled to its side; it may be moved to where it fits."""
+    """Draw the caption on the slice scaled to its side, shifted if needed so that it fits."""
     canvas = _levels(pixels, caption.side)
     ink = np.rot90(ink_of(caption), caption.turn // 90)
     if max(ink.shape) > caption.side - 8:
@@ -254,7 +254,7 @@ def report_captions(slices: Sequence[Pixels], count: int) -> None:
 
 
 def report_false_alarms(slices: Sequence[tuple[str, Pixels]]) -> None:
-    """Print the share of slices without text in which letters are seen."""
+    """Print the share of slices without text in which text is detected."""
     alarms: dict[str, list[bool]] = defaultdict(list)
     for source, pixels in slices:
         alarms[source].append(bool(find_text(pixels)))
@@ -265,7 +265,7 @@ def report_false_alarms(slices: Sequence[tuple[str, Pixels]]) -> None:
 
 
 def report_montages(slices: Sequence[tuple[str, Pixels]], each: int) -> None:
-    """Print the share of drawn montages, and of single slices, that count as several slices."""
+    """Print the share of montages and of single slices that are classified as several slices."""
     random = np.random.default_rng(SEED)
     print("\nmontages called several slices")
     for rows, columns in MONTAGES:
@@ -289,7 +289,7 @@ def report_montages(slices: Sequence[tuple[str, Pixels]], each: int) -> None:
 
 
 def _share_in(boxes: Sequence[TextBox], ink: npt.NDArray[np.bool_]) -> float:
-    """Of the caption's ink, the part in boxes."""
+    """The share of the caption's ink that lies inside boxes."""
     inside = np.zeros_like(ink)
     for box in boxes:
         inside[box.top : box.bottom, box.left : box.right] = True
@@ -297,7 +297,7 @@ def _share_in(boxes: Sequence[TextBox], ink: npt.NDArray[np.bool_]) -> float:
 
 
 def _levels(pixels: Pixels, side: int) -> Ink:
-    """The slice as grey in 0..1, the head smaller than the square that is filled with black."""
+    """The slice as grey in 0..1, scaled down and padded with black to a square."""
     grey = to_grey(pixels)
     low, high = float(grey.min()), float(np.percentile(grey, 99.9))
     levels = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)
@@ -326,7 +326,7 @@ def _corner(caption: Caption, shape: tuple[int, ...], random: Random) -> tuple[i
 
 @cache
 def _of_height(file: str, height: int) -> ImageFont.FreeTypeFont:
-    """The font whose capitals are that high; Pillow's own where no file is named."""
+    """The font scaled to capitals ``height`` px high; Pillow's default font without a file."""
     sizes = [
         ImageFont.truetype(str(_FONT_FOLDER / file), size)
         if file
@@ -371,7 +371,7 @@ def _five_by_seven(text: str) -> Ink:
 
 
 def _enlarged(ink: Ink, height: int, own: int) -> Ink:
-    """A pixel font is drawn larger by whole factors alone."""
+    """Enlarge a pixel font by a whole factor."""
     factor = max(1, round(height / own))
     return np.kron(_trimmed(ink), np.ones((factor, factor), np.float32))
 

@@ -1,7 +1,7 @@
-"""How much damage of stored images is noticed, and how often it is seen in images that are whole.
+"""Sensitivity and false alarm rate of the checks for damaged images.
 
-Damages real images as files are damaged: rows of a wrong length, a JPEG 2000 stream of which the
-end was never written, a JPEG picture that a decoder filled up with grey before it was saved again.
+Damages real images in ways that occur in practice: rows of a wrong length, a JPEG 2000 stream
+whose end was never written, a truncated JPEG that a decoder filled with grey and saved again.
 
     .venv/bin/python -m benchmarks.damage --data-root FOLDER [--every 1]
 """
@@ -25,7 +25,7 @@ from ml.imaging.slices import Pixels
 from ml.preprocess import to_grey
 
 WRONG_BY = (-40, -8, -2, -1, 1, 2, 8, 40)  # columns
-RATES = (1, 5, 10, 20)  # of compression; 1 is without loss
+RATES = (1, 5, 10, 20)  # compression ratios; 1 is lossless
 KEPT = (0.95, 0.8, 0.5)  # share of a file that was written
 
 
@@ -69,7 +69,7 @@ def images(root: Path, every: int) -> Iterator[tuple[str, Pixels]]:
 
 
 def damage_rows(pixels: Pixels, noticed: dict[str, list[bool]]) -> None:
-    """The values of ``pixels`` in rows of a wrong length."""
+    """Reshape the values of ``pixels`` into rows of a wrong length and check the result."""
     for wrong in WRONG_BY:
         width = pixels.shape[1] + wrong
         height = pixels.size // width
@@ -80,7 +80,7 @@ def damage_rows(pixels: Pixels, noticed: dict[str, list[bool]]) -> None:
 def damage_streams(
     pixels: Pixels, noticed: dict[str, list[bool]], alarms: dict[str, list[bool]]
 ) -> None:
-    """JPEG 2000 streams, whole and with zeros at their end."""
+    """Check JPEG 2000 streams, both complete and with zeros at the end."""
     for rate in RATES:
         lossy = {} if rate == 1 else {"compression_ratios": [4.0 * rate, float(rate)]}
         stream = encode_array(pixels, bits_stored=16, photometric_interpretation=2, **lossy)
@@ -92,7 +92,7 @@ def damage_streams(
 
 
 def damage_picture(pixels: Pixels, noticed: dict[str, list[bool]]) -> None:
-    """JPEG pictures cut, decoded all the same, and saved again."""
+    """Check JPEG pictures that were truncated, decoded anyway and saved again."""
     levels = np.asarray(to_grey(pixels) * (255 / max(1.0, float(pixels.max()))), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, "JPEG", quality=90)

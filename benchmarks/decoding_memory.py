@@ -1,9 +1,9 @@
-"""Peak memory of files that are large once they are opened, each in a process of its own.
+"""Peak memory of files that decode to a large size, each measured in its own process.
 
-``python -m benchmarks.decoding_memory`` prints for each kind the peak of the whole process, with
-all that is imported, in MB: of taking one file in, of taking four of them in at once, and of
-decoding the kept file slice by slice as the worker does. ``busy`` beside a number: so many of the
-four were told to come back later.
+``python -m benchmarks.decoding_memory`` prints the peak of the whole process in MB, imports
+included, for each kind of file: of one upload, of four uploads at once, and of decoding the stored
+file slice by slice as the worker does. ``busy`` with a number: so many of the four uploads were
+told to retry later.
 """
 
 import argparse
@@ -44,12 +44,12 @@ from webapp.storage import BlobStore
 from worker.decoding import SOURCE_LIMITS, reduced
 
 _FRAMES = 64
-_BATCH = 24  # slices that wait for the model or are looked at by it
+_BATCH = 24  # slices that are queued for the model or in it
 _RANDOM = np.random.default_rng(3)
 
 
 def main() -> None:
-    """Measure the kinds that are named, or all."""
+    """Measure the named kinds, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(_KINDS))
     print(f"{'':18}{'one':>14}{'four at once':>20}{'decoded':>14}")
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _cell(kind: str, work: Callable[[list[bytes]], dict[str, int]]) -> str:
-    """MB of a process that does the work, and what became of it unless all went well."""
+    """Peak MB of a process that does the work, followed by any refusals."""
     context = multiprocessing.get_context("spawn")
     with tempfile.NamedTemporaryFile() as file:
         maker = context.Process(target=_make, args=(kind, file.name))
@@ -79,7 +79,7 @@ def _cell(kind: str, work: Callable[[list[bytes]], dict[str, int]]) -> str:
 
 
 def _make(kind: str, name: str) -> None:
-    """In a process of its own: what making a file takes would hide what opening it takes."""
+    """Create a file in a separate process, so that its memory does not hide that of opening it."""
     with Path(name).open("wb") as file:
         pickle.dump(_KINDS[kind](), file)
 
@@ -119,7 +119,7 @@ def _nifti() -> bytes:
 def _dicom(syntax: UID) -> bytes:
     """An enhanced image of 64 frames of 1024 x 1024, 12 bits in 16: 128 MB uncompressed."""
     one = _RANDOM.integers(0, 4096, (1024, 1024), np.uint16)
-    one[:, 128:] = 100  # noise does not shrink: a seventh of it does for a real slice
+    one[:, 128:] = 100  # noise does not compress; a seventh of it resembles a real slice
     dataset = mr_slice(one)
     dataset.BitsStored, dataset.HighBit = 12, 11
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
@@ -141,10 +141,10 @@ def _portal() -> tuple[Flask, BlobStore]:
 
 
 def _upload(contents: list[bytes], at_once: int) -> dict[str, int]:
-    """Take files in by so many threads, several shared among them, a single one by each.
+    """Upload files from ``at_once`` threads: several files are shared out, one is sent by each.
 
     Returns:
-        How many were not taken in, by the reason.
+        The number of refused uploads by reason.
     """
     app, blobs = _portal()
     outcome: dict[str, int] = {}
@@ -186,7 +186,7 @@ def _four(contents: list[bytes]) -> dict[str, int]:
 
 
 def _decoded(contents: list[bytes]) -> dict[str, int]:
-    """As the worker does it: each file is opened, and one slice after the other encoded."""
+    """Open each file and encode its slices one by one, as the worker does."""
     room, opened = Room(Settings.from_environment({}).max_decoding_bytes), []
     for content in contents:
         with room.taken(len(content) + footprint(content).reading):

@@ -1,8 +1,8 @@
-"""How many captions are found that were drawn on original slices and volumes, at what cost.
+"""Sensitivity, false alarm rate and time of the detector of text drawn on slices and volumes.
 
-Draws captions on real slices of 12 bits, as a scanner or a workstation does, and into NIfTI
-volumes of several types along all three planes. Prints the share found by place, height and font,
-then false alarms on the volumes as they are and with their brightest values saturated.
+Draws captions on real 12-bit slices, as a scanner or a workstation does, and into NIfTI volumes of
+several types along all three planes. Prints the share found by position, height and font, then
+the false alarms on the unchanged volumes and with their brightest values saturated.
 
     .venv/bin/python -m benchmarks.drawn_captions --data-root FOLDER [--captions 600]
 """
@@ -24,7 +24,7 @@ from ml.imaging.drawn_text import drawn_in_stack, find_drawn_text, plateau
 from ml.imaging.nifti import strip_nifti
 from ml.imaging.slices import Pixels
 
-_SIDE = 96  # voxels of the volumes that are drawn into, three planes of them
+_SIDE = 96  # voxels per side of the volumes with captions
 _TYPES = (np.uint8, np.int16, np.uint16, np.float32)
 _SATURATED = (99.9, 99.5, 99.0, 98.0)  # percentiles
 _NOISE = 1 / 6  # of the standard deviation of the values
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def measured(root: Path) -> Iterator[tuple[str, Pixels]]:
-    """(source, pixels) of all slices of all volumes; outlines of tumours are volumes, too."""
+    """(source, pixels) of all slices of all volumes, tumour outlines included."""
     for path in sorted((root / "nifti-glioma").glob("*/*.nii.gz")):
         source = "outlines of gliomas" if "Mask" in path.name else "glioma volumes"
         for one in read_path(path):
@@ -54,7 +54,7 @@ def measured(root: Path) -> Iterator[tuple[str, Pixels]]:
 
 
 def report_slices(slices: Sequence[Pixels], count: int) -> None:
-    """Print the share of captions found on slices of 12 bits."""
+    """Print the share of captions found on 12-bit slices."""
     random = np.random.default_rng(SEED)
     found: dict[str, list[bool]] = defaultdict(list)
     for caption in captions(count, random):
@@ -94,7 +94,7 @@ def report_volumes(slices: Sequence[Pixels], count: int) -> None:
 
 
 def report_false_alarms(slices: Iterable[tuple[str, Pixels]]) -> None:
-    """Print in how many slices without text letters are seen, and what that costs."""
+    """Print the share of slices without text in which text is detected, and the time taken."""
     random = np.random.default_rng(SEED)
     alarms: dict[str, list[bool]] = defaultdict(list)
     marked: dict[str, list[float]] = defaultdict(list)
@@ -128,7 +128,7 @@ def _variants(pixels: Pixels, random: Random) -> Iterator[tuple[str, Pixels]]:
 
 
 def _volume(pixels: Pixels, random: Random) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """A made-up volume in 0..0.9 whose slices are one slice, brighter and darker, with noise."""
+    """A synthetic volume in 0..0.9: one slice repeated with varying brightness and noise."""
     step = max(1, max(pixels.shape) // _SIDE)
     small = pixels[::step, ::step].astype(np.float32)[:_SIDE, :_SIDE]
     small = np.pad(small, [(0, _SIDE - length) for length in small.shape])
@@ -139,7 +139,7 @@ def _volume(pixels: Pixels, random: Random) -> np.ndarray[tuple[int, ...], np.dt
 
 
 def _file(volume: np.ndarray[tuple[int, ...], np.dtype[np.float32]], dtype: type) -> bytes:
-    """As the portal keeps it."""
+    """The volume as a NIfTI file, as the portal stores it."""
     top = 255 if dtype is np.uint8 else 4095
     image = nib.Nifti1Image(np.rint(volume * top).astype(dtype), np.eye(4))
     buffer = io.BytesIO()

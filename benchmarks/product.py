@@ -1,4 +1,4 @@
-"""The whole product on embedded defaults, started and asked as a benchmark needs it."""
+"""Start the whole product on embedded defaults and call its API, for benchmarks."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ PAUSE = threading.Event()
 
 @contextlib.contextmanager
 def product(home: Path) -> Iterator[str]:
-    """Start it as `make run` does, with a home of its own; gives its address."""
+    """Start the product as `make run` does, with ``home`` as its data folder; yield its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -48,7 +48,7 @@ def product(home: Path) -> Iterator[str]:
 
 
 def wait_for_health(address: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the web server answers; ends the program where it does not."""
+    """Wait until the web server answers; end the program if it does not."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(requests.RequestException):
@@ -90,7 +90,7 @@ def submit(session: requests.Session, address: str, files: list[bytes]) -> str:
 
 
 def wait_until_done(session: requests.Session, address: str, study: str, pause: float) -> None:
-    """Ask until the study is done; ends the program where it fails."""
+    """Poll every ``pause`` seconds until the study is done; end the program if it fails."""
     while True:
         found = session.get(f"{address}/api/v1/studies/{study}", timeout=30).json()
         if found["status"] == "done":

@@ -1,7 +1,7 @@
-"""Make the pictures of the documents anew: worklist, study and upload page, 1440 px wide.
+"""Take the screenshots for the documents: worklist, study and upload page, 1440 px wide.
 
 Starts the whole product on embedded defaults with the demo account and its sample slices, and
-looks at it with a headless Chromium. The pictures replace those in ``docs/images``.
+opens it in a headless Chromium. The screenshots replace those in ``docs/images``.
 
     .venv/bin/python -m benchmarks.screenshots [--out docs/images]
 """
@@ -21,7 +21,7 @@ from benchmarks.product import REPOSITORY, product
 
 SAMPLES = REPOSITORY / "ml" / "samples"
 WINDOW = {"width": 1440, "height": 900}
-# A slice of the demonstration whose heatmap and doubt can be seen well.
+# A sample slice with a clear heatmap and visible uncertainty.
 SHOWN = "DEMO-01"
 
 
@@ -49,7 +49,7 @@ def main() -> None:
 def seed(home: Path) -> None:
     """Make the demo account and wait until its studies are classified.
 
-    The product's broker is its own, so that its sweeper sends what is submitted here.
+    The product has its own broker; its sweeper enqueues the studies that are submitted here.
     """
     subprocess.run(
         [sys.executable, "-m", "flask", "--app", "wsgi", "demo", "seed", "--wait"],
@@ -69,7 +69,7 @@ def sign_in(page: Page, address: str, password: str) -> None:
 
 
 def take(page: Page, address: str, folder: Path) -> None:
-    """Open the three pages and keep a picture of each."""
+    """Open the three pages and save a screenshot of each."""
     keep(page, folder / "worklist.png")
     page.get_by_role("link", name=SHOWN).first.click()
     expect(page.locator(".answer-class")).to_be_visible()
@@ -82,7 +82,7 @@ def take(page: Page, address: str, folder: Path) -> None:
 
 
 def keep(page: Page, path: Path) -> None:
-    """A picture of the window, as small as PNG can pack it."""
+    """Save a screenshot of the window with the strongest PNG compression."""
     page.wait_for_load_state("networkidle")
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     page.screenshot(path=path)

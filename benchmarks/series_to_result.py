@@ -1,10 +1,10 @@
-"""How long a series of hundreds of slices takes, beside the engine alone, measured in one run.
+"""Time of a series of hundreds of slices compared with the engine alone, in one run.
 
-Starts the whole product on embedded defaults, uploads a DICOM series through the API and asks for
-the result until it is there. Afterwards the engine answers the same slices in this process, with
-nothing else going on. Also prints the peak memory of the web process and of the worker, and the
-processor time (user and system) that the portal takes for what the engine does not do, which says
-more than seconds on a machine that has other work.
+Starts the whole product on embedded defaults, uploads a DICOM series through the API and polls
+for the result. Then the engine alone classifies the same slices in this process. Also prints the
+peak memory of the web process and of the worker, and the processor time (user and system) that
+the portal takes outside the engine. On a busy machine processor time is more reliable than wall
+time.
 
     .venv/bin/python -m benchmarks.series_to_result [--slices 400] [--size 256]
 """
@@ -37,7 +37,7 @@ def main() -> None:
         home = Path(folder)
         with product(home) as address:
             session = signed_in(home)
-            # The first one waits for the model to be loaded.
+            # The first study waits until the model is loaded.
             first = submit(session, address, axial_series(1))
             wait_until_done(session, address, first, pause=0.05)
             before = cpu_seconds(WEB, WORKER)
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def engine_time(files: list[bytes]) -> tuple[float, float]:
-    """Seconds and processor seconds of the predictor for all slices; medians of three rounds."""
+    """Wall and processor seconds of the predictor for all slices; medians of three rounds."""
     predictor = Predictor.load()
     predictor.warm_up()
     slices = [square_pixels(read_bytes(content)[0]) for content in files]
@@ -94,7 +94,8 @@ def cpu_seconds(*commands: str) -> float:
     ticks = 0
     for command in commands:
         for folder in processes(command):
-            # proc(5): after the name, which may hold anything, utime and stime are 12th and 13th.
+            # proc(5): utime and stime are the 12th and 13th field after the name, which may
+            # contain any character.
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
@@ -107,7 +108,7 @@ def processes(command: str) -> Iterator[Path]:
             if not folder.name.isdigit() or folder.stat().st_uid != os.getuid():
                 continue
             line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended
             continue
         if command in line:
             yield folder

@@ -1,9 +1,9 @@
-"""Time to a page for somebody signed in while others hold connections open.
+"""Response time for a signed-in user while other clients hold slow connections open.
 
-``python -m benchmarks.slow_connections --connections 100`` starts the product, opens as many
-unfinished requests of each of four kinds in turn, and prints the median, the 95th percentile and
-the longest time to the worklist beside those without. The last kind are uploads of somebody
-with an account, the others of strangers.
+``python -m benchmarks.slow_connections --connections 100`` starts the product, opens 100
+unfinished requests of each of four kinds in turn, and prints the median, 95th percentile and
+maximum time to the worklist, with and without them. The last kind is uploads by a user with an
+account; the other kinds are anonymous.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _browser(address: str) -> requests.Session:
-    """A session with the cookie of the account that is signed in."""
+    """A session with the cookie of a signed-in account."""
     browser = requests.Session()
     token, *_others = _CSRF_TOKEN.findall(browser.get(f"{address}/sign-in", timeout=60).text)
     form = {"email": EMAIL, "password": PASSWORD, "csrf_token": token}

@@ -1,9 +1,9 @@
-"""Time of one training step of the serving network's kind, with torch's convolutions and with ours.
+"""Time of one training step of a VGG16, with torch's convolutions and with our Winograd ones.
 
     python -m benchmarks.training_step
 
-Both are measured in turns in one run; the ratio of the medians is what counts. On processors with
-bfloat16 training does not use ours even with --winograd, so there the figure says nothing about it.
+Both are measured alternately in one run; compare the ratio of the medians. On processors with
+bfloat16, training does not use ours even with --winograd, so the ratio does not apply there.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> None:
         for name, change in (("torch", slow_down), ("winograd", quicken)):
             change(network)
             taken = _step(network, images)
-            if round_number:  # the first round only warms up
+            if round_number:  # the first round is a warm-up
                 seconds[name].append(taken)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name, median in medians.items():

@@ -1,7 +1,7 @@
-"""How long a clinician waits for one slice, beside the model's own time, measured in one run.
+"""Time from upload to result for one slice, compared with the model's own time, in one run.
 
-Starts the whole product on embedded defaults (as `make run` does, with a home of its own), uploads
-one slice at a time through the API and asks for the result until it is there.
+Starts the whole product on embedded defaults (as `make run` does, with a temporary home), uploads
+one slice at a time through the API and polls for the result.
 
     .venv/bin/python -m benchmarks.upload_to_result [--uploads 20]
 """
@@ -30,7 +30,7 @@ def main() -> None:
         home = Path(folder)
         with product(home) as address:
             session = signed_in(home)
-            upload_and_wait(session, address)  # the first one waits for the model to be loaded
+            upload_and_wait(session, address)  # the first one waits until the model is loaded
             waits = [upload_and_wait(session, address) for _ in range(uploads)]
         own = model_times(home, [study for study, _ in waits])
     report([seconds for _, seconds in waits], own)

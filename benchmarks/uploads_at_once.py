@@ -1,8 +1,8 @@
-"""A hundred slices of one study, each uploaded by itself, all at the same moment.
+"""Upload a hundred slices of one study in separate requests at the same time.
 
-Starts the whole product with several web processes, by default on SQLite. Prints how often each
-status came and whether every slice is there once; the exit code is 1 where not, and where an answer
-was a server error. A database of PostgreSQL has to be empty.
+Starts the whole product with several web processes, by default on SQLite. Prints the count of each
+HTTP status and whether every slice is present exactly once. The exit code is 1 if one is not, or
+if an answer was a server error. A PostgreSQL database has to be empty.
 
     .venv/bin/python -m benchmarks.uploads_at_once [--uploads 100] [--processes 3] \\
         [--database-url postgresql+psycopg://USER@HOST/DATABASE]
@@ -42,8 +42,8 @@ def main() -> None:
 
 
 def measure(session: requests.Session, address: str, uploads: int) -> bool:
-    """Upload, print the figures, and say whether all is well."""
-    first = submit(session, address, axial_series(1))  # it waits for the model to be loaded
+    """Upload, print the figures and return whether all checks pass."""
+    first = submit(session, address, axial_series(1))  # waits until the model is loaded
     wait_until_done(session, address, first, pause=0.05)
     token = str(session.headers["Authorization"]).removeprefix("Bearer ")
     started = time.perf_counter()
@@ -64,7 +64,7 @@ def measure(session: requests.Session, address: str, uploads: int) -> bool:
 
 
 def is_whole(study: dict[str, Any], slices: int) -> bool:
-    """Whether the study is one volume without a gap, of as many slices, each with its answer."""
+    """Whether the study is one gapless volume of ``slices`` slices, each with a prediction."""
     (series,) = study["series"]
     positions = [image["position"] for image in study["images"] if image["prediction"]]
     no_gap: bool = series["is_volume"] and not series["missing"] and not series["duplicates"]

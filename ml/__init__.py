@@ -1,5 +1,5 @@
-"""Brain-MRI slice classification: readers, preprocessing, training, prediction and doubt.
+"""Brain-MRI slice classification: readers, preprocessing, training, prediction, uncertainty.
 
-The package knows nothing of Flask, Celery or the database. Importing it, ``ml.labels``,
+The package does not depend on Flask, Celery or the database. Importing it, ``ml.labels``,
 ``ml.errors`` or ``ml.imaging`` does not import torch, so that the web tier can use them.
 """

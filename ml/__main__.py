@@ -24,19 +24,19 @@ from ml.cli.retraining import add_retraining
 from ml.cli.training import add_compare, add_crossval, add_train
 from ml.errors import SulcusMLError, UnreadableImage
 
-# torch takes seconds to import: the commands below fetch what they need when they run, so that
-# --help and bad usage answer at once.
+# torch takes seconds to import, so each command imports what it needs when it runs. --help and
+# bad usage then answer at once.
 
 
-_BATCH = 8  # slices that go through the network together
+_BATCH = 8  # slices in one forward pass
 
 
 class _Predicted(NamedTuple):
-    """What is printed about one slice, and what its volume's answers need beside it.
+    """The printed line of one slice, and what the answers of its volume need.
 
     Attributes:
-        volume: number of the stack that the slice belongs to, if to any.
-        place: millimetres along the normal of that stack.
+        volume: number of the stack that the slice belongs to; None without a stack.
+        place: position along the normal of that stack in millimetres.
         result: :class:`ml.serving.predictor.Result`, or why there is none.
     """
 
@@ -177,7 +177,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _in_volumes(predictor: Any, predicted: Iterable[_Predicted]) -> Iterator[dict[str, Any]]:
-    """The lines about slices, those of a volume in the light of their neighbours."""
+    """The printed lines; slices of a volume are combined with their neighbours."""
     for volume, group in groupby(predicted, key=lambda one: one.volume):
         found = list(group)
         answered = [one for one in found if "error" not in one.line]
@@ -192,7 +192,7 @@ def _in_volumes(predictor: Any, predicted: Iterable[_Predicted]) -> Iterator[dic
 
 
 def _predicted(predictor: Any, found: Iterator[Any]) -> Iterator[_Predicted]:
-    """What is printed about slices, in batches, so that memory stays bounded."""
+    """Classify slices in batches, so that memory stays bounded."""
     from ml.imaging import square_pixels
 
     while batch := list(islice(found, _BATCH)):
@@ -288,7 +288,7 @@ def _explain(options: argparse.Namespace) -> int:
     from ml.serving.explain import blend
 
     slices = read_path(options.path)
-    # Of a volume the middle slice: its ends show little.
+    # The middle slice of a volume: its ends show little.
     pixels = square_pixels(slices[len(slices) // 2])
     (result,) = _load_predictor(options).predict([pixels])
     if isinstance(result, UnreadableImage):

@@ -1,4 +1,4 @@
-"""From the answers about slices to the answer about the study. Never imports torch."""
+"""Combine the answers about slices into the answer about a study. Never imports torch."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,18 +11,17 @@ from ml.labels import DECISION_THRESHOLD, INDEX, Label
 from ml.operating_points import USUAL, OperatingPoints
 
 MOST_KEY_SLICES = 3
-# From where on a slice is no neighbour, in usual steps at least (before, itself, behind: 1, 2, 1).
+# Smallest reach of a neighbourhood in usual steps: one slice on each side (weights 1, 2, 1).
 _LEAST_REACH = 2.0
-# The next slice to each side counts half as much as a slice itself, however large the step to it,
-# as long as it is within reach; farther away less, as the distance grows
-# (docs/research/notes/0027).
+# Weight of the next slice on each side relative to the slice itself, whatever the step to it, as
+# long as it is within reach. Farther slices weigh less (docs/research/notes/0027).
 _NEXT = 0.5
-# Steps that differ from the usual one by no more are called even, as in ml.imaging.series.
+# Steps count as even if they differ from the usual one by no more, as in ml.imaging.series.
 _EVEN = 0.1
 _USUAL_HEAD = 75  # percentile of the head's share of the volume's slices
-# No slice speaks louder than 1000 to 1, however sure it is.
+# Limits the odds of one slice to about 1000 to 1.
 _SUREST = 0.999
-# So many confident slices name a class for the study wherever they lie.
+# So many confident slices add their class to the study's set, wherever they lie.
 _SEVERAL = 2
 
 Values = npt.NDArray[np.float64]  # (N,)
@@ -31,19 +30,19 @@ Rows = npt.NDArray[np.float64]  # (N, 4), in the order of LABELS
 
 @dataclass(frozen=True)
 class SliceAnswer:
-    """What the model says about one slice.
+    """The model's answer about one slice.
 
     Attributes:
-        series: slices with the same value belong together and stand in order.
-        in_volume: whether the slices before and behind it are its neighbours in the head.
-        label: what it is called.
+        series: slices with the same value belong together and are in order.
+        in_volume: whether the slices before and after it are its neighbours in the head.
+        label: the predicted class.
         probabilities: by class name; they sum to 1.
         prediction_set: the classes that cannot be ruled out.
-        tumor_by_places: probability of a tumour by the places of the slice alone, where the
-            network judges them.
-        head_share: of the slice's area, the head.
-        place: millimetres along the normal of its stack, where known; where that of one slice is
-            not, the steps of its series count as even.
+        tumor_by_places: probability of a tumour from the localisation head alone; None if the
+            network has none.
+        head_share: share of the slice's area that the head covers.
+        place: position along the normal of its stack in millimetres, if known. If one slice of a
+            series lacks it, the steps of the series count as even.
     """
 
     series: int
@@ -67,18 +66,18 @@ class StudyAnswer:
     """The answer about a study.
 
     Attributes:
-        key: positions of the key slices in what was given, the most telling first; never empty.
+        key: indices of the key slices in the input, the most significant first; never empty.
             They show ``label``.
-        contradicting: positions of slices that rule out what the study is said to have: the most
-            telling one of each other tumour.
-        label: what the study is said to have.
-        prediction_set: the classes that cannot be ruled out for the study, in the order of the
-            first key slice's probabilities: those of that slice and of the contradicting ones, and
-            every class that confident slices name (docs/research/notes/0026). It holds ``label``.
-            Where the first key slice, with its neighbours in a stack, does not rather speak for a
-            tumour, it is only the least clean of all, and "no tumour" is in the set, whatever the
-            slice alone says.
-        in_distribution_share: share of slices that look like the brain MRI the model has learnt.
+        contradicting: indices of slices whose prediction set excludes ``label``: the most
+            significant one of each other tumour class.
+        label: the predicted class of the study.
+        prediction_set: the classes that cannot be ruled out for the study, ordered by the
+            probabilities of the first key slice. It is the union of the sets of that slice and of
+            the contradicting ones, and of every class that confident slices name
+            (docs/research/notes/0026). It contains ``label``. It contains "no tumour" if the
+            tumour probability of the first key slice and its neighbours in a stack is below one
+            half, whatever the slice alone says.
+        in_distribution_share: share of slices that resemble the brain MRI of the training data.
     """
 
     key: tuple[int, ...]
@@ -89,18 +88,18 @@ class StudyAnswer:
 
 
 def emptiness(head_shares: Sequence[float], points: OperatingPoints = USUAL) -> list[float]:
-    """How far each slice of a volume is from showing brain; above 1 it shows none.
+    """Score each slice of a volume for the absence of brain; above 1 it shows none.
 
-    At the volume's ends, whatever its plane, lie slices of scalp, skull, ears or the tip of the
-    nose: bright blobs on black, which a network that has learnt whole heads calls anything. Where
-    an ellipsoid's section falls to a third of its largest one, 18 % of its half axis are left,
-    which in a head are scalp, skull and hardly any brain (docs/research/notes/0021).
+    In every plane the slices at the ends of a volume show scalp, skull, ears or the tip of the
+    nose: bright blobs on black, on which a network trained on whole heads is unreliable. Where the
+    section of an ellipsoid falls to a third of its largest one, 18 % of the half axis remain. In a
+    head these are scalp, skull and hardly any brain (docs/research/notes/0021).
 
     Args:
-        head_shares: in 0..1, of the slices' area, the head; at least one.
+        head_shares: share in 0..1 of each slice's area that the head covers; at least one.
 
     Returns:
-        An out-of-distribution score of each slice, up to 33.
+        An out-of-distribution score for each slice, at most 33.
     """
     shares = np.asarray(head_shares, np.float64)
     usual = float(np.percentile(shares, _USUAL_HEAD))
@@ -110,14 +109,14 @@ def emptiness(head_shares: Sequence[float], points: OperatingPoints = USUAL) -> 
 
 
 def uneven(places: Sequence[float | None] | Values | None) -> Values | None:
-    """The places of a stack's slices where they say more than their order.
+    """The positions of a stack's slices if the steps between them are uneven.
 
     Args:
-        places: of each slice in order, millimetres along the normal.
+        places: position of each slice in order, in millimetres along the normal.
 
     Returns:
-        (N,) the same; None where the steps are even or a place is unknown, so that the slices'
-        numbers stand for their places.
+        (N,) the same; None if the steps are even or a position is unknown. The slice numbers then
+        serve as positions.
     """
     if places is None or any(place is None for place in places):
         return None
@@ -136,29 +135,29 @@ def with_neighbours(
     places: Sequence[float | None] | Values | None = None,
     points: OperatingPoints = USUAL,
 ) -> Rows:
-    """The probabilities of a stack's slices, each in the light of the ones before and behind it.
+    """The probabilities of a stack's slices, each averaged with its neighbours.
 
-    A volume differs from the single pictures that the probabilities were calibrated on. Its slices
-    were not picked to show something: ``points.tumor_share`` of them are taken to show a tumour,
-    where the collection holds ``tumor_share``. And a tumour mostly reaches into the neighbouring
-    slices, which a false alarm often does not. So the log-odds of a tumour are the weighted mean of
-    the neighbourhood's, moved from the one share to the other; which kind of tumour it would be is
-    what the neighbourhood says on the average.
+    A volume differs in two ways from the single pictures that the probabilities were calibrated
+    on. Its slices were not selected: the prior of a tumour is ``points.tumor_share``, not the
+    ``tumor_share`` of the collection. And a tumour usually extends into the neighbouring slices,
+    while a false alarm often does not. So the log-odds of a tumour are the weighted mean over the
+    neighbourhood, shifted from one prior to the other. The class of the tumour follows the
+    neighbourhood's mean probabilities.
 
-    The mean of log-odds and not of probabilities, so that a small tumour that one slice alone shows
-    clearly cannot be ruled out by its neighbours.
+    Log-odds are averaged, not probabilities, so that neighbours cannot rule out a small tumour that
+    a single slice shows clearly.
 
-    A slice without brain speaks for itself alone, and of such slices
-    ``points.tumor_share_without_brain`` are taken to show a tumour.
+    A slice without brain has no neighbours; its prior is ``points.tumor_share_without_brain``.
 
     Args:
         alone: (N, 4), in the order of ``LABELS``, of neighbouring slices in order.
-        tumor_share: in 0..1, of the slices that the probabilities were calibrated on.
-        brain: (N,) which of them show brain; all without it.
-        places: of each, millimetres along the stack's normal; even without them (:func:`uneven`).
+        tumor_share: share in 0..1 of tumours in the slices used for calibration.
+        brain: (N,) which slices show brain; all if None.
+        places: positions in millimetres along the stack's normal; None for even steps
+            (:func:`uneven`).
 
     Returns:
-        (N, 4) likewise; each row sums to 1.
+        (N, 4), in the order of ``LABELS``; each row sums to 1.
     """
     shown = np.ones(len(alone), bool) if brain is None else brain
     apart = uneven(places)
@@ -174,7 +173,7 @@ def with_neighbours(
 
 
 def _expected(alone: Rows, mean: Callable[[Values], Values], moved: float) -> Rows:
-    """The mean of neighbouring rows, the log-odds of a tumour moved."""
+    """The mean of neighbouring rows, with the log-odds of a tumour shifted by ``moved``."""
     none = INDEX[Label.NO_TUMOR]
     tumor = np.clip(1 - alone[:, none], 1 - _SUREST, _SUREST)
     likely = 1 / (1 + np.exp(-(mean(_log_odds(tumor)) + moved)))
@@ -186,7 +185,7 @@ def _expected(alone: Rows, mean: Callable[[Values], Values], moved: float) -> Ro
 
 
 def _moved(before: float, after: float) -> float:
-    """What is added to log-odds where another share is expected beforehand."""
+    """The shift of log-odds for a change of the prior."""
     return float(_log_odds(np.array(after)) - _log_odds(np.array(before)))
 
 
@@ -197,21 +196,22 @@ def borne_out(
     places: Sequence[float | None] | Values | None = None,
     points: OperatingPoints = USUAL,
 ) -> tuple[Rows, list[bool]]:
-    """What is left of a volume's tumours where the places have a say.
+    """Limit a volume's tumour probabilities by the localisation head.
 
-    The slice as a whole is swayed by its level in the head: necks, of which the collection holds
-    none, look like anything to it. A tumour whose places speak for it somewhere in the volume is
-    believed wherever the wholes see it. Where in the whole volume they nowhere do, no slice is
-    more likely to show a tumour than its places with its neighbours' say.
+    The whole-slice head depends on the level in the head: it is unreliable on necks, which the
+    collection lacks. If the localisation head confirms a tumour anywhere in the volume, the
+    whole-slice probabilities stay. Otherwise no slice's tumour probability may exceed that of the
+    localisation head over its neighbourhood.
 
     Args:
-        together: (N, 4) of :func:`with_neighbours`, for the slices that show brain.
-        tumor_by_places: of the same slices; None where the network does not judge places, which
-            then have nothing to say against a tumour.
+        together: (N, 4) from :func:`with_neighbours`, for the slices that show brain.
+        tumor_by_places: of the same slices; None if the network has no localisation head, which
+            leaves the probabilities unchanged.
         places: of the same slices, as for :func:`with_neighbours`.
 
     Returns:
-        (N, 4) likewise, and for each slice whether its neighbourhood's places rather say tumour.
+        (N, 4), and for each slice whether the localisation head finds a tumour more likely than
+        not in its neighbourhood.
     """
     known = [one for one in tumor_by_places if one is not None]
     if len(known) < len(tumor_by_places):
@@ -229,34 +229,34 @@ def borne_out(
 def with_no_tumor(
     prediction_set: Sequence[str], probabilities: Mapping[str, float]
 ) -> tuple[Label, ...]:
-    """The set, and "no tumour", likeliest first: for a tumour that nothing else bears out."""
+    """The set with "no tumour" added, likeliest first: for an unconfirmed tumour."""
     return _likeliest_first([*prediction_set, Label.NO_TUMOR], probabilities)
 
 
 def answer_study(slices: Sequence[SliceAnswer], points: OperatingPoints = USUAL) -> StudyAnswer:
-    """Find the finding of a study: its slices, its class, and the classes not ruled out.
+    """Determine the finding of a study: its slices, its class, and the classes not ruled out.
 
-    A tumour reaches through several neighbouring slices of a stack and a false alarm often
-    through one alone, so in stacks the tumour probability is the mean of a slice's neighbourhood,
-    of what shows brain; what shows none (:func:`emptiness`) speaks for nothing. It is that of the
-    places, where the network judges them: the slice as a whole is swayed by its level in the head,
-    which for each class is its own in the training data. Pictures that came one by one have no
-    neighbours and speak for themselves, as wholes. Slices that do not look like brain MRI come
-    last (docs/research/notes/0011).
+    A tumour extends through several neighbouring slices of a stack, a false alarm often through
+    only one. So in stacks the tumour probability is averaged over the neighbouring slices that
+    show brain; slices without brain (:func:`emptiness`) do not count. The probability is that of
+    the localisation head if the network has one: the whole-slice head depends on the level in the
+    head, which in the training data differs between classes. Single pictures have no neighbours
+    and use their whole-slice probability. Slices that do not look like brain MRI rank last
+    (docs/research/notes/0011).
 
-    The finding lies around the slice that speaks most for a tumour and is called one; in its stack
-    it ends where a slice does not rather speak for a tumour. Of the classes that its slices are
-    called, the study is said to have the likeliest on the average over them, and the key slices
-    are those so called that speak most for a tumour.
+    The finding is the run of slices around the most suspicious slice that is classified as a
+    tumour. In a stack it ends at the first slice whose tumour probability is below one half. The
+    study's class is the one with the highest mean probability among the classes of these slices.
+    The key slices are the most suspicious slices of that class.
 
-    A slice is confident of a tumour that it is called with a probability of one half or more.
-    Every class that a confident slice of the finding names cannot be ruled out, nor can one that
-    several confident slices name anywhere, nor what a slice leaves open that contradicts the study
+    A slice is confident if its tumour class has a probability of at least one half. The set holds
+    every class that a confident slice of the finding has, every class that several confident
+    slices have anywhere, and the sets of the contradicting slices
     (docs/research/notes/0024, 0026).
 
     Args:
-        slices: at least one, those of a series together and in order.
-        points: those of the model that the answers are of.
+        slices: at least one; slices of a series are adjacent and in order.
+        points: the operating points of the model that gave the answers.
     """
     series = [[slices[i] for i in indices] for indices in _by_series(slices)]
     strength = np.concatenate([_strength(one, points) for one in series])
@@ -292,7 +292,7 @@ def _is_called_tumor(one: SliceAnswer) -> bool:
 
 
 def _class_of(finding: Sequence[SliceAnswer]) -> Label | None:
-    """Of the tumours that the slices are called, the likeliest on the average; None without any."""
+    """The tumour class of the slices with the highest mean probability; None without a tumour."""
     return max(
         dict.fromkeys(Label(one.label) for one in finding if _is_called_tumor(one)),
         key=lambda label: sum(one.probabilities[label.value] for one in finding),
@@ -303,7 +303,7 @@ def _class_of(finding: Sequence[SliceAnswer]) -> Label | None:
 def _contradicting(
     label: str, suspicious: Sequence[int], slices: Sequence[SliceAnswer]
 ) -> list[int]:
-    """Of ``suspicious``, the first of each other class that rule out ``label`` and no tumour."""
+    """Per class, the first of ``suspicious`` whose set has neither ``label`` nor no tumour."""
     found: dict[str, int] = {}
     for i in suspicious:
         if {label, Label.NO_TUMOR}.isdisjoint(slices[i].prediction_set):
@@ -312,7 +312,7 @@ def _contradicting(
 
 
 def _named(slices: Sequence[SliceAnswer], *, by: int) -> set[str]:
-    """The tumours that so many of the slices are confidently called."""
+    """The tumour classes that at least ``by`` slices have with confidence."""
     confident = Counter(
         one.label
         for one in slices
@@ -330,7 +330,7 @@ def _likeliest_first(
 def _apart_from(
     first: int, slices: Sequence[SliceAnswer], suspicious: npt.NDArray[np.bool_]
 ) -> set[int]:
-    """Slices of the volume of ``first`` with one between it and them that is not suspicious."""
+    """Slices in the volume of ``first`` that a slice without suspicion separates from it."""
     if not slices[first].in_volume:
         return set()
     same = [i for i, item in enumerate(slices) if item.series == slices[first].series]
@@ -377,16 +377,16 @@ def _log_odds(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _neighbours(count: int, places: Values | None, points: OperatingPoints) -> Rows:
-    """(N, N) how much each other slice counts in the mean of one, a row.
+    """(N, N) weights: row i weighs all slices in the mean of slice i.
 
-    Weights fall off evenly to both sides. The neighbourhood is a part of the head and not a number
-    of slices: in a volume of one slice a millimetre the next one is nearly the same picture, and
-    says nothing new. Distances count in usual steps, and not in the file's millimetres, which
-    converters drop or make up.
+    Weights fall off symmetrically. The neighbourhood is a share of the head, not a number of
+    slices: with a slice per millimetre the next slice is nearly the same picture and adds no
+    information. Distances are in usual steps, not in the file's millimetres, which converters may
+    drop or invent.
 
     Args:
-        count: of slices that show brain, N.
-        places: (N,) of them, along the normal; their numbers where None.
+        count: number N of slices that show brain.
+        places: (N,) positions along the normal; the slice numbers if None.
     """
     steps = np.arange(count, dtype=np.float64)
     if places is not None and count > 1 and (usual := float(np.median(np.diff(places)))) != 0:
@@ -403,5 +403,5 @@ def _neighbours(count: int, places: Values | None, points: OperatingPoints) -> R
 
 
 def _mean(weights: Rows, values: Values) -> Values:
-    # At the ends it is over fewer slices, not over zeros.
+    # At the ends fewer slices are averaged; there is no zero padding.
     return np.asarray(weights @ values / weights.sum(1))

@@ -1,4 +1,4 @@
-"""What can go wrong in ``ml``; the callers turn it into a page, JSON or an exit code."""
+"""Errors of ``ml``; the callers turn them into a page, JSON or an exit code."""
 
 
 class SulcusMLError(Exception):
@@ -6,7 +6,7 @@ class SulcusMLError(Exception):
 
 
 class UnreadableImage(SulcusMLError):
-    """The content is not an image that can be read.
+    """The content is not a readable image.
 
     ``code`` is a stable word for the reason, which the portal translates: ``empty``,
     ``unsupported``, ``truncated``, ``animated``, ``too_many_pixels``, ``too_small``,
@@ -19,11 +19,11 @@ class UnreadableImage(SulcusMLError):
 
 
 class MemoryBusy(SulcusMLError, MemoryError):
-    """Other files are being decoded, and what is left is too little: it passes."""
+    """Too little memory is free while other files are being decoded; a retry can succeed."""
 
 
 class InvalidManifest(SulcusMLError):
-    """A manifest file lacks a column, names an unknown label or a file that is not there."""
+    """A manifest lacks a column, or names an unknown label or a missing file."""
 
 
 class Cancelled(SulcusMLError):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def in_one_piece(path: Path) -> Iterator[Path]:
-    """A path with the same ending to write to; what stands there in the end becomes ``path``."""
+    """Yield a temporary path with the same suffix; on success it is renamed to ``path``."""
     partial = path.with_name(f"partial-{path.name}")
     yield partial
     partial.replace(path)

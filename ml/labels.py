@@ -1,4 +1,4 @@
-"""The classes, in the one order that every array of probabilities follows."""
+"""The classes, in the order that every array of probabilities follows."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 
 class Label(StrEnum):
-    """A finding in one slice. The values are those of the data sets and of every contract."""
+    """A finding in one slice. The values are used in the data sets and in all interfaces."""
 
     GLIOMA = "glioma"
     MENINGIOMA = "meningioma"
@@ -22,14 +22,14 @@ INDEX: dict[str, int] = {label.value: index for index, label in enumerate(LABELS
 
 Chances = Sequence[float] | npt.NDArray[np.float64]  # (4,) in the order of LABELS
 
-DECISION_THRESHOLD = 0.5  # from this probability on something is likelier than not
+DECISION_THRESHOLD = 0.5  # from this probability on a class is more likely than not
 
 
 def decide(probabilities: Chances, *, no_tumor_from: float = DECISION_THRESHOLD) -> Label:
-    """The class of a slice: no tumour where that is likely enough, else the likeliest tumour.
+    """The class of a slice: no tumour if that is likely enough, else the likeliest tumour.
 
-    A missed tumour does more harm than one that is looked for in vain, so this is not always the
-    likeliest class (docs/research/notes/0022).
+    A missed tumour does more harm than a false alarm, so this is not always the likeliest class
+    (docs/research/notes/0022).
 
     Args:
         no_tumor_from: the decision threshold of no tumour, in 0..1.
@@ -40,5 +40,5 @@ def decide(probabilities: Chances, *, no_tumor_from: float = DECISION_THRESHOLD)
 
 
 def likeliest_tumor(probabilities: Chances) -> Label:
-    """Of the classes with a tumour, however likely it is that there is none."""
+    """The likeliest of the tumour classes, whatever the probability of no tumour."""
     return max(TUMOR_LABELS, key=lambda label: probabilities[INDEX[label]])

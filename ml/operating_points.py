@@ -1,6 +1,6 @@
-"""Operating points: numbers that trade missed tumours for false alarms, kept in a model's card.
+"""Operating points: parameters in a model's card that trade missed tumours for false alarms.
 
-They were chosen for what serves, by measuring it. Never imports torch.
+The defaults were chosen by measurements on the serving model. Never imports torch.
 """
 
 import math
@@ -15,20 +15,20 @@ _ENTRY = "operating_points"
 
 @dataclass(frozen=True)
 class OperatingPoints:
-    """How the answers about a volume's slices become its own; each above 0 and below 1.
+    """Parameters for combining a volume's slices into its answer; each above 0 and below 1.
 
-    The values here are those of cards that tell none. The probability from which on a slice is
-    called no tumour is fitted and stands with the calibration (``no_tumor_from`` of ``doubt``).
+    The defaults apply to cards without these entries. The threshold from which a slice is
+    classified as no tumour is fitted and stored with the calibration (``no_tumor_from`` of
+    ``doubt``).
 
     Attributes:
-        tumor_share: of a volume's slices, how many are taken to show a tumour before anything is
-            known about it (docs/research/notes/0019).
-        tumor_share_without_brain: the same of slices without brain.
-        neighbour_reach: distance from which on a slice is no neighbour, as a part of the stretch
-            that shows brain, of which a tumour mostly reaches through more
-            (docs/research/notes/0021).
-        brain_from: the head's share of a slice's area, beside the volume's usual one, below which
-            skin and bone alone are shown (docs/research/notes/0021).
+        tumor_share: prior share of a volume's slices that show a tumour
+            (docs/research/notes/0019).
+        tumor_share_without_brain: the same for slices without brain.
+        neighbour_reach: distance beyond which a slice is no neighbour, as a fraction of the
+            extent that shows brain; most tumours extend farther (docs/research/notes/0021).
+        brain_from: the head's share of a slice's area, relative to the volume's usual share,
+            below which only skin and bone are visible (docs/research/notes/0021).
     """
 
     tumor_share: float = 0.26
@@ -38,10 +38,10 @@ class OperatingPoints:
 
     @classmethod
     def of_card(cls, card: Mapping[str, Any]) -> Self:
-        """Those of a model's card; what it does not tell has the usual value.
+        """The operating points of a model's card; missing ones take their defaults.
 
         Raises:
-            InvalidModel: one of them is unknown or no number between 0 and 1.
+            InvalidModel: one of them is unknown or not a number between 0 and 1.
         """
         told = card.get(_ENTRY, {})
         if not isinstance(told, Mapping):
@@ -57,7 +57,7 @@ class OperatingPoints:
         return cls(**told)
 
     def entry(self) -> dict[str, Any]:
-        """What :meth:`of_card` reads, to be put into a card."""
+        """The entry for a card, as :meth:`of_card` reads it."""
         return {_ENTRY: asdict(self)}
 
 

@@ -1,9 +1,9 @@
-"""One release from its recipe: folds, network, doubt, 8-bit integers, figures, card and pages.
+"""One release from its recipe: folds, network, calibration, quantisation, figures, card and pages.
 
-Every stage leaves its result in a folder of its own, in one piece: where it is there, the stage is
-done, and a rerun goes on after it. The doubt is fitted in float32 on what the folds' networks say
-about groups that are new to them (cross-conformal prediction: Vovk 2015, Annals of Mathematics and
-Artificial Intelligence 74), without folds on a calibration part.
+Every stage writes its result atomically to its own folder. If the folder exists, the stage is done
+and a rerun continues after it. The uncertainty is fitted in float32 on the folds' predictions for
+held-out groups (cross-conformal prediction: Vovk 2015, Annals of Mathematics and Artificial
+Intelligence 74), or without folds on a calibration part.
 """
 
 import hashlib
@@ -48,11 +48,11 @@ def run_release(
     facts: dict[str, Any],
     command: str,
 ) -> Path | None:
-    """Make what serves, or go on with the release that was begun in ``folder``.
+    """Make the serving model, or resume the release that was started in ``folder``.
 
     Args:
-        split: with folds, its calibration part is learnt from as the folds' networks learn from it.
-        facts: entries of the card that only the caller knows.
+        split: with folds, its calibration part is used for training, as in the folds.
+        facts: further entries of the card from the caller.
         command: the command line, for card and pages.
 
     Returns:
@@ -67,7 +67,7 @@ def run_release(
         _claim(folder, plan, split, further)
     distributed.wait()
     summary, names = _folds(plan, split, further, folder / "folds", distributed)
-    watched = split.calibration or split.validation  # it is logged, and chooses nothing
+    watched = split.calibration or split.validation  # only logged, not used for selection
     lessons = Lessons(without_mirrored_twins(split.training), further.entries, watched)
     trained = make_network(plan, lessons, folder=folder / "steps", distributed=distributed)
     if not distributed.is_main:
@@ -109,7 +109,7 @@ def run_release(
 def _folds(
     plan: Plan, split: Split, further: Further, folder: Path, distributed: Distributed
 ) -> tuple[dict[str, Any], list[str]]:
-    """Figures of the recipe's cross-validation, and names of its folds; nothing without folds."""
+    """Figures of the recipe's cross-validation and names of its folds; both empty without folds."""
     if plan.folds < 2:
         return {}, []
     splits = splits_by_hash(split.training, folds=plan.folds, seed=plan.seed)
@@ -134,7 +134,7 @@ def _doubt(plan: Plan, trained: Trained, split: Split, folds: Path, names: list[
 
 
 def _calibrated(summary: dict[str, Any]) -> dict[str, Any]:
-    """The card's entry about where the doubt comes from, if from elsewhere."""
+    """The card's entry about the source of the calibration if it is another model's."""
     if not summary:
         return {}
     told = {
@@ -147,7 +147,7 @@ def _calibrated(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _claim(folder: Path, plan: Plan, split: Split, further: Further) -> None:
-    """Note what the folder is for, so that no two releases end up in one."""
+    """Record the release that the folder belongs to, so that two releases cannot share it."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = {
         "training": split.training,
@@ -159,7 +159,7 @@ def _claim(folder: Path, plan: Plan, split: Split, further: Further) -> None:
         "recipe": plan.settings(),
         "parts": {name: _content(part) for name, part in parts.items()},
     }
-    wanted = json.loads(json.dumps(settings))  # tuples as lists, as they are read again
+    wanted = json.loads(json.dumps(settings))  # tuples become lists, as in the stored file
     note = folder / _SETTINGS
     if note.exists():
         _check(folder, json.loads(note.read_text(encoding="utf-8")), wanted)

@@ -1,12 +1,12 @@
-"""The one pipeline from a decoded slice to the model's input. Training and serving share it.
+"""The pipeline from a decoded slice to the model's input, shared by training and serving.
 
 Steps of ``head-crop``, the default: to grey; find the head (Otsu threshold, largest contour);
-blank what lies outside its convex hull, so that scanner noise and burned-in text of the border
-cannot speak for a class; crop to the hull; scale intensities to 0..1 by robust percentiles of the
-head alone; resize with the aspect ratio kept and pad with zeros.
+blank the pixels outside its convex hull, so that scanner noise and burned-in text at the border
+cannot influence the class; crop to the hull; scale intensities to 0..1 by robust percentiles of
+the head; resize with the aspect ratio kept and pad with zeros.
 
-``original`` is the pipeline of the student project that Sulcus grew from, kept for comparison as
-are ``raw``, ``clahe`` and ``denoise``.
+``original`` (the pipeline of the student project that Sulcus is based on), ``raw``, ``clahe`` and
+``denoise`` are kept for comparison.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from ml.errors import UnreadableImage
 FloatImage = npt.NDArray[np.float32]
 MaskImage = npt.NDArray[np.uint8]
 
-LEAST_HEAD = 0.1  # of the slice's area; what is smaller may be a piece of a dark head
+LEAST_HEAD = 0.1  # share of the slice's area; a smaller region may be only part of a dark head
 _WORKING_SIDE = 256  # px; the head is searched on a copy of this size, whatever the input's size
 
 
@@ -48,15 +48,15 @@ class Box:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The model's input and the way back to the source slice.
+    """The model's input and the mapping back to the source slice.
 
     Attributes:
         image: (size, size) float32 in 0..1.
         source: the rectangle of the source slice that was used.
         placed: where that rectangle lies inside ``image``.
         shape: (height, width) of the source slice.
-        head_share: of the slice's area, the convex hull of the head; 1 by pipelines that do not
-            look for it.
+        head_share: share of the slice's area that the convex hull of the head covers; 1 for
+            pipelines without head detection.
     """
 
     image: FloatImage
@@ -66,7 +66,7 @@ class Prepared:
     head_share: float = 1.0
 
     def from_source(self, field: FloatImage) -> FloatImage:
-        """Carry a map over the source slice, such as a tumour's mask, to the model's input.
+        """Map a field on the source slice, such as a tumour's mask, to the model's input.
 
         Args:
             field: (height, width) float32 in the pixels of the source slice.
@@ -77,10 +77,10 @@ class Prepared:
         return _placed(field, self.source, self.placed, self.image.shape[0])
 
     def to_source(self, field: FloatImage) -> FloatImage:
-        """Lay a map over the input (any resolution, square) back on the source slice.
+        """Map a square field on the model's input (any resolution) back to the source slice.
 
         Args:
-            field: (n, n) float32 that covers the whole input.
+            field: (n, n) float32 covering the whole input.
 
         Returns:
             (height, width) float32; zero outside the rectangle that was used.
@@ -102,7 +102,7 @@ class Prepared:
 
 
 def to_grey(pixels: npt.NDArray[np.generic]) -> FloatImage:
-    """(height, width) or (height, width, 3) RGB, any numeric type, to float32 grey, scale kept."""
+    """Convert (height, width) or (height, width, 3) RGB of any numeric type to float32 grey."""
     image = np.ascontiguousarray(pixels, dtype=np.float32)
     if image.ndim == 2:
         return image
@@ -110,10 +110,10 @@ def to_grey(pixels: npt.NDArray[np.generic]) -> FloatImage:
 
 
 def percentiles(values: npt.NDArray[np.generic], shares: Sequence[float]) -> list[float]:
-    """Percentiles by linear interpolation, as :func:`numpy.percentile` has them.
+    """Percentiles by linear interpolation, equal to :func:`numpy.percentile`.
 
-    Sorting takes half the time of NumPy's partial sort, which every slice would pay for a dozen
-    times.
+    A full sort takes half the time of NumPy's partial sort, which would run a dozen times for
+    each slice.
 
     Args:
         values: not empty, any shape.
@@ -128,18 +128,18 @@ def percentiles(values: npt.NDArray[np.generic], shares: Sequence[float]) -> lis
 
 
 def head_mask(grey: FloatImage) -> MaskImage:
-    """Find the head: a filled convex region, 1 inside and 0 outside, of the slice's own size.
+    """Find the head: a filled convex region, 1 inside and 0 outside, in the slice's size.
 
     Otsu's threshold (Otsu 1979) on intensities clipped at their 99th percentile, so that a bright
     lesion or fat does not pull the threshold above brain tissue; then the convex hull of the
-    largest contour. Where that covers less than a tenth of the slice the whole slice is taken.
+    largest contour. If that covers less than a tenth of the slice, the mask is the whole slice.
     """
     mask, _share = _find_head(grey)
     return mask
 
 
 def _find_head(grey: FloatImage) -> tuple[MaskImage, float]:
-    """The mask of :func:`head_mask`, and the share of the slice that the hull covers by itself."""
+    """The mask of :func:`head_mask`, and the share of the slice that the hull itself covers."""
     height, width = grey.shape
     scale = _WORKING_SIDE / max(height, width)
     small_size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -149,7 +149,7 @@ def _find_head(grey: FloatImage) -> tuple[MaskImage, float]:
     if ceiling <= floor:
         return np.ones((height, width), np.uint8), 0.0
     levels = np.clip((small - floor) / (ceiling - floor), 0, 1)
-    # The square root lifts dark tissue (cerebrospinal fluid, low-signal T1) over the background.
+    # The square root raises dark tissue (cerebrospinal fluid, low-signal T1) above the background.
     levels8 = cv2.GaussianBlur((np.sqrt(levels) * 255).astype(np.uint8), (5, 5), 0)
     _, binary = cv2.threshold(levels8, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     binary = cv2.morphologyEx(binary, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
@@ -169,14 +169,14 @@ def _find_head(grey: FloatImage) -> tuple[MaskImage, float]:
 
 
 def head_crop(pixels: npt.NDArray[np.generic], size: int) -> Prepared:
-    """The default pipeline; see the module's text.
+    """The default pipeline, described in the module docstring.
 
     Args:
         pixels: (height, width) or (height, width, 3) RGB of any numeric type and range.
         size: side of the square result in pixels.
 
     Raises:
-        UnreadableImage: ``blank`` where all pixels have the same value.
+        UnreadableImage: ``blank`` if all pixels have the same value.
     """
     grey = to_grey(pixels)
     _refuse_blank(grey)
@@ -220,7 +220,7 @@ def raw(pixels: npt.NDArray[np.generic], size: int) -> Prepared:
 
 
 def clahe(pixels: npt.NDArray[np.generic], size: int) -> Prepared:
-    """:func:`head_crop`, then histograms evened out by place (Zuiderveld 1994, CLAHE)."""
+    """:func:`head_crop`, then local histogram equalisation (CLAHE; Zuiderveld 1994)."""
     even = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8))
     return _changed(head_crop(pixels, size), even.apply)
 
@@ -246,7 +246,7 @@ PIPELINES: dict[str, Pipeline] = {
 
 
 def _changed(prepared: Prepared, change: Callable[[MaskImage], MatLike]) -> Prepared:
-    """The same with its 8-bit levels changed; what is black stays black."""
+    """Apply ``change`` to the 8-bit levels; black pixels stay black."""
     levels = np.round(prepared.image * 255).astype(np.uint8)
     changed = np.asarray(change(levels), np.float32) / np.float32(255)
     changed[prepared.image == 0] = 0

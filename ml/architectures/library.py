@@ -1,4 +1,4 @@
-"""timm (Wightman 2019), which only training and comparing need: serving does without it."""
+"""Access to timm (Wightman 2019); only training and comparisons need it, serving does not."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def download(name: str) -> State:
     """
     try:
         state: State = build(name, pretrained=True).state_dict()
-    # What fails offline differs from version to version of the client that timm downloads with.
+    # The offline error differs between versions of timm's download client.
     except (OSError, RuntimeError, ValueError) as error:
         raise InvalidModel(
             f"The weights of {name} cannot be downloaded; name a file to start from instead."

@@ -1,4 +1,4 @@
-"""What every network has: normalisation, layers in order, one linear layer on top, exact maps."""
+"""The base of all networks: normalisation, ordered layers, a linear head, exact class maps."""
 
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -27,8 +27,8 @@ class Output(NamedTuple):
     Attributes:
         logits: (N, 4), in the order of :data:`ml.labels.LABELS`.
         maps: (N, 4, h, w), each class's activation map. The logits are pooled from it by a
-            formula without weights, so the map says exactly which places spoke for the class;
-            of ``vgg16-twofold`` that is the opinion by its places, not the one about the whole.
+            formula without weights, so the map shows exactly which positions support the class.
+            In ``vgg16-twofold`` the maps belong to the localisation head, not the whole-slice head.
         features: (N, C), pooled features, for the distance to the training data.
     """
 
@@ -42,13 +42,13 @@ class Network(nn.Module):
 
     With average pooling before one linear layer the class-activation map is exact (Zhou et al.
     2016, CVPR, "Learning Deep Features for Discriminative Localization"): its mean plus the
-    head's bias is the logit. That holds for the patch tokens of a transformer as well.
+    head's bias is the logit. This also holds for the patch tokens of a transformer.
 
     Attributes:
         features: the layers in order; (N, 3, H, W) normalised to the field (N, C, h, w).
         head: C to the four classes.
         multiple: H and W must be multiples of it.
-        slow: index of the first layer that learns at the full rate; see
+        slow: index of the first layer that trains at the full rate; see
             :meth:`parameter_groups`.
         most_frozen: so many first layers may keep their starting weights; None for all.
         attends: whether it is a transformer, which becomes 8-bit integers by rules of its own.
@@ -84,8 +84,8 @@ class Network(nn.Module):
         self._frozen = 0
 
     def lower(self, images: Tensor, layers: int) -> Tensor:
-        """What the first ``layers`` layers make of prepared slices (N, 1, H, W) in 0..1."""
-        # The layers may lie in half precision; the subtraction needs float32.
+        """The output of the first ``layers`` layers for prepared slices (N, 1, H, W) in 0..1."""
+        # The layers may be in half precision; the subtraction needs float32.
         precision = next(self.features.parameters()).dtype
         normalised = ((images - self.mean) * self.scale).to(precision)
         ordered = normalised.contiguous(memory_format=torch.channels_last)
@@ -100,11 +100,11 @@ class Network(nn.Module):
         return field
 
     def forward(self, images: Tensor, skipped: int = 0) -> Output:
-        """Answer a batch.
+        """Run the network on a batch.
 
         Args:
             images: (N, 1, H, W) prepared slices in 0..1; H and W multiples of ``multiple``.
-            skipped: so many first layers are skipped; ``images`` is what they made of slices.
+            skipped: number of first layers to skip; ``images`` is then their output.
         """
         output = self.judge(images, skipped)
         if not self.both_sides or self.training or skipped:
@@ -126,7 +126,7 @@ class Network(nn.Module):
 
     @property
     def heads(self) -> list[nn.Linear]:
-        """What turns the last feature map into classes."""
+        """The linear layers that map the last feature map to classes."""
         return [self.head]
 
     @property
@@ -135,35 +135,35 @@ class Network(nn.Module):
         return list(self.features[3 * len(self.features) // 4 :])
 
     def compute_in(self, dtype: torch.dtype) -> None:
-        """Let the layers compute in ``dtype``; the head stays in float32.
+        """Compute the layers in ``dtype``; the head stays in float32.
 
-        The head is tiny, and the probabilities come from it.
+        The head is cheap, and it sets the precision of the probabilities.
         """
         self.features.to(dtype)
 
     def settle(self, size: int) -> None:
-        """Answer slices of ``size`` px alone from now on, as an exported network does.
+        """Fix the input size to ``size`` px, as an exported network has it.
 
-        Here there is nothing to do: convolutions take any size.
+        Does nothing here, because convolutions take any size.
         """
 
     @property
     def localisation_balance(self) -> Tensor | None:
-        """(4,) of :func:`ml.architectures.vgg.pool_odds`, of networks with a localisation head."""
+        """(4,) for :func:`ml.architectures.vgg.pool_odds`; None without a localisation head."""
         return None
 
     @torch.no_grad()
     def shift(self, offsets: Tensor) -> None:
-        """Add (4,) offsets to the logits of every slice, up to a constant for all classes."""
+        """Add (4,) offsets to the logits of every slice, up to a constant shared by all classes."""
         self.head.bias.add_(offsets)
 
     def parameter_groups(
         self, *, head_rate: float, body_rate: float, frozen: int
     ) -> list[dict[str, object]]:
-        """Learning rates: the head's, the layers', and none for the first ``frozen`` layers.
+        """Learning rates of the head and of the layers; the first ``frozen`` layers have none.
 
         Edges and bars look the same in photographs and in MRI, and the first layers at full
-        resolution are the dearest to train; those before ``slow`` learn at half the rate.
+        resolution are the most expensive to train. Layers before ``slow`` train at half the rate.
         """
         for parameter in self.features[:frozen].parameters():
             parameter.requires_grad_(False)
@@ -180,7 +180,7 @@ class Network(nn.Module):
         return groups
 
     def train(self, mode: bool = True) -> Self:
-        """As for every module, but what is frozen keeps the statistics of its batches as well."""
+        """Set the mode; frozen layers stay in evaluation mode and keep their batch statistics."""
         super().train(mode)
         self.features[: self._frozen].eval()
         return self
@@ -188,13 +188,13 @@ class Network(nn.Module):
     def start_from(self, source: str) -> str:
         """Load weights: ``imagenet`` (the published ones), ``scratch`` or a safetensors file.
 
-        A file that holds a trained model of this program gives its head as well.
+        If the file holds a trained model of this program, its head is loaded too.
 
         Returns:
-            What was loaded, in words for tables.
+            A description of the loaded weights for tables.
 
         Raises:
-            InvalidModel: the weights cannot be had, or do not fit.
+            InvalidModel: the weights are unavailable or do not fit.
         """
         if source == SCRATCH:
             return "scratch"
@@ -206,7 +206,7 @@ class Network(nn.Module):
         return words
 
     def fill(self, state: State, source: str) -> None:
-        """Load weights under this class's names or its library's.
+        """Load weights that use the names of this class or of its library.
 
         Raises:
             InvalidModel: they do not fit; the message names ``source``.
@@ -220,12 +220,12 @@ class Network(nn.Module):
         """The weights that the network's authors or its library publish, and their name.
 
         Raises:
-            InvalidModel: they cannot be had.
+            InvalidModel: they are unavailable.
         """
         raise NotImplementedError
 
     def take(self, state: State) -> None:
-        """Load weights under this class's names or its library's.
+        """Load weights that use the names of this class or of its library.
 
         Raises:
             RuntimeError: they do not fit.
@@ -237,16 +237,16 @@ class Network(nn.Module):
             self.head.load_state_dict(head)
 
     def translated(self, state: State) -> State:
-        """The library's names of the layers to those of ``features``; here they are the same."""
+        """Map the library's layer names to those of ``features``; by default they are the same."""
         return part(state, "features.")
 
     def _is_above(self, name: str) -> bool:
-        """Whether a parameter belongs to what lies on top of the layers."""
+        """Whether a parameter belongs to the head."""
         return not name.startswith("features.")
 
 
 def part(state: State, prefix: str) -> State:
-    """The tensors whose names begin with ``prefix``, in float32, without it."""
+    """The tensors whose names begin with ``prefix``, in float32; the prefix is removed."""
     return {
         name.removeprefix(prefix): tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in state.items()

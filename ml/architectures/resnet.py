@@ -10,7 +10,7 @@ from ml.architectures.network import IMAGENET_DEVIATION, IMAGENET_MEAN, Network,
 
 
 class _ResNet(Network):
-    """Stem and residual blocks in order; the field measures a 32nd of the slice, rounded up."""
+    """Stem and residual blocks in order; the field is 1/32 of the slice's size, rounded up."""
 
     multiple = 16
 
@@ -26,12 +26,12 @@ class _ResNet(Network):
         self._build, self._weights = build, weights
 
     def published(self) -> tuple[State, str]:
-        """torchvision's."""
+        """The weights of torchvision."""
         state: State = self._weights.get_state_dict(progress=True)
         return state, f"ImageNet, torchvision ({self._weights.name})"
 
     def translated(self, state: State) -> State:
-        """torchvision's names to those of the layers in order."""
+        """Map torchvision's names to those of ``features``."""
         whole = self._build()
         whole.fc = nn.Identity()
         layers = {name: value for name, value in state.items() if not name.startswith("fc.")}

@@ -1,4 +1,4 @@
-"""Vision transformers by timm, with the mean of the patch tokens in place of the class token."""
+"""Vision transformers from timm that average the patch tokens instead of using the class token."""
 
 import math
 from typing import Any, cast
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from ml.architectures import library
 from ml.architectures.network import IMAGENET_DEVIATION, IMAGENET_MEAN, Network, State, part
 
-_USUAL_SIZE = 224  # px, for which the positions are kept; other sizes resample them
+_USUAL_SIZE = 224  # px; size of the stored position embeddings, which are resampled for other sizes
 _HALF = (0.5, 0.5, 0.5)
 
 
 class _Patches(nn.Module):
-    """Square patches to tokens with their positions, after one token for the whole."""
+    """Square patches to tokens with position embeddings; the class token comes first."""
 
     def __init__(self, whole: Any) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class _Patches(nn.Module):
         return tokens + self._resampled(patches.shape[1:3]).to(tokens.dtype)
 
     def settle(self, side: int) -> None:
-        """Keep positions for ``side`` x ``side`` patches, so that nothing is left to resample."""
+        """Store positions for ``side`` x ``side`` patches, so that none are resampled later."""
         self.positions = nn.Parameter(self._resampled(torch.Size((side, side))).detach())
 
     def _resampled(self, wanted: torch.Size) -> Tensor:
@@ -45,7 +45,7 @@ class _Patches(nn.Module):
 
 
 class _Places(nn.Module):
-    """Normalised tokens back to where their patches lie; the slice is square."""
+    """Normalised tokens to a square feature map, each at the position of its patch."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _Places(nn.Module):
 
 
 class _Transformer(Network):
-    """``features`` holds the patches, twelve blocks, and the return to places."""
+    """``features`` holds the patches, twelve blocks, and the conversion to a feature map."""
 
     slow = 7
     attends = True
@@ -74,15 +74,15 @@ class _Transformer(Network):
         )
 
     def settle(self, size: int) -> None:
-        """Keep the positions of this size alone."""
+        """Keep only the position embeddings for this size."""
         cast(_Patches, self.features[0]).settle(size // self.multiple)
 
     def published(self) -> tuple[State, str]:
-        """timm's."""
+        """The weights of timm."""
         return library.download(self._name), self._words
 
     def translated(self, state: State) -> State:
-        """timm's names to those of the layers in order, positions resampled to the usual size."""
+        """Map timm's names to those of ``features``; resample positions to the usual size."""
         from timm.models.vision_transformer import checkpoint_filter_fn
 
         whole = self._build()

@@ -1,4 +1,4 @@
-"""VGG16 (Simonyan and Zisserman 2015) under four heads."""
+"""VGG16 (Simonyan and Zisserman 2015) with four different heads."""
 
 from typing import Self
 
@@ -17,21 +17,21 @@ _MEAN = (0.48235, 0.45882, 0.40784)
 _DEVIATION = (1 / 255, 1 / 255, 1 / 255)
 
 _NO_TUMOR = INDEX[Label.NO_TUMOR]
-# A tumour covers about a tenth of the slice; training refines it.
+# Initial value: a tumour covers about a tenth of the slice. Training refines it.
 _USUAL_BALANCE = 2.3
 _PLACES_DROPOUT = 0.2  # of whole channels
-_NEVER = -30.0  # log-odds of a place that does not count
+_NEVER = -30.0  # log-odds of a position that is masked out
 
 SHARED = 24  # layers up to the end of block 4
 _WIDTH = 512  # channels of the last layers
-_GRID = 7  # side of the field that the flattened head sees
+_GRID = 7  # side of the input field of the flattened head
 _UNITS = 512  # of the flattened head
 
 
 class VGG16GAP(Network):
     """VGG16's convolutions, global average pooling, one linear layer.
 
-    The last max-pooling is left out, so that the maps measure 11 x 11 at 176 px.
+    The last max-pooling is omitted, so that the maps are 11 x 11 at 176 px.
     """
 
     multiple = 16
@@ -43,18 +43,18 @@ class VGG16GAP(Network):
         )
 
     def published(self) -> tuple[State, str]:
-        """The authors' convolutions, by torchvision's download."""
+        """The authors' convolution weights, downloaded by torchvision."""
         weights = VGG16_Weights.IMAGENET1K_FEATURES
         return weights.get_state_dict(progress=True), "ImageNet, torchvision (authors' weights)"
 
 
 class LocalisationNetwork(VGG16GAP):
-    """What the networks with a localisation head have in common.
+    """Base of the networks with a localisation head.
 
-    Their maps are log-odds of a tumour against none at each place.
+    Their maps are log-odds of each tumour class against no tumour at each position.
 
     Attributes:
-        balance: (4,) of :func:`pool_odds`.
+        balance: (4,) for :func:`pool_odds`.
     """
 
     def __init__(self) -> None:
@@ -67,15 +67,15 @@ class LocalisationNetwork(VGG16GAP):
         return self.balance.detach().clone()
 
     def pool(self, maps: Tensor, where: Tensor | None = None) -> Tensor:
-        """As :func:`pool_odds`, with the network's own balance."""
+        """:func:`pool_odds` with the network's balance."""
         return pool_odds(maps, self.balance, where)
 
     def opinions(self, output: Output) -> list[Tensor]:
-        """The logits (N, 4) that each have to be right by themselves."""
+        """The logits (N, 4) that each get their own loss."""
         return [output.logits]
 
     def take(self, state: State) -> None:
-        """As for every network; a file of this kind gives its balance as well."""
+        """As for every network; a file of this architecture also sets the balance."""
         super().take(state)
         balance = state.get("balance")
         if balance is not None and balance.shape == self.balance.shape:
@@ -84,7 +84,7 @@ class LocalisationNetwork(VGG16GAP):
     def parameter_groups(
         self, *, head_rate: float, body_rate: float, frozen: int
     ) -> list[dict[str, object]]:
-        """As for every network, and ten times the head's rate for the few large balances."""
+        """As for every network, with ten times the head's rate for the balance."""
         groups = super().parameter_groups(head_rate=head_rate, body_rate=body_rate, frozen=frozen)
         return [*groups, {"params": [self.balance], "lr": 10 * head_rate, "weight_decay": 0.0}]
 
@@ -93,15 +93,15 @@ class LocalisationNetwork(VGG16GAP):
 
 
 class VGG16Localisation(LocalisationNetwork):
-    """VGG16's convolutions and a localisation head: one linear layer judges each place by itself.
+    """VGG16's convolutions and a localisation head: one linear layer classifies each position.
 
-    Each class's map is its log-odds against no tumour at a place; the odds of the whole slice are
-    the mean of the odds of its places, times one factor a class (``balance``). No tumour needs no
-    evidence of its own: it is what remains where no place speaks for a tumour. So tissue outside
-    a tumour's outline teaches the network what tumour-free tissue of the same hospital looks
-    like, and a hospital's look alone cannot tell for or against a tumour. Pooling by the
-    logarithm of the mean of exponentials: Pinheiro and Collobert 2015 (CVPR), "From Image-level
-    to Pixel-level Labeling with Convolutional Networks".
+    Each class's map is its log-odds against no tumour at a position. The odds of the whole slice
+    are the mean of the odds of its positions, times one factor per class (``balance``). No tumour
+    needs no evidence: it remains if no position supports a tumour. So tissue outside a tumour's
+    outline teaches the network the tumour-free tissue of the same hospital, and a hospital's look
+    alone is no evidence for or against a tumour. Pooling by the logarithm of the mean of
+    exponentials: Pinheiro and Collobert 2015 (CVPR), "From Image-level to Pixel-level Labeling
+    with Convolutional Networks".
     """
 
     answers_linearly = False
@@ -118,19 +118,19 @@ class VGG16Localisation(LocalisationNetwork):
 
     @torch.no_grad()
     def shift(self, offsets: Tensor) -> None:
-        """As for every network; the maps stay as they are."""
+        """As for every network; the maps stay unchanged."""
         self.balance.add_(offsets - offsets[_NO_TUMOR])
 
 
 class VGG16Twofold(LocalisationNetwork):
-    """VGG16 with two copies of its last block: one judges the slice as a whole, one each place.
+    """VGG16 with two copies of its last block: one for the whole slice, one for each position.
 
-    The whole is judged as by :class:`VGG16GAP`, the places by a localisation head as of
-    :class:`VGG16Localisation`; both share the first four blocks, so the second opinion costs a
-    tenth of a pass. Logits and features are those of the whole, the maps those of the places
+    The whole-slice head is that of :class:`VGG16GAP`, the localisation head that of
+    :class:`VGG16Localisation`. Both share the first four blocks, so the second head costs a tenth
+    of a pass. Logits and features come from the whole-slice head, maps from the localisation head
     (docs/research/notes/0018).
 
-    It learns both aims at once, or :func:`ml.release.joining.join` makes it of two trained
+    Both heads are trained together, or :func:`ml.release.joining.join` combines two trained
     networks.
     """
 
@@ -144,7 +144,7 @@ class VGG16Twofold(LocalisationNetwork):
 
     @classmethod
     def of(cls, whole: VGG16GAP, places: VGG16Localisation) -> Self:
-        """The two as one network.
+        """Combine two networks into one.
 
         Raises:
             InvalidModel: they do not share their first four blocks.
@@ -165,7 +165,7 @@ class VGG16Twofold(LocalisationNetwork):
         return network
 
     def field(self, images: Tensor, skipped: int = 0) -> Tensor:
-        """Both last feature maps, (N, 1024, h, w): the whole's and the places'."""
+        """Both last feature maps, (N, 1024, h, w): whole-slice, then localisation."""
         if skipped == len(self.features):
             return images
         shared = (
@@ -181,11 +181,11 @@ class VGG16Twofold(LocalisationNetwork):
         return Output(self.head(self.dropout(pooled)), maps, pooled)
 
     def opinions(self, output: Output) -> list[Tensor]:
-        """About the whole, and by the places."""
+        """The logits of the whole-slice head and of the localisation head."""
         return [output.logits, self.pool(output.maps)]
 
     def take(self, state: State) -> None:
-        """As for every network; of other files, both copies take the one last block."""
+        """As for every network; from other architectures both copies take the same last block."""
         super().take(state)
         own = part(state, "places.")
         self.places.load_state_dict(own or self.features[SHARED:].state_dict())
@@ -195,7 +195,7 @@ class VGG16Twofold(LocalisationNetwork):
     def parameter_groups(
         self, *, head_rate: float, body_rate: float, frozen: int
     ) -> list[dict[str, object]]:
-        """As for every network; the places' block learns like the other layers."""
+        """As for every network; the localisation block trains like the other layers."""
         groups = super().parameter_groups(head_rate=head_rate, body_rate=body_rate, frozen=frozen)
         return [*groups, {"params": list(self.places.parameters()), "lr": body_rate}]
 
@@ -219,24 +219,24 @@ class VGG16Twofold(LocalisationNetwork):
 
     @torch.no_grad()
     def shift(self, offsets: Tensor) -> None:
-        """As for every network; the places stay as they are."""
+        """As for every network; the localisation maps stay unchanged."""
         self.head.bias.add_(offsets)
 
 
 class VGG16Flatten(VGG16GAP):
-    """The head of the project that Sulcus grew from: flattened field, 512 units, four classes.
+    """The head of the project that Sulcus is based on: flattened field, 512 units, four classes.
 
-    A unit answers to places by their coordinates, so no pooling gives the map. The gradient of a
-    logit is known in closed form, though, and the map is gradient times field, summed over
-    channels (HiResCAM; Draelos and Carin 2020, arXiv 2011.08891): with what the biases add it
-    gives the logit exactly, and needs no backward pass. Average pooling to 7 x 7 places, the
-    original's field at 224 px, lets the head take other sizes.
+    The units weigh each position separately, so pooling does not give the map. The gradient of a
+    logit has a closed form, and the map is gradient times field, summed over channels (HiResCAM;
+    Draelos and Carin 2020, arXiv 2011.08891). With the biases it sums to the logit exactly, and no
+    backward pass is needed. Average pooling to 7 x 7, the original's field at 224 px, allows
+    other input sizes.
     """
 
     def __init__(self, dropout: float = 0.5) -> None:
         super().__init__(dropout)
         self.features = _convolutions()
-        # As at the original's 224 px, and nothing of the edge is lost at other sizes.
+        # As the original at 224 px; at other sizes nothing is lost at the edge.
         self.features[-1] = nn.MaxPool2d(2, ceil_mode=True)
         self.hidden = nn.Linear(_WIDTH * _GRID * _GRID, _UNITS)
         self.head = nn.Linear(_UNITS, len(LABELS))
@@ -269,9 +269,9 @@ class VGG16Flatten(VGG16GAP):
 
 
 def _averages(side: int) -> Tensor:
-    """(7, ``side``): what adaptive average pooling to 7 places does to a row, as a matrix.
+    """(7, ``side``) matrix of adaptive average pooling of a row to 7 values.
 
-    As a layer it can be exported only for sides that are multiples of 7.
+    The pooling layer can be exported only for sides that are multiples of 7.
     """
     edges = [(n * side // _GRID, -(-(n + 1) * side // _GRID)) for n in range(_GRID)]
     return torch.tensor(
@@ -280,7 +280,7 @@ def _averages(side: int) -> Tensor:
 
 
 def _localisation_maps(field: Tensor, head: nn.Linear, dropout: nn.Module) -> Tensor:
-    """(N, 4, h, w) log-odds against no tumour of each place of (N, C, h, w)."""
+    """(N, 4, h, w) log-odds against no tumour at each position of a field (N, C, h, w)."""
     weight = head.weight.to(field.dtype)[:, :, None, None]
     scores = F.conv2d(dropout(field), weight).float()
     scores = scores + head.bias.float()[:, None, None]
@@ -288,13 +288,13 @@ def _localisation_maps(field: Tensor, head: nn.Linear, dropout: nn.Module) -> Te
 
 
 def pool_odds(maps: Tensor, balance: Tensor, where: Tensor | None = None) -> Tensor:
-    """Logits (N, 4) of whole slices from the odds of their places.
+    """Logits (N, 4) of whole slices from the odds of their positions.
 
     Args:
         maps: (N, 4, h, w) log-odds against no tumour.
         balance: (4,), added to each class's mean log-odds.
-        where: (N, h, w) bool, the places that count; all without it. A slice with no such
-            place counts as free of tumour.
+        where: (N, h, w) bool, the positions that count; all if None. A slice without any counts
+            as free of tumour.
     """
     places = maps.flatten(2)
     if where is None:
@@ -310,7 +310,7 @@ def pool_odds(maps: Tensor, balance: Tensor, where: Tensor | None = None) -> Ten
 
 
 def tumor_by_places(maps: Tensor, balance: Tensor) -> Tensor:
-    """(N,) probability of a tumour of any class, from the odds of the places alone.
+    """(N,) probability of a tumour of any class, from the localisation maps alone.
 
     Args:
         maps: (N, 4, h, w) log-odds against no tumour.
@@ -320,7 +320,7 @@ def tumor_by_places(maps: Tensor, balance: Tensor) -> Tensor:
 
 
 def _convolutions() -> nn.Sequential:
-    """torchvision's layers with its starting values, without the 120 million of its classifier."""
+    """torchvision's layers, randomly initialised, without its large classifier."""
     layers: nn.Sequential = make_layers(cfgs["D"])
     for layer in layers:
         if isinstance(layer, nn.Conv2d) and layer.bias is not None:

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from ml.dataset.corrections import Correction
     from ml.dataset.curation import Curated
 
-# What the commands need takes a second or more to import: they fetch it when they run.
+# The commands import their dependencies when they run, because that takes a second or more.
 
 _SEED = 20261123
 _PLANES = ("sagittal", "coronal", "axial")
-_LISTED = 20  # lines of each kind that are printed; files hold all
+_LISTED = 20  # lines of each kind that are printed; files have all
 
-Subparsers = Any  # argparse does not make the type public
+Subparsers = Any  # argparse has no public type
 
 
 def add_data_commands(commands: Subparsers) -> None:
@@ -321,7 +321,7 @@ def _corrections(options: argparse.Namespace) -> "list[Correction]":
 
 
 def _save(curated: "Curated", options: argparse.Namespace) -> None:
-    """Write the manifest, and say everything that was done to get there."""
+    """Write the manifest and print all changes."""
     from ml.dataset import write_manifest
     from ml.dataset.corrections import write_left_out
 

@@ -1,4 +1,4 @@
-"""The options by which commands about models name their data."""
+"""Data options of the commands about models."""
 
 import argparse
 from pathlib import Path
@@ -19,10 +19,10 @@ def add_manifest_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_named(options: argparse.Namespace) -> "tuple[list[Entry], dict[str, str]]":
-    """The manifest's entries, and what was left out of them and why.
+    """The manifest's entries, and the excluded ones with reasons.
 
     Raises:
-        InvalidManifest: one of the files cannot be used.
+        InvalidManifest: one of the files is invalid.
     """
     from ml import dataset
 

@@ -7,7 +7,7 @@ from typing import Any
 from ml.cli.manifest_options import add_manifest_options, read_named
 from ml.cli.options import add_card_option, command_line, number_between, write_json
 
-# As in ml/__main__.py, the commands fetch what needs torch when they run.
+# As in ml/__main__.py, the commands import modules that need torch when they run.
 
 
 def add_model_commands(commands: Any) -> None:

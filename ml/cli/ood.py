@@ -1,4 +1,4 @@
-"""``python -m ml ood``: is what is no brain MRI called so, and is a brain not?"""
+"""``python -m ml ood``: measure the out-of-distribution detection."""
 
 import argparse
 from pathlib import Path
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from ml.evaluation.ood.collection import OODPicture
 
 _SLICES_TO_FIT = 600
-_SEED = 20261123  # the one that `train` splits by, so that its validation part stays unseen
+_SEED = 20261123  # the seed of `train`, so that its validation part stays unseen
 
 
 def add_ood(commands: Any) -> argparse.ArgumentParser:
-    """Add the command; the model's options are the caller's to add."""
+    """Add the command without the model's options, which the caller adds."""
     ood: argparse.ArgumentParser = commands.add_parser(
         "ood",
         aliases=["odd"],

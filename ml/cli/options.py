@@ -1,4 +1,4 @@
-"""Values of options: checked by their range, as a page repeats them, and files they ask for."""
+"""Shared options: range checks, JSON output, and command lines for reports."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ def number_between(least: float, greatest: float, what: str) -> Callable[[str], 
     """The ``type`` of an option that takes numbers from ``least`` to ``greatest``.
 
     Args:
-        what: what the text is not, where it is refused, such as "number of millimetres".
+        what: name of the value for error messages, such as "number of millimetres".
     """
 
     def value(text: str) -> float:
@@ -28,20 +28,20 @@ def number_between(least: float, greatest: float, what: str) -> Callable[[str], 
 
 
 def add_card_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--card``, for commands whose figures the page of a model shows."""
+    """Add ``--card``, for commands whose figures are shown on a model's page."""
     parser.add_argument(
         "--card", type=Path, metavar="CARD.json", help="enter the figures in this model's card"
     )
 
 
 def write_json(figures: dict[str, Any], out: Path | None) -> None:
-    """Write the figures to the file that ``--json`` names, if it names one."""
+    """Write the figures to the file of ``--json``, if given."""
     if out is not None:
         out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 def command_line(options: argparse.Namespace, command: str, names: Iterable[str]) -> str:
-    """The command with the files that the options ``names`` give, without the machine's folders."""
+    """The command line with the files of the options ``names``, without local folders."""
     parts = [f"python -m ml {command}"]
     for name in names:
         if given := getattr(options, name, None):

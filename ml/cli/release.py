@@ -1,4 +1,4 @@
-"""The command ``release``: from a recipe and a manifest to the model that is served."""
+"""The command ``release``: make the serving model from a recipe and a manifest."""
 
 import argparse
 from pathlib import Path

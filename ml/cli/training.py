@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ml.dataset import Entry, Split
     from ml.release.plan import Plan
 
-# As in ml/__main__.py, the commands fetch what needs torch when they run.
+# As in ml/__main__.py, the commands import modules that need torch when they run.
 
 _USUAL = Recipe()
 
@@ -126,7 +126,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE.toml", help="a recipe, such as ml/recipes/whole.toml"
     )
-    # What is not given stays away, so that it does not override the recipe's value.
+    # Options without a value are omitted, so that they do not override the recipe.
     option = parser.add_argument_group(
         "values in place of the recipe's", argument_default=argparse.SUPPRESS
     )
@@ -311,7 +311,7 @@ def _folds(
 
 
 def _plan(options: argparse.Namespace) -> "Plan | None":
-    """The recipe of a release; None where the file is one of a single training."""
+    """The recipe of a release; None if the file is a recipe of a single training."""
     from ml.release.plan import is_plan, read_plan
 
     if options.config is None or not is_plan(options.config):

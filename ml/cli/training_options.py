@@ -50,7 +50,7 @@ def add_split(parser: argparse.ArgumentParser) -> None:
 
 
 def read_entries(options: argparse.Namespace) -> "tuple[list[Entry], dict[str, str]]":
-    """The manifest's entries with their outlines, and what was left out of them and why."""
+    """The manifest's entries with their outlines, and the excluded ones with reasons."""
     from ml import dataset
 
     entries, excluded = read_named(options)
@@ -60,7 +60,7 @@ def read_entries(options: argparse.Namespace) -> "tuple[list[Entry], dict[str, s
 
 
 def read_further(options: argparse.Namespace, held_out: "list[Entry]") -> "Further":
-    """Further slices to train on, without copies of what is held out."""
+    """Further training slices, without copies of held-out slices."""
     from ml import dataset
     from ml.dataset.further import without_held_out
 
@@ -71,9 +71,9 @@ def read_further(options: argparse.Namespace, held_out: "list[Entry]") -> "Furth
 def listed_split(
     options: argparse.Namespace, entries: "list[Entry]", *, start: Path | None = None
 ) -> "Split | None":
-    """Parts as the card of ``--split`` lists them, or that of the model that training starts from.
+    """The parts listed in the card of ``--split`` or of the model that training starts from.
 
-    None where neither lists any.
+    None if neither lists any.
     """
     from ml.dataset import split_as_listed
     from ml.dataset.parts import check_contents, has_lists
@@ -101,7 +101,7 @@ def data_facts(
     """The card's entry about the data.
 
     Args:
-        training: without mirrored twins.
+        training: training slices without mirrored twins.
     """
     from ml.evaluation.evaluation import UNKNOWN
 

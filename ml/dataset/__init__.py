@@ -1,4 +1,4 @@
-"""Labelled slices: manifests, their making, corrections and leak-free splits."""
+"""Labelled slices: manifests, curation, corrections and leak-free splits."""
 
 from ml.dataset.corrections import read_corrections, read_exclusions
 from ml.dataset.manifest import Entry, content_hash, read_manifest, write_manifest

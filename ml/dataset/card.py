@@ -1,4 +1,4 @@
-"""A data card: what a set of labelled slices holds, and what could be learnt from it by mistake."""
+"""A data card: the contents of a set of labelled slices, and shortcuts a model could learn."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ from ml.imaging.discretion import hushed
 from ml.labels import LABELS
 
 _UNKNOWN = "unknown"
-_MANY = 6  # values of a property that the page lists; the rest is counted together
+_MANY = 6  # values of a property that the page lists; the others are summed
 
 
 def describe(
@@ -27,17 +27,16 @@ def describe(
 ) -> dict[str, Any]:
     """The card's figures, ready for JSON.
 
-    ``fingerprints`` tells for each property of a file that is no anatomy (its source, plane,
-    format, colour mode and size) how its values are spread over the classes. ``giveaway`` is the
-    accuracy of guessing the class by that property alone. ``names`` are file names, numbers
-    replaced by a sign.
+    ``fingerprints`` gives the distribution over the classes of each property of a file that is not
+    anatomy (source, plane, format, colour mode, size). ``giveaway`` is the accuracy of guessing
+    the class from that property alone. ``names`` are file names with numbers replaced by a sign.
 
     Args:
-        corrections: the known list of what is wrong; what it says of these files is told.
-        left_out: files that are no longer there, from :func:`ml.dataset.curation.curate`.
+        corrections: the list of known errors; entries about these files are reported.
+        left_out: removed files, from :func:`ml.dataset.curation.curate`.
 
     Raises:
-        InvalidManifest: a file is missing or is no picture.
+        InvalidManifest: a file is missing or is not a picture.
     """
     files = [_file(entry) for entry in tqdm(entries, "reading", unit="file", disable=None)]
     properties = {
@@ -147,7 +146,7 @@ def _file(entry: Entry) -> dict[str, str]:
 
 
 def _content(hashes: Iterable[str], entries: Sequence[Entry]) -> str:
-    """One hash for all files with their labels and groups, whatever their order and names."""
+    """One hash of all files with their labels and groups, independent of order and names."""
     lines = sorted(
         f"{digest} {entry.label.value} {entry.group}\n"
         for digest, entry in zip(hashes, entries, strict=True)

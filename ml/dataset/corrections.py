@@ -1,9 +1,9 @@
-"""The explicit list of what is wrong in a collection: files to leave out, and right labels.
+"""The explicit list of errors in a collection: files to leave out, and corrected labels.
 
 A CSV file with the columns ``stem`` (the file's name without its ending), ``sha256`` (of the
-file), ``label`` and ``reason``. A line speaks of the files that fit its stem and its hash, where
-given; one of the two must be. With a label it corrects theirs, without one it leaves them out.
-Nothing else in a data set's making changes a label.
+file), ``label`` and ``reason``. A line applies to the files that match its stem and its hash; at
+least one of the two must be given. With a label it corrects theirs, without one it excludes them.
+No other step changes a label.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ _COLUMNS = ("stem", "sha256", "label", "reason")
 
 @dataclass(frozen=True)
 class Correction:
-    """A line of the list; ``label`` is None where the files are to be left out."""
+    """A line of the list; ``label`` is None to leave the files out."""
 
     stem: str | None
     sha256: str | None
@@ -28,7 +28,7 @@ class Correction:
     reason: str
 
     def speaks_of(self, entry: Entry) -> bool:
-        """Whether the line is about this file."""
+        """Whether the line applies to this file."""
         if self.stem is not None and self.stem != entry.path.stem:
             return False
         return self.sha256 is None or self.sha256 == (entry.sha256 or content_hash(entry.path))
@@ -36,7 +36,7 @@ class Correction:
 
 @dataclass(frozen=True)
 class Change:
-    """What became of a file: its new label, or None where it was left out, and why."""
+    """A change to a file with its reason: the new label, or None if it was left out."""
 
     entry: Entry
     label: Label | None
@@ -45,7 +45,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Corrected:
-    """Entries after corrections, what was changed, and the lines that fitted no file."""
+    """Entries after corrections, the changes, and the lines that matched no file."""
 
     entries: list[Entry]
     changes: list[Change]
@@ -53,7 +53,7 @@ class Corrected:
 
 
 def read_corrections(path: Path = BUNDLED_EXCLUSIONS) -> list[Correction]:
-    """Read the list; the bundled one is about the public data set.
+    """Read the list; the bundled one covers the public data set.
 
     Raises:
         InvalidManifest: the file cannot be read or a line has a wrong value.
@@ -62,10 +62,10 @@ def read_corrections(path: Path = BUNDLED_EXCLUSIONS) -> list[Correction]:
 
 
 def read_exclusions(path: Path = BUNDLED_EXCLUSIONS) -> dict[str, str]:
-    """File stem -> reason, of a list that only leaves out, and by stem.
+    """File stem -> reason, for a list that only leaves files out, by stem.
 
     Raises:
-        InvalidManifest: also where a line corrects a label or goes by hash alone.
+        InvalidManifest: also if a line corrects a label or has only a hash.
     """
     corrections = read_corrections(path)
     if any(one.label is not None or one.stem is None for one in corrections):
@@ -76,7 +76,7 @@ def read_exclusions(path: Path = BUNDLED_EXCLUSIONS) -> dict[str, str]:
 
 
 def correct(entries: Iterable[Entry], corrections: Sequence[Correction]) -> Corrected:
-    """Apply ``corrections``; the first line that speaks of a file decides."""
+    """Apply ``corrections``; the first line that applies to a file decides."""
     kept: list[Entry] = []
     changes: list[Change] = []
     used: set[Correction] = set()
@@ -93,7 +93,7 @@ def correct(entries: Iterable[Entry], corrections: Sequence[Correction]) -> Corr
 
 
 def write_left_out(path: Path, changes: Iterable[Change]) -> None:
-    """List the files that were left out as corrections: labels can be filled in and used."""
+    """Write the left-out files as a list of corrections in which labels can be filled in."""
     write_rows(
         path,
         _COLUMNS,

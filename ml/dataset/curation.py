@@ -1,8 +1,8 @@
-"""Make one trustworthy list of labelled files: corrected, free of contradictions, leak-free.
+"""Curate a list of labelled files: apply corrections, remove contradictions, prevent leaks.
 
-Copies are found as ``python -m ml audit`` finds them (:mod:`ml.dataset.duplicates`). Copies with
-different labels contradict each other and are left out together, unless a correction decides;
-copies with different groups would leak, so their groups become one.
+Copies are found as by ``python -m ml audit`` (:mod:`ml.dataset.duplicates`). Copies with different
+labels contradict each other and are all left out, unless a correction decides. Copies in different
+groups would leak, so their groups are merged.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,15 +24,15 @@ _NAME = 12  # hexadecimal digits of a file's hash that name a group
 
 @dataclass(frozen=True)
 class Curated:
-    """What is left, and all that was done to get there.
+    """The remaining entries and all changes.
 
     Attributes:
         corrected: files that a correction relabelled or left out.
         contradicting: files left out because a copy has another label.
-        unreadable: files left out because they are no images.
-        repeated: files that were listed more than once with one label; they stay once.
-        joined: groups that became one because they share copies, by the name that stays.
-        unused: corrections that fitted no file.
+        unreadable: files left out because they are not images.
+        repeated: files that were listed more than once with the same label; one entry stays.
+        joined: groups merged because they share copies, by the remaining name.
+        unused: corrections that matched no file.
     """
 
     entries: list[Entry]
@@ -45,7 +45,7 @@ class Curated:
 
     @property
     def left_out(self) -> list[Change]:
-        """Every file that is missing from ``entries``, but for repeated ones."""
+        """Every file that is missing from ``entries``, except repeated ones."""
         left_out = [change for change in self.corrected if change.label is None]
         return left_out + self.contradicting + self.unreadable
 
@@ -84,17 +84,17 @@ def curate(entries: Iterable[Entry], corrections: Sequence[Correction]) -> Curat
 
 
 def group_of_copies(digests: Iterable[str]) -> str:
-    """A name for files that copy one another, the same wherever they are found again."""
+    """A name for a group of copies, derived from their contents."""
     return f"dup-{min(digests)[:_NAME]}"
 
 
 def group_of_file(digest: str) -> str:
-    """A name for the group of a file that stands alone."""
+    """A name for the group of a single file, derived from its content."""
     return f"file-{digest[:_NAME]}"
 
 
 def _once(entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Files that were listed under several names or by several manifests, with one label, once."""
+    """Keep one entry of each file that is listed repeatedly with the same label."""
     kept: dict[tuple[str, str], Entry] = {}
     repeated = []
     for entry in entries:
@@ -128,9 +128,9 @@ def _fingerprinted(
 def _copies(
     entries: list[Entry], images: list[Image], vectors: list[np.ndarray]
 ) -> list[tuple[int, int, str]]:
-    """Positions of two copies each, and what they are to one another.
+    """Pairs of indices of copies, and the kind of copy.
 
-    Beside those that look alike, files of one original are copies by record.
+    Files that look alike are copies, and so are files with the same recorded original.
     """
     found = [
         (int(pair.first.path), int(pair.second.path), _kind(pair))
@@ -150,7 +150,7 @@ def _kind(pair: Pair) -> str:
 
 
 def _differ(one: Entry, other: Entry) -> bool:
-    """Whether two files show different slices by record, however alike: neighbours in a volume."""
+    """Whether two similar files are recorded as different slices, such as volume neighbours."""
     return (
         one.original is not None
         and other.original is not None
@@ -160,7 +160,7 @@ def _differ(one: Entry, other: Entry) -> bool:
 
 
 def _contradicting(entries: list[Entry], pairs: list[tuple[int, int, str]]) -> list[Change]:
-    """Both sides of each pair with different labels, once each."""
+    """Both files of each pair with different labels, each once."""
     found: dict[int, Change] = {}
     for first, second, kind in pairs:
         one, another = entries[first], entries[second]
@@ -179,7 +179,7 @@ def _contradicting(entries: list[Entry], pairs: list[tuple[int, int, str]]) -> l
 def _regrouped(
     entries: list[Entry], pairs: list[tuple[int, int, str]]
 ) -> tuple[list[Entry], dict[str, list[str]]]:
-    """Entries whose groups are joined where they share copies."""
+    """Entries with merged groups where groups share copies."""
     names = sorted({entry.group for entry in entries})
     number = {name: index for index, name in enumerate(names)}
     links = np.array(

@@ -1,9 +1,9 @@
-"""Find copies in a collection of images, and what they spoil: leaks and contradicting labels.
+"""Find copies in a collection of images, and their effects: leaks and contradicting labels.
 
 Two images count as near copies if their 32 x 32 grey thumbnails correlate above 0.999, as exact
-ones if their pixels are equal. Mirror images are looked for in the same way. The first folder
-level below the root is taken for the part (Training, Testing, …) where there is a second one,
-and the folder that holds a file for its label.
+ones if their pixels are equal. Mirror images are found in the same way. The first folder level
+below the root is the part (Training, Testing, …) if there is a second level; the folder that
+contains a file is its label.
 """
 
 import hashlib
@@ -26,8 +26,9 @@ Kind = Literal["exact", "near", "mirrored"]
 _SIDE = 32
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 _NEAR = 0.999
-# Pairs are first compared at 8 x 8, sixteen times cheaper. Thumbnails that correlate above 0.999
-# do so above 0.995 there, unless four fifths of their content are finer than that; heads are not.
+# Pairs are first compared at 8 x 8, which is sixteen times cheaper. Thumbnails that correlate
+# above 0.999 correlate above 0.995 there, unless four fifths of their content are finer detail,
+# which is not the case for heads.
 _COARSE_SIDE = 8
 _COARSE_NEAR = 0.995
 _BLOCK = 512
@@ -37,7 +38,7 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Image:
-    """One file: where it lies, its part and label, and the hash of its pixels."""
+    """One file: its path, part and label, and the hash of its pixels."""
 
     path: str
     part: str
@@ -47,7 +48,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two files that show the same."""
+    """Two files with the same picture."""
 
     first: Image
     second: Image
@@ -56,23 +57,23 @@ class Pair:
 
     @property
     def crosses_parts(self) -> bool:
-        """Whether the copies lie in different parts: a leak."""
+        """Whether the copies are in different parts, which is a leak."""
         return self.first.part != self.second.part
 
     @property
     def contradicts(self) -> bool:
-        """Whether the copies carry different labels."""
+        """Whether the copies have different labels."""
         return self.first.label != self.second.label
 
 
 def audit(root: Path) -> dict[str, Any]:
     """Compare all images below ``root`` with one another.
 
-    Time grows with the square of the number of images, but at the speed of matrix products:
-    comparing 100,000 images took 67 s and 1.4 GB on two cores.
+    Time is quadratic in the number of images, at the speed of matrix products: comparing 100,000
+    images took 67 s and 1.4 GB on two cores.
 
     Raises:
-        InvalidManifest: ``root`` is no folder or holds no readable image.
+        InvalidManifest: ``root`` is not a folder or has no readable image.
     """
     images, vectors, unreadable = _read(root)
     pairs = list(find_pairs(images, vectors))
@@ -91,7 +92,7 @@ def audit(root: Path) -> dict[str, Any]:
 
 
 def find_pairs(images: list[Image], vectors: Vectors) -> Iterator[Pair]:
-    """Pairs of copies, each once; one that is a copy and a mirror image counts as a copy.
+    """Pairs of copies, each once; a pair that is both a copy and a mirror image counts as a copy.
 
     Args:
         vectors: (N, 32 * 32) thumbnails with mean 0 and length 1, in the order of ``images``.
@@ -131,7 +132,7 @@ def fingerprint(path: Path) -> tuple[str, Vectors]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report in words and numbers, for people."""
+    """The report as text."""
     lines = [
         f"{report['images']} images, {len(report['unreadable'])} unreadable",
         f"{report['images_with_a_copy']} images have at least one copy",
@@ -170,7 +171,7 @@ def _read(root: Path) -> tuple[list[Image], Vectors, list[str]]:
 
 
 def _close(vectors: Vectors, others: Vectors) -> Iterator[tuple[int, int, float]]:
-    """(row of ``vectors``, row of ``others``, correlation) for all that correlate closely."""
+    """(row of ``vectors``, row of ``others``, correlation) of all pairs above the threshold."""
     coarse, coarse_others = _coarse(vectors), _coarse(others)
     starts = range(0, len(vectors), _BLOCK)
     for start in tqdm(starts, "comparing", unit="block", disable=None):
@@ -211,7 +212,7 @@ def _counts(pairs: list[Pair]) -> dict[str, dict[str, int]]:
 
 
 def _leaks(pairs: list[Pair], totals: dict[str, int]) -> list[dict[str, Any]]:
-    """For each ordered pair of parts, how many images of the one have a copy in the other."""
+    """For each ordered pair of parts, the number of images of one with a copy in the other."""
     copied: dict[tuple[str, str], set[str]] = {}
     for pair in pairs:
         if pair.crosses_parts:

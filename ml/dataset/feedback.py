@@ -1,9 +1,9 @@
-"""From the portal's export of readers' answers to labelled files.
+"""Convert the portal's export of readers' answers to labelled files.
 
-The export is an unpacked ZIP with ``manifest.csv``, one line an answer, and ``images/``. Its
-columns that matter here: ``path, label, group`` (the patient, as a pseudonym), ``image_id``,
+The export is an unpacked ZIP with ``manifest.csv``, one line per answer, and ``images/``. The
+relevant columns: ``path, label, group`` (the patient's pseudonym), ``image_id``,
 ``study_id, reader``, ``region`` (corners ``[[x, y], …]`` as fractions of width and height) and the
-spacing of the pixels, as a manifest tells it (:mod:`ml.dataset.manifest`).
+pixel spacing as in a manifest (:mod:`ml.dataset.manifest`).
 """
 
 import json
@@ -38,7 +38,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """An image that readers gave different labels: reader -> label."""
+    """An image with different labels from its readers: reader -> label."""
 
     path: Path
     labels: dict[str, Label]
@@ -46,7 +46,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class FeedbackSet:
-    """One entry for each image that its readers agree about, and what was left out."""
+    """One entry for each image whose readers agree, and the images that were left out."""
 
     entries: list[Entry]
     disagreements: list[Disagreement]
@@ -56,8 +56,8 @@ class FeedbackSet:
 def from_feedback(export: Path) -> FeedbackSet:
     """Read an export: its folder, or its ``manifest.csv``.
 
-    A tumour's box holds the regions of all who marked one. The group is the patient's pseudonym,
-    or the study where there is none.
+    A tumour's box encloses all marked regions. The group is the patient's pseudonym, or the study
+    if there is none.
 
     Raises:
         InvalidManifest: the file cannot be read, lacks a column, has a wrong value, or no image

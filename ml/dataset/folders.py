@@ -1,4 +1,4 @@
-"""From folders named by class to labelled files."""
+"""Read labelled files from folders that are named after the classes."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ from ml.errors import InvalidManifest
 from ml.labels import Label
 
 _TUMOR = re.compile(r"tumou?rs?$")
-# What is left of a folder's name without blanks, signs and the word tumour.
+# Folder names without blanks, punctuation and the word tumour.
 _NAMES = {
     "glioma": Label.GLIOMA,
     "gliomas": Label.GLIOMA,
@@ -30,7 +30,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class FolderSet:
-    """Curated files, and how many images each folder holds that no class is named by."""
+    """Curated files, and the number of images in each folder that no class is named after."""
 
     curated: Curated
     unknown: dict[str, int]
@@ -39,13 +39,13 @@ class FolderSet:
 def from_folders(
     root: Path, corrections: list[Correction], *, source: str | None = None
 ) -> FolderSet:
-    """List the images below ``root`` by the nearest folder that is named by a class.
+    """List the images below ``root``, labelled by the nearest folder named after a class.
 
-    Folders above and below it (Training, Testing, a patient's) mean nothing here: files that copy
-    one another become one group, and all others stand alone.
+    Other folder levels (Training, Testing, patients) are ignored: copies of each other form a
+    group, and every other file is its own group.
 
     Raises:
-        InvalidManifest: there is no image in a folder named by a class.
+        InvalidManifest: there is no image in a folder named after a class.
     """
     entries = []
     unknown: Counter[str] = Counter()
@@ -63,7 +63,7 @@ def from_folders(
 
 
 def folder_label(name: str) -> Label | None:
-    """The class that a folder is named by, in one of the common spellings, or None."""
+    """The class that a folder is named after, in one of the common spellings, or None."""
     letters = re.sub(r"[^a-z]", "", name.lower())
     return _NAMES.get(_TUMOR.sub("", letters))
 
@@ -74,7 +74,7 @@ def _label_of(folder: Path) -> Label | None:
 
 
 def _named_by_content(curated: Curated) -> Curated:
-    """Groups named by what they hold, so that manifests of two collections can be merged."""
+    """Name groups by their contents, so that manifests of two collections can be merged."""
     members: dict[str, list[str]] = {}
     for entry in curated.entries:
         members.setdefault(entry.group, []).append(entry.sha256 or "")

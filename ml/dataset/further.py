@@ -1,4 +1,4 @@
-"""Further slices to train on, without what is held out: copies would be measured as if unseen."""
+"""Further training slices without copies of held-out slices, which would bias measurements."""
 
 import logging
 from collections import Counter
@@ -31,14 +31,14 @@ class Further:
 
 
 def without_held_out(further: Sequence[Entry], held_out: Sequence[Entry]) -> Further:
-    """Leave out groups of which a slice is a copy, a near copy or a mirror image of a held-out one.
+    """Leave out groups that contain a copy, near copy or mirror image of a held-out slice.
 
-    Slices whose group has the name of a held-out group are left out, too. What is left out is
-    counted and logged. Reading takes some 5 ms a slice; how copies are found is told in
-    :mod:`ml.dataset.duplicates`.
+    Slices whose group has the name of a held-out group are left out too. Left-out slices are
+    counted and logged. Reading takes about 5 ms per slice; :mod:`ml.dataset.duplicates` describes
+    how copies are found.
 
     Args:
-        further: a manifest that was named twice has its slices twice.
+        further: slices of a manifest that is given twice appear twice.
 
     Raises:
         UnreadableImage: a file is not a readable image.
@@ -68,7 +68,7 @@ def without_held_out(further: Sequence[Entry], held_out: Sequence[Entry]) -> Fur
 
 
 def _copied(further: Sequence[Entry], held_out: Sequence[Entry]) -> dict[Path, str]:
-    """Files of ``further`` that show what a held-out file shows, and in which way."""
+    """Files of ``further`` that copy a held-out file, with the kind of copy."""
     part_of = {entry.path: _HELD_OUT for entry in held_out}
     part_of |= {entry.path: _FURTHER for entry in further}
     images, vectors = [], []
@@ -76,7 +76,7 @@ def _copied(further: Sequence[Entry], held_out: Sequence[Entry]) -> dict[Path, s
         digest, vector = fingerprint(path)
         images.append(Image(str(path), part, "", digest))
         vectors.append(vector)
-    # A file that is itself held out is in one part alone.
+    # A held-out file is in only one part.
     copied: dict[Path, str] = {
         entry.path: "exact" for entry in held_out if part_of[entry.path] == _FURTHER
     }

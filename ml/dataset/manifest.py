@@ -1,13 +1,13 @@
-"""Read and write a manifest: a CSV file that lists labelled slices, one a line.
+"""Read and write a manifest: a CSV file with one labelled slice per line.
 
 Columns: ``path`` (relative to the manifest's folder) and ``label``; optional ``group`` (images of
-one patient; without it every file stands for itself), ``figshare_id`` and ``mirrored`` (which
+one patient; by default every file is its own group), ``figshare_id`` and ``mirrored`` (which
 slice of the figshare set the file copies) or ``original`` (the same for other sets),
 ``box_x, box_y, box_w, box_h`` (the tumour's bounding box as fractions of width and height),
 ``source`` (the set that the slice comes from), ``plane``, ``sha256`` (of the file), and
 ``row_spacing`` with ``column_spacing`` (millimetres between neighbouring rows and columns) or
-``pixel_aspect`` (height of a pixel over its width) where the file does not tell them. Other columns
-are left alone.
+``pixel_aspect`` (height of a pixel over its width) if the file does not contain them. Other
+columns are ignored.
 """
 
 import csv
@@ -41,9 +41,9 @@ COLUMNS = (
     "column_spacing",
 )
 _BOX_COLUMNS = ("box_x", "box_y", "box_w", "box_h")
-_ROUNDING = 0.01  # fractions that a box may reach over the rim
+_ROUNDING = 0.01  # fraction by which a box may extend over the edge
 _LARGEST_SPACING = 1000.0  # mm
-_MOST_STRETCHED = 100.0  # height of a pixel over its width, or the other way round
+_MOST_STRETCHED = 100.0  # height of a pixel over its width, or the inverse
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,20 @@ class Entry:
     Attributes:
         path: the image file.
         label: what it shows.
-        group: images that share it may not be separated between training and validation.
+        group: images of one group must not be split between training and validation.
         original: identifier of the slice that this file copies; a file and its mirror image
-            have the same one. None where nothing is known.
+            have the same one. None if unknown.
         mirrored: whether the file is the left-right mirror image of ``original``.
         box: tumour bounding box (left, top, width, height) as fractions of the file's width
             and height, or None.
         outline: polygon around the tumour, points (x, y) as fractions of the file's width and
             height, or None.
-        source: the set that the slice comes from, ``figshare`` where its identifier is known.
-        plane: ``axial``, ``coronal`` or ``sagittal``, as the manifest says or, for slices of the
-            figshare set, as their identifier tells.
-        sha256: of the file, as the manifest says; see :func:`content_hash`.
-        spacing: millimetres between pixel centres as (row, column), or both in units of the
-            shorter side where only the proportions are known; None where the manifest is silent.
+        source: the set that the slice comes from; ``figshare`` if it has a figshare identifier.
+        plane: ``axial``, ``coronal`` or ``sagittal``, from the manifest or, for slices of the
+            figshare set, from their identifier.
+        sha256: hash of the file from the manifest; see :func:`content_hash`.
+        spacing: millimetres between pixel centres as (row, column), or in units of the shorter
+            side if only the proportions are known; None if the manifest has none.
     """
 
     path: Path
@@ -133,10 +133,10 @@ def relative_path(path: Path, folder: Path) -> str:
 
 
 def spacing_in(row: Mapping[str, str]) -> tuple[float, float] | None:
-    """The spacing that a line tells, (row, column); see :class:`Entry`.
+    """The spacing (row, column) of a line; see :class:`Entry`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is invalid.
     """
     words = row.get("row_spacing"), row.get("column_spacing"), row.get("pixel_aspect")
     down, across, aspect = (float(one) if one else None for one in words)

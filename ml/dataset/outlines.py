@@ -43,10 +43,9 @@ def read_outlines(path: Path) -> dict[str, Outline]:
 
 
 def with_outlines(entries: Iterable[Entry], outlines: Mapping[str, Outline]) -> list[Entry]:
-    """The entries, with the outline of their original in the file's own orientation.
+    """The entries with the outline of their original, in the file's orientation.
 
-    An outline that does not fill the manifest's box of the same tumour contradicts it; such a
-    tumour counts as one without an outline.
+    An outline that does not match the manifest's box of the same tumour is ignored.
     """
     return [_with_outline(entry, outlines.get(entry.original or "")) for entry in entries]
 
@@ -54,7 +53,7 @@ def with_outlines(entries: Iterable[Entry], outlines: Mapping[str, Outline]) -> 
 def outline_mask(outline: Outline, shape: tuple[int, int]) -> MaskImage:
     """Fill the polygon on a grid of ``shape`` (height, width): 1 inside, 0 outside."""
     height, width = shape
-    # Pixel centres lie at half-integers of the fractions' scale.
+    # Pixel centres lie at half-integers after scaling the fractions.
     points = np.array(outline) * (width, height) - 0.5
     mask = np.zeros(shape, np.uint8)
     cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 1)

@@ -1,8 +1,7 @@
-"""Held-out parts as lists: the groups they hold, with a hash, and a hash of what is in them.
+"""Held-out parts as lists of groups, with a hash of the list and a hash of the contents.
 
-A list fixes a part. Whatever else comes into the manifest, the groups of the list are held out and
-every other group is learnt from. The hash of the contents tells whether images or labels of a part
-have changed since.
+A list fixes a part. If the manifest grows, the groups of the list stay held out and every other
+group is used for training. The hash of the contents detects changed images or labels.
 """
 
 import hashlib
@@ -18,13 +17,13 @@ _NAMED = 3  # groups that a message names
 
 
 def groups_hash(groups: Iterable[str]) -> str:
-    """SHA-256 of the sorted names of groups, a line each."""
+    """SHA-256 of the sorted names of groups, one per line."""
     lines = "".join(f"{name}\n" for name in sorted(set(groups)))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def images_hash(entries: Iterable[Entry]) -> str:
-    """SHA-256 of the files' contents with their labels, whatever their names and order.
+    """SHA-256 of the files' contents and labels, independent of names and order.
 
     Raises:
         InvalidManifest: a file cannot be read.
@@ -34,12 +33,12 @@ def images_hash(entries: Iterable[Entry]) -> str:
 
 
 def counted(part: Sequence[Entry]) -> dict[str, int]:
-    """How many slices and groups a part holds."""
+    """The number of slices and groups of a part."""
     return {"slices": len(part), "groups": len({entry.group for entry in part})}
 
 
 def listed(part: Sequence[Entry]) -> dict[str, Any]:
-    """What a card keeps of a held-out part; of an empty one its two zeros alone."""
+    """A card's entry about a held-out part; for an empty part only the two counts."""
     if not part:
         return counted(part)
     names = sorted({entry.group for entry in part})
@@ -51,21 +50,21 @@ def listed(part: Sequence[Entry]) -> dict[str, Any]:
 
 
 def has_lists(kept: Mapping[str, Any]) -> bool:
-    """Whether the entry ``split`` of a card lists its held-out groups; earlier cards do not."""
+    """Whether the entry ``split`` of a card lists its held-out groups; old cards do not."""
     return any("group_names" in kept.get(name, {}) for name in HELD_OUT)
 
 
 def split_as_listed(
     entries: list[Entry], kept: Mapping[str, Any], *, with_validation: bool = False
 ) -> Split:
-    """The parts that the entry ``split`` of a card lists; every other group is learnt from.
+    """The parts that the entry ``split`` of a card lists; every other group is for training.
 
     Args:
-        with_validation: the listed validation part is learnt from, too.
+        with_validation: use the listed validation part for training too.
 
     Raises:
-        InvalidManifest: the list does not fit its hash, names a group twice or one that is not
-            there, or has no validation part although one is wanted.
+        InvalidManifest: the list does not match its hash, names a group twice or a missing group,
+            or has no validation part although one is wanted.
     """
     calibration, validation = (_names(kept, name) for name in HELD_OUT)
     if not validation and not with_validation:
@@ -92,13 +91,13 @@ def split_as_listed(
 def split_as_kept(entries: list[Entry], card: Mapping[str, Any]) -> Split:
     """The parts that a model was trained, calibrated and measured on.
 
-    Cards of earlier models do not list them: theirs are dealt again by the seed, and counted.
+    Old cards do not list them: these parts are split again by the seed, and their counts checked.
 
     Raises:
-        InvalidManifest: ``entries`` do not hold those parts, or other images or labels in them.
+        InvalidManifest: ``entries`` lack those parts, or their images or labels differ.
     """
     kept = card["split"]
-    # A model that learnt from the validation part, too, has nothing left to validate on.
+    # A model that was also trained on the validation part has none left.
     learnt = kept.get("validation", {}).get("slices") == 0
     if has_lists(kept):
         split = split_as_listed(entries, kept, with_validation=learnt)
@@ -109,14 +108,14 @@ def split_as_kept(entries: list[Entry], card: Mapping[str, Any]) -> Split:
 
 
 def check_contents(split: Split, kept: Mapping[str, Any], name: str) -> None:
-    """Make sure that held-out parts hold what they held when the model was made.
+    """Check that held-out parts are unchanged since the model was made.
 
     Args:
-        kept: the entry ``split`` of its card. Where it has no hashes, the counts are compared.
+        kept: the entry ``split`` of its card. Without hashes, the counts are compared.
         name: of the model.
 
     Raises:
-        InvalidManifest: one holds other slices, or slices with other labels.
+        InvalidManifest: slices or labels of a part differ.
     """
     for part in HELD_OUT:
         entries, before = getattr(split, part), kept.get(part, {})

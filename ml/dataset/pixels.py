@@ -1,4 +1,4 @@
-"""The pixels of a labelled slice, as serving sees them: a pixel is as high as it is wide."""
+"""The pixels of a labelled slice as in serving: resampled to square pixels."""
 
 from dataclasses import replace
 
@@ -8,11 +8,11 @@ from ml.imaging.slices import Pixels
 
 
 def pixels_of(entry: Entry) -> Pixels:
-    """Read a file and resample it by the spacing that the manifest or the file itself tells.
+    """Read a file and resample it by the spacing from the manifest or the file.
 
     Returns:
-        (height, width) or (height, width, 3), as :class:`ml.imaging.Slice` has them; untouched
-        where no spacing is known or pixels are square.
+        (height, width) or (height, width, 3), as in :class:`ml.imaging.Slice`; unchanged
+        if no spacing is known or pixels are square.
 
     Raises:
         UnreadableImage: the file is not a readable image.

@@ -1,8 +1,8 @@
-"""In which plane the figshare set's slices were cut; the set itself does not say.
+"""The planes of the figshare set's slices, which the set itself does not contain.
 
-Its numbering goes through the patients of one class plane by plane, so a few runs of identifiers
-tell the plane of every slice. They were read off all slices that the project has, by eye; of an
-identifier between two runs nothing is known.
+The set numbers the patients of each class plane by plane, so a few ranges of identifiers give the
+plane of every slice. They were determined by eye from all slices of the project. The plane of an
+identifier between two ranges is unknown.
 """
 
 import csv
@@ -14,7 +14,7 @@ _RUNS = Path(__file__).with_name("figshare_planes.csv")
 
 
 def figshare_plane(identifier: str) -> str | None:
-    """``axial``, ``coronal`` or ``sagittal``; None for an identifier that is not known."""
+    """``axial``, ``coronal`` or ``sagittal``; None for an unknown identifier."""
     runs = _runs()
     if not identifier.isdecimal():
         return None
@@ -27,7 +27,7 @@ def figshare_plane(identifier: str) -> str | None:
 
 @cache
 def _runs() -> tuple[tuple[int, int, str], ...]:
-    """First and last identifier of each run, and its plane, in order."""
+    """First and last identifier of each range, and its plane, in order."""
     with _RUNS.open(newline="", encoding="utf-8") as file:
         return tuple(
             (int(row["first"]), int(row["last"]), row["plane"]) for row in csv.DictReader(file)

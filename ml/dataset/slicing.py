@@ -1,4 +1,4 @@
-"""Cut volumes into labelled slices, so that heads of other scanners can join a data set."""
+"""Cut volumes into labelled slices, to add heads of other scanners to a data set."""
 
 import json
 from collections.abc import Iterator
@@ -20,32 +20,32 @@ from ml.imaging.nifti import PLANES
 from ml.imaging.pictures import Pixels, encode_png
 from ml.labels import Label
 
-_COARSEST = 2.5  # mm; a plane with larger pixels shows stairs that no scanner makes
-_SHORTEST = 100.0  # mm; a plane with a shorter side shows no head
-_HEAD_SHARE = 0.4  # of the plane's largest head area, in a slice that is worth learning from
-_BRIGHTEST = 99.8  # percentile of the head that becomes white
-_FEWEST_MM2 = 30.0  # of a tumour that a reader would be expected to find in one slice
-_FREE_MM = 5.0  # from the tumour, for a slice of its volume that counts as free of it
-_ONE_PIECE = 0.95  # share of the mask that an outline must hold to tell all
-_SMOOTHING = 0.5  # px that an outline may leave out
+_COARSEST = 2.5  # mm; larger pixels cause staircase artefacts that scanners do not produce
+_SHORTEST = 100.0  # mm; a plane with a shorter side does not show a head
+_HEAD_SHARE = 0.4  # share of the plane's largest head area, for slices that are used
+_BRIGHTEST = 99.8  # percentile of the head that is mapped to white
+_FEWEST_MM2 = 30.0  # smallest tumour area that a reader is expected to find in one slice
+_FREE_MM = 5.0  # distance from the tumour from which a slice counts as free of it
+_ONE_PIECE = 0.95  # share of the mask that an outline must contain
+_SMOOTHING = 0.5  # px; tolerance of an outline's simplification
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Cutting:
-    """How volumes are cut, and what the slices are called.
+    """How volumes are cut, and the labels of the slices.
 
     Attributes:
-        label: of slices without a mask or where the mask holds tumour.
+        label: of slices without a mask or with tumour in the mask.
         group: the patient.
-        every: millimetres between neighbouring slices that are taken, at least.
+        every: minimum distance between selected slices in millimetres.
         source: the set that the volumes come from.
-        tilts: degrees by which the head nods (:func:`ml.dataset.tilting.tilted`); it is cut once
+        tilts: degrees of head tilt (:func:`ml.dataset.tilting.tilted`); the volume is cut once
             for each.
-        planes: those that are cut.
-        lowest: share in 0..1 of the stretch from the lowest axial slice that shows enough of a
-            head to the highest, of all tilts together, that is taken.
+        planes: the planes to cut.
+        lowest: selected share in 0..1, from below, of the range of axial slices that show enough
+            of a head, over all tilts.
     """
 
     label: Label
@@ -59,7 +59,7 @@ class Cutting:
 
 @dataclass(frozen=True)
 class CutSet:
-    """Slices that were written, their tumours' outlines, and planes that show no heads."""
+    """The written slices, their tumours' outlines, and planes without heads."""
 
     entries: list[Entry]
     outlines: dict[str, Outline]
@@ -69,17 +69,17 @@ class CutSet:
 def cut_volumes(paths: list[Path], masks: list[Path], cutting: Cutting, folder: Path) -> CutSet:
     """Write PNG files, ``manifest.csv`` and, with masks, ``outlines.json`` into ``folder``.
 
-    Each volume is cut in its axial, coronal and sagittal planes, but for those whose pixels
-    would be larger than 2.5 mm or whose shorter side measures less than 100 mm. Slices with less
-    than 0.4 of the plane's largest head area are left out. Brightness is scaled alike for a whole
-    volume, to 8 bit, as viewers export it.
+    Each volume is cut in its axial, coronal and sagittal planes, except planes with pixels larger
+    than 2.5 mm or a shorter side below 100 mm. Slices with less than 0.4 of the plane's largest
+    head area are left out. Brightness is scaled to 8 bit with one range for the whole volume, as
+    viewers export it.
 
     With a mask (a NIfTI file on the volume's grid, above 0 inside the tumour) slices with at
     least 30 mm² of tumour get the label, a box and an outline; those 5 mm or farther from any
     tumour become ``no_tumor``; those between are left out.
 
     Raises:
-        InvalidManifest: the folder already holds a manifest, a mask does not fit its volume, or
+        InvalidManifest: the folder already has a manifest, a mask does not match its volume, or
             no slice is left.
         UnreadableImage: a file cannot be read.
     """
@@ -92,7 +92,7 @@ def cut_volumes(paths: list[Path], masks: list[Path], cutting: Cutting, folder: 
         for tilt in cutting.tilts:
             turned, turned_mask = _tilted(volume, mask, tilt)
             for plane in cutting.planes:
-                # Sagittal slices would only turn within their plane.
+                # Tilting only rotates sagittal slices in their plane.
                 if tilt and plane == "sagittal":
                     continue
                 name = f"{cutting.group}-{number:02d}-{plane}{f'-tilt{tilt:+g}' if tilt else ''}"
@@ -123,7 +123,7 @@ def _check(paths: list[Path], masks: list[Path], cutting: Cutting, folder: Path)
 
 @dataclass(frozen=True)
 class _Made:
-    """A slice ready to be written; ``tumor`` is its mask, empty where it shows none."""
+    """A slice to be written; ``tumor`` is its mask, empty without a tumour."""
 
     index: int
     picture: npt.NDArray[np.uint8]
@@ -177,7 +177,7 @@ def _plane(volume: bytes, mask: bytes | None, plane: str, cutting: Cutting) -> I
 
 
 def _lowest(cut: list[tuple[str, str, _Made]], share: float) -> list[tuple[str, str, _Made]]:
-    """Of the axial ones, which are numbered from below, the lowest."""
+    """The lowest share of the axial slices, which are numbered from below."""
     heights = [made.index for _, plane, made in cut if plane == "axial"] or [0]
     limit = min(heights) + share * (max(heights) - min(heights))
     return [one for one in cut if one[1] != "axial" or one[2].index <= limit]
@@ -193,12 +193,12 @@ def _step(volume: bytes, plane: str) -> float:
 
 
 def _levels(values: list[Pixels]) -> tuple[float, float, float]:
-    """The volume's darkest value, the one that tells head from air (Otsu 1979), and white."""
+    """The volume's darkest value, the threshold of head and air (Otsu 1979), and white."""
     everything = np.concatenate([one[::2, ::2].ravel() for one in values])
     low, ceiling = float(everything.min()), float(np.percentile(everything, 99))
     if ceiling <= low:
         raise InvalidManifest("A volume is blank.")
-    # The square root lifts dark tissue over the background, as in ml.preprocess.head_mask.
+    # The square root raises dark tissue above the background, as in ml.preprocess.head_mask.
     levels = np.sqrt(np.clip((everything - low) / (ceiling - low), 0, 1))
     limit, _ = cv2.threshold(
         (levels * 255).astype(np.uint8), 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU
@@ -209,7 +209,7 @@ def _levels(values: list[Pixels]) -> tuple[float, float, float]:
 
 
 def _tumors(slices: list[Slice], mask: bytes | None, plane: str) -> list[Mask]:
-    """The tumour in the pixels of each slice, before they are made square."""
+    """The tumour's mask in the pixels of each slice, before resampling to square pixels."""
     if mask is None:
         return [np.zeros(one.pixels.shape[:2], bool) for one in slices]
     marked = read_bytes(mask, plane=plane)
@@ -220,7 +220,7 @@ def _tumors(slices: list[Slice], mask: bytes | None, plane: str) -> list[Mask]:
 
 
 def _labels(tumors: list[Mask], first: Slice, step: float, label: Label) -> list[Label | None]:
-    """What each slice shows; None where it can be called neither."""
+    """The label of each slice; None if it is ambiguous."""
     areas = np.array([int(tumor.sum()) for tumor in tumors]) * np.prod(first.spacing or (1.0, 1.0))
     marked = np.flatnonzero(areas)
     labels: list[Label | None] = []
@@ -264,7 +264,7 @@ def _box(tumor: Mask) -> tuple[float, float, float, float]:
 
 
 def _outline(tumor: Mask) -> Outline | None:
-    """The polygon around the tumour; None where it is in several pieces or too small for one."""
+    """The polygon around the tumour; None if it has several pieces or is too small."""
     contours, _ = cv2.findContours(tumor.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     largest = max(contours, key=cv2.contourArea)
     filled = np.zeros(tumor.shape, np.uint8)
@@ -275,5 +275,5 @@ def _outline(tumor: Mask) -> Outline | None:
     if len(points) < 3:
         return None
     height, width = tumor.shape
-    # Pixel centres lie at half-integers of the fractions' scale.
+    # Pixel centres lie at half-integers after scaling the fractions.
     return tuple((float((x + 0.5) / width), float((y + 0.5) / height)) for x, y in points)

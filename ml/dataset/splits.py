@@ -17,9 +17,9 @@ _FOLDS = 20
 _VALIDATION_FOLDS = 3
 _TOO_FEW_FOLDS = "Cross-validation wants at least two folds."
 _CALIBRATION_FOLDS = 2
-# Of what a cross-validation's fold leaves, the part that doubt is fitted on: one in eight.
+# One in so many parts of a fold's remaining data is used for calibration.
 _CALIBRATION_PARTS = 8
-# Shares of the groups that a split by their hash measures, and fits doubt on.
+# Shares of the groups for validation and for calibration in a split by hash.
 _VALIDATION_SHARE = 0.15
 _CALIBRATION_SHARE = 0.1
 
@@ -28,9 +28,9 @@ _CALIBRATION_SHARE = 0.1
 class Split:
     """Three parts that share no group.
 
-    ``training`` fits the weights, ``calibration`` fits temperature and thresholds of doubt, and
-    ``validation`` is only ever measured on. Without one the model learns from all but
-    ``calibration``, and is measured there.
+    ``training`` fits the weights, ``calibration`` fits temperature and uncertainty thresholds, and
+    ``validation`` is only used for measurement. Without a validation part the model is trained on
+    all but ``calibration`` and measured there.
     """
 
     training: list[Entry]
@@ -39,7 +39,7 @@ class Split:
 
     @property
     def measured(self) -> tuple[str, list[Entry]]:
-        """Name and slices of the part that a model is measured on; no weight learnt from it."""
+        """Name and slices of the part that a model is measured on, which is not trained on."""
         return (
             ("validation", self.validation)
             if self.validation
@@ -50,11 +50,11 @@ class Split:
 def split_by_group(entries: list[Entry], *, seed: int, with_validation: bool = False) -> Split:
     """Split into 75 % training, 10 % calibration and 15 % validation, stratified by class.
 
-    The percentages hold for images only roughly, because groups are kept whole.
+    The percentages are approximate for images, because groups are kept whole.
 
     Args:
-        with_validation: the validation part belongs to the training part, for a model that serves
-            after it was told how good its recipe is. The calibration part stays the same.
+        with_validation: add the validation part to the training part, for a serving model whose
+            recipe has been validated before. The calibration part stays the same.
     """
     fold_of = _dealt(entries, _FOLDS, seed)
     validation = fold_of < _VALIDATION_FOLDS
@@ -71,11 +71,11 @@ def split_by_group(entries: list[Entry], *, seed: int, with_validation: bool = F
 def split_by_hash(entries: list[Entry], *, seed: int) -> Split:
     """75 % training, 10 % calibration and 15 % validation by a hash of each group's name.
 
-    A group's part depends on no other group, so that new patients change nobody's part. The
-    percentages hold for groups only roughly.
+    A group's part is independent of other groups, so new patients do not change it. The
+    percentages are approximate for groups.
 
     Raises:
-        InvalidManifest: a part holds no slice of a class.
+        InvalidManifest: a part has no slice of a class.
     """
     shares = [_share_of(f"part:{seed}:{entry.group}") for entry in entries]
     validation = np.array(shares) < _VALIDATION_SHARE
@@ -91,10 +91,10 @@ def split_by_hash(entries: list[Entry], *, seed: int) -> Split:
 
 
 def folds_by_hash(entries: list[Entry], *, folds: int, seed: int) -> list[Split]:
-    """Cross-validation as :func:`folds_by_group`, without calibration parts, by a hash of groups.
+    """As :func:`folds_by_group` without calibration parts, with folds by a hash of the groups.
 
     Raises:
-        InvalidManifest: ``folds`` is below 2, or a fold measures no slice of a class.
+        InvalidManifest: ``folds`` is below 2, or a fold's validation part lacks a class.
     """
     if folds < 2:
         raise InvalidManifest(_TOO_FEW_FOLDS)
@@ -115,12 +115,12 @@ def folds_by_group(
 ) -> list[Split]:
     """Cross-validation: each entry is in the validation part of exactly one of ``folds`` splits.
 
-    Stratified by class as far as whole groups allow. An eighth of what a fold leaves, again by
-    group, is its calibration part. The order of ``entries`` is kept within each part.
+    Stratified by class as far as whole groups allow. An eighth of the remaining data of a fold,
+    again by group, is its calibration part. Each part keeps the order of ``entries``.
 
     Args:
-        calibrated_apart: without it the calibration parts are empty and all that a fold leaves is
-            trained on. The validation parts stay the same.
+        calibrated_apart: if False, the calibration parts are empty and all remaining data are for
+            training. The validation parts stay the same.
 
     Raises:
         InvalidManifest: ``folds`` is below 2, or a class has fewer groups than there are folds
@@ -140,10 +140,10 @@ def folds_by_group(
 
 
 def write_folds(path: Path, folds: Sequence[Split]) -> None:
-    """Write a CSV file with a line for each entry.
+    """Write a CSV file with one line per entry.
 
-    ``fold`` is the number, from 0, of the fold that measures it, ``calibrates`` those (with
-    blanks between) whose doubt is fitted on it.
+    ``fold`` is the number, from 0, of the fold that validates on it; ``calibrates`` lists the
+    folds, separated by blanks, that calibrate on it.
     """
     calibrates: dict[Entry, list[str]] = defaultdict(list)
     for number, split in enumerate(folds):
@@ -167,14 +167,14 @@ def write_folds(path: Path, folds: Sequence[Split]) -> None:
 
 
 def folds_against_source(folds: list[Split]) -> list[Split]:
-    """The same folds where the source of a slice tells nothing of its class, or the wrong one.
+    """The same folds, changed so that a slice's source predicts no class or the wrong one.
 
-    Sources that hold both slices with a tumour and slices without are *mixed*. Their tumours are
-    taken out of the training and calibration parts, where the source then tells the class; only
-    they are measured. What has learnt sources instead of tumours calls all of them tumour-free.
+    Sources with both tumour and tumour-free slices are *mixed*. Their tumours are removed from the
+    training and calibration parts, where the source then predicts the class; only these tumours
+    are measured. A model that has learnt sources instead of tumours calls all of them tumour-free.
 
     Returns:
-        Nothing where no source is mixed.
+        Empty if no source is mixed.
     """
     everything = [entry for split in folds for entry in split.validation]
     with_tumor = {entry.source for entry in everything if entry.label is not Label.NO_TUMOR}
@@ -196,7 +196,7 @@ def folds_against_source(folds: list[Split]) -> list[Split]:
 
 
 def without_mirrored_twins(entries: list[Entry]) -> list[Entry]:
-    """Keep one file of each original; the training's own flips make the mirror images."""
+    """Keep one file of each original; augmentation creates the mirror images."""
     kept: dict[str, Entry] = {}
     for entry in entries:
         key = entry.original or str(entry.path)
@@ -216,7 +216,7 @@ def _with_calibration(rest: list[Entry], validation: list[Entry], seed: int) -> 
 
 
 def _want_groups(entries: list[Entry], fewest: int, purpose: str) -> int:
-    """Groups of the class that has fewest of them; at least ``fewest``."""
+    """The number of groups of the class with the fewest; refuse fewer than ``fewest``."""
     groups: dict[Label, set[str]] = defaultdict(set)
     for entry in entries:
         groups[entry.label].add(entry.group)
@@ -238,12 +238,12 @@ def _want_every_class(entries: list[Entry], part: list[Entry], what: str) -> Non
 
 
 def _share_of(words: str) -> float:
-    """In 0..1 without 1, even over all words: 48 bits of their SHA-256."""
+    """A uniform hash in [0, 1): 48 bits of the SHA-256."""
     return int(hashlib.sha256(words.encode()).hexdigest()[:12], 16) / 2**48
 
 
 def _dealt(entries: list[Entry], parts: int, seed: int) -> npt.NDArray[np.int64]:
-    """(N,) the number, from 0, of the part that each entry's group went to."""
+    """(N,) the number, from 0, of the part that each entry's group was assigned to."""
     labels = np.array([entry.label.value for entry in entries])
     groups = np.array([entry.group for entry in entries])
     # Imported here: the web image freezes snapshots, deals no parts, and has no scikit-learn.

@@ -1,4 +1,4 @@
-"""DICOM series put together to volumes that can be cut in every plane."""
+"""Assemble DICOM series into volumes that can be cut in every plane."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +15,9 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_volumes(path: Path) -> Iterator[bytes]:
-    """The volumes of a file (NIfTI, MGH, NRRD), or of the DICOM files in a folder, as NIfTI.
+    """The volumes of a file (NIfTI, MGH, NRRD) or of the DICOM files in a folder, as NIfTI.
 
-    Series that are no volume (fewer than three slices, gaps, colour) are passed over.
+    Series that are not a volume (fewer than three slices, gaps, colour) are skipped.
 
     Raises:
         InvalidManifest: there is no volume.

@@ -1,4 +1,4 @@
-"""Files of labelled slices to tensors, by the same pipeline that serves."""
+"""Convert files of labelled slices to tensors with the serving pipeline."""
 
 from dataclasses import dataclass
 
@@ -21,8 +21,8 @@ class Slices:
     Attributes:
         images: (N, 1, S, S) float16 in 0..1.
         labels: (N,) int64, class indices.
-        masks: (N, 1, S, S) uint8, 1 inside the tumour's outline; zero where none is known.
-        known: (N,) bool, whether the mask tells all: there is an outline, or no tumour at all.
+        masks: (N, 1, S, S) uint8, 1 inside the tumour's outline; zero without an outline.
+        known: (N,) bool, whether the mask is complete: there is an outline, or no tumour.
     """
 
     images: Tensor
@@ -38,7 +38,7 @@ def prepare(
 
     Raises:
         UnreadableImage: a file is not a readable image.
-        InvalidConfiguration: there is no such preprocessing.
+        InvalidConfiguration: the preprocessing is unknown.
     """
     if preprocessing not in PIPELINES:
         known = ", ".join(PIPELINES)

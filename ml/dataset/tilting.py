@@ -1,4 +1,4 @@
-"""A volume of a head that nods: other planes of the same patient, as other hospitals angle them."""
+"""Tilt the head in a volume, to get the slice angulations of other hospitals."""
 
 import gzip
 
@@ -12,21 +12,20 @@ _NIFTI_2 = b"n+2\0"
 
 
 def tilted(volume: bytes, degrees: float, *, is_mask: bool = False) -> bytes:
-    """Turn the head of a NIfTI volume about the axis from ear to ear.
+    """Rotate the head in a NIfTI volume about the axis from ear to ear.
 
-    Hospitals angle axial slices anywhere between the orbits' and the skull base's plane, which
-    lie about 15 degrees apart.
+    Hospitals angle axial slices anywhere between the planes of the orbits and of the skull base,
+    which differ by about 15 degrees.
 
     Args:
-        degrees: above 0, the chin goes down.
-        is_mask: whether to take the nearest voxel instead of a mean.
+        degrees: above 0, the chin moves down.
+        is_mask: use the nearest voxel instead of interpolation.
 
     Raises:
         UnreadableImage: it cannot be read.
 
     Returns:
-        A volume on the grid of the one given, in canonical order; beyond its edge it is as dark as
-        its darkest value.
+        A volume on the same grid, in canonical order; voxels from outside it get its darkest value.
     """
     image = nib.as_closest_canonical(_opened(volume))
     values = np.asanyarray(image.dataobj).astype(np.float32)
@@ -48,7 +47,7 @@ def tilted(volume: bytes, degrees: float, *, is_mask: bool = False) -> bytes:
 
 
 def _opened(volume: bytes) -> nib.Nifti1Image:
-    # The copy is checked, in millimetres, and always compressed.
+    # The stripped copy is validated, in millimetres, and always compressed.
     plain = gzip.decompress(strip_nifti(volume, NO_LIMITS))
     kind = nib.Nifti2Image if plain[4:8] == _NIFTI_2 else nib.Nifti1Image
     return kind.from_bytes(plain)

@@ -1,4 +1,4 @@
-"""Speed of the serving engine beside others, measured in one run on the same slices."""
+"""Speed of the serving engine and of others, measured in one run on the same slices."""
 
 import importlib.util
 import statistics
@@ -27,12 +27,12 @@ CHECK_SLICES = Path(__file__).parents[1] / "samples" / "manifest.csv"
 
 
 def measure(*, card: Path, device: str, manifest: Path | None) -> dict[str, Any]:
-    """Time all engines on the same input, taking turns, and compare their answers.
+    """Time all engines alternately on the same input and compare their answers.
 
     Returns:
         The figures of the ``bench`` contract. ``matmul_share`` is the rate of the convolutions'
-        arithmetic in the serving engine at the largest batch over the measured rate of a large
-        matrix product in bfloat16, or in float32 where the processor has no bfloat16.
+        operations in the serving engine at the largest batch, divided by the measured rate of a
+        large matrix product in bfloat16, or in float32 if the processor has no bfloat16.
     """
     chosen = choose_device(device)
     model = load_model(card)
@@ -66,7 +66,7 @@ def measure(*, card: Path, device: str, manifest: Path | None) -> dict[str, Any]
 def _others(card: Path, device: torch.device, size: int) -> Iterator[list[Engine]]:
     """torch eager in float32 first, then every other engine that is installed.
 
-    Each torch engine has a network of its own: it changes its network's precision.
+    Each torch engine has its own network, because it changes the network's precision.
     """
     engines: list[Engine] = [_torch(card, device, torch.float32)]
     if serving_dtype(device) is not torch.float32:
@@ -127,7 +127,7 @@ def alternate(runs: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[
 
 
 def _operations(network: nn.Module, size: int) -> float:
-    """Floating-point operations of the convolutions for one image, a multiply-add being two."""
+    """Floating-point operations of the convolutions for one image; a multiply-add counts as two."""
     total = 0
 
     def count(layer: nn.Conv2d, _inputs: object, output: Tensor) -> None:
@@ -144,7 +144,7 @@ def _operations(network: nn.Module, size: int) -> float:
 
 
 def _matrix_rate(device: torch.device) -> float:
-    """Operations a second of a square matrix product in the best floating-point precision."""
+    """Operations per second of a square matrix product in the fastest floating-point type."""
     precision = serving_dtype(device)
     left = torch.rand(_MATRIX_SIDE, _MATRIX_SIDE, device=device).to(precision)
     right = torch.rand(_MATRIX_SIDE, _MATRIX_SIDE, device=device).to(precision)

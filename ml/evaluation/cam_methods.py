@@ -1,8 +1,8 @@
-"""Heatmaps by other means than the one that serves, for comparison.
+"""Other heatmap methods than the serving one, for comparison.
 
-All of them look at the last feature map, the one that the serving map is computed from, so they
-differ in how they weigh its channels. The gradient of a logit by that map needs no way back
-through the convolutions, and one backward pass serves a whole batch.
+All use the last feature map, as the serving map does, and differ in how they weigh its channels.
+The gradient of a logit with respect to that map needs no backward pass through the convolutions,
+and one pass covers a whole batch.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ SERVING_METHOD = "class map"
 
 
 def explain_all(network: Network, images: Tensor) -> tuple[Output, dict[str, Tensor]]:
-    """The answers about a batch and the heatmaps of all classes' likeliest tumour by each method.
+    """Run a batch and compute the heatmaps of each method.
 
     Args:
         images: (N, 1, S, S) prepared slices in 0..1.
 
     Returns:
-        The forward pass, and for each method (N, 4, h, w) float32, a map for each class: from 0
-        by the methods of this module, whatever their unit, and the serving one as it is.
+        The forward pass, and for each method (N, 4, h, w) float32, one map per class. Maps of this
+        module's methods are non-negative in arbitrary units; the serving map is unchanged.
     """
     with torch.no_grad():
         field = network.field(images).float()
@@ -31,7 +31,7 @@ def explain_all(network: Network, images: Tensor) -> tuple[Output, dict[str, Ten
     output = network(field, skipped=len(network.features))
     maps: dict[str, list[Tensor]] = {name: [] for name in METHODS}
     for logits in output.logits.unbind(1):
-        # One class of every slice at once: the slices do not depend on one another.
+        # One class for all slices at once: the slices are independent.
         (gradient,) = torch.autograd.grad(logits.sum(), field, retain_graph=True)
         for name, method in METHODS.items():
             maps[name].append(method(field.detach(), gradient).clamp(min=0))
@@ -45,8 +45,8 @@ def grad_cam(field: Tensor, gradient: Tensor) -> Tensor:
     """Selvaraju et al. 2017 (ICCV): channels weighted by their mean gradient.
 
     Args:
-        field: (N, C, h, w), the last feature map; so for all methods.
-        gradient: (N, C, h, w), of a class's logit by the field.
+        field: (N, C, h, w), the last feature map, as for all methods.
+        gradient: (N, C, h, w), of a class's logit with respect to the field.
 
     Returns:
         (N, h, w).
@@ -55,7 +55,7 @@ def grad_cam(field: Tensor, gradient: Tensor) -> Tensor:
 
 
 def grad_cam_plus_plus(field: Tensor, gradient: Tensor) -> Tensor:
-    """Chattopadhay et al. 2018 (WACV): places of positive gradient weighted by its powers."""
+    """Chattopadhay et al. 2018 (WACV): positions weighted by powers of the positive gradient."""
     square, cube = gradient**2, gradient**3
     weights = square / (2 * square + field.sum((2, 3), keepdim=True) * cube + 1e-9)
     weights = (weights * gradient.clamp(min=0)).sum((2, 3), keepdim=True)
@@ -63,12 +63,12 @@ def grad_cam_plus_plus(field: Tensor, gradient: Tensor) -> Tensor:
 
 
 def layer_cam(field: Tensor, gradient: Tensor) -> Tensor:
-    """Jiang et al. 2021 (IEEE TIP 30): each place weighted by its own positive gradient."""
+    """Jiang et al. 2021 (IEEE TIP 30): each position weighted by its positive gradient."""
     return (field * gradient.clamp(min=0)).sum(1)
 
 
 def hires_cam(field: Tensor, gradient: Tensor) -> Tensor:
-    """Draelos and Carin 2020 (arXiv 2011.08891): each place weighted by its own gradient."""
+    """Draelos and Carin 2020 (arXiv 2011.08891): each position weighted by its gradient."""
     return (field * gradient).sum(1)
 
 

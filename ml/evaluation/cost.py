@@ -1,4 +1,4 @@
-"""What a network costs: parameters, operations, time on a processor."""
+"""Cost of a network: parameters, operations, processor time."""
 
 import time
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ _ROUNDS = 20
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one slice at one size.
+    """Cost of one slice at one size.
 
     Attributes:
         parameters: number of weights.
-        operations: floating-point operations, a multiply-add being two.
-        cpu_seconds: processor time of a float32 pass, all threads together.
+        operations: floating-point operations; a multiply-add counts as two.
+        cpu_seconds: processor time of a float32 pass, summed over all threads.
     """
 
     parameters: int
@@ -29,10 +29,10 @@ class Cost:
 
 @torch.inference_mode()
 def measure_cost(network: Network, size: int) -> Cost:
-    """Measure on the CPU, one slice at a time; the least of some rounds, since noise only adds."""
+    """Measure on the CPU with one slice; the minimum of several rounds, as noise only adds time."""
     network = network.cpu().eval()
     images = torch.rand(1, 1, size, size)
-    # The counter knows attention by its matrix products, not by the CPU's fused kernel.
+    # The counter supports attention as matrix products, not the CPU's fused kernel.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         network(images)
     seconds = []

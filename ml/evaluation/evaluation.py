@@ -25,7 +25,7 @@ Fractions = tuple[float, float, float, float]  # left, top, width, height
 
 @dataclass(frozen=True)
 class Observed:
-    """One labelled slice and what the predictor said about it."""
+    """One labelled slice and the predictor's result."""
 
     entry: Entry
     result: Result
@@ -43,11 +43,11 @@ class Observed:
 
 @dataclass(frozen=True)
 class Pointed:
-    """Where the heat lies beside the tumour's box.
+    """The position of the heat relative to the tumour's box.
 
     Attributes:
-        hit: whether the hottest pixel lies inside.
-        energy: share of the heat inside, 0..1.
+        hit: whether the hottest pixel is inside the box.
+        energy: share of the heat inside the box, 0..1.
         area: of the box, as a share of the slice.
     """
 
@@ -58,14 +58,14 @@ class Pointed:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is kept of :class:`Observed` once the heatmap is gone.
+    """:class:`Observed` without the heatmap.
 
     Attributes:
         path: the file's name.
-        called: what the slice was called, mostly the likeliest class.
+        called: the predicted class, usually the likeliest one.
         probabilities: in the order of :data:`ml.labels.LABELS`.
-        pointed: None where the slice has no tumour or no box.
-        source, plane: None where the manifest does not know them.
+        pointed: None if the slice has no tumour or no box.
+        source, plane: None if the manifest does not have them.
     """
 
     path: str
@@ -82,7 +82,7 @@ class Answer:
 
     @classmethod
     def of(cls, observed: Observed) -> "Answer":
-        """Keep all but the heatmap, and of that where it lies beside the box."""
+        """Reduce the heatmap to its position relative to the box, and keep all else."""
         entry, result = observed.entry, observed.result
         return cls(
             path=entry.path.name,
@@ -141,7 +141,7 @@ def summarise(observed: Sequence[Observed]) -> dict[str, Any]:
 
 
 def summarise_answers(answers: Sequence[Answer]) -> dict[str, Any]:
-    """As :func:`summarise`, of answers that were kept."""
+    """As :func:`summarise`, for stored answers."""
     probabilities, wanted = chances_and_classes(answers)
     groups = [one.group for one in answers]
     return classification_figures(probabilities, wanted, groups, called=classes_called(answers)) | {
@@ -167,21 +167,21 @@ def chances_and_classes(answers: Sequence[Answer]) -> tuple[Floats, Indices]:
 
 
 def classes_called(answers: Sequence[Answer]) -> Indices:
-    """(N,) class indices of what the slices were called."""
+    """(N,) predicted class indices."""
     return np.array([INDEX[one.called.value] for one in answers])
 
 
 def accuracy(answers: Sequence[Answer]) -> float:
-    """Share of the slices that were called what they are."""
+    """Share of the slices whose predicted class is correct."""
     return float(np.mean([one.called is one.label for one in answers]))
 
 
 def pointing_game(pointed: Sequence[Pointed]) -> dict[str, Any]:
-    """How often the hottest pixel lies inside the tumour's box (Zhang et al. 2018, IJCV).
+    """How often the hottest pixel is inside the tumour's box (Zhang et al. 2018, IJCV).
 
-    Of all tumour slices with a box, right or wrong answers alike; also for each quarter of them
-    by the box's area, smallest first. ``energy_in_box`` is the mean share of the heat that lies
-    inside the box (Wang et al. 2020, CVPR workshops, "Score-CAM").
+    Over all tumour slices with a box, correct or not, and for each quartile by the box's area,
+    smallest first. ``energy_in_box`` is the mean share of the heat inside the box (Wang et al.
+    2020, CVPR workshops, "Score-CAM").
     """
     hits = np.array([one.hit for one in pointed], bool)
     by_area = np.argsort([one.area for one in pointed], kind="stable")
@@ -196,7 +196,7 @@ def pointing_game(pointed: Sequence[Pointed]) -> dict[str, Any]:
 
 
 def _by_part(answers: Sequence[Answer], names: Sequence[str | None]) -> dict[str, Any]:
-    """Figures of the answers of each name; of those without one, where others have one."""
+    """Figures of the answers for each name, and of those without one if others have one."""
     if not any(names):
         return {}
     parts: dict[str, list[Answer]] = defaultdict(list)
@@ -223,7 +223,7 @@ def _pointed(observed: Observed) -> Pointed | None:
 
 
 def points_into_box(heat: FloatImage, box: Fractions) -> bool:
-    """Whether the hottest spot of a heatmap lies in the box."""
+    """Whether the hottest pixel of a heatmap is inside the box."""
     height, width = heat.shape
     row, column = np.unravel_index(int(heat.argmax()), (height, width))
     left, top, box_width, box_height = box
@@ -232,7 +232,7 @@ def points_into_box(heat: FloatImage, box: Fractions) -> bool:
 
 
 def energy_in_box(heat: FloatImage, box: Fractions) -> float:
-    """The share of a heatmap's sum that lies in the box."""
+    """The share of a heatmap's sum inside the box."""
     height, width = heat.shape
     left, top, box_width, box_height = box
     rows = slice(round(top * height), round((top + box_height) * height))

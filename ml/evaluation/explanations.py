@@ -1,4 +1,4 @@
-"""Which heatmap finds the tumour: pointing game and energy in the box, and a sanity check."""
+"""Compare heatmap methods: pointing game, energy in the box, and a sanity check."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -34,15 +34,15 @@ class _Batch:
 
 
 def compare_explanations(model: Model, entries: Sequence[Entry]) -> dict[str, Any]:
-    """Measure every method on the slices that have a tumour's box.
+    """Measure every method on the slices with a tumour's box.
 
     Returns:
         ``methods``: by name ``pointing_game`` and ``energy_in_box`` as in
         :func:`ml.evaluation.evaluation.pointing_game`; ``sanity``: by name the mean rank
-        correlation of a heatmap with the one of the same network after the head, and then the
-        convolutions' last layers as well, were drawn anew (Adebayo et al. 2018, NeurIPS,
-        "Sanity Checks for Saliency Maps"). A method that explains the network changes: near 0 is
-        right, near 1 means that it shows the picture's edges whatever the network has learnt.
+        correlation of a heatmap with that of the same network after its head, and then also its
+        last layers, were randomised (Adebayo et al. 2018, NeurIPS, "Sanity Checks for Saliency
+        Maps"). The map of a valid method changes: near 0 is good, near 1 means that it shows the
+        picture's edges regardless of what the network has learnt.
 
     Raises:
         InvalidManifest: no slice has a box.
@@ -100,7 +100,7 @@ def _heats(model: Model, batch: _Batch) -> dict[str, list[FloatImage]]:
     probabilities = model.doubt.probabilities(output.logits).numpy()
     found = {}
     for name, each in maps.items():
-        # Only the serving map is in the unit of the logits: gradients by places are far smaller.
+        # Only the serving map is in the unit of the logits; gradients are far smaller.
         least = explain.LEAST_RANGE if name == SERVING_METHOD else 0.0
         found[name] = [
             explain.heat(of_slice, prepared, values, least_range=least)
@@ -123,7 +123,7 @@ def _sanity(model: Model, entries: Sequence[Entry]) -> dict[str, dict[str, float
 
 
 def _drawn_anew(network: Network) -> Iterator[tuple[str, Network]]:
-    """The network with the head drawn anew, then the last layers as well."""
+    """The network with its head randomised, then also with its last layers randomised."""
     torch.manual_seed(0)
     changed = copy.deepcopy(network)
     for head in changed.heads:

@@ -1,6 +1,6 @@
-"""Figures of a classifier from its probabilities alone, with bootstrap intervals over groups.
+"""Figures of a classifier from its probabilities, with bootstrap intervals over groups.
 
-Never imports torch: networks, baselines without a network and stored answers are measured alike.
+Never imports torch: it serves networks, baselines without a network and stored answers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,14 +28,14 @@ def classification_figures(
 ) -> dict[str, Any]:
     """Accuracy, recall, calibration and tumour detection, with 95 % intervals.
 
-    What is not defined, such as the recall of a class without slices, is None.
+    Undefined figures, such as the recall of a class without slices, are None.
 
     Args:
         probabilities: (N, 4) in the order of :data:`ml.labels.LABELS`; N is at least 1.
         wanted: (N,) true class indices.
-        groups: (N,) names; a group is resampled as a whole, because slices of one patient
-            resemble each other.
-        called: (N,) class indices of what the slices were called; without it the likeliest.
+        groups: (N,) names; groups are resampled as a whole, because slices of one patient
+            are correlated.
+        called: (N,) predicted class indices; by default the likeliest classes.
     """
     said = probabilities.argmax(axis=1) if called is None else called
     precision, recall, f1, support = precision_recall_fscore_support(
@@ -77,8 +77,8 @@ def bootstrap_intervals(
 
     Args:
         groups: (N,) the group of each observation.
-        figures: from the indices of the observations drawn, with repetition, to a number; NaN
-            where it is undefined for that draw.
+        figures: functions from the indices of the drawn observations (with repetition) to a
+            number; NaN if it is undefined for that draw.
     """
     names = np.asarray(groups)
     members = [np.flatnonzero(names == group) for group in np.unique(names)]
@@ -108,9 +108,9 @@ def expected_calibration_error(probabilities: Floats, wanted: Indices) -> float:
 
 
 def tumor_auroc(probabilities: Floats, wanted: Indices) -> float:
-    """Area under the curve of tumour against none; NaN where only one of both is there.
+    """Area under the ROC curve of tumour against no tumour; NaN if only one of them occurs.
 
-    By ranks, the Mann-Whitney statistic (Hanley and McNeil 1982).
+    Computed by ranks as the Mann-Whitney statistic (Hanley and McNeil 1982).
     """
     has_tumor = wanted != _NO_TUMOR
     tumors, others = int(has_tumor.sum()), int((~has_tumor).sum())

@@ -1,4 +1,4 @@
-"""Whether two classifiers that answered the same slices differ by more than chance."""
+"""Test whether two classifiers differ significantly on the same slices."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ Right = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Difference:
-    """One classifier beside the reference.
+    """One classifier compared with the reference.
 
     Attributes:
         accuracy: its accuracy minus the reference's.
         low, high: 95 % bootstrap interval of that over groups.
-        only_this, only_reference: slices that one of the two has right and the other has not.
-        p: of the exact McNemar test (McNemar 1947) on these. It takes slices for independent;
-            those of one patient are not, which the interval over groups allows for.
+        only_this, only_reference: number of slices that only one of the two classifies correctly.
+        p: of the exact McNemar test (McNemar 1947) on these. It assumes independent slices;
+            those of one patient are not, which the interval over groups accounts for.
     """
 
     accuracy: float
@@ -36,7 +36,7 @@ def difference(right: Right, reference: Right, groups: Sequence[str]) -> Differe
     """Compare on the same slices.
 
     Args:
-        right, reference: (N,) whether each answered a slice rightly.
+        right, reference: (N,) whether each classified a slice correctly.
         groups: (N,) the group of each slice.
     """
     only_this = int((right & ~reference).sum())

@@ -1,4 +1,4 @@
-"""Measure the answers about studies of single pictures, as the portal gives them for uploads."""
+"""Measure the answers about studies of single pictures, computed as in the portal."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from ml.labels import Label
 
 @dataclass(frozen=True)
 class _Judged:
-    """One group as a study, or two groups that were mixed up in one.
+    """One group as a study, or two groups mixed into one study.
 
     Attributes:
-        shown: what its slices show.
+        shown: the true classes of its slices.
     """
 
     shown: set[Label]
@@ -38,9 +38,9 @@ class _Judged:
 
 
 def study_figures(observed: Sequence[Observed]) -> dict[str, Any]:
-    """Figures of the study answers, each group of slices being a study of single pictures.
+    """Figures of the study answers; each group of slices is a study of single pictures.
 
-    Slices without a tumour do not count beside a group's tumour; groups with two are left out.
+    In a group with a tumour, slices without one do not count; groups with two are left out.
 
     Returns:
         ``studies``, of the groups: their number ``n``, in how many the class is ``right``, in how
@@ -101,7 +101,7 @@ def _judge(slices: Sequence[Observed]) -> _Judged:
 
 
 def _called_tumor(judged: Sequence[_Judged], *, shown: bool, called: bool) -> dict[str, int]:
-    """Of those that do or do not show a tumour, how many are called one, or called none."""
+    """The count of studies with or without a tumour that are called tumour or no tumour."""
     asked = [one for one in judged if (one.shown != {Label.NO_TUMOR}) is shown]
     return {
         "n": sum((one.answer.label != Label.NO_TUMOR) is called for one in asked),

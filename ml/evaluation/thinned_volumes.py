@@ -1,7 +1,7 @@
-"""Measure answers about stacks with uneven steps and gaps, on volumes that slices are left out of.
+"""Measure answers about stacks with uneven steps and gaps, on volumes with slices removed.
 
-What is asked is whether the neighbours of a slice should have a say where the steps between them
-differ, and how (docs/research/notes/0027). The network's answers are those of the whole volume.
+The question is whether and how the neighbours of a slice should count if the steps between them
+differ (docs/research/notes/0027). The network's answers are those of the whole volume.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from ml.evaluation.volume_judging import Judged
 from ml.labels import Label
 from ml.serving.predictor import Opinion, Predictor
 
-# How the neighbours of a slice are weighed, by the names that the figures bear.
+# Ways to weigh the neighbours of a slice, by their names in the figures.
 ALONE = "alone"
 BY_NUMBER = "by_number"
 BY_DISTANCE = "by_distance"
@@ -24,14 +24,14 @@ WEIGHINGS = (ALONE, BY_NUMBER, BY_DISTANCE)
 _LONGEST_STEP = 3
 _BLOCK_SHARE = 1 / 6
 _LEAST_BLOCK = 2  # slices
-_FEW = (45, 30)  # slices, of volumes that hold at least twice as many
+_FEW = (45, 30)  # slices, for volumes that have at least twice as many
 
-Left = Sequence[int]  # numbers of the slices that are left, in order
+Left = Sequence[int]  # numbers of the remaining slices, in order
 
 
 @dataclass(frozen=True)
 class _Answered:
-    """A thinned volume: what is left, and what was said about it."""
+    """A thinned volume: the remaining slices and their answers."""
 
     slices: Sequence[Judged]
     opinions: Sequence[Opinion]
@@ -45,19 +45,19 @@ def measure_thinned(
     healthy: Sequence[Sequence[Judged]],
     times: int,
 ) -> dict[str, Any]:
-    """Figures for each way to leave slices out, and for each way to weigh neighbours.
+    """Figures for each way to remove slices and each way to weigh neighbours.
 
     Args:
         glioma: volumes with a glioma.
         healthy: volumes without a tumour.
-        times: how often each volume is thinned at random in each way.
+        times: number of random thinnings of each volume in each way.
 
     Returns:
-        For each way to leave slices out, for ``alone`` (each slice by itself), ``by_number`` (as
-        if the steps were even) and ``by_distance``: of slices ``tumor_slices_found``,
-        ``false_alarms`` and ``healthy_false_alarms``, of key slices ``key_slices_on_tumor``, and of
-        studies ``called_tumor``, ``class_right``, ``class_in_set`` and ``healthy_called_tumor``,
-        each as ``n`` and ``of``.
+        For each way to remove slices, for ``alone`` (each slice by itself), ``by_number`` (as if
+        the steps were even) and ``by_distance``: for slices ``tumor_slices_found``,
+        ``false_alarms`` and ``healthy_false_alarms``, for key slices ``key_slices_on_tumor``, and
+        for studies ``called_tumor``, ``class_right``, ``class_in_set`` and
+        ``healthy_called_tumor``, each as ``n`` and ``of``.
     """
     left = {id(volume): _left(len(volume), times) for volume in (*glioma, *healthy)}
     ways = dict.fromkeys(way for one in left.values() for way in one)
@@ -79,13 +79,13 @@ def measure_thinned(
 
 
 def share_of(values: Iterable[bool]) -> dict[str, int]:
-    """How many of them are true: ``n`` and ``of``."""
+    """The number of true values as ``n``, and of all as ``of``."""
     listed = list(values)
     return {"n": sum(listed), "of": len(listed)}
 
 
 def _left(count: int, times: int) -> Mapping[str, list[Left]]:
-    """The slices that are left of a volume of ``count``, by the way that others are left out."""
+    """The remaining slices of a volume of ``count``, by the way that others are removed."""
     ways: dict[str, list[Left]] = {}
     for time in range(times):
         chance = np.random.default_rng(time)

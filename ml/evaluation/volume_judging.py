@@ -1,4 +1,4 @@
-"""Answer the slices of volumes whose tumours are known, alone and with their neighbours."""
+"""Classify the slices of volumes with known tumours, alone and with their neighbours."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from ml.imaging.studies import read_study
 from ml.preprocess import FloatImage
 from ml.serving.predictor import Opinion, Predictor, Result
 
-_FEWEST_PIXELS = 120  # of the mask, in a slice that a reader would be expected to find
-_HEAD_SHARE = 0.5  # of the volume's largest head area, in a slice that shows brain
+_FEWEST_PIXELS = 120  # of the mask, from which a reader is expected to find the tumour
+_HEAD_SHARE = 0.5  # share of the volume's largest head area from which a slice shows brain
 _BATCH = 8
 
 Mask = npt.NDArray[np.bool_]
@@ -23,14 +23,14 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Judged:
-    """One slice of a volume and what the predictor said.
+    """One slice of a volume and the predictor's answers.
 
     Attributes:
-        result: about the slice by itself.
-        opinion: in the light of its neighbours.
+        result: about the slice alone.
+        opinion: combined with its neighbours.
         tumor_pixels: size of the tumour's mask.
-        free: shows brain, and no mask of the patient holds a tumour at this height.
-        hit: whether the hottest pixel of the heatmap lies inside the mask's bounding box.
+        free: shows brain, and no mask of the patient has a tumour at this level.
+        hit: whether the hottest pixel of the heatmap is inside the mask's bounding box.
     """
 
     result: Result
@@ -41,12 +41,12 @@ class Judged:
 
     @property
     def tumor(self) -> float:
-        """Probability of a tumour of any class, in the light of the neighbours."""
+        """Probability of a tumour of any class, combined with the neighbours."""
         return self.opinion.tumor
 
     @property
     def tumor_alone(self) -> float:
-        """The same of the slice by itself."""
+        """Probability of a tumour of any class for the slice alone."""
         return self.result.tumor
 
     @property
@@ -62,10 +62,10 @@ class Judged:
     def answered(
         self, opinion: Opinion, *, in_volume: bool, place: float | None = None
     ) -> SliceAnswer:
-        """The answer for the aggregation, where ``opinion`` is held about the slice.
+        """The answer for the aggregation with a given ``opinion`` about the slice.
 
         Args:
-            place: of the slice along the normal of its stack, where the steps are not even.
+            place: position along the normal of its stack, for uneven steps.
         """
         return SliceAnswer(
             series=0,
@@ -88,10 +88,10 @@ def judge(
 ) -> list[Judged]:
     """Predict the slices of one volume; blank ones are left out.
 
-    The first answer is about each slice by itself, the second in the light of its neighbours.
+    The first answer is about each slice alone, the second combines it with its neighbours.
 
     Args:
-        mask: the tumour in each slice, (height, width) each; none without it.
+        mask: the tumour in each slice, (height, width) each; None for no tumour.
         anywhere: whether any scan of the patient shows a tumour in each slice.
     """
     pixels = [square_pixels(one) for one in slices]
@@ -118,14 +118,14 @@ def judge(
 
 
 def masked_scans(folder: Path) -> Iterator[tuple[Path, list[Mask], list[bool]]]:
-    """Each scan with its mask, and whether any mask of the same patient holds a tumour.
+    """Each scan with its mask and, per slice, whether any mask of the patient has a tumour.
 
     Args:
-        folder: with one folder a patient, in it NIfTI files on one grid, in pairs
+        folder: with one folder per patient that contains NIfTI files on one grid, in pairs
             ``NAME_Scan….nii.gz`` and ``NAME_Mask.nii.gz``.
 
     Raises:
-        InvalidManifest: there are no such files, or a mask does not fit its scan.
+        InvalidManifest: there are no such files, or a mask does not match its scan.
     """
     patients = sorted({path.parent for path in folder.glob("*/*_Mask.nii*")})
     if not patients:

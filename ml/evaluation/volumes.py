@@ -1,4 +1,4 @@
-"""Measure a predictor on volumes of other hospitals: found tumours, false alarms, key slices."""
+"""Measure a predictor on volumes of other hospitals: sensitivity, false alarms, key slices."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,19 +24,19 @@ def measure_volumes(
 ) -> dict[str, Any]:
     """Figures of the ``volumes`` command.
 
-    A slice must be called a tumour where its mask holds more than 120 px, and must not where
-    it shows brain (half of the volume's largest head area or more) and no mask of the patient
-    holds a tumour at its height.
+    A slice must be classified as a tumour if its mask has more than 120 px. It must not be if it
+    shows brain (at least half of the volume's largest head area) and no mask of the patient has a
+    tumour at its level.
 
     Args:
         glioma: a folder as for :func:`ml.evaluation.volume_judging.masked_scans`.
         healthy: a study without a tumour: a folder, an archive or a file.
         heads: NIfTI files of whole heads without a tumour, which are cut in all three planes.
-        thinned: how often slices are left out of each volume at random, in each of several ways
-            (:mod:`ml.evaluation.thinned_volumes`); never with 0.
+        thinned: number of random thinnings of each volume in each of several ways
+            (:mod:`ml.evaluation.thinned_volumes`); 0 for none.
 
     Raises:
-        InvalidManifest: there are no such files, or a mask does not fit its scan.
+        InvalidManifest: there are no such files, or a mask does not match its scan.
         UnreadableImage: a file cannot be read.
     """
     volumes = {

@@ -1,9 +1,9 @@
 """The baseline: a classifier without a network, on twelve statistics of each picture.
 
-In collections where classes come from different hospitals, brightness and texture alone tell the
-classes apart. What this baseline reaches is what a network could reach without having seen a
-tumour; a network's accuracy means something as far as it stands above the baseline's, on the same
-folds, and where source and class do not coincide.
+If the classes of a collection come from different hospitals, brightness and texture alone separate
+them. A network could reach the baseline's accuracy without recognising tumours. So its accuracy is
+meaningful only as far as it exceeds the baseline's, on the same folds, and where source and class
+do not coincide.
 """
 
 import hashlib
@@ -28,15 +28,15 @@ from ml.labels import INDEX, LABELS
 from ml.preprocess import head_crop
 from ml.training.augmentation import augment
 
-SIZE = 176  # px; of the prepared slice, as the networks get it
+SIZE = 176  # px; side of the prepared slice, as for the networks
 KINDS = {
     "raw": "the file as it is",
     "prepared": "the prepared slice",
     "augmented": "the prepared slice, augmented as in training",
 }
-# Times that each slice is augmented: the last is tested on, and the others are learnt from.
+# Augmented versions of each slice: the last is for testing, the others for training.
 _DRAWS = 3
-_BATCH = 32  # slices that are augmented together, as in training: they exchange histograms
+_BATCH = 32  # slices augmented together, as in training, because they exchange histograms
 _SEED = 20261123
 
 Float = np.float32
@@ -55,10 +55,10 @@ def baseline_figures(
 ) -> dict[str, Any]:
     """Cross-validate the baseline by group, for each kind of picture.
 
-    ``against_source`` holds the same where the source of a slice tells nothing of its class or
-    the wrong one, see :func:`ml.dataset.folds_against_source`; None where each source has
-    tumours only or none. ``elsewhere`` is another collection that the baseline, fitted on all of
-    ``entries``, is tested on.
+    ``against_source`` has the same figures for folds in which a slice's source predicts no class or
+    the wrong one, see :func:`ml.dataset.folds_against_source`; None if no source has slices both
+    with and without tumours. ``elsewhere`` is another collection on which the baseline, fitted on
+    all of ``entries``, is tested.
 
     Raises:
         UnreadableImage: a file cannot be read; the message names it.
@@ -100,10 +100,10 @@ def baseline_probabilities(
     size: int = SIZE,
     cache: Path | None = None,
 ) -> Floats:
-    """(N, 4) what the baseline says of each entry when the entry's fold is measured.
+    """(N, 4) probabilities of the baseline for each entry, from the fold that measures it.
 
-    It learns from the training and the calibration part together, since it needs no calibration.
-    NaN for entries that no fold measures.
+    It is trained on the training and calibration parts, as it needs no calibration. NaN for
+    entries that no fold measures.
 
     Raises:
         UnreadableImage: a file cannot be read; the message names it.
@@ -123,8 +123,8 @@ def read_features(
 
     Args:
         kinds: some of :data:`KINDS`; augmenting takes most of the time.
-        cache: a file that keeps them, ``.npz``; one made of other files, of another size or
-            damaged is made anew.
+        cache: a ``.npz`` file with the results; it is rebuilt if it is damaged or was made from
+            other files or another size.
 
     Raises:
         UnreadableImage: a file cannot be read; the message names it.
@@ -188,7 +188,7 @@ def _computed(entries: list[Entry], kinds: Collection[str], size: int) -> dict[s
 
 
 def _drawn(images: Features, seed: int | None) -> list[list[Features]]:
-    """Statistics of prepared slices (N, S, S); augmented several times where there is a seed."""
+    """Statistics of prepared slices (N, S, S); augmented several times if a seed is given."""
     if seed is None:
         return [[statistics(image) for image in images]]
     generator = torch.Generator().manual_seed(_SEED + seed)
@@ -198,7 +198,7 @@ def _drawn(images: Features, seed: int | None) -> list[list[Features]]:
 
 
 def _pixels(path: Path) -> Pixels:
-    """A file's pixels; not blank, so that they can be prepared."""
+    """A file's pixels; blank pictures are refused, because they cannot be prepared."""
     try:
         pixels = read_path(path)[0].pixels
     except UnreadableImage as error:
@@ -209,14 +209,14 @@ def _pixels(path: Path) -> Pixels:
 
 
 def _batches(count: int) -> Iterator[npt.NDArray[np.int64]]:
-    """All indices in random order, so that the classes meet within a batch."""
+    """All indices in random order, so that batches mix the classes."""
     order = np.random.default_rng(_SEED).permutation(count)
     for start in range(0, count, _BATCH):
         yield order[start : start + _BATCH]
 
 
 def _key(entries: list[Entry], size: int) -> str:
-    """What the statistics depend on: the files' contents in their order, and the size."""
+    """The cache key: a hash of the files' contents in order, and the size."""
     digest = hashlib.sha256(f"{size} {_DRAWS} {_SEED} {STATISTICS}".encode())
     for entry in entries:
         digest.update(content_hash(entry.path).encode())
@@ -224,7 +224,7 @@ def _key(entries: list[Entry], size: int) -> str:
 
 
 def _kept(cache: Path, key: str) -> dict[str, Features]:
-    """What the cache holds of these files."""
+    """The cached statistics for ``key``; empty without a valid cache."""
     try:
         with cache.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             same = str(kept["key"]) == key
@@ -245,7 +245,7 @@ def _cross_validated(entries: list[Entry], folds: list[Split], features: Feature
 
 
 def _fitted(features: Features, entries: Sequence[Entry]) -> HistGradientBoostingClassifier:
-    """Fit to all draws (D, N, 12) but the last, or to the only one."""
+    """Fit to all draws (D, N, 12) except the last, or to the only one."""
     learnt = features[: max(1, len(features) - 1)]
     labels = np.tile([INDEX[entry.label.value] for entry in entries], len(learnt))
     classifier = HistGradientBoostingClassifier(
@@ -255,7 +255,7 @@ def _fitted(features: Features, entries: Sequence[Entry]) -> HistGradientBoostin
 
 
 def _chances(fitted: HistGradientBoostingClassifier, features: Features) -> Floats:
-    """(N, 4); zero for a class that was not learnt."""
+    """(N, 4) probabilities; zero for a class that is missing in training."""
     chances = np.zeros((len(features), len(LABELS)))
     chances[:, fitted.classes_] = fitted.predict_proba(features)
     return chances

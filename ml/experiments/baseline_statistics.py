@@ -1,7 +1,6 @@
-"""Twelve statistics of a picture's brightness and texture, which know nothing of anatomy.
+"""Twelve statistics of a picture's brightness and texture, without anatomical information.
 
-What they suffice for needs no understanding of the picture: they are the evidence of the baseline
-classifier in :mod:`ml.experiments.baseline`.
+They are the features of the baseline classifier in :mod:`ml.experiments.baseline`.
 """
 
 import cv2
@@ -25,9 +24,9 @@ STATISTICS = (
     "background_share",
     "symmetry",
 )
-_SIDE = 224  # px; texture is measured at one size, so that it does not tell the file's size
+_SIDE = 224  # px; texture is measured at a fixed size, so that it does not reveal the file's size
 _BACKGROUND = 0.05  # of the full range
-_BRIGHTEST = 255  # histogram and patterns are taken at 8 bit, as of most of the files
+_BRIGHTEST = 255  # histogram and patterns use 8 bit, as most files do
 _NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
 _TINY = 1e-6
 
@@ -43,9 +42,9 @@ def file_statistics(pixels: Pixels) -> Row:
 def statistics(image: FloatImage) -> Row:
     """Statistics (12,), in the order of :data:`STATISTICS`, of a grey image in 0..1.
 
-    The texture's are relative to the image's contrast: energy of the gradient, variance of the
-    Laplacian, and entropy of the local binary patterns (Ojala, Pietikäinen and Mäenpää 2002,
-    eight neighbours, rotation not taken out). Symmetry is the correlation with the mirror image.
+    Texture statistics are relative to the image's contrast: energy of the gradient, variance of
+    the Laplacian, and entropy of the local binary patterns (Ojala, Pietikäinen and Mäenpää 2002,
+    eight neighbours, not rotation-invariant). Symmetry is the correlation with the mirror image.
     """
     side = (_SIDE, _SIDE)
     image = np.asarray(cv2.resize(image, side, interpolation=cv2.INTER_AREA), np.float32)
@@ -76,7 +75,7 @@ def statistics(image: FloatImage) -> Row:
 
 
 def _patterns(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Which of a pixel's eight neighbours are brighter than it, as the bits of a number."""
+    """Local binary patterns: one bit per neighbour that is brighter than the pixel."""
     height, width = image.shape
     middle = image[1:-1, 1:-1]
     patterns = np.zeros(middle.shape, np.uint8)
@@ -87,6 +86,6 @@ def _patterns(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _entropy(counts: npt.NDArray[np.int64]) -> float:
-    """Shannon's entropy of a histogram, in bits."""
+    """Shannon entropy of a histogram, in bits."""
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log2(shares)).sum())

@@ -1,4 +1,4 @@
-"""Compare networks, and preprocessings for one of them: same folds, same budget, same measures."""
+"""Compare networks, and preprocessings of one of them, with equal folds, budget and measures."""
 
 import json
 import random
@@ -26,7 +26,7 @@ from ml.training.distributed import Distributed
 from ml.training.recipe import Recipe, with_current_names
 
 BASELINE = "baseline without a network"
-# What a network may have of its own; everything else is the same for all.
+# Fields that each network may set itself; all others are shared.
 _OWN = ("architecture", "start", "start_name", "body_rate", "head_rate", "frozen", "weight_decay")
 
 
@@ -40,13 +40,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared, and on how much.
+    """The candidates and the budget of a comparison.
 
     Attributes:
         networks: the first one is the reference.
-        ablation: the reference under other preprocessings.
-        measured_folds: so many of the ``folds`` are trained and measured; 0 takes all.
-        slices_per_group, groups_per_class: at most so many; 0 takes all.
+        ablation: the reference with other preprocessings.
+        measured_folds: number of ``folds`` to train and measure; 0 for all.
+        slices_per_group, groups_per_class: maximum numbers; 0 for all.
     """
 
     networks: tuple[Candidate, ...]
@@ -59,14 +59,14 @@ class Comparison:
 
     @property
     def reference(self) -> Candidate:
-        """What all others are compared with."""
+        """The candidate that all others are compared with."""
         return self.networks[0]
 
     def starting_from(self, files: Mapping[str, str]) -> Self:
-        """The same with some networks' starting weights from files, by the networks' names.
+        """The same comparison with starting weights from ``files`` (network's name -> path).
 
         Raises:
-            InvalidConfiguration: there is no such network.
+            InvalidConfiguration: a network is unknown.
         """
         if strange := sorted(set(files) - {one.name for one in self.networks}):
             raise InvalidConfiguration(f"The comparison has no network {strange[0]!r}.")
@@ -85,7 +85,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _File:
-    """The configuration as it is written."""
+    """The configuration as in the file."""
 
     recipe: dict[str, Any]
     networks: tuple[dict[str, Any], ...]
@@ -101,7 +101,7 @@ def read_comparison(path: Path) -> Comparison:
     """Read the configuration; ``ml/recipes/comparison.toml`` explains it.
 
     Raises:
-        InvalidConfiguration: something in it is not known, missing or wrong.
+        InvalidConfiguration: a field is unknown, missing or wrong.
     """
     file = from_table(_File, read_toml(path), where=str(path))
     if not file.networks:
@@ -131,7 +131,7 @@ def read_comparison(path: Path) -> Comparison:
 
 
 def chosen_entries(entries: list[Entry], comparison: Comparison) -> list[Entry]:
-    """The part of the data that the budget allows, drawn by the comparison's seed."""
+    """The random part of the data that the budget allows, by the comparison's seed."""
     draw = random.Random(comparison.seed)
     groups: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
@@ -156,16 +156,16 @@ def compare(
     folder: Path,
     distributed: Distributed,
 ) -> dict[str, Any]:
-    """Cross-validate every candidate, or go on where a former run stopped.
+    """Cross-validate every candidate, or resume a previous run.
 
     Args:
-        entries: as :func:`chosen_entries` gives them.
-        folder: gets a folder a candidate, and ``figures.json``.
+        entries: from :func:`chosen_entries`.
+        folder: receives one folder per candidate, and ``figures.json``.
 
     Returns:
-        What ``figures.json`` holds: ``networks``, ``ablation`` and ``control``; of each
-        candidate what :func:`ml.experiments.crossvalidation.pooled` gives, its cost, and its
-        difference from the reference. Nothing where another process is the main one.
+        The content of ``figures.json``: ``networks``, ``ablation`` and ``control``; for each
+        candidate the result of :func:`ml.experiments.crossvalidation.pooled`, its cost, and its
+        difference from the reference. Empty if another process is the main one.
     """
     dealt = splits_by_group(entries, folds=comparison.folds, seed=comparison.seed)
     splits = dict(islice(dealt.items(), comparison.measured_folds))
@@ -227,7 +227,7 @@ def _right(folds: list[Fold]) -> Right:
 def _baseline(
     chances: Floats, entries: list[Entry], measured: list[Entry]
 ) -> tuple[dict[str, Any], Right]:
-    """The baseline's row, and whether it was right, in the order in which slices are measured."""
+    """The baseline's row, and its correctness for each slice in the order of measurement."""
     place = {entry.path: number for number, entry in enumerate(entries)}
     ordered = chances[[place[entry.path] for entry in measured]]
     wanted = np.array([INDEX[entry.label.value] for entry in measured])
@@ -238,7 +238,7 @@ def _baseline(
 def _differences(
     right: dict[str, Right], reference: str, measured: list[Entry]
 ) -> dict[str, dict[str, Any]]:
-    """Of all but the reference, with p values corrected for their number."""
+    """Differences of all candidates from the reference, with corrected p values."""
     groups = [entry.group for entry in measured]
     found = {
         name: difference(mine, right[reference], groups)
@@ -250,7 +250,7 @@ def _differences(
 
 
 def _candidate(file: _File, own: dict[str, Any], where: str) -> Candidate:
-    """The shared recipe with what a network has of its own."""
+    """The shared recipe with a network's own fields."""
     values = dict(own)
     if unknown := sorted(set(values) - {"name", *_OWN}):
         raise InvalidConfiguration(

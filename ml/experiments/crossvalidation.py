@@ -1,13 +1,13 @@
-"""Cross-validation: every slice answered by a model that saw nothing of its group.
+"""Cross-validation: every slice is classified by a model that was not trained on its group.
 
-A fold is trained, calibrated on its own calibration groups and measured on its validation groups
-as a released model is. What is finished lies in the folder, and a rerun goes on from there. Folds
-without calibration groups learn from more patients; once all are trained, each is calibrated on
-what the others say about theirs.
+Like a released model, a fold is trained, calibrated on its calibration groups and measured on its
+validation groups. Finished parts are stored in the folder, and a rerun continues from there. Folds
+without calibration groups are trained on more patients; once all are trained, each is calibrated
+on the answers of the others about their validation groups.
 
-The answers about the validation groups of all folds are a calibration part of their own, of every
-patient there is (cross-conformal prediction: Vovk 2015, Annals of Mathematics and Artificial
-Intelligence 74). It is judged by calibrating each fold on the others.
+The answers about the validation groups of all folds form a calibration part with every patient
+(cross-conformal prediction: Vovk 2015, Annals of Mathematics and Artificial Intelligence 74). It
+is evaluated by calibrating each fold on the others.
 """
 
 import json
@@ -49,19 +49,19 @@ from ml.training.trainer import Trained, train
 from ml.uncertainty.calibration import Calibration
 from ml.uncertainty.doubt import Doubt, Unseen
 
-_CALIBRATION_PARTS = 8  # one of so many of what a left-out source leaves
+_CALIBRATION_PARTS = 8  # one in so many parts of the data outside the left-out source
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold that has been measured.
+    """A measured fold.
 
     Attributes:
-        start: what its training started from, in words.
+        start: description of its starting weights.
         answers: about each slice of its validation part.
-        calibration: what made the answers' probabilities of the network's logits.
-        by_others: whether that was fitted to what the other folds' networks say, instead of on
-            calibration groups of its own.
+        calibration: the calibration from the network's logits to the answers' probabilities.
+        by_others: whether the calibration was fitted to the other folds' answers instead of the
+            fold's own calibration groups.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Fold:
     by_others: bool = False
 
     def logits(self) -> Tensor:
-        """(N, 4) float64, what the network said before its calibration, up to a constant."""
+        """(N, 4) float64 logits before calibration, up to a constant."""
         probabilities, _ = chances_and_classes(self.answers)
         logs = torch.from_numpy(probabilities).clamp(min=1e-30).log()
         offsets = torch.tensor(self.calibration.offsets, dtype=torch.float64)
@@ -85,19 +85,19 @@ class Fold:
 def splits_by_group(
     entries: list[Entry], *, folds: int, seed: int, calibrated_apart: bool = True
 ) -> dict[str, Split]:
-    """``fold-1`` … and their parts; see :func:`ml.dataset.folds_by_group`."""
+    """Parts by fold name (``fold-1`` …); see :func:`ml.dataset.folds_by_group`."""
     dealt = folds_by_group(entries, folds=folds, seed=seed, calibrated_apart=calibrated_apart)
     return {f"fold-{number}": split for number, split in enumerate(dealt, 1)}
 
 
 def splits_by_hash(entries: list[Entry], *, folds: int, seed: int) -> dict[str, Split]:
-    """``fold-1`` … and their parts; see :func:`ml.dataset.folds_by_hash`."""
+    """Parts by fold name (``fold-1`` …); see :func:`ml.dataset.folds_by_hash`."""
     dealt = folds_by_hash(entries, folds=folds, seed=seed)
     return {f"fold-{number}": split for number, split in enumerate(dealt, 1)}
 
 
 def splits_by_source(entries: list[Entry], *, seed: int) -> dict[str, Split]:
-    """``without-SOURCE`` for each source: it is the validation part and in no other.
+    """Parts named ``without-SOURCE``: the source is the validation part and in no other part.
 
     Raises:
         InvalidConfiguration: all entries come from one source.
@@ -120,10 +120,10 @@ def splits_by_source(entries: list[Entry], *, seed: int) -> dict[str, Split]:
 
 
 def splits_against_source(entries: list[Entry], *, folds: int, seed: int) -> dict[str, Split]:
-    """``against-source-1`` … and their parts; see :func:`ml.dataset.folds_against_source`.
+    """Parts named ``against-source-1`` …; see :func:`ml.dataset.folds_against_source`.
 
     Raises:
-        InvalidConfiguration: no source holds both slices with a tumour and slices without.
+        InvalidConfiguration: no source has both slices with and without a tumour.
     """
     dealt = folds_against_source(folds_by_group(entries, folds=folds, seed=seed))
     if not dealt:
@@ -141,23 +141,23 @@ def cross_validate(
     only: Collection[int] | None = None,
     plan: Plan | None = None,
 ) -> list[Fold]:
-    """Train and measure every fold, or those of the numbers ``only``, that is not yet finished.
+    """Train and measure every unfinished fold, or only those with the numbers ``only``.
 
-    A finished cross-validation may be lengthened: with further epochs after those of its recipe,
-    every fold is trained on from where it ended, and measured anew.
+    A finished cross-validation can be extended: with further epochs at the end of its recipe,
+    training of every fold continues, and it is measured again.
 
     Args:
-        also: further slices that every fold trains on; nothing is measured on them.
+        also: further training slices for every fold; never used for measurement.
         only: numbers of folds, from 1.
-        plan: the steps by which every fold's network is made; ``recipe`` is then how it serves.
-        folder: gets a folder a fold, with its checkpoint, model, log and ``answers.json``.
+        plan: the steps that make every fold's network; ``recipe`` is then its serving recipe.
+        folder: receives one folder per fold with checkpoint, model, log and ``answers.json``.
 
     Returns:
-        All folds that are finished by now.
+        All finished folds.
 
     Raises:
-        InvalidConfiguration: ``folder`` holds another cross-validation, there is no such fold, or
-            the recipe starts from a model, which has learnt from slices of nearly every fold.
+        InvalidConfiguration: ``folder`` has another cross-validation, a fold does not exist, or
+            the recipe starts from a model that was trained on slices of nearly every fold.
     """
     if recipe.starting_model is not None:
         raise InvalidConfiguration(
@@ -185,10 +185,10 @@ def cross_validate(
 
 
 def pooled(folds: list[Fold]) -> dict[str, Any]:
-    """The figures of all answers together, with bootstrap intervals over groups, and by fold.
+    """The figures of all answers, with bootstrap intervals over groups, in total and by fold.
 
-    Of more than one fold also ``calibrated_on_others``, the figures where each fold is calibrated
-    on the answers of all others, unless all are already.
+    With more than one fold there is also ``calibrated_on_others``: the figures with each fold
+    calibrated on the answers of all others, unless all folds are already.
     """
     by_fold = {fold.name: accuracy(fold.answers) for fold in folds}
     accuracies = list(by_fold.values())
@@ -210,14 +210,14 @@ def pooled(folds: list[Fold]) -> dict[str, Any]:
 
 
 def calibration_of(folds: Sequence[Fold]) -> Calibration:
-    """Fitted to what the folds' networks said about the groups that they had not seen."""
+    """The calibration fitted to the folds' answers about their validation groups."""
     return Calibration.fit(
         torch.cat([fold.logits() for fold in folds]), torch.cat([fold.labels() for fold in folds])
     )
 
 
 def calibrated_on_others(folds: Sequence[Fold]) -> list[Fold]:
-    """The folds with probabilities and prediction sets by the calibration of all other folds."""
+    """The folds with probabilities and prediction sets calibrated on all other folds."""
     return [
         _calibrated(fold, calibration_of([other for other in folds if other is not fold]))
         for fold in folds
@@ -225,10 +225,10 @@ def calibrated_on_others(folds: Sequence[Fold]) -> list[Fold]:
 
 
 def finished_folds(folder: Path) -> list[Fold]:
-    """Of the cross-validation in ``folder``.
+    """The folds of the cross-validation in ``folder``.
 
     Raises:
-        InvalidConfiguration: there is none, or not all of its folds are finished.
+        InvalidConfiguration: there is none, or some of its folds are unfinished.
     """
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
@@ -264,8 +264,8 @@ def _train_fold(
     also: Sequence[Entry],
     plan: Plan | None,
 ) -> Trained:
-    """The fold's network; at once where its training is finished."""
-    watched = split.calibration or split.validation  # it is logged, and chooses nothing
+    """The fold's network; loaded if its training is finished."""
+    watched = split.calibration or split.validation  # only logged, not used for selection
     if plan is not None:
         lessons = Lessons(without_mirrored_twins(split.training), also, watched)
         return make_network(plan, lessons, folder=folder, distributed=distributed)
@@ -301,9 +301,9 @@ def _measure_fold(
 
 
 def _keep_unseen(split: Split, trained: Trained, recipe: Recipe, file: Path) -> None:
-    """Keep what the fold's network says in float32 about its validation part.
+    """Store the float32 outputs of the fold's network for its validation part.
 
-    Others are calibrated by it, which may answer in another precision than trains here.
+    They calibrate other folds, which may serve in another precision than that of training.
     """
     network = trained.network
     reference = reference_features(network, recipe, split.training, exact=True)
@@ -319,7 +319,7 @@ def _calibrate_by_others(
     also: Sequence[Entry],
     plan: Plan | None,
 ) -> None:
-    """Measure the folds that are not yet, all of which are trained."""
+    """Measure the trained folds that are not measured yet."""
     for name, split in splits.items():
         if answers_file(folder, name).exists():
             continue
@@ -331,13 +331,13 @@ def _calibrate_by_others(
 
 
 def _doubt_of_others(folder: Path, name: str, names: Sequence[str]) -> Doubt:
-    """Fitted to what all other folds' networks say about their validation parts."""
+    """Uncertainty fitted to the outputs of all other folds for their validation parts."""
     own = load_file(unseen_file(folder, name))["reference"]
     return Doubt.fit(unseen_by_folds(folder, [other for other in names if other != name]), own)
 
 
 def unseen_by_folds(folder: Path, names: Sequence[str]) -> Unseen:
-    """What trained folds without calibration parts said of slices that were new to them."""
+    """Outputs of trained folds without calibration parts for their validation parts."""
     kept = [load_file(unseen_file(folder, name)) for name in names]
     return Unseen.together([Unseen(one["logits"], one["labels"], one["distances"]) for one in kept])
 
@@ -359,7 +359,7 @@ def _answer(kept: dict[str, Any]) -> Answer:
         **kept
         | {
             "label": Label(kept["label"]),
-            # Answers from before it was kept: what is likelier, a tumour or none.
+            # Old answers lack the predicted class: decide at one half.
             "called": Label(kept.get("called") or decide(kept["probabilities"])),
             "probabilities": tuple(kept["probabilities"]),
             "prediction_set": tuple(Label(one) for one in kept["prediction_set"]),

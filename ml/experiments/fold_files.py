@@ -1,4 +1,4 @@
-"""What a cross-validation keeps in its folder, and what the folder is for."""
+"""Files of a cross-validation in its folder, and the record of its settings."""
 
 import hashlib
 import json
@@ -24,10 +24,10 @@ def claim(
     also: Sequence[Entry],
     plan: Plan | None = None,
 ) -> None:
-    """Note what the folder is for, so that no two cross-validations end up in one.
+    """Record the settings of the folder, so that two cross-validations cannot share it.
 
     Raises:
-        InvalidConfiguration: it holds another one, or images or labels have changed since.
+        InvalidConfiguration: it has another one, or images or labels have changed since.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = _wanted(splits, recipe, also, plan)
@@ -72,11 +72,11 @@ def _wanted(
         "folds": list(splits),
         "contents": contents,
     } | ({"plan": plan.settings()} if plan is not None else {})
-    return dict(json.loads(json.dumps(settings)))  # tuples as lists, as they are read again
+    return dict(json.loads(json.dumps(settings)))  # tuples become lists, as in the stored file
 
 
 def _check_contents(folder: Path, before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Tell changed images or labels from what is another cross-validation altogether."""
+    """Distinguish changed images or labels from another cross-validation."""
     if before["splits_sha256"] != after["splits_sha256"]:
         return
     for name, content in after["contents"].items():
@@ -88,9 +88,9 @@ def _check_contents(folder: Path, before: dict[str, Any], after: dict[str, Any])
 
 
 def _settings(note: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """What :func:`claim` wrote, also before fields came, went or were renamed.
+    """The settings that :func:`claim` wrote, also in old formats.
 
-    Of earlier notes, which tell nothing of the contents, those of ``wanted`` are believed.
+    Old files lack the hashes of the contents; those of ``wanted`` are assumed.
     """
     settings: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
     settings.setdefault("contents", wanted["contents"])
@@ -98,7 +98,7 @@ def _settings(note: Path, wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_lengthened(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Whether ``after`` only has further epochs behind those of ``before``."""
+    """Whether ``after`` only adds epochs to those of ``before``."""
     before, after = (one | {"recipe": dict(one["recipe"])} for one in (before, after))
     both = before["recipe"].pop("stages"), after["recipe"].pop("stages")
     sizes, longer = (
@@ -108,16 +108,16 @@ def _is_lengthened(before: dict[str, Any], after: dict[str, Any]) -> bool:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """All or nothing, so that a file that is there is finished."""
+    """Write atomically, so that an existing file is complete."""
     with in_one_piece(path) as partial:
         partial.write_bytes(content)
 
 
 def answers_file(folder: Path, name: str) -> Path:
-    """What a measured fold said about the slices of its validation part."""
+    """The file with a measured fold's answers about its validation part."""
     return folder / name / "answers.json"
 
 
 def unseen_file(folder: Path, name: str) -> Path:
-    """What a trained fold's network says about them, for the calibration of the others."""
+    """The file with a trained fold's outputs for it, to calibrate the other folds."""
     return folder / name / "unseen.safetensors"

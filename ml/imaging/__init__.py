@@ -1,4 +1,4 @@
-"""From the bytes of a file to 2-D slices. Never imports torch."""
+"""Decode the bytes of a file into 2-D slices. Never imports torch."""
 
 from ml.imaging.archives import is_archive, members
 from ml.imaging.dicom import inspect_dicom

@@ -17,7 +17,7 @@ from ml.imaging.foreign import is_office
 from ml.imaging.limits import Limits
 from ml.imaging.unpacking import XZ_MEMORY
 
-# Below this size the ratio says nothing: a black slice shrinks to a thousandth.
+# Below this size the ratio is not checked: a black slice compresses to a thousandth.
 _SMALL = 64 * 2**20
 _ENTRY = b"PK\x03\x04"
 _DIRECTORY_ENTRY = b"PK\x01\x02"
@@ -25,29 +25,29 @@ _XZ = 95  # APPNOTE.TXT 4.4.5; the standard library has no name for it
 _METHODS = {
     zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, _XZ,
 }  # fmt: skip
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # its mark, and the lengths of name and extra field
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, and lengths of name and extra field
 _LZMA_HEADER = struct.Struct("<2xHBL")  # APPNOTE.TXT 5.8: properties and size of the dictionary
 _LEAST_DICTIONARY = 4096
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _JUNK = {"dicomdir", "thumbs.db", "desktop.ini"}
 _OF_DISCS = {"dicomdir", "autorun.inf"}
-# What makes a set of files a disc with its own viewer, and what that brings along.
+# Files that identify a disc with its own viewer, and types of the viewer's files.
 _PROGRAMS = {".exe", ".dll", ".jar", ".msi", ".so", ".dylib", ".class"}
 _PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".ico", ".svg", ".tif", ".tiff", ".webp"}
 
 
 LeftOut = tuple[str, str]
-"""Name of a file, and code of the reason why it is passed over."""
+"""Name of a skipped file, and code of the reason."""
 Room = Callable[[int], AbstractContextManager[object]]
-"""Lets somebody have so many bytes of memory for a while."""
+"""Reserves a number of bytes of memory for the duration of the context."""
 
 
 @dataclass
 class _Budget:
-    """What is left for an archive and all archives inside of it.
+    """The remaining limits for an archive and all archives inside it.
 
     Attributes:
-        room: to be held with the bytes of what is unpacked.
+        room: reserves memory for unpacked bytes.
     """
 
     entries: int
@@ -57,9 +57,9 @@ class _Budget:
 
 
 def is_archive(content: bytes) -> bool:
-    """Whether it is a ZIP or a tar archive, the latter plain or in gzip, bzip2 or xz.
+    """Whether it is a ZIP or a tar archive; tar may be plain or in gzip, bzip2 or xz.
 
-    Documents of Office are ZIP archives, too, and are none here.
+    Office documents are ZIP archives too, but do not count here.
     """
     return (_is_zip(content) and not is_office(content)) or tars.is_tar(content)
 
@@ -69,17 +69,17 @@ def _is_zip(content: bytes) -> bool:
 
 
 def is_junk(path: PurePosixPath) -> bool:
-    """Whether it is hidden, or one of the files that systems and discs add."""
+    """Whether it is hidden, or a file that operating systems or discs add."""
     hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in path.parts)
-    # Discs number the versions of files: "DICOMDIR;1".
+    # File names on discs can have a version number: "DICOMDIR;1".
     return hidden or path.name.lower().partition(";")[0] in _JUNK
 
 
 def junk_among(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
-    """Those that are junk by themselves, and what belongs to the viewer of a disc.
+    """The paths that are junk themselves or belong to the viewer of a disc.
 
-    A disc has a directory of its DICOM files or programs on it. Its pictures are those of the
-    viewer: its images are DICOM. Its programs are no images and are refused as such.
+    A disc has a DICOMDIR or programs on it. Its images are DICOM, so its pictures belong to the
+    viewer. Its programs are refused as not being images.
     """
     every = list(paths)
     junk = {path for path in every if is_junk(path)}
@@ -90,7 +90,7 @@ def junk_among(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
 
 
 def pictures_of_viewers(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
-    """Pictures that belong to the viewer of a disc; none where nothing else could be an image."""
+    """Pictures that belong to the viewer of a disc; none if no other file could be an image."""
     every = list(paths)
     junk = junk_among(every)
     if not any(path not in junk and path.suffix.lower() not in _PROGRAMS for path in every):
@@ -104,22 +104,22 @@ def members(
     left_out: list[LeftOut] | None = None,
     room: Room = nullcontext,
 ) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of every file in an archive and in archives inside of it.
+    """(name, content) of every file in an archive and in archives inside it.
 
-    Empty files, hidden files and what operating systems and discs add (also the viewer and its
-    pictures) are passed over. Nothing is written to disk, so that names can be anything.
+    Empty files, hidden files and files that operating systems and discs add (also the viewer and
+    its pictures) are skipped. Nothing is written to disk, so names need no check.
 
     Args:
-        left_out: takes what is passed over, directories apart: ``junk``, ``empty``, and of tar
+        left_out: receives the skipped files, without directories: ``junk``, ``empty``, and for tar
             archives ``link`` (also devices and pipes) and ``archive_method`` (sparse files).
-        room: is held with the bytes of a file for as long as that is looked at.
+        room: reserves the bytes of a file while the caller uses it.
 
     Raises:
         UnreadableImage: ``archive_encrypted``, ``archive_too_large``, ``archive_too_deep``,
-            ``archive_method`` (a way of compression), ``archive_damaged``, also in the middle;
-            ``archive_empty`` where there is nothing.
+            ``archive_method`` (unsupported compression), ``archive_damaged``, also during
+            iteration; ``archive_empty`` if there is nothing.
     """
-    # Of an archive in an archive the expansion counts from the outermost one.
+    # For nested archives the expansion counts from the outermost one.
     most = max(_SMALL, limits.max_expansion * len(content))
     size = min(limits.max_archive_bytes, most)
     budget = _Budget(limits.max_entries, size, limits.max_archives, room)
@@ -171,7 +171,7 @@ def _in_zip(
 def _in_tar(
     content: bytes, limits: Limits, budget: _Budget, left_out: list[LeftOut]
 ) -> Iterator[tuple[str, bytes]]:
-    """The archive is read to its end once before anything of it is handed out."""
+    """Read the archive to its end once before the first file is yielded."""
     most = min(budget.size, max(_SMALL, limits.max_expansion * len(content)))
     files = []
     total = 0
@@ -195,7 +195,7 @@ def _in_tar(
 
 
 def _wanted(files: list[tuple[str, int]], left_out: list[LeftOut]) -> set[str]:
-    """The names of what may be images, of files with their sizes; the others are noted."""
+    """The names of possible images among (name, size) pairs; others are added to ``left_out``."""
     junk = junk_among(PurePosixPath(name) for name, _size in files)
     wanted = set()
     for name, size in files:
@@ -209,12 +209,12 @@ def _wanted(files: list[tuple[str, int]], left_out: list[LeftOut]) -> set[str]:
 
 
 def _name(entry: zipfile.ZipInfo) -> str:
-    """The whole name, of which the standard library takes what is before a zero byte."""
+    """The whole name; the standard library cuts it at a zero byte."""
     return entry.orig_filename.replace("\0", "_") or "_"
 
 
 def _opened(content: bytes, budget: _Budget) -> zipfile.ZipFile:
-    # zipfile makes an object of each entry before it can be asked how many there are.
+    # zipfile creates an object for each entry before it can tell how many there are.
     if content.count(_DIRECTORY_ENTRY) > budget.entries:
         raise _too_large()
     try:
@@ -224,7 +224,7 @@ def _opened(content: bytes, budget: _Budget) -> zipfile.ZipFile:
 
 
 def _check(entries: list[zipfile.ZipInfo], size: int, limits: Limits, budget: _Budget) -> None:
-    """Judge the directory of the archive; reading stops at the sizes that it announces."""
+    """Check the archive's directory against the limits; reading stops at the sizes it gives."""
     if any(entry.flag_bits & _ENCRYPTED for entry in entries):
         raise UnreadableImage("archive_encrypted", "The archive is protected by a password.")
     if any(entry.compress_type not in _METHODS for entry in entries):
@@ -241,9 +241,9 @@ def _check(entries: list[zipfile.ZipInfo], size: int, limits: Limits, budget: _B
 
 
 def _read(content: bytes, entry: zipfile.ZipInfo) -> bytes:
-    """One file; never more of it than the directory announces, whatever is in there.
+    """Read one file, but never more bytes than the directory gives.
 
-    zipfile stops in the middle of a file for some ways of compression only.
+    zipfile limits the output only for some compression methods.
     """
     try:
         mark, name, extra = _LOCAL_HEADER.unpack_from(content, entry.header_offset)
@@ -259,7 +259,7 @@ def _read(content: bytes, entry: zipfile.ZipInfo) -> bytes:
 
 
 def _dictionary(entry: zipfile.ZipInfo) -> int:
-    """Bytes that unpacking takes beside what it makes."""
+    """Bytes that unpacking needs in addition to its output."""
     return {zipfile.ZIP_LZMA: entry.file_size, _XZ: XZ_MEMORY}.get(entry.compress_type, 0)
 
 
@@ -285,7 +285,7 @@ def _lzma(packed: memoryview, size: int) -> bytes:
     position, context = divmod(literal, 9)
     filters = {
         "id": lzma.FILTER_LZMA1,
-        # The decoder makes room for it at once, and needs no more than the file is long.
+        # The decoder allocates the dictionary at once; it needs no more than the file's length.
         "dict_size": max(_LEAST_DICTIONARY, min(dictionary, size)),
         "lc": context,
         "lp": position,

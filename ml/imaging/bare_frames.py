@@ -1,8 +1,8 @@
-"""Compressed frames rebuilt from the parts that make the picture, and from no others.
+"""Rebuild compressed frames from only those parts that the picture needs.
 
-A codestream has room for more than its picture: comments, application segments with EXIF and
-thumbnails, boxes around it, tables that nothing refers to, bytes behind its end. Each could name
-the patient. A frame is therefore never copied: its parts are read one by one, and written again.
+A codestream can hold more than its picture: comments, application segments with EXIF and
+thumbnails, boxes around it, unused tables, bytes after its end. Each could name the patient. So a
+frame is never copied: its parts are parsed one by one and written again.
 """
 
 import re
@@ -13,11 +13,11 @@ from ml.imaging.jpeg2000 import bare_jpeg2000, is_jpeg2000
 _START, _END, _SCAN, _LINES = 0xD8, 0xD9, 0xDA, 0xDC
 _HUFFMAN, _ARITHMETIC, _QUANTISATION, _RESTART = 0xC4, 0xCC, 0xDB, 0xDD
 _LS_FRAME, _LS_PARAMETERS = 0xF7, 0xF8
-# ITU-T T.81, table B.1: frames of all processes that are not hierarchical.
+# ITU-T T.81, table B.1: frames of all non-hierarchical processes.
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB, _LS_FRAME})
 _APPLICATION = range(0xE0, 0xF0)
 _COMMENT = 0xFE
-# Inside a scan: neither a stuffed byte, nor a restart, nor a fill byte; T.87 stuffs a bit instead.
+# A marker that ends a scan: no stuffed byte, restart or fill byte; T.87 stuffs a bit instead.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _LS_MARKER = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
 _MOST_SEGMENTS = 10_000
@@ -28,13 +28,13 @@ _RLE_MOST_SEGMENTS = 15
 
 
 def bare_frame(frame: bytes) -> bytes:
-    """A JPEG, JPEG-LS, JPEG 2000 or HTJ2K frame without all that is not its picture.
+    """A JPEG, JPEG-LS, JPEG 2000 or HTJ2K frame reduced to its picture.
 
-    It decodes to the same values. Of application segments only the colour transform is left.
+    It decodes to the same values. Of the application segments only the colour transform is kept.
 
     Raises:
-        UnreadableImage: ``truncated`` where the frame is none of these, or cannot be followed to
-            its end.
+        UnreadableImage: ``truncated`` if the frame is none of these or cannot be parsed to its
+            end.
     """
     if is_jpeg2000(frame):
         return bare_jpeg2000(frame)
@@ -45,14 +45,14 @@ def bare_frame(frame: bytes) -> bytes:
 
 
 def bare_rle(frame: bytes, planes: int, length: int) -> bytes:
-    """An RLE frame (PS3.5 Annex G) with exactly what its planes are made of.
+    """An RLE frame (PS3.5 Annex G) reduced to the data of its planes.
 
     Args:
-        planes: how many byte planes the frame has: samples times bytes of each.
-        length: bytes of one plane, decoded.
+        planes: number of byte planes: samples per pixel times bytes per sample.
+        length: bytes of one decoded plane.
 
     Raises:
-        UnreadableImage: ``truncated`` where there is less, or another number of planes.
+        UnreadableImage: ``truncated`` if data are missing or the number of planes differs.
     """
     if len(frame) < _RLE_HEADER or int.from_bytes(frame[:4], "little") != planes:
         raise _damaged()
@@ -70,7 +70,7 @@ def bare_rle(frame: bytes, planes: int, length: int) -> bytes:
 
 
 def _plane(segment: bytes, length: int) -> bytes:
-    """The runs of a segment until they have made ``length`` bytes, padded to an even number."""
+    """The runs of a segment up to ``length`` decoded bytes, padded to an even size."""
     bare = bytearray()
     at = 0
     while length > 0:
@@ -97,17 +97,17 @@ def _plane(segment: bytes, length: int) -> bytes:
             at += 2
             length -= taken
         else:
-            at += 1  # stands for nothing
+            at += 1  # a no-op
     return bytes(bare) + bytes(len(bare) % 2)
 
 
 class _Jpeg:
-    """One JPEG or JPEG-LS image, read marker by marker."""
+    """Parses one JPEG or JPEG-LS image marker by marker."""
 
     def __init__(self, frame: bytes) -> None:
         self._frame = frame
         self._process = 0
-        self._components: dict[int, int] = {}  # component -> table of quantisation
+        self._components: dict[int, int] = {}  # component -> quantisation table
         self._jfif = False
         self._transform: int | None = None
         self._ls_transform: int | None = None
@@ -158,7 +158,7 @@ class _Jpeg:
         elif marker in _APPLICATION:
             self._application(marker, payload)
         elif marker == _LINES and len(payload) == 2:
-            pass  # the number of lines stands in the frame's header already
+            pass  # the frame's header has the number of lines already
         elif marker != _COMMENT:
             raise _damaged()
 
@@ -186,7 +186,7 @@ class _Jpeg:
             payload = payload[size:]
 
     def _application(self, marker: int, payload: bytes) -> None:
-        """Note what a decoder's choice of colours depends on; the rest is text or thumbnail."""
+        """Keep what a decoder's choice of colour space depends on; drop text and thumbnails."""
         if marker == 0xE0 and payload.startswith(b"JFIF\0"):
             self._jfif = True
         elif marker == 0xEE and payload.startswith(b"Adobe") and len(payload) >= 12:
@@ -195,7 +195,7 @@ class _Jpeg:
             self._ls_transform = payload[4]
 
     def _scan(self, payload: bytes, at: int) -> int:
-        """Write one scan and the tables that it uses; where its data end."""
+        """Write one scan and the tables that it uses; return the end of its data."""
         count = payload[0]
         if not self._process or len(payload) != 4 + 2 * count:
             raise _damaged()
@@ -218,7 +218,7 @@ class _Jpeg:
         return following.start()
 
     def _used(self, pairs: bytes) -> list[tuple[int, int]]:
-        """The tables of a scan: its (component, tables) by pairs."""
+        """The tables of a scan, from its (component, tables) byte pairs."""
         if self._process == _LS_FRAME:
             return [(_LS_PARAMETERS, 0)]
         used = []
@@ -237,7 +237,7 @@ class _Jpeg:
         body, self._out = self._out, bytearray(b"\xff\xd8")
         if not self._scans:
             raise _damaged()
-        if len(self._components) >= 3:  # grey has no transform of colours
+        if len(self._components) >= 3:  # grey images have no colour transform
             if self._jfif:
                 self._write(0xE0, _JFIF)
             if self._transform is not None:

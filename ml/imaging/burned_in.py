@@ -1,11 +1,11 @@
-"""Find letters in the pixels of a picture: a name on a film, a date on a screenshot.
+"""Detect text in the pixels of a picture: a name on a film, a date on a screenshot.
 
-A classical detector without weights. Letters are thin shapes of one ink that stand out from their
-surroundings, have about the same height and follow one another in a line, along or up the picture.
-They are looked for at several levels of brightness, in each colour by itself, at the picture's own
-resolution and enlarged: the letters of a smooth font part only when they are enlarged, those of a
-pixel font only when they are not. Captions are drawn beside the head; on the head itself only
-longer lines are believed, and short ones can be missed.
+A classical detector without weights. Letters are thin shapes of uniform brightness that stand out
+from their surroundings, have about the same height and form a horizontal or vertical line. The
+search covers several brightness thresholds, brightness and colour planes, and two scales: letters
+of an anti-aliased font separate only when enlarged, those of a pixel font only at the original
+scale. Captions usually lie beside the head; on the head only longer lines count, so short ones can
+be missed.
 """
 
 from collections.abc import Iterator
@@ -21,18 +21,18 @@ from ml.preprocess import MaskImage, head_mask, percentiles, to_grey
 
 _LONGEST = 2048  # px; larger pictures are searched on a smaller copy
 _ENLARGED = 640  # px; smaller pictures are searched enlarged as well
-_LEVELS = (0.15, 0.5)  # of the picture's range, between a letter and its surroundings
+_LEVELS = (0.15, 0.5)  # contrast of a letter to its surroundings, as a share of the picture's range
 _SURROUNDINGS = 31  # px; strokes are narrower than that
 _LEAST_HEIGHT = 5  # px of a letter
 _MOST_HEIGHT = 1 / 6  # of the picture's longer side
-_CHROMA = 0.15  # of the picture's range; colour JPEG alone makes less of it
+_CHROMA = 0.15  # of the picture's range; artefacts of colour JPEG stay below
 _FEWEST = 3  # letters in a line outside of the head
-_FEWEST_ON_HEAD = 6  # tissue makes short rows of specks, too
-_CROWD = (150, 400)  # shapes beside the head; among so many, noise makes rows of 3 and of 6
+_FEWEST_ON_HEAD = 6  # tissue also contains short rows of specks
+_CROWD = (150, 400)  # shapes beside the head; from so many on, noise contains rows of 3 and of 6
 _FEWEST_IN_CROWD = (6, 10)
-_UNEVEN_INK = 0.15  # standard deviation of the letters' ink, of its mean
+_UNEVEN_INK = 0.15  # standard deviation of the letters' brightness relative to its mean
 _STROKE = 0.5  # of a letter's height
-_PAIRS = 1_000_000  # neighbours looked at in one go
+_PAIRS = 1_000_000  # neighbours processed at once
 _LEAST_INK = 0.06  # share of pixels as bright as the letters, in a square beside the line
 _MOST_INK = 0.3  # the same in the rest of the row, where tissue is as bright as letters
 
@@ -52,7 +52,7 @@ class TextBox:
 
 @dataclass(frozen=True)
 class _Shapes:
-    """Connected shapes of a picture, one in each place of the arrays, from left to right."""
+    """Connected shapes of a picture as parallel arrays, sorted from left to right."""
 
     left: Numbers
     top: Numbers
@@ -61,7 +61,7 @@ class _Shapes:
     number: Numbers  # in ``labels``
     outside: npt.NDArray[np.bool_]
     labels: npt.NDArray[np.int32]
-    raised: Levels  # brightness over the surroundings
+    raised: Levels  # brightness above the surroundings
 
     @property
     def right(self) -> Numbers:
@@ -73,13 +73,13 @@ class _Shapes:
 
     @property
     def fewest(self) -> int:
-        """Letters of a line that is no chance."""
+        """The smallest number of letters in a line that is unlikely to be chance."""
         count = int(self.outside.sum())
         above = [few for crowd, few in zip(_CROWD, _FEWEST_IN_CROWD, strict=True) if count > crowd]
         return max(above, default=_FEWEST)
 
     def turned(self) -> "_Shapes":
-        """With rows and columns exchanged, for lines that run up or down."""
+        """The shapes transposed, to find vertical lines."""
         order = np.argsort(self.top, kind="stable")
         return _Shapes(
             left=self.top[order],
@@ -94,13 +94,13 @@ class _Shapes:
 
 
 def find_text(pixels: Pixels) -> list[TextBox]:
-    """Lines of at least three letters or digits, on the head itself of at least six.
+    """Find lines of at least three letters or digits, on the head of at least six.
 
     Args:
         pixels: (height, width) or (height, width, 3) RGB, 8 or 16 bit.
 
     Returns:
-        One box for each line, from above to below.
+        One box per line, from top to bottom.
     """
     grey = to_grey(pixels)
     if float(grey.max()) <= float(grey.min()):
@@ -115,7 +115,7 @@ def find_text(pixels: Pixels) -> list[TextBox]:
 
 
 def _planes(pixels: Pixels, grey: npt.NDArray[np.float32]) -> Iterator[Levels]:
-    """The brightness and, of a picture in colour, its brightest channel and its chroma."""
+    """The brightness and, for a colour picture, its brightest channel and its chroma."""
     low, high = float(grey.min()), percentiles(grey, [99.9])[0]
     if high <= low:
         high = float(grey.max())
@@ -148,7 +148,7 @@ def _scaled(plane: Levels, scale: float) -> Levels:
 
 
 def _lines(levels: Levels, outside: MaskImage, scale: float) -> Iterator[TextBox]:
-    """Lines of bright and of dark letters, at every level, along and up the picture."""
+    """Horizontal and vertical lines of bright and of dark letters at every contrast level."""
     free = np.asarray(cv2.integral(outside), np.int32)
     kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (_SURROUNDINGS, _SURROUNDINGS))
     for bright in (levels, 255 - levels):
@@ -162,7 +162,7 @@ def _lines(levels: Levels, outside: MaskImage, scale: float) -> Iterator[TextBox
 
 
 def _shapes(raised: Levels, level: int, free: npt.NDArray[np.int32], scale: float) -> _Shapes:
-    """What is brighter than its surroundings by ``level`` and of the size of a letter."""
+    """Shapes of a letter's size that are brighter than their surroundings by ``level``."""
     binary = np.asarray(raised > level, np.uint8)
     _count, found, stats, _centres = cv2.connectedComponentsWithStats(binary, connectivity=8)
     labels = np.asarray(found, np.int32)
@@ -171,7 +171,7 @@ def _shapes(raised: Levels, level: int, free: npt.NDArray[np.int32], scale: floa
     fits = (longer >= _LEAST_HEIGHT * scale) & (longer <= _MOST_HEIGHT * max(raised.shape))
     fill = area / (width * height)
     fits &= (fill >= 0.12) & ((fill <= 0.95) | (shorter <= 0.4 * longer))
-    fits[0] = False  # the ground
+    fits[0] = False  # the background
     number = np.flatnonzero(fits)
     number = number[np.argsort(left[number], kind="stable")]
     left, top, width, height = (of[number] for of in (left, top, width, height))
@@ -192,9 +192,9 @@ def _written(shapes: _Shapes) -> Iterator[TextBox]:
 
 
 def _chains(shapes: _Shapes) -> Iterator[Numbers]:
-    """Neighbours of like height at like height, at least three in a line."""
+    """Chains of at least three neighbours of similar size and vertical position."""
     before, after = _neighbours(shapes)
-    # Of several that follow, the nearest; of several that it follows, the nearest.
+    # Each shape is linked to its nearest successor and its nearest predecessor.
     nearest = np.lexsort((shapes.left[after], before))
     before, after = before[nearest], after[nearest]
     first = np.unique(before, return_index=True)[1]
@@ -212,7 +212,7 @@ def _chains(shapes: _Shapes) -> Iterator[Numbers]:
 
 
 def _neighbours(shapes: _Shapes) -> tuple[Numbers, Numbers]:
-    """Pairs of shapes of which the second may be the next letter."""
+    """Pairs of shapes where the second may be the next letter after the first."""
     written = np.flatnonzero((shapes.width <= 2.2 * shapes.height) & (shapes.height > 0))
     left, right = shapes.left[written], shapes.right[written]
     height, top = shapes.height[written], shapes.top[written]
@@ -247,7 +247,7 @@ def _neighbours(shapes: _Shapes) -> tuple[Numbers, Numbers]:
 
 
 def _looks_written(shapes: _Shapes, line: Numbers) -> bool:
-    """Letters of a line are thin, of one ink and nearly one height, and stand on one line."""
+    """Whether the shapes are thin, equally bright, of similar height and on one baseline."""
     heights, feet, tops = shapes.height[line], shapes.bottom[line], shapes.top[line]
     mean = float(heights.mean())
     if heights.std() > 0.2 * mean:
@@ -255,7 +255,7 @@ def _looks_written(shapes: _Shapes, line: Numbers) -> bool:
     outside = shapes.outside[line].mean() >= 0.5
     if len(line) < (shapes.fewest if outside else max(_FEWEST_ON_HEAD, shapes.fewest)):
         return False
-    # Upside down, the tops are what stands on the line.
+    # In upside-down text the tops lie on the baseline.
     off = min(float(np.median(np.abs(ends - np.median(ends)))) for ends in (feet, tops))
     if off > 0.06 * mean + 1:
         return False
@@ -266,7 +266,7 @@ def _looks_written(shapes: _Shapes, line: Numbers) -> bool:
 
 
 def _ink_and_stroke(shapes: _Shapes, at: int) -> tuple[float, float]:
-    """How much brighter than its surroundings a shape is at most, and how wide its stroke is."""
+    """The largest contrast of a shape to its surroundings, and its stroke width."""
     where = np.s_[
         shapes.top[at] : shapes.bottom[at],
         shapes.left[at] : shapes.right[at],
@@ -278,13 +278,13 @@ def _ink_and_stroke(shapes: _Shapes, at: int) -> tuple[float, float]:
 
 
 def _to_the_end(line: TextBox, levels: Levels) -> TextBox:
-    """The line with what goes on as bright as its letters: those that touch the head, initials."""
+    """Extend the line by pixels as bright as its letters: initials, letters touching the head."""
     rows = levels[line.top : line.bottom]
     height = line.bottom - line.top
     inked = rows[:, line.left : line.right]
     ink = 0.9 * float(np.percentile(inked, 95))
     bright = (rows >= ink).mean(axis=0)
-    # Tissue as bright as ink cannot be told from it: there the line ends where it ended.
+    # Where tissue is as bright as the letters, the line is not extended.
     beside = np.concatenate([bright[: line.left], bright[line.right :]])
     if beside.size and beside.mean() > _MOST_INK:
         return line
@@ -310,7 +310,7 @@ def _unscaled(box: TextBox, scale: float, shape: tuple[int, ...]) -> TextBox:
 
 
 def _merged(boxes: list[TextBox]) -> list[TextBox]:
-    """Boxes that overlap are one: an outlined letter is found as bright and as dark."""
+    """Merge overlapping boxes: an outlined letter is found both as bright and as dark."""
     merged: list[TextBox] = []
     for box in boxes:
         while others := [one for one in merged if _overlap(one, box)]:
@@ -335,7 +335,7 @@ def _overlap(one: TextBox, other: TextBox) -> bool:
 
 
 def mask_text(pixels: Pixels, boxes: list[TextBox]) -> Pixels:
-    """A copy in which the boxes hold the median of what surrounds each."""
+    """A copy in which each box is filled with the median of its surroundings."""
     masked = pixels.copy()
     height, width = pixels.shape[:2]
     for box in boxes:
@@ -353,13 +353,13 @@ def mask_text(pixels: Pixels, boxes: list[TextBox]) -> Pixels:
 
 
 def _outside(grey: npt.NDArray[np.float32]) -> MaskImage:
-    """1 where the head is not; the whole picture where no head stands out from it."""
+    """1 outside the head; the whole picture if no head is found."""
     head = head_mask(grey)
     if head.mean() > 0.9:
         return np.ones_like(head)
     for _further in range(heads_in(grey) - 1):
         more = head_mask(np.where(head > 0, grey.min(), grey).astype(np.float32))
-        if more.mean() > 0.9:  # none that is large enough
+        if more.mean() > 0.9:  # no head that is large enough
             break
         head = np.maximum(head, more)
     return np.asarray(1 - head, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""What compressed frames say about their own size, read before a decoder believes it."""
+"""Read the size of compressed frames from their headers, to check it before decoding."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ _JPEG_START = b"\xff\xd8"
 _JPEG2000_START = b"\xff\x4f\xff\x51"
 _JP2_START = b"\x00\x00\x00\x0cjP  "
 # ITU-T T.81, table B.1: frames of all processes, and T.87's SOF55 of JPEG-LS; C4, C8 and CC
-# stand for other things.
+# are other markers.
 _FRAMES = (frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}) | {0xF7}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 _MOST_SEGMENTS = 10_000
@@ -14,7 +14,7 @@ _MOST_SEGMENTS = 10_000
 
 @dataclass(frozen=True)
 class FrameSize:
-    """What a decoder would make room for; ``bits`` of the widest component."""
+    """The size that a decoder would allocate; ``bits`` is that of the widest component."""
 
     rows: int
     columns: int
@@ -23,7 +23,7 @@ class FrameSize:
 
 
 def frame_size(frame: bytes) -> FrameSize | None:
-    """Size of a JPEG, JPEG-LS, JPEG 2000 or HTJ2K frame; None where it is none of them."""
+    """Size of a JPEG, JPEG-LS, JPEG 2000 or HTJ2K frame; None for any other."""
     try:
         if frame.startswith(_JPEG_START):
             return _jpeg(frame)
@@ -51,7 +51,7 @@ def _jpeg(frame: bytes) -> FrameSize | None:
 
 
 def _codestream(frame: bytes) -> bytes:
-    """The start of a JPEG 2000 codestream, out of the boxes of a JP2 file (T.800 Annex I)."""
+    """The start of a JPEG 2000 codestream, without the boxes of a JP2 file (T.800 Annex I)."""
     if not frame.startswith(_JP2_START):
         return frame[:64]
     at = 0
@@ -73,7 +73,7 @@ def _jpeg2000(frame: bytes) -> FrameSize | None:
         return None
     width, height, left, top = (_number(frame, at, 4) for at in (8, 12, 16, 20))
     samples = _number(frame, 40, 2)
-    # The highest bit says whether there are signs. ``frame`` may be only the start.
+    # The highest bit tells whether values are signed. ``frame`` may be only the start.
     depths = [(frame[at] & 0x7F) + 1 for at in range(42, min(42 + 3 * samples, len(frame)), 3)]
     return FrameSize(height - top, width - left, samples, max(depths, default=0))
 

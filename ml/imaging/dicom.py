@@ -1,4 +1,4 @@
-"""DICOM headers, judged and turned into facts."""
+"""Check DICOM headers and extract their facts."""
 
 import io
 import math
@@ -54,21 +54,21 @@ COLOURS = frozenset({"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_RC
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _FLOAT_BITS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 
-# PS3.5, 8.2.5 to 8.2.8 and 8.2.14: MPEG2, MPEG-4, HEVC, each also in fragments, and ST 2110.
+# PS3.5, 8.2.5 to 8.2.8 and 8.2.14: MPEG2, MPEG-4, HEVC, each also fragmentable, and ST 2110.
 _VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.(4\.10[0-8](\.1)?|7\.\d+)")
-_RLE_AT_MOST = 64  # PS3.5 G.3: two bytes stand for at most 128
-_STRETCHED_AT_MOST = 50.0  # a pixel longer than that times its width is a mistake
-_FARTHEST = 1e5  # mm; what lies farther away from a scanner's centre lies nowhere
+_RLE_AT_MOST = 64  # PS3.5 G.3: two bytes encode at most 128
+_STRETCHED_AT_MOST = 50.0  # a larger ratio of a pixel's sides is an error
+_FARTHEST = 1e5  # mm; positions farther from the scanner's centre are invalid
 _STREAMS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")  # how frames of JPEG and JPEG 2000 start
 
 
 def inspect_dicom(dataset: pydicom.Dataset, limits: Limits) -> FileFacts:
-    """What the header says, where it is an MR image that can be read.
+    """The facts of the header of a readable MR image.
 
     Accepted are images of modality MR, grey or colour, and grey captures of a screen or a film.
 
     Args:
-        dataset: with ``file_meta`` and, in it, the transfer syntax.
+        dataset: with ``file_meta`` that contains the transfer syntax.
 
     Raises:
         UnreadableImage: ``no_pixels``, ``not_mr``, ``colour_capture``, ``burned_in``,
@@ -80,7 +80,7 @@ def inspect_dicom(dataset: pydicom.Dataset, limits: Limits) -> FileFacts:
 
 
 def check_dicom(dataset: pydicom.Dataset, limits: Limits) -> None:
-    """Judge a header as :func:`inspect_dicom` does, without making facts of it.
+    """Check a header as :func:`inspect_dicom` does, without extracting facts.
 
     Raises:
         UnreadableImage: as :func:`inspect_dicom`.
@@ -90,9 +90,9 @@ def check_dicom(dataset: pydicom.Dataset, limits: Limits) -> None:
 
 
 def group_of(dataset: pydicom.Dataset, index: int, name: str) -> pydicom.Dataset:
-    """A functional group of a frame, or the dataset itself where it has none (PS3.3 C.7.6.16).
+    """A functional group of a frame, or the dataset itself if it has none (PS3.3 C.7.6.16).
 
-    Some writers leave the groups in the dataset itself, one for all frames or one for each.
+    Some writers put the groups into the dataset itself, one for all frames or one for each.
     """
     for sequence, at in (
         ("PerFrameFunctionalGroupsSequence", index),
@@ -110,10 +110,10 @@ def group_of(dataset: pydicom.Dataset, index: int, name: str) -> pydicom.Dataset
 
 
 def optional(dataset: pydicom.Dataset, name: str) -> Any:
-    """The value of an element; None where it is missing or cannot be read."""
+    """The value of an element; None if it is missing or unreadable."""
     try:
         return dataset.get(name)
-    except Exception:  # pydicom passes on what conversions of damaged values raise
+    except Exception:  # converting damaged values can raise anything
         return None
 
 
@@ -180,7 +180,7 @@ def _check_kind(dataset: pydicom.Dataset, sop_class: str | None) -> None:
     if samples != (1 if interpretation == "PALETTE COLOR" else 3):
         raise UnreadableImage("header_lies", "The header does not say how colours are stored.")
     if _word(dataset, "BurnedInAnnotation") == "YES":
-        # Letters are blacked out in grey images alone.
+        # Text is blacked out only in grey images.
         raise UnreadableImage("burned_in", "The pixels of this colour image name the patient.")
 
 
@@ -212,10 +212,10 @@ def _check_size(
 
 
 def _check_data(dataset: pydicom.Dataset, rows: int, columns: int, count: int, syntax: UID) -> None:
-    """Compare what the header promises with what is there, before anything makes room for it."""
+    """Compare the size in the header with the data before memory is allocated for it."""
     present = [name for name in PIXELS if name in dataset]
     if len(present) > 1:
-        raise _lies()  # PS3.3 C.7.6.24: one of them alone
+        raise _lies()  # PS3.3 C.7.6.24: exactly one of them
     if not syntax.is_encapsulated:
         name = present[0]
         samples = 2 if _word(dataset, "PhotometricInterpretation") == "YBR_FULL_422" else None
@@ -231,7 +231,7 @@ def _check_data(dataset: pydicom.Dataset, rows: int, columns: int, count: int, s
     fragments, places = parse_fragments(buffer)
     if fragments < count:
         raise _lies()
-    # A frame may lie in several fragments, but for RLE (PS3.5 A.4.2).
+    # A frame may span several fragments, except for RLE (PS3.5 A.4.2).
     starts = fragments if syntax == RLELossless else _starts(buffer, places)
     if max(len(offsets), starts) > count:
         raise _more_frames()
@@ -240,7 +240,7 @@ def _check_data(dataset: pydicom.Dataset, rows: int, columns: int, count: int, s
 
 
 def _starts(buffer: io.BytesIO, places: list[int]) -> int:
-    """How many fragments start as a frame does."""
+    """The number of fragments with the signature of a frame's start."""
     started = 0
     for place in places:
         buffer.seek(place + 8)
@@ -254,10 +254,10 @@ def check_frame(
     """Compare a compressed frame's own size with the header's.
 
     Args:
-        whole: False where ``frame`` is only its start, which may lack its size.
+        whole: False if ``frame`` is only its start, which may not include the size.
 
     Raises:
-        UnreadableImage: ``header_lies``, or ``truncated`` where the frame says nothing.
+        UnreadableImage: ``header_lies``, or ``truncated`` if the frame gives no size.
     """
     if syntax == RLELossless:
         wanted = rows * columns * _samples(dataset) * _bits(dataset) // 8
@@ -301,20 +301,20 @@ def _frame(dataset: pydicom.Dataset, index: int, rows: int, columns: int) -> Fra
 
 
 def _place(dataset: pydicom.Dataset, index: int) -> Vector | None:
-    """The position of a frame; None for one that is nowhere near a scanner."""
+    """The position of a frame; None if it is implausibly far from the scanner."""
     group = group_of(dataset, index, "PlanePositionSequence")
     position = numbers(optional(group, "ImagePositionPatient"), 3)
     return _vector(position) if position and max(map(abs, position)) < _FARTHEST else None
 
 
 def _location(dataset: pydicom.Dataset) -> float | None:
-    """The scanner's own number for the place of a slice (PS3.3 C.7.6.2.1.2)."""
+    """The scanner's slice location (PS3.3 C.7.6.2.1.2)."""
     found = numbers([optional(dataset, "SliceLocation")], 1)
     return found[0] if found and abs(found[0]) < _FARTHEST else None
 
 
 def _aspect(dataset: pydicom.Dataset) -> tuple[float, float] | None:
-    """How high a pixel is for its width (PS3.3 C.7.6.3.1.7); None where it is a square."""
+    """The pixel's aspect ratio, height to width (PS3.3 C.7.6.3.1.7); None for square pixels."""
     found = numbers(optional(dataset, "PixelAspectRatio"), 2)
     if not found or min(found) <= 0 or found[0] == found[1]:
         return None
@@ -349,7 +349,7 @@ def _vector(three: Any) -> Vector:
 
 
 def _contrast(dataset: pydicom.Dataset, index: int) -> tuple[str, ...]:
-    """Marks of classic and of enhanced images; a missing one is an empty text."""
+    """Contrast attributes of classic and of enhanced images; a missing one is empty."""
     content = group_of(dataset, index, "FrameContentSequence")
     echo = group_of(dataset, index, "MREchoSequence")
     diffusion = group_of(dataset, index, "MRDiffusionSequence")

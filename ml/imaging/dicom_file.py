@@ -1,4 +1,4 @@
-"""DICOM files opened safely: every element parsed, pixels left as they are stored."""
+"""Open DICOM files safely: every element is parsed, pixels stay as stored."""
 
 import io
 import zlib
@@ -20,7 +20,7 @@ from ml.errors import UnreadableImage
 from ml.imaging.discretion import discreet
 from ml.imaging.limits import Limits
 
-_ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # as little and as big endian write it
+_ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # in little and in big endian
 _MOST_ITEMS = 200_000  # each becomes an object of a kilobyte; 2000 enhanced frames need 30,000
 _MOST_ELEMENTS = 500_000  # outside of sequences of known length
 _MOST_SEQUENCE_BYTES = 16 * 2**20  # inside of them; 2000 enhanced frames need 6 MB
@@ -31,26 +31,26 @@ _OF_PIXELS: list[BaseTag | int] = [
         "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored",
     )
 ]  # fmt: skip
-_PACKED_PIECE, _PIECE = 2**16, 2**20  # bytes that are inflated at once, and made at once
-_MOST_INFLATED = 2**31  # more is never accepted, and need not be counted
+_PACKED_PIECE, _PIECE = 2**16, 2**20  # bytes of input and of output per step
+_MOST_INFLATED = 2**31  # larger files are never accepted, so counting stops here
 _VR_NAMES = frozenset(vr.value.encode() for vr in STANDARD_VR)
 
 
 def recognises(head: bytes) -> bool:
-    """Whether a file is DICOM, with the standard's preamble or, as older ones, without."""
+    """Whether a file is DICOM, with the standard's preamble or without it as in older files."""
     return head[128:132] == b"DICM" or _starts_with_element(head)
 
 
 def parse_dicom(content: bytes, limits: Limits) -> pydicom.FileDataset:
-    """Read all elements; pixel data stays as it is stored.
+    """Read all elements; pixel data stays as stored.
 
-    Every value is converted here, where nothing that pydicom has to say about it is heard. What
-    cannot be converted is left out. The transfer syntax is always named.
+    All values are converted here, where pydicom's warnings are suppressed. Values that cannot be
+    converted are dropped. The transfer syntax is always set.
 
     Raises:
-        UnreadableImage: ``unsupported`` where it is not DICOM, ``no_pixels`` where it is the
-            directory of a disc, ``truncated`` where it is no complete file, ``too_many_pixels``
-            where it grows beyond the limits when it is opened.
+        UnreadableImage: ``unsupported`` if it is not DICOM, ``no_pixels`` if it is a DICOMDIR,
+            ``truncated`` if the file is incomplete, ``too_many_pixels`` if it exceeds the limits
+            when it is opened.
     """
     dataset = read_dataset(content, limits)
     with discreet("truncated", "The DICOM file is damaged or incomplete."):
@@ -60,9 +60,9 @@ def parse_dicom(content: bytes, limits: Limits) -> pydicom.FileDataset:
 
 
 def read_dataset(content: bytes, limits: Limits) -> pydicom.FileDataset:
-    """As :func:`parse_dicom`, with values converted when they are asked for.
+    """As :func:`parse_dicom`, but values are converted on access.
 
-    What pydicom says then is to be kept in by :func:`ml.imaging.discretion.discreet`.
+    Access values inside :func:`ml.imaging.discretion.discreet`, which suppresses pydicom's texts.
     """
     if not recognises(content[:132]):
         raise UnreadableImage("unsupported", "This is not a DICOM file.")
@@ -78,13 +78,13 @@ def read_dataset(content: bytes, limits: Limits) -> pydicom.FileDataset:
 
 
 def read_header(content: bytes) -> tuple[pydicom.FileDataset, int] | None:
-    """What a file says of the size of its pixels, and where they begin; no pixel is read.
+    """The header of a file and the offset of its pixels; no pixel is read.
 
     Returns:
-        None for a deflated file, whose header lies inside.
+        None for a deflated file, whose header is compressed too.
 
     Raises:
-        Exception: whatever pydicom raises where the file is damaged.
+        Exception: any error of pydicom about a damaged file.
     """
     _check_items(content)
     if _deflated(content) is not None:
@@ -96,12 +96,12 @@ def read_header(content: bytes) -> tuple[pydicom.FileDataset, int] | None:
 
 
 def inflated_size(content: bytes) -> int:
-    """Bytes of what a deflated file holds, counted piece by piece; 0 where it is not deflated."""
+    """Inflated size of a deflated file in bytes; 0 if it is not deflated."""
     file = _deflated(content)
     if file is None:
         return 0
     inflater, size, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, file.read(_PACKED_PIECE)
-    # Behind the end there may be a zero more, which never counts as consumed.
+    # After the end there may be one zero byte, which never counts as consumed.
     while rest and size <= _MOST_INFLATED and not inflater.eof:
         size += len(inflater.decompress(rest, _PIECE))
         rest = inflater.unconsumed_tail or file.read(_PACKED_PIECE)
@@ -109,7 +109,7 @@ def inflated_size(content: bytes) -> int:
 
 
 def _starts_with_element(head: bytes) -> bool:
-    """Whether there is an element of the file's meta information or identification at once."""
+    """Whether the file starts with an element of its meta information or identification."""
     if len(head) < 8:
         return False
     for order in ("little", "big"):
@@ -124,9 +124,9 @@ def _starts_with_element(head: bytes) -> bool:
 
 
 class _Counted(io.BytesIO):
-    """A file in memory that cannot be made of too many tiny elements.
+    """A file in memory that limits the number of its elements.
 
-    pydicom reads the head of each element by itself, 8 bytes at a time.
+    pydicom reads each element's header separately, 8 bytes at a time.
     """
 
     _elements = 0
@@ -140,7 +140,7 @@ class _Counted(io.BytesIO):
 
 
 def _is_padding(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    """Whether the data set has ended, and zeros fill the file up to a block."""
+    """Whether the data set has ended and zero padding follows."""
     return int(tag) == 0
 
 
@@ -153,7 +153,7 @@ def _grows() -> UnreadableImage:
 
 
 def _check_deflation(content: bytes, limits: Limits) -> None:
-    """A deflated file can grow a thousandfold; pydicom would not stop it."""
+    """Refuse a deflated file that grows too large; pydicom has no limit."""
     file = _deflated(content)
     if file is None:
         return
@@ -164,7 +164,7 @@ def _check_deflation(content: bytes, limits: Limits) -> None:
 
 
 def _deflated(content: bytes) -> io.BytesIO | None:
-    """The file, standing at its deflated part; None where it has none."""
+    """The file positioned at its deflated part; None without one."""
     if DeflatedExplicitVRLittleEndian.encode() not in content:
         return None
     file = io.BytesIO(content)
@@ -174,7 +174,7 @@ def _deflated(content: bytes) -> io.BytesIO | None:
 
 
 def _check_items(content: bytes) -> None:
-    # The head of an item takes 8 bytes; counting in a file too short for so many takes time.
+    # An item's header takes 8 bytes, so a shorter file need not be counted.
     if len(content) > 8 * _MOST_ITEMS and max(map(content.count, _ITEMS)) > _MOST_ITEMS:
         raise _grows()
 
@@ -188,7 +188,7 @@ def _inflated(file: io.BytesIO, most: int) -> bytes:
 
 
 def _check_complete(dataset: pydicom.FileDataset) -> None:
-    """pydicom passes over the end of a file in the middle of a value."""
+    """Refuse a file that ends in the middle of a value, which pydicom ignores."""
     if not len(dataset):
         raise UnreadableImage("truncated", "The DICOM file is damaged or incomplete.")
     nested = 0
@@ -204,7 +204,7 @@ def _check_complete(dataset: pydicom.FileDataset) -> None:
 
 
 def _name_transfer_syntax(dataset: pydicom.FileDataset) -> None:
-    """Where the file does not name its transfer syntax, say in which one it was read."""
+    """Set the transfer syntax in which the file was read, if the file does not name it."""
     if dataset.file_meta.get("TransferSyntaxUID"):
         return
     implicit, little = dataset.original_encoding
@@ -219,7 +219,7 @@ def _convert(dataset: pydicom.Dataset) -> None:
     for tag in list(dataset.keys()):
         try:
             element = dataset[tag]
-        except Exception:  # whatever a damaged value makes pydicom raise
+        except Exception:  # damaged values can make pydicom raise anything
             del dataset[tag]
             continue
         if element.VR == "SQ":

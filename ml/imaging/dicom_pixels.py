@@ -1,4 +1,4 @@
-"""Pixels of DICOM images, decoded frame by frame."""
+"""Decode the pixels of DICOM images frame by frame."""
 
 import math
 from typing import Any
@@ -30,25 +30,25 @@ Stored = npt.NDArray[Any]
 
 
 def decode_dicom(content: bytes, limits: Limits) -> Slices:
-    """Open the file, to be decoded one frame at a time; grey ones to 16 bit, colour ones to RGB.
+    """Open a file; frames are decoded one at a time, grey to 16 bit, colour to RGB.
 
     Grey values go through the modality LUT or the rescale slope and intercept (PS3.3 C.11.1).
-    MONOCHROME1 is mirrored within the range of stored values, and its window with it. Padding
+    MONOCHROME1 and its window are inverted within the range of stored values. Padding
     (PS3.3 C.7.5.1.1.2) becomes as dark as the darkest real value.
 
     Raises:
         UnreadableImage: as :func:`ml.imaging.dicom.inspect_dicom`; ``truncated`` for damaged
-            pixels, also when a frame is asked for.
+            pixels, also on access to a frame.
     """
     dataset = read_dataset(content, limits)
     return open_frames(dataset, inspect_dicom(dataset, limits))
 
 
 def open_frames(dataset: pydicom.Dataset, facts: FileFacts) -> Slices:
-    """The frames of :func:`decode_dicom`.
+    """The frames of :func:`decode_dicom` for an open dataset.
 
     Args:
-        facts: what :func:`ml.imaging.dicom.inspect_dicom` says of ``dataset``.
+        facts: the result of :func:`ml.imaging.dicom.inspect_dicom` for ``dataset``.
     """
     damaged = "The pixels of the DICOM file are damaged or incomplete."
     with discreet("truncated", damaged):
@@ -77,16 +77,16 @@ def _check_frames(dataset: pydicom.Dataset, facts: FileFacts) -> None:
 
 
 def _check_rows(dataset: pydicom.Dataset, stored: Stored) -> None:
-    """Compressed frames know their own size; of others the header alone tells it."""
+    """Check the row length of uncompressed frames, whose size only the header tells."""
     compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
     if not compressed and stored.ndim == 2 and row_length(stored) != stored.shape[1]:
         raise UnreadableImage("header_lies", "The rows are of another length than the header says.")
 
 
 def _stored(dataset: pydicom.Dataset, index: int) -> Stored:
-    """Stored values of a frame, without the bits that do not belong to them."""
+    """Stored values of a frame, with unused bits cleared."""
     options: dict[str, Any] = {"allow_excess_frames": False, "indices": [index]}
-    # Before 2004 a value could lie anywhere in its word; pydicom takes it to lie lowest.
+    # Before 2004 a value could be at any bits of its word; pydicom assumes the lowest ones.
     lowest = int(dataset.get("HighBit") or 0) + 1 - int(dataset.get("BitsStored") or 1)
     if not 0 < lowest < 16 or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         return next(iter_pixels(dataset, **options))
@@ -122,7 +122,7 @@ def _grey(dataset: pydicom.Dataset, frame: FrameFacts, stored: Stored) -> Slice:
 
 
 def _rescale(dataset: pydicom.Dataset, index: int) -> tuple[float, float, int]:
-    """Slope, intercept and number of bits of what they are applied to."""
+    """Slope, intercept, and the number of bits of the values that they apply to."""
     if tables := optional(dataset, "ModalityLUTSequence"):
         return 1.0, 0.0, int(tables[0].LUTDescriptor[2])
     group = group_of(dataset, index, "PixelValueTransformationSequence")
@@ -143,21 +143,21 @@ def _without_padding(dataset: pydicom.Dataset, values: Stored, *, dark_is_high: 
 
 
 def _padding(dataset: pydicom.Dataset, values: Stored) -> tuple[int, int] | None:
-    """Lowest and highest stored value that stand for nothing at all."""
+    """Lowest and highest stored value that are padding."""
     value = optional(dataset, "PixelPaddingValue")
     if not isinstance(value, int) or values.dtype.kind not in "iu":
         return None
     limit = optional(dataset, "PixelPaddingRangeLimit")
     ends = [value, limit if isinstance(limit, int) else value]
     if values.dtype.kind == "i":
-        # Many writers give the value without its sign.
+        # Many writers give a negative padding value as an unsigned number.
         top = int(np.iinfo(values.dtype).max)
         ends = [end - 2 * (top + 1) if end > top else end for end in ends]
     return min(ends), max(ends)
 
 
 def _window(dataset: pydicom.Dataset, index: int) -> tuple[float, float] | None:
-    """The first window; where there is only a VOI LUT, the range that it covers."""
+    """The first window; if there is only a VOI LUT, the range that it covers."""
     group = group_of(dataset, index, "FrameVOILUTSequence")
     centre = _first(optional(group, "WindowCenter"))
     width = _first(optional(group, "WindowWidth"))
@@ -180,10 +180,10 @@ def _first(value: Any) -> float | None:
 
 
 def _encapsulated_frames(dataset: pydicom.Dataset, count: int) -> list[bytes]:
-    """The compressed frames, as many as there are.
+    """The compressed frames, at most ``count``.
 
     Raises:
-        ValueError: the fragments make no frames; or whatever else pydicom raises.
+        ValueError: the fragments do not form frames; pydicom may raise other errors too.
     """
     offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
     return list(

@@ -1,6 +1,6 @@
-"""Libraries that read files quote what they find in warnings, log lines and error texts.
+"""Suppress messages of libraries that read files.
 
-What they find can name a patient, so none of it may get further than this module.
+Their warnings, log lines and error texts quote file contents, which can name a patient.
 """
 
 import logging
@@ -16,10 +16,10 @@ _NOBODY = logging.NullHandler()
 
 
 class _Hush:
-    """Silence for the whole process for as long as any thread is inside.
+    """Suppresses warnings and logs in the whole process while any thread is inside.
 
-    ``warnings.catch_warnings`` alone is not for threads: who leaves first ends the silence of all
-    others, and who leaves last can make it permanent.
+    ``warnings.catch_warnings`` is not thread-safe: the first thread to leave restores the warnings
+    for all others, and the last one can suppress them for good.
     """
 
     def __init__(self) -> None:
@@ -38,8 +38,8 @@ class _Hush:
             warnings.simplefilter("ignore")
             loggers = [logging.getLogger(name) for name in _LOGGERS]
             self._heard = [(one, one.handlers, one.propagate) for one in loggers]
-            # Neither ``disabled``, which the loggers below do not inherit, nor a level: each
-            # change of one empties the caches of all loggers of the process, several times a file.
+            # Not ``disabled``, which child loggers do not inherit, and not a level, as each change
+            # of one clears the caches of all loggers of the process, several times per file.
             for logger in loggers:
                 logger.handlers, logger.propagate = [_NOBODY], False
 
@@ -58,7 +58,7 @@ _HUSH = _Hush()
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Let no library warn or log. For any number of threads."""
+    """Suppress warnings and logs of libraries. Thread-safe."""
     _HUSH.enter()
     try:
         yield
@@ -68,7 +68,7 @@ def hushed() -> Iterator[None]:
 
 @contextmanager
 def discreet(code: str, sentence: str) -> Iterator[None]:
-    """Let no library warn or log, and turn whatever it raises into one refusal.
+    """Suppress warnings and logs of libraries, and turn any of their errors into one refusal.
 
     Raises:
         UnreadableImage: with ``code`` and ``sentence``, or the one raised inside.
@@ -78,5 +78,5 @@ def discreet(code: str, sentence: str) -> Iterator[None]:
             yield
         except (UnreadableImage, MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except BaseException:  # decoders written in Rust panic with no ordinary exception
+        except BaseException:  # panics of decoders written in Rust are no Exception
             raise UnreadableImage(code, sentence) from None

@@ -1,9 +1,9 @@
-"""Find letters that were drawn on what a scanner measured: a name in an original slice or volume.
+"""Detect text drawn on measured images: a name in an original slice or volume.
 
-The detector of letters sees some in noise and takes long for a volume. Who writes on a slice
-writes at one value, mostly the highest of all: a plateau, where measured values hardly ever agree.
-So slices without a plateau are passed over at the cost of a histogram, and in the others a line
-counts where its letters hold the plateau. Grey letters amid brighter tissue are not found.
+The general text detector has false alarms in noise and is slow on volumes. Drawn text has one
+value, mostly the highest of all. This gives a plateau in the histogram, while measured values
+rarely coincide. So slices without a plateau are skipped at the cost of a histogram; in the others
+a line counts if its letters have the plateau's value. Grey text amid brighter tissue is missed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,18 +20,18 @@ from ml.preprocess import MaskImage
 
 Item = TypeVar("Item")
 
-_FEWEST_HIGHEST = 12  # pixels that hold the highest value
-_FEWEST_BELOW = 40  # pixels that hold another high value
-_STANDS_OUT = 3  # times as many as hold any other value as high
+_FEWEST_HIGHEST = 12  # pixels with the highest value
+_FEWEST_BELOW = 40  # pixels with another high value
+_STANDS_OUT = 3  # times as many pixels as any other value that is as high
 _HIGH = 0.005  # share of the pixels
-_FEWEST_IN_LINE = 12  # pixels of a line that hold the plateau
+_FEWEST_IN_LINE = 12  # pixels of a line with the plateau's value
 _FEWEST_LETTERS = 4
-_LEAST_SIDE = 32  # px of a plane in which letters could be read
+_LEAST_SIDE = 32  # px; in smaller planes text is not legible
 
 
 @dataclass(frozen=True)
 class DrawnOn:
-    """A plane of a stack with lines of letters: number ``index`` across ``axis`` of the stack."""
+    """A plane of a stack with lines of text: number ``index`` along ``axis`` of the stack."""
 
     axis: int
     index: int
@@ -39,7 +39,7 @@ class DrawnOn:
 
 
 def plateau(pixels: Pixels) -> int | None:
-    """The value that letters may be drawn at: the highest, or one near it; None without one.
+    """The value that text may be drawn with: the highest or one near it; None without a plateau.
 
     Args:
         pixels: (height, width), 8 or 16 bit.
@@ -50,9 +50,9 @@ def plateau(pixels: Pixels) -> int | None:
         return None
     if counts[highest] >= _FEWEST_HIGHEST:
         return highest
-    # Something brighter may lie beside the letters: a vessel, a broken pixel.
+    # Something may be brighter than the text: a vessel, a defective pixel.
     lowest = 1 + int(np.searchsorted(np.cumsum(counts), (1 - _HIGH) * pixels.size))
-    for high in (lowest - 1, lowest):  # letters may be more than that share, or the ground
+    for high in (lowest - 1, lowest):  # the text may exceed that share, or be the background
         if high > 0 and highest - high >= 2:
             second, most = np.partition(counts[high:], -2)[-2:]
             if most >= max(_FEWEST_BELOW, _STANDS_OUT * int(second)):
@@ -61,7 +61,7 @@ def plateau(pixels: Pixels) -> int | None:
 
 
 def find_drawn_text(pixels: Pixels) -> list[TextBox]:
-    """Lines of letters drawn at one high value, otherwise as :func:`find_text`.
+    """Find lines of text drawn with one high value, otherwise as :func:`find_text`.
 
     Args:
         pixels: (height, width), 8 or 16 bit.
@@ -74,18 +74,18 @@ def find_drawn_text(pixels: Pixels) -> list[TextBox]:
 
 
 def _is_drawn(held: MaskImage, box: TextBox) -> bool:
-    """Whether several letters of a line hold the plateau; one alone is a bright spot."""
+    """Whether several letters of a line have the plateau's value; one is just a bright spot."""
     inside = np.ascontiguousarray(held[box.top : box.bottom, box.left : box.right])
     letters = cv2.connectedComponents(inside, connectivity=8)[0] - 1
     return int(inside.sum()) >= _FEWEST_IN_LINE and letters >= _FEWEST_LETTERS
 
 
 def drawn_in_stack(stack: npt.NDArray[np.uint16], at_most: int | None) -> Iterator[DrawnOn]:
-    """Letters drawn in slices of a volume, in whichever of the three planes they were drawn.
+    """Find text drawn into a volume in any of the three planes.
 
     Args:
         stack: (slices, height, width).
-        at_most: planes with a plateau that are searched in each direction; None for all.
+        at_most: number of planes with a plateau to search in each direction; None for all.
     """
     for axis in range(3):
         planes = np.moveaxis(stack, axis, 0)
@@ -98,6 +98,6 @@ def drawn_in_stack(stack: npt.NDArray[np.uint16], at_most: int | None) -> Iterat
 
 
 def evenly(items: Sequence[Item], at_most: int | None) -> list[Item]:
-    """At most so many of ``items``, at even distances, both ends too; None for all of them."""
+    """At most ``at_most`` evenly spaced ``items`` including both ends; all if None."""
     few = len(items) if at_most is None else min(len(items), at_most)
     return [items[at * (len(items) - 1) // max(1, few - 1)] for at in range(few)]

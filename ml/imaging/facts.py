@@ -1,4 +1,4 @@
-"""What a file's header says, without a look at its pixels."""
+"""Facts from a file's header, without its pixels."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where a slice lies, in DICOM's patient coordinate system (PS3.3 C.7.6.2), millimetres.
+    """Position of a slice in DICOM's patient coordinate system (PS3.3 C.7.6.2), in millimetres.
 
     The axes point to the patient's left, back and head.
 
@@ -23,7 +23,7 @@ class Geometry:
 
     @property
     def normal(self) -> Vector:
-        """Unit vector across the slice; of both, the one that points left, back or up."""
+        """Unit normal of the slice, with the sign that points left, back or up."""
         a, b = self.row_direction, self.column_direction
         cross = (
             a[1] * b[2] - a[2] * b[1],
@@ -39,14 +39,14 @@ class FrameFacts:
     """One slice of a file.
 
     Attributes:
-        index: number inside the file, from 0.
+        index: number within the file, from 0.
         spacing: millimetres between pixel centres as (row, column); see ``measured``.
-        measured: whether ``spacing`` is in millimetres; False where the file says how high a pixel
-            is for its width, and no more.
-        location: where it lies on a line through the head, in millimetres, for slices without
-            geometry: the scanner's own number, or a position without directions.
-        contrast: what may tell slices apart that show the same place: image type, echo,
-            diffusion weighting, point in time.
+        measured: whether ``spacing`` is in millimetres; False if the file gives only the pixel's
+            aspect ratio.
+        location: position on a line through the head in millimetres, for slices without
+            geometry: the scanner's slice location, or a position without directions.
+        contrast: attributes that may distinguish slices at the same position: image type, echo,
+            diffusion weighting, time point.
     """
 
     index: int
@@ -61,13 +61,13 @@ class FrameFacts:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """One file. What a format does not have is None.
+    """Facts of one file; None for what the format does not have.
 
     Attributes:
-        format: ``DICOM``, ``NIFTI`` (also volumes that are read as NIfTI), or that of a picture.
+        format: ``DICOM``, ``NIFTI`` (also volumes read as NIfTI), or a picture format.
         frames: its slices, in the file's own order; never empty.
-        plane: the plane that a volume was cut in.
-        burned_in: whether the file says that its pixels hold identifiers.
+        plane: the plane in which a volume is cut.
+        burned_in: whether the file declares identifiers in its pixels.
     """
 
     format: str

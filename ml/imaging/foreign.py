@@ -1,4 +1,4 @@
-"""Kinds of files that are known and not read, so that a refusal can name them."""
+"""Known but unsupported kinds of files, so that a refusal can name them."""
 
 import io
 import zipfile
@@ -25,14 +25,14 @@ _VIDEO_BRANDS = (b"iso", b"mp4", b"M4", b"qt", b"3g", b"avc1", b"dash", b"MSNV",
 _VIDEO_BOXES = {b"moov", b"mdat", b"wide"}
 _TS_PACKET = 188  # bytes; MPEG transport streams
 _OPEN_DOCUMENT = b"mimetypeapplication/vnd.oasis.opendocument"
-_NAME = 30  # where the name of the first file of a ZIP archive stands
+_NAME = 30  # offset of the first file's name in a ZIP archive
 _CONTENT_TYPES = "[Content_Types].xml"
-_END = 2**16  # bytes of an archive that are searched for this name
+_END = 2**16  # bytes at the end of an archive that are searched for this name
 _MOST_ENTRIES = 5000
 
 
 def kind_of(content: bytes) -> str | None:
-    """The code of a known kind that is no image to be read, or None.
+    """The code of a known kind that is not supported, or None.
 
     One of ``seven_zip``, ``rar``, ``zstd``, ``gif``, ``bmp``, ``avif``, ``pdf``, ``office`` and
     ``video``.
@@ -53,14 +53,14 @@ def kind_of(content: bytes) -> str | None:
 
 
 def is_office(content: bytes) -> bool:
-    """Whether a ZIP archive is a document of Office or OpenDocument."""
+    """Whether a ZIP archive is an Office or OpenDocument file."""
     if content[_NAME:].startswith(_OPEN_DOCUMENT):
         return True
     if not content.startswith(b"PK\x03\x04") or _CONTENT_TYPES.encode() not in content[-_END:]:
         return False
     if content.count(b"PK\x01\x02") > _MOST_ENTRIES:
         return False
-    try:  # documents in an archive bring that name along, too
+    try:  # a document inside an archive contains that name too
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return _CONTENT_TYPES in archive.namelist()
     except Exception:  # a damaged archive can raise anything at all in there

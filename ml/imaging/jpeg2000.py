@@ -1,7 +1,7 @@
-"""JPEG 2000 and HTJ2K codestreams (ITU-T T.800 Annex A, T.814) without their comments.
+"""Strip comments from JPEG 2000 and HTJ2K codestreams (ITU-T T.800 Annex A, T.814).
 
-Comments, lengths of packets and of tile parts (a decoder needs none of them) and the boxes of a
-JP2 file are left out; where there was a table of tile parts, it is made anew.
+Comments, packet lengths, tile-part lengths (optional for decoders) and the boxes of a JP2 file are
+removed. A table of tile parts is rebuilt if there was one.
 """
 
 from ml.errors import UnreadableImage
@@ -11,7 +11,7 @@ _JP2 = b"\x00\x00\x00\x0cjP  "
 _PALETTE = frozenset({b"pclr", b"cmap"})
 _SIZE, _TILE_PART, _DATA, _END = 0xFF51, 0xFF90, 0xFF93, 0xFFD9
 _TILE_LENGTHS = 0xFF55
-# COD, COC, QCD, QCC, RGN, POC, PPM, CAP, PRF, CPF: what the picture depends on.
+# COD, COC, QCD, QCC, RGN, POC, PPM, CAP, PRF, CPF: the picture depends on them.
 _MAIN = frozenset(
     {_SIZE, 0xFF52, 0xFF53, 0xFF5C, 0xFF5D, 0xFF5E, 0xFF5F, 0xFF60, 0xFF50, 0xFF56, 0xFF59}
 )
@@ -21,21 +21,21 @@ _LEFT_OUT = frozenset({_TILE_LENGTHS, 0xFF57, 0xFF58, 0xFF63, 0xFF64})
 _CODING, _HIGH_THROUGHPUT = b"\xff\x52", b"\xff\x50"
 _OWN_PRECINCTS = 1  # bit of Scod, T.800 table A.13
 _MOST_PACKETS = 256
-_ZEROS = 64  # bytes; codes of a picture hold no such run
+_ZEROS = 64  # bytes; coded data contain no such run
 _MOST_PARTS = 65535 * 8
 _MOST_IN_TABLE = 10_000
 
 
 def is_jpeg2000(frame: bytes) -> bool:
-    """Whether it is a codestream, or a JP2 file around one."""
+    """Whether it is a codestream or a JP2 file that contains one."""
     return frame.startswith((_CODESTREAM, _JP2))
 
 
 def bare_jpeg2000(frame: bytes) -> bytes:
-    """The codestream from SOC to EOC without what is not the picture.
+    """The codestream from SOC to EOC, reduced to its picture.
 
     Raises:
-        UnreadableImage: ``truncated`` where it cannot be followed to its end.
+        UnreadableImage: ``truncated`` if it cannot be parsed to its end.
     """
     stream = _unboxed(frame) if frame.startswith(_JP2) else frame
     header, at, had_lengths = _segments(stream, 2, _MAIN, _TILE_PART)
@@ -60,10 +60,10 @@ def bare_jpeg2000(frame: bytes) -> bytes:
 
 
 def has_gap(frame: bytes) -> bool:
-    """Whether zeros stand in the place of data, as in a file that was not written to its end.
+    """Whether zeros replace data, as in a file that was not written to its end.
 
-    Decoders make a picture of it. A packet of nothing is one byte of zero (T.800 B.10.3), so a
-    stream of many packets is not judged, nor is HTJ2K, which stores some bits as they are.
+    Decoders accept such files. An empty packet is one zero byte (T.800 B.10.3), so a stream of
+    many packets is not checked, nor is HTJ2K, which stores some bits uncoded.
     """
     start, end = frame.find(_CODESTREAM), frame.find(b"\xff\x90")
     if start < 0 or end < 0:
@@ -87,13 +87,13 @@ def _unboxed(frame: bytes) -> bytes:
         length, kind, start = _number(frame, at, 4), frame[at + 4 : at + 8], at + 8
         if length == 1:
             length, start = _number(frame, at + 8, 8), at + 16
-        elif length == 0:  # to the end of the file
+        elif length == 0:  # extends to the end of the file
             length = len(frame) - at
         end = at + length
         if length < start - at or end > len(frame):
             break
         if kind == b"jp2h" and any(word in frame[start:end] for word in _PALETTE):
-            break  # the values of the codestream are not those of the picture
+            break  # the codestream's values are not the picture's values
         if kind == b"jp2c" and frame.startswith(_CODESTREAM, start):
             return frame[start:end]
         at = end
@@ -103,7 +103,7 @@ def _unboxed(frame: bytes) -> bytes:
 def _segments(
     stream: bytes, at: int, allowed: frozenset[int], until: int
 ) -> tuple[bytes, int, bool]:
-    """The marker segments that are allowed, where ``until`` stands, whether there was a TLM."""
+    """The allowed marker segments, the offset of ``until``, and whether there was a TLM."""
     kept = bytearray()
     had_lengths = False
     while (marker := _number(stream, at, 2)) != until:
@@ -122,7 +122,7 @@ def _segments(
 
 
 def _check_length(marker: int, payload: bytes) -> None:
-    """Segments whose length follows from their content may not hold more (T.800 A.5.1, A.6.1)."""
+    """Refuse a segment that is longer than its content requires (T.800 A.5.1, A.6.1)."""
     wanted = len(payload)
     if marker == _SIZE:
         wanted = 36 + 3 * _number(payload, 34, 2)
@@ -133,14 +133,14 @@ def _check_length(marker: int, payload: bytes) -> None:
 
 
 def _tile_part(stream: bytes, start: int) -> tuple[bytes, int]:
-    """A tile part with its new length, and where the next one starts (T.800 A.4.2)."""
+    """A tile part with its new length, and the offset of the next one (T.800 A.4.2)."""
     if _number(stream, start + 2, 2) != 10:
         raise _damaged()
     length = _number(stream, start + 6, 4)
     header, at, _ = _segments(stream, start + 12, _TILE, _DATA)
     if length:  # noqa: SIM108
         end = start + length
-    else:  # the last one, to the end of the codestream: no packet holds a byte pair above FF8F
+    else:  # the last one ends with the codestream: packets contain no byte pair above FF8F
         end = stream.find(b"\xff\xd9", at)
     if end < at + 2 or end + 2 > len(stream):
         raise _damaged()

@@ -1,8 +1,8 @@
-"""Whether a JPEG holds what its header promises: decoders fill up what is missing and say nothing.
+"""Check that a JPEG has all data that its header announces; decoders silently fill in the rest.
 
-Entropy-coded data have no checksum. What is behind them must not change the picture, and their
-last bytes must: that tells pictures that end too early or too late, also where the end was mended
-or where a damaged byte has shifted all that follows.
+Entropy-coded data have no checksum. Bytes appended to them must not change the picture, and
+changes of their last bytes must. This detects pictures that end too early or too late, also if the
+end marker was repaired or a damaged byte has shifted the data after it.
 """
 
 import io
@@ -16,28 +16,28 @@ from PIL.JpegImagePlugin import JpegImageFile
 from ml.errors import UnreadableImage
 
 _START_OF_SCAN, _END = 0xDA, 0xD9
-# ITU-T T.81, table B.1. Arithmetic coding may leave out zeros at its end, so it is not judged.
+# ITU-T T.81, table B.1. Arithmetic coding may omit zeros at its end, so it is not checked.
 _SEQUENTIAL, _PROGRESSIVE = frozenset({0xC0, 0xC1}), 0xC2
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# Inside a scan: neither a stuffed byte, nor a restart, nor a fill byte.
+# A marker that ends a scan: no stuffed byte, restart or fill byte.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _COEFFICIENTS = 64
-_LAST = 24  # bytes of a scan that have to matter
-_LEAST = 256  # bytes of a scan that says enough to be judged so
+_LAST = 24  # last bytes of a scan that must change the picture
+_LEAST = 256  # bytes of the smallest scan that is checked
 _NOISE = bytes(np.random.default_rng(8).integers(1, 255, 256, dtype=np.uint8))  # no 0xFF
-_OTHER_NOISE = _NOISE[::-1]  # flat pictures can look alike after the first
-_LARGE = 4_000_000  # pixels above which a picture is judged at an eighth of its size
+_OTHER_NOISE = _NOISE[::-1]  # a flat picture can look the same after the first noise
+_LARGE = 4_000_000  # pixels above which a picture is compared at an eighth of its size
 _MOST_SEGMENTS = 10_000
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the first picture of a file ends.
+    """The end of the first picture of a file.
 
     Attributes:
         process: marker of its frame.
         start, end: of the data of its last scan.
-        complete: whether its scans bring all bits of all coefficients.
+        complete: whether its scans contain all bits of all coefficients.
     """
 
     process: int
@@ -50,7 +50,7 @@ def check_whole(content: bytes) -> None:
     """Compare the data of the first picture of a JPEG file with its header.
 
     Raises:
-        UnreadableImage: ``truncated`` where there are less, ``header_lies`` where there are more.
+        UnreadableImage: ``truncated`` if data are missing, ``header_lies`` if there are too many.
     """
     layout = _layout(content)
     if layout is None or not layout.complete:
@@ -61,20 +61,20 @@ def check_whole(content: bytes) -> None:
     shown = _look(stream + end)
     if not np.array_equal(shown, _look(stream + _NOISE + end)):
         raise UnreadableImage("truncated", "The JPEG file holds less than its header says.")
-    # Of a picture of next to nothing, with tables for nothing else, noise makes the same.
+    # For a nearly empty picture with minimal tables noise decodes to the same picture.
     judged = layout.process in _SEQUENTIAL and layout.end - layout.start >= _LEAST
-    if not judged or not stream[-_LAST:].strip(b"\0\xff"):  # nothing but padding
+    if not judged or not stream[-_LAST:].strip(b"\0\xff"):  # only padding
         return
     kept = stream[:-_LAST]
-    kept = kept[:-1] if kept.endswith(b"\xff") else kept  # it has lost its second half
+    kept = kept[:-1] if kept.endswith(b"\xff") else kept  # its second byte was cut off
     changed = (_look(kept + noise + end) for noise in (_NOISE, _OTHER_NOISE))
     if all(np.array_equal(shown, one) for one in changed):
         raise UnreadableImage("header_lies", "The JPEG file holds more than its header says.")
 
 
 def _look(content: bytes) -> npt.NDArray[np.uint8]:
-    """The pixels, of large pictures a small copy."""
-    # Not by Image.open, which would follow an index of further pictures.
+    """The pixels; for large pictures those of a small copy."""
+    # Not Image.open, which would follow an index of further pictures.
     with JpegImageFile(io.BytesIO(content)) as image:
         if image.width * image.height > _LARGE:
             image.draft(image.mode, (image.width // 8, image.height // 8))
@@ -82,7 +82,7 @@ def _look(content: bytes) -> npt.NDArray[np.uint8]:
 
 
 def _layout(content: bytes) -> _Layout | None:
-    """None where the markers lead nowhere."""
+    """The layout of the first picture; None if the markers are inconsistent."""
     at, start, process = 2, 2, 0
     missing: dict[int, list[int]] = {}
     for _ in range(_MOST_SEGMENTS):
@@ -111,7 +111,7 @@ def _layout(content: bytes) -> _Layout | None:
 
 
 def _note(segment: bytes, missing: dict[int, list[int]], *, progressive: bool) -> None:
-    """Bits that are still missing of each component's coefficients after a scan (T.81 G.1.1.1)."""
+    """Update the missing bits of each component's coefficients after a scan (T.81 G.1.1.1)."""
     if not segment or len(segment) < 2 * segment[0] + 4:
         return
     first, last, bits = segment[-3], segment[-2], segment[-1] & 0x0F

@@ -1,4 +1,4 @@
-"""How much one file may ask for, and how much all that are open may take together."""
+"""Limits on one file, and on the memory of all files that are open together."""
 
 import contextlib
 import threading
@@ -10,19 +10,19 @@ from ml.errors import MemoryBusy, UnreadableImage
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on one file, checked before the memory is spent.
+    """Bounds on one file, checked before memory is allocated.
 
     Attributes:
         max_bytes: size of the file in bytes.
         max_pixels: width times height of one slice.
-        min_side: shortest side, in pixels, that still can show a brain.
+        min_side: shortest side, in pixels, that can still show a brain.
         max_slices: slices of one file, and of one study.
-        max_total_bytes: what one file may grow to once it is unpacked and decoded.
-        max_archive_bytes: what all files of an archive, one after the other, may grow to.
-        max_entries: files in one archive and in all archives inside of it.
-        max_archives: archives in one archive, itself counted.
-        max_expansion: how many times its own size an archive may grow to, once that is large.
-        max_depth: how deep archives may stand inside of archives; 1 is none inside.
+        max_total_bytes: size of one file after unpacking and decoding.
+        max_archive_bytes: total size of all files of an archive after unpacking.
+        max_entries: files in one archive and in all archives inside it.
+        max_archives: archives in one archive, including itself.
+        max_expansion: ratio of unpacked to packed size, checked only for large archives.
+        max_depth: nesting depth of archives; 1 allows none inside another.
     """
 
     max_bytes: int = 512 * 2**20
@@ -37,7 +37,7 @@ class Limits:
     max_depth: int = 2
 
 
-# For what was checked when it came in, and need not be checked again.
+# For files that were checked at upload.
 NO_LIMITS = Limits(
     max_bytes=2**40, max_pixels=2**40, min_side=1, max_slices=2**31, max_total_bytes=2**40
 )
@@ -47,11 +47,11 @@ _PATIENCE = 30.0  # seconds
 
 
 class Room:
-    """Memory that the threads of a process share while they decode.
+    """A memory budget shared by the threads of a process while they decode.
 
-    Who needs more than is free waits in turn, and gives up after a while. A thread that holds
-    room may take more beside it. Such threads cannot always wait for one another: where nobody
-    else could go on, one of them gets up to half of the size beyond it. So no more than one and a
+    A thread that needs more than is free waits in a queue and gives up after a timeout. A thread
+    that already holds memory may request more. To avoid deadlock between such threads, one of
+    them may exceed the size by up to half if no other thread could continue. So at most one and a
     half times the size is taken at any time.
     """
 
@@ -60,17 +60,17 @@ class Room:
         self.size = size
         self._patience = patience
         self._held: dict[int, int] = {}  # by thread
-        self._growing: list[int] = []  # threads that hold room and wait for more
-        self._queue: list[int] = []  # threads that hold none, in turn
+        self._growing: list[int] = []  # threads that hold memory and wait for more
+        self._queue: list[int] = []  # threads that hold none, in order of arrival
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
     def taken(self, wanted: int) -> Iterator[None]:
-        """Let this thread have ``wanted`` bytes, beside what it holds already.
+        """Reserve ``wanted`` bytes for this thread in addition to what it already holds.
 
         Raises:
-            UnreadableImage: ``too_many_pixels`` where that is more than there is at all.
-            MemoryBusy: others have kept it for too long.
+            UnreadableImage: ``too_many_pixels`` if that exceeds the total size.
+            MemoryBusy: the timeout is over before enough memory is free.
         """
         thread = threading.get_ident()
         with self._changed:
@@ -95,7 +95,7 @@ class Room:
         waiting = self._growing if thread in self._held else self._queue
         waiting.append(thread)
         try:
-            self._changed.notify_all()  # perhaps nobody else can go on now
+            self._changed.notify_all()  # this may be the moment when no other thread can continue
             if not self._changed.wait_for(lambda: self._may_take(thread, wanted), self._patience):
                 raise MemoryBusy("Others have needed the memory for too long.")
         finally:
@@ -110,7 +110,7 @@ class Room:
 
     @property
     def waiting(self) -> int:
-        """How many threads wait."""
+        """The number of waiting threads."""
         return len(self._queue) + len(self._growing)
 
     @property

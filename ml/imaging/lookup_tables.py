@@ -1,4 +1,4 @@
-"""Lookup tables of DICOM images cut to what their descriptors announce (PS3.3 C.11.1, C.7.6.3)."""
+"""Trim lookup tables of DICOM images to the size in their descriptors (PS3.3 C.11.1, C.7.6.3)."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +12,14 @@ _MOST_ENTRIES = 2**16
 
 
 def trim_table(item: pydicom.Dataset, *, little: bool) -> None:
-    """Cut the LUT Data of ``item`` to its entries, and clear the bits that they do not use.
+    """Trim the LUT Data of ``item`` to its entries and clear their unused bits.
 
     Args:
-        item: of a Modality LUT Sequence or VOI LUT Sequence; changed.
-        little: whether words lie in the file with their low byte first.
+        item: of a Modality LUT Sequence or VOI LUT Sequence; changed in place.
+        little: whether words in the file are little-endian.
 
     Raises:
-        UnreadableImage: ``header_lies`` where there are fewer entries than announced.
+        UnreadableImage: ``header_lies`` if there are fewer entries than announced.
     """
     entries, bits = _descriptor(item, "LUTDescriptor")
     element = item["LUTData"]
@@ -27,7 +27,7 @@ def trim_table(item: pydicom.Dataset, *, little: bool) -> None:
     if isinstance(element.value, bytes):
         words = _words(element.value, little=little)
         if len(words) < entries and bits <= 8 and len(element.value) >= entries:
-            # Entries of 8 bits, two to a word.
+            # 8-bit entries, two per word.
             raw = element.value[:entries]
             item["LUTData"] = DataElement(element.tag, "OW", raw + bytes(len(raw) % 2))
             return
@@ -45,10 +45,10 @@ def trim_table(item: pydicom.Dataset, *, little: bool) -> None:
 
 
 def trim_palette(dataset: pydicom.Dataset, *, little: bool) -> None:
-    """Cut the three colour tables to their entries; tables in segments become plain ones.
+    """Trim the three colour tables to their entries; segmented tables become plain ones.
 
     Raises:
-        UnreadableImage: ``header_lies`` where there are fewer entries than announced.
+        UnreadableImage: ``header_lies`` if there are fewer entries than announced.
     """
     for colour in _COLOURS:
         _trim_colour(dataset, colour, little=little)
@@ -83,7 +83,7 @@ def _trim_colour(dataset: pydicom.Dataset, colour: str, *, little: bool) -> None
 
 
 def _lies_in_words(raw: bytes, entries: int) -> bool:
-    """Whether entries of 8 bits lie in words of 16: one half is empty, or is the other again."""
+    """Whether 8-bit entries are stored in 16-bit words: one byte is zero or repeats the other."""
     if len(raw) < 2 * entries:
         return False
     first, second = raw[::2], raw[1::2]
@@ -91,13 +91,13 @@ def _lies_in_words(raw: bytes, entries: int) -> bool:
 
 
 def _expanded(raw: bytes, bits: int, entries: int, *, little: bool) -> bytes:
-    """A segmented table written out (PS3.3 C.7.9.2), no further than its entries."""
+    """A segmented table expanded (PS3.3 C.7.9.2) to at most ``entries`` entries."""
     size = 1 if bits <= 8 else 2
     data = list(raw) if size == 1 else _words(raw, little=little).tolist()
     order = (0, 1) if size == 2 else (0, 1, 2, 3) if little else (1, 0, 3, 2)
     made: list[int] = []
     at, end = 0, len(data)
-    left, back = 0, 0  # segments of another place that are copied, and where to go on then
+    left, back = 0, 0  # remaining segments of an indirect copy, and the offset to return to
     while len(made) < entries and at + 2 < end:
         kind, length = data[at], data[at + 1]
         at += 2

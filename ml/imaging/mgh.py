@@ -1,4 +1,4 @@
-"""MGH volumes of FreeSurfer (.mgh, .mgz), which are read and kept as NIfTI.
+"""MGH volumes of FreeSurfer (.mgh, .mgz), which are read and stored as NIfTI.
 
 https://surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/MghFormat
 """
@@ -14,7 +14,7 @@ from ml.imaging.limits import Limits
 from ml.imaging.nifti import Volume, volume_of
 from ml.imaging.unpacking import pieces, start
 
-_HEADER = 284  # bytes, always big-endian; voxels follow at once
+_HEADER = 284  # bytes, always big-endian; the voxels follow directly
 _VERSION = (1).to_bytes(4, "big")
 _TYPE, _ORIENTED = slice(20, 24), slice(28, 30)
 _TYPES, _FLAGS = range(11), range(2)
@@ -23,7 +23,7 @@ _TYPES, _FLAGS = range(11), range(2)
 def recognises(content: bytes) -> bool:
     """Whether a file starts as MGH, compressed or not.
 
-    The version is no mark that nothing else starts with, so that two more fields have to fit.
+    The version alone is not a unique signature, so two more fields have to be valid.
     """
     first = start(content, _HEADER)
     return (
@@ -34,10 +34,10 @@ def recognises(content: bytes) -> bool:
 
 
 def open_mgh(content: bytes, limits: Limits) -> tuple[Volume, Iterator[bytes]]:
-    """The checked header, and the voxels in pieces, which come when they are asked for.
+    """The checked header, and a lazy iterator of the voxels in pieces.
 
-    A header that says nothing of how the volume lies means the default of the format: coronal
-    slices of 1 mm. What stands behind the voxels (commands, names of files) is never read.
+    A header without an orientation means the format's default: coronal slices of 1 mm. Data after
+    the voxels (commands, file names) are never read.
 
     Raises:
         UnreadableImage: see :func:`ml.imaging.nifti.decode_nifti`.

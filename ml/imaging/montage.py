@@ -1,4 +1,4 @@
-"""Whether a picture shows several slices side by side, as a film or a screenshot does."""
+"""Detect pictures with several slices side by side, such as films and screenshots."""
 
 import cv2
 import numpy as np
@@ -6,18 +6,18 @@ import numpy as np
 from ml.imaging.pictures import Pixels
 from ml.preprocess import FloatImage, percentiles, to_grey
 
-_SIDE = 384  # px; the longer side of the copy that is looked at
-_DARK = 0.07  # of the 99th percentile: air around a head
-_LEAST = 0.5  # a head's longer side, of the largest head's
-_LEAST_OF_PICTURE = 0.02  # a head's bounding box, of the picture's area
-_WHITE = 0.5  # of the 99th percentile: a line drawn between slices
-_LINE = 0.9  # of a row or column that is white
-_FULL = 0.4  # of its bounding box, that a head fills
-_LONGEST = 2.2  # a head's longer side, of its shorter one
+_SIDE = 384  # px; the longer side of the copy that is analysed
+_DARK = 0.07  # share of the 99th percentile; darker pixels are air around a head
+_LEAST = 0.5  # a head's longer side relative to that of the largest head
+_LEAST_OF_PICTURE = 0.02  # a head's bounding box relative to the picture's area
+_WHITE = 0.5  # share of the 99th percentile; brighter pixels may be a line between slices
+_LINE = 0.9  # share of a row or column that is white in such a line
+_FULL = 0.4  # share of its bounding box that a head fills
+_LONGEST = 2.2  # a head's longer side relative to its shorter one
 
 
 def several_slices(pixels: Pixels) -> float:
-    """The number of slices where the picture shows more than one, else 0: above 1 it does.
+    """The number of slices if the picture shows more than one, else 0.
 
     Args:
         pixels: (height, width) or (height, width, 3) RGB, 8 or 16 bit.
@@ -27,7 +27,7 @@ def several_slices(pixels: Pixels) -> float:
 
 
 def heads_in(pixels: Pixels | FloatImage) -> int:
-    """How many heads stand apart from one another: pieces of like size, with air between them.
+    """The number of separate heads: regions of similar size with air between them.
 
     Args:
         pixels: (height, width) or (height, width, 3) RGB, 8 or 16 bit.
@@ -40,11 +40,11 @@ def heads_in(pixels: Pixels | FloatImage) -> int:
     if high <= low:
         return 0
     lit = np.asarray(small > low + _DARK * (high - low), np.uint8)
-    # Lines from edge to edge part slices, and must not join them.
+    # Lines from edge to edge separate slices and must not connect them.
     white = small > low + _WHITE * (high - low)
     lit[white.mean(axis=1) > _LINE] = 0
     lit[:, white.mean(axis=0) > _LINE] = 0
-    # Dark tissue between skull and brain belongs to the head; captions and thin frames do not.
+    # Dark tissue between skull and brain is part of the head; captions and thin frames are not.
     lit = np.asarray(cv2.morphologyEx(lit, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), np.uint8)
     contours, _ = cv2.findContours(lit, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     sides, filled = [], []

@@ -1,4 +1,4 @@
-"""NIfTI volumes: cut into slices as a radiologist looks at them."""
+"""NIfTI volumes, cut into slices in radiological orientation."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -24,18 +24,18 @@ from ml.imaging.slices import Slice, Slices
 from ml.imaging.unpacking import GZIP, gzipped, pieces, start
 from ml.imaging.values import mapping
 
-PLANES = ("sagittal", "coronal", "axial")  # by the axis that is cut: right-left, back-front, up
-_START = 600  # bytes; holds the header of both versions
-_LAST_START = 2**26  # bytes; extensions stand between the header and the voxels
+PLANES = ("sagittal", "coronal", "axial")  # by the axis across them: right-left, back-front, up
+_START = 600  # bytes; enough for the header of both versions
+_LAST_START = 2**26  # bytes; extensions lie between the header and the voxels
 _LONGEST_AXIS = 2**15
-_THIN = 32  # voxels; an axis shorter than that is the one that is cut
-_ANISOTROPIC = 1.4  # how much larger than the others a spacing is that tells the plane
+_THIN = 32  # voxels; a volume is cut across an axis shorter than that
+_ANISOTROPIC = 1.4  # ratio to the other spacings from which a spacing determines the plane
 _SURFACES = range(3000, 3100)  # intent codes of CIFTI-2
 _MAGIC = {348: (344, b"n+1\0"), 540: (4, b"n+2\0\r\n\032\n")}
 _PAIR = {348: (344, b"ni1\0"), 540: (4, b"ni2\0\r\n\032\n")}
 _CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])  # axes to right, front and head
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
-_ANALYZE = bytes(4)  # in the place of the magic
+_ANALYZE = bytes(4)  # in place of the magic number
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Volume:
     """A checked header.
 
     Attributes:
-        offset: where the voxels start in the file, in bytes.
+        offset: start of the voxels in the file, in bytes.
         shape: of the three axes as stored.
         affine: (4, 4) from stored indices to millimetres, axes to right, front and head.
     """
@@ -60,23 +60,23 @@ class Volume:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def starting_at(self, offset: int) -> "Volume":
-        """The same with its voxels elsewhere in the file."""
+        """The same volume with another offset of its voxels in the file."""
         return replace(self, offset=offset)
 
 
 def recognises(content: bytes) -> bool:
-    """Whether a file starts as NIfTI, compressed or not; also the header of a pair of files."""
+    """Whether a file starts as NIfTI, compressed or not; includes headers of two-file images."""
     start = _start(content)
     return _has(start, _MAGIC) or _is_header_alone(start)
 
 
 def inspect_nifti(content: bytes, limits: Limits, plane: str = "auto") -> FileFacts:
-    """What the header says.
+    """The facts of the header.
 
     Args:
-        plane: ``axial``, ``coronal``, ``sagittal``, or ``auto`` for the plane in which it was
-            acquired: across an axis of fewer than 32 voxels, else across a spacing that is
-            clearly larger than the others, else axial.
+        plane: ``axial``, ``coronal``, ``sagittal``, or ``auto`` for the acquisition plane: across
+            an axis of fewer than 32 voxels, else across the axis of a clearly larger spacing,
+            else axial.
 
     Raises:
         UnreadableImage: see :func:`decode_nifti`.
@@ -86,13 +86,14 @@ def inspect_nifti(content: bytes, limits: Limits, plane: str = "auto") -> FileFa
 
 
 def decode_nifti(content: bytes, limits: Limits, plane: str = "auto") -> Slices:
-    """Open the volume, to be cut into slices one at a time.
+    """Open the volume; slices are cut one at a time.
 
-    Axial slices show the front above and the patient's right on the left, coronal ones the head
-    above and the right on the left, sagittal ones the head above and the front on the left.
+    Axial slices have the front at the top and the patient's right on the left, coronal ones the
+    head at the top and the right on the left, sagittal ones the head at the top and the front on
+    the left.
 
-    Volumes with more than three dimensions (several points in time, directions or echoes) are
-    refused, since nothing says which of them a reader would look at.
+    Volumes with more than three dimensions (several time points, directions or echoes) are
+    refused, because it is unknown which of them a reader would choose.
 
     Raises:
         UnreadableImage: ``truncated``, ``four_dimensional``, ``colour_volume``, ``unsupported``
@@ -120,10 +121,10 @@ def decode_nifti(content: bytes, limits: Limits, plane: str = "auto") -> Slices:
 
 
 def sizes(content: bytes) -> tuple[int, int]:
-    """Bytes of the voxels, and voxels of the largest slice, as the header says.
+    """Bytes of the voxels, and voxels of the largest slice, according to the header.
 
     Raises:
-        Exception: whatever a damaged header makes of it.
+        Exception: any error of a damaged header.
     """
     return sizes_of(_volume(_start(content)))
 
@@ -134,9 +135,9 @@ def sizes_of(volume: Volume) -> tuple[int, int]:
 
 
 def strip_nifti(content: bytes, limits: Limits) -> bytes:
-    """A compressed copy whose header holds geometry, type and scaling, and nothing else.
+    """A compressed copy whose header has only geometry, type and scaling.
 
-    Descriptions, file names and extensions are gone, and the name and time of the archive, too.
+    Descriptions, file names and extensions are removed, as are the gzip file name and time.
 
     Raises:
         UnreadableImage: see :func:`decode_nifti`.
@@ -150,11 +151,11 @@ def strip_nifti(content: bytes, limits: Limits) -> bytes:
 def mask_nifti(
     content: bytes, hidden: npt.NDArray[np.bool_], limits: Limits, plane: str = "auto"
 ) -> bytes:
-    """What :func:`strip_nifti` gives, with the darkest value of the volume in some voxels.
+    """As :func:`strip_nifti`, with hidden voxels set to the volume's darkest value.
 
     Args:
-        hidden: (slices, height, width) of the slices that :func:`decode_nifti` cuts.
-        plane: the one that it cuts in.
+        hidden: (slices, height, width), for the slices that :func:`decode_nifti` cuts.
+        plane: the plane of these slices.
 
     Raises:
         UnreadableImage: see :func:`decode_nifti`.
@@ -178,7 +179,7 @@ def volume_of(
     affine: npt.NDArray[np.float64],
     limits: Limits,
 ) -> Volume:
-    """A volume of another format, held to the same rules.
+    """A volume of another format, checked by the same rules.
 
     Args:
         shape: of all axes, the fastest first.
@@ -203,25 +204,25 @@ def volume_of(
 
 
 def inspect_volume(volume: Volume, limits: Limits, plane: str) -> FileFacts:
-    """What the header says; see :func:`inspect_nifti`."""
+    """The facts of a volume; see :func:`inspect_nifti`."""
     return _cut(volume, plane, limits)
 
 
 def nifti_of(volume: Volume, voxels: Iterable[bytes]) -> bytes:
-    """The compressed NIfTI file of a volume: geometry, type and values, and nothing else.
+    """The compressed NIfTI file of a volume, with only geometry, type and values.
 
     Args:
-        voxels: what holds them, in pieces, the first axis fastest. What stands before the offset
-            of the volume is passed over, what is behind the last voxel is not read.
+        voxels: the data in pieces, the first axis fastest. Bytes before the volume's offset are
+            skipped, bytes after the last voxel are not read.
 
     Raises:
-        UnreadableImage: ``truncated`` where there are too few.
+        UnreadableImage: ``truncated`` if there are too few.
     """
     return gzipped(chain([_plain_header(volume)], _voxels(voxels, volume)))
 
 
 def _plain_header(volume: Volume) -> bytes:
-    """A header with what the voxels need, and the mark that no extension follows."""
+    """A minimal header for the voxels, and the flag that no extension follows."""
     header = type(volume.header)(endianness=volume.header.endianness)
     header.set_data_dtype(volume.dtype)
     header.set_data_shape(volume.shape)
@@ -237,7 +238,7 @@ def _plain_header(volume: Volume) -> bytes:
 
 
 def _start(content: bytes) -> bytes:
-    """The first bytes, inflated where need be."""
+    """The first bytes, decompressed if needed."""
     return start(content, _START) if content.startswith(GZIP) else content[:_START]
 
 
@@ -249,7 +250,7 @@ def _has(start: bytes, kinds: dict[int, tuple[int, bytes]]) -> bool:
 
 
 def _is_header_alone(start: bytes) -> bool:
-    """Whether the voxels are in another file: a pair of NIfTI files, or one of ANALYZE 7.5."""
+    """Whether the voxels are in a separate file: a NIfTI pair, or ANALYZE 7.5."""
     if _has(start, _PAIR):
         return True
     dimensions = {int.from_bytes(start[40:42], order) for order in ("little", "big")}
@@ -271,7 +272,7 @@ def _open(content: bytes, limits: Limits) -> Volume:
 
 
 def _check_size(volume: Volume, limits: Limits) -> None:
-    # Whatever they are as stored, two bytes each once decoded, and twice so while they are cut.
+    # Whatever the stored type, a decoded voxel has two bytes, and twice that during cutting.
     decoded = 2 * math.prod(volume.shape)
     if max(volume.size, decoded) > limits.max_total_bytes or max(volume.shape) > _LONGEST_AXIS:
         raise UnreadableImage("too_many_pixels", "The volume has too many voxels.")
@@ -279,7 +280,7 @@ def _check_size(volume: Volume, limits: Limits) -> None:
 
 def _volume(start: bytes) -> Volume:
     kind = nib.Nifti2Header if start[4:8] == b"n+2\0" else nib.Nifti1Header
-    # Of the extensions nothing is wanted but their end, and that is where the voxels start.
+    # Extensions are not read; the voxels start at their end.
     header = kind(start[: kind.sizeof_hdr], check=False)  # type: ignore[no-untyped-call]
     if int(header["intent_code"]) in _SURFACES:
         raise UnreadableImage("cifti", "CIFTI files hold values of surfaces, not images.")
@@ -357,9 +358,9 @@ def _cut(volume: Volume, plane: str, limits: Limits) -> FileFacts:
 
 
 def _acquired(shape: list[int], sizes: npt.NDArray[np.float64]) -> int:
-    """The axis to cut where nobody says which; see :func:`inspect_nifti`."""
+    """The axis to cut across for plane ``auto``; see :func:`inspect_nifti`."""
     if min(shape) < _THIN:
-        # Of axes that are equally short the one that runs from foot to head.
+        # Of equally short axes the one from foot to head.
         return max(range(3), key=lambda axis: (-shape[axis], axis))
     coarsest = int(sizes.argmax())
     clearly = sizes[coarsest] > _ANISOTROPIC * np.delete(sizes, coarsest).max()
@@ -371,7 +372,7 @@ def _vector(numbers: npt.NDArray[np.float64]) -> Vector:
 
 
 def _shown(canonical: npt.NDArray[np.generic], axis: int, index: int) -> npt.NDArray[np.generic]:
-    """One slice of a volume whose axes point to right, front and head, as it is looked at."""
+    """One slice, in display orientation, of a volume with axes to right, front and head."""
     picture = np.moveaxis(canonical, axis, 0)[index]
     # Columns run from right to left or from front to back, rows downwards or backwards.
     return np.asarray(picture[::-1, ::-1].T)
@@ -385,7 +386,7 @@ def _scaling(header: nib.Nifti1Header) -> tuple[float, float]:
 
 
 def _raw(content: bytes, volume: Volume) -> bytes | bytearray | memoryview:
-    """The bytes of the voxels; of a file that is not compressed they are not copied."""
+    """The bytes of the voxels; not copied if the file is uncompressed."""
     if not content.startswith(GZIP):
         return memoryview(content)[volume.offset : volume.offset + volume.size]
     raw = bytearray()
@@ -395,7 +396,7 @@ def _raw(content: bytes, volume: Volume) -> bytes | bytearray | memoryview:
 
 
 def _voxels(unpacked: Iterable[bytes], volume: Volume) -> Iterator[bytes]:
-    """The bytes of the voxels in pieces; never more of them than the header announces."""
+    """The bytes of the voxels in pieces, at most as many as the header announces."""
     left, skip = volume.size, volume.offset
     for piece in unpacked:
         if skip >= len(piece):

@@ -1,4 +1,4 @@
-"""Where the voxels of a NIfTI file lie, with the repairs that other readers make."""
+"""The affine of a NIfTI file, with the repairs that other readers make."""
 
 import math
 
@@ -12,14 +12,14 @@ from nibabel.volumeutils import shape_zoom_affine
 from ml.errors import UnreadableImage
 
 _PLAUSIBLE = 1e-3, 3e2  # mm; size of a voxel
-_MOST_QUATERNION = 1.1  # squared length up to which a quaternion is a rounded one
-_MILLIMETRES = {1: 1000.0, 3: 0.001}  # by xyzt_units: metres and micrometres; all else is taken so
+_MOST_QUATERNION = 1.1  # squared length up to which a quaternion counts as rounded
+_MILLIMETRES = {1: 1000.0, 3: 0.001}  # by xyzt_units: metres, micrometres; all others count as mm
 
 
 def affine_of(header: nib.Nifti1Header, shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:
-    """From stored indices to millimetres: by the first of the header's ways that makes sense.
+    """(4, 4) from stored indices to millimetres, by the header's first plausible method.
 
-    Repaired are what nibabel, ITK and FSL repair, too.
+    The repairs are those of nibabel, ITK and FSL.
 
     Raises:
         UnreadableImage: ``voxel_size`` or ``no_orientation``.
@@ -27,7 +27,7 @@ def affine_of(header: nib.Nifti1Header, shape: tuple[int, int, int]) -> npt.NDAr
     by_matrix, by_rotation = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
     ways = [_sform(header, shape)] if by_matrix else []
     ways += [_qform(header)] if by_rotation else []
-    if not ways:  # nothing but the size of the voxels: method 1 of the standard
+    if not ways:  # only the voxel size: method 1 of the standard
         ways = [shape_zoom_affine(shape, zooms_of(header), header.default_x_flip)]
     unit = _MILLIMETRES.get(int(header["xyzt_units"]) & 0x07, 1.0)
     spatial = [affine for affine in ways if _is_spatial(affine)]
@@ -43,14 +43,14 @@ def affine_of(header: nib.Nifti1Header, shape: tuple[int, int, int]) -> npt.NDAr
 
 def _sform(header: nib.Nifti1Header, shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:
     affine = np.asarray(header.get_sform(), dtype=np.float64)
-    if shape[2] == 1 and not affine[:3, 2].any():  # of a single slice some leave it out
+    if shape[2] == 1 and not affine[:3, 2].any():  # some writers omit it for a single slice
         across = np.cross(affine[:3, 0], affine[:3, 1])
         affine[:3, 2] = across / (np.linalg.norm(across) or 1.0)
     return affine
 
 
 def _qform(header: nib.Nifti1Header) -> npt.NDArray[np.float64]:
-    """The rotation with what rounding has done to it undone; of NaN where there is none."""
+    """The affine from the quaternion with rounding errors repaired; NaN without a valid one."""
     vector = np.array([float(header[f"quatern_{name}"]) for name in "bcd"])
     squared = float(vector @ vector)
     affine = np.eye(4)
@@ -69,7 +69,7 @@ def _qform(header: nib.Nifti1Header) -> npt.NDArray[np.float64]:
 
 
 def zooms_of(header: nib.Nifti1Header) -> npt.NDArray[np.float64]:
-    """(3,) voxel sizes; 1 where the header gives none."""
+    """(3,) voxel sizes; 1 if the header gives none."""
     sizes = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
     sizes[~np.isfinite(sizes) | (sizes == 0)] = 1.0
     sizes[int(header["dim"][0]) :] = 1.0
@@ -77,5 +77,5 @@ def zooms_of(header: nib.Nifti1Header) -> npt.NDArray[np.float64]:
 
 
 def _is_spatial(affine: npt.NDArray[np.float64]) -> bool:
-    """Whether each axis runs along another one of the body."""
+    """Whether each axis runs along a different axis of the body."""
     return bool(np.isfinite(affine).all() and np.isfinite(io_orientation(affine)).all())

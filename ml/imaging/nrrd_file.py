@@ -1,7 +1,7 @@
-"""NRRD volumes (.nrrd), which are read and kept as NIfTI.
+"""NRRD volumes (.nrrd), which are read and stored as NIfTI.
 
-https://teem.sourceforge.net/nrrd/format.html. The library parses the fields that are needed, and
-nothing else: it would open whatever file a header names, and unpack values without a limit.
+https://teem.sourceforge.net/nrrd/format.html. The library is only used to parse the needed fields:
+it would open any file that a header names, and unpack values without a limit.
 """
 
 from collections.abc import Iterator
@@ -18,22 +18,22 @@ from ml.imaging.nifti import Volume, volume_of
 from ml.imaging.unpacking import PIECE, pieces
 
 _MAGIC = b"NRRD000"
-_LONGEST_HEADER = 2**20  # bytes, with all comments
+_LONGEST_HEADER = 2**20  # bytes, including comments
 _LONGEST_FIELD = 2**12
-_MOST_SKIPPED = 2**26  # bytes, once they are unpacked
+_MOST_SKIPPED = 2**26  # bytes after unpacking
 _LONGEST_NUMBER = 64  # characters
 _FIELDS = {
     "dimension", "type", "encoding", "sizes", "endian", "kinds", "line skip", "byte skip",
     "space", "space dimension", "space directions", "space origin", "space units",
 }  # fmt: skip
 _ALSO = {"lineskip": "line skip", "byteskip": "byte skip", "datafile": "data file"}
-# From the axes of each space to those that point to right, front and head.
+# From the axes of each space to axes that point to right, front and head.
 _SPACES = {
     "right-anterior-superior": (1, 1, 1), "ras": (1, 1, 1),
     "left-anterior-superior": (-1, 1, 1), "las": (-1, 1, 1),
     "left-posterior-superior": (-1, -1, 1), "lps": (-1, -1, 1),
 }  # fmt: skip
-_MILLIMETRES = {"m": 1000.0, "cm": 10.0, "um": 0.001}  # all else is taken for millimetres
+_MILLIMETRES = {"m": 1000.0, "cm": 10.0, "um": 0.001}  # all others count as millimetres
 _COLOURS = {"rgb-color", "rgba-color", "hsv-color", "xyz-color", "3-color", "4-color"}
 _TYPES = {
     name: dtype
@@ -58,19 +58,19 @@ _PACKED = {"gzip": b"\x1f\x8b", "gz": b"\x1f\x8b", "bzip2": b"BZh", "bz2": b"BZh
 
 
 def recognises(content: bytes) -> bool:
-    """Whether a file starts as NRRD, also where it is a header whose values are elsewhere."""
+    """Whether a file starts as NRRD, including a detached header."""
     return content.startswith(_MAGIC)
 
 
 def open_nrrd(content: bytes, limits: Limits) -> tuple[Volume, Iterator[bytes]]:
-    """The checked header, and the values in pieces, which come when they are asked for.
+    """The checked header, and a lazy iterator of the values in pieces.
 
-    Comments, keys with values, and all fields but those of geometry and type are passed over.
+    Comments, key/value pairs, and all fields except geometry and type are ignored.
 
     Raises:
-        UnreadableImage: ``detached_header`` where the values are in another file,
+        UnreadableImage: ``detached_header`` if the values are in another file,
             ``unsupported_transfer_syntax`` for an encoding other than raw, text, gzip and bzip2,
-            ``no_orientation`` also for a space other than those of a patient; for the rest see
+            ``no_orientation`` also for a space that is not a patient's; for the others see
             :func:`ml.imaging.nifti.decode_nifti`.
     """
     lines, start = _header(content)
@@ -101,7 +101,7 @@ def open_nrrd(content: bytes, limits: Limits) -> tuple[Volume, Iterator[bytes]]:
 
 
 def _header(content: bytes) -> tuple[list[str], int]:
-    """The lines that are needed, and where the values start."""
+    """The needed lines, and the offset of the values."""
     found = content[:_LONGEST_HEADER]
     ends = [at + len(end) for end in (b"\n\n", b"\r\n\r\n") if (at := found.find(end)) >= 0]
     start = min(ends, default=len(content))
@@ -134,7 +134,7 @@ def _dtype(fields: dict[str, Any]) -> np.dtype[np.generic]:
 
 
 def _spatial(fields: dict[str, Any], shape: tuple[int, ...]) -> list[int]:
-    """The axes of the volume; of others there may be but one value."""
+    """The spatial axes; all other axes must have length 1."""
     if fields.get("space directions") is None:
         raise UnreadableImage("no_orientation", "The header does not say how the volume lies.")
     directions = np.asarray(fields["space directions"])
@@ -184,7 +184,7 @@ def _numbers(content: bytes, start: int, dtype: np.dtype[np.generic]) -> Iterato
     rest = b""
     for piece in _slices(content, start, len(content)):
         words = (rest + piece).split()
-        # The last word may go on in the next piece.
+        # The last word may continue in the next piece.
         rest = words.pop() if words and not piece[-1:].isspace() else b""
         if len(rest) > _LONGEST_NUMBER:
             raise _damaged()

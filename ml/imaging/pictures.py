@@ -16,13 +16,13 @@ from ml.imaging.limits import Limits
 from ml.imaging.slices import Slice
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-# PNG specification, section 11.2.1: where IHDR has it, and of what value.
+# PNG specification, section 11.2.1: offset of the colour type in the file, and its grey values.
 _PNG_COLOUR_TYPE, _GREY, _GREY_WITH_ALPHA = 25, 0, 4
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 _LONGEST_BRANDS = 256  # bytes
 _STRIP = 2**18  # pixels
-_LONGEST_SIDE = 2**15  # pixels; what resamples images counts them in 16 bits
+_LONGEST_SIDE = 2**15  # pixels; resampling uses 16-bit coordinates
 
 
 def decode_png(content: bytes, limits: Limits) -> list[Slice]:
@@ -31,12 +31,12 @@ def decode_png(content: bytes, limits: Limits) -> list[Slice]:
 
 
 def decode_jpeg(content: bytes, limits: Limits) -> list[Slice]:
-    """Decode a JPEG, turned upright by its EXIF orientation; of several pictures the first.
+    """Decode a JPEG, rotated upright by its EXIF orientation; only the first of several pictures.
 
-    Phones and stereo cameras put further pictures behind the first one (CIPA DC-007).
+    Phones and stereo cameras append further pictures to the first one (CIPA DC-007).
 
     Raises:
-        UnreadableImage: also where the data do not fill what the header promises.
+        UnreadableImage: also if the data do not match the size in the header.
     """
     return _decode(content, "JPEG", limits)
 
@@ -47,7 +47,7 @@ def is_webp(content: bytes) -> bool:
 
 
 def decode_webp(content: bytes, limits: Limits) -> list[Slice]:
-    """Decode a WebP, turned upright; an animated one is refused.
+    """Decode a WebP, rotated upright; an animated one is refused.
 
     Raises:
         UnreadableImage: with the reason.
@@ -56,12 +56,12 @@ def decode_webp(content: bytes, limits: Limits) -> list[Slice]:
 
 
 def is_heic(content: bytes) -> bool:
-    """Whether a file starts as HEIC: by the brands that it names (ISO/IEC 23008-12, annex B)."""
+    """Whether a file is HEIC, according to its brands (ISO/IEC 23008-12, annex B)."""
     return not _HEIC.isdisjoint(brands(content))
 
 
 def brands(content: bytes) -> set[bytes]:
-    """What a file of ISO base media says of itself; nothing where it is none (ISO/IEC 14496-12)."""
+    """The brands of an ISO base media file (ISO/IEC 14496-12); empty for other files."""
     if content[4:8] != b"ftyp":
         return set()
     end = min(int.from_bytes(content[:4], "big"), _LONGEST_BRANDS)
@@ -69,7 +69,7 @@ def brands(content: bytes) -> set[bytes]:
 
 
 def decode_heic(content: bytes, limits: Limits) -> list[Slice]:
-    """Decode a HEIC with 8 bits a channel, turned upright; of several pictures the main one.
+    """Decode a HEIC with 8 bits per channel, rotated upright; only the primary picture.
 
     Raises:
         UnreadableImage: with the reason.
@@ -78,16 +78,16 @@ def decode_heic(content: bytes, limits: Limits) -> list[Slice]:
 
 
 def encode_png(pixels: Pixels) -> bytes:
-    """Encode grey, RGB or RGBA pixels, 8 or 16 bit, as a PNG that holds nothing but the pixels.
+    """Encode grey, RGB or RGBA pixels, 8 or 16 bit, as a PNG with only the pixels.
 
-    Whatever a file carried beside its pixels (EXIF, comments, appended data) ends here.
+    All metadata of the source file (EXIF, comments, appended data) is dropped.
     """
     stored = pixels
     if pixels.ndim == 3:
         order = cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
         stored = cast("Pixels", cv2.cvtColor(pixels, order))
-    # OpenCV's own choice (a difference filter, run lengths) takes a third of the time that any
-    # level of compression takes when it is named, and the file is hardly larger.
+    # OpenCV's default (difference filter, run-length encoding) takes a third of the time of any
+    # explicit compression level, and the file is hardly larger.
     done, buffer = cv2.imencode(".png", stored)
     if not done:
         raise ValueError(f"cannot encode pixels of shape {pixels.shape} and type {pixels.dtype}")
@@ -95,10 +95,10 @@ def encode_png(pixels: Pixels) -> bytes:
 
 
 def encode_palette_png(levels: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8]) -> bytes:
-    """Encode pixels that are one of 256 colours.
+    """Encode pixels with a palette of 256 colours.
 
     Args:
-        levels: (height, width) rows of ``palette``.
+        levels: (height, width) row indices into ``palette``.
         palette: (256, 4) RGBA.
     """
     image = Image.fromarray(levels)
@@ -109,7 +109,7 @@ def encode_palette_png(levels: npt.NDArray[np.uint8], palette: npt.NDArray[np.ui
 
 
 def _decode(content: bytes, image_format: str, limits: Limits) -> list[Slice]:
-    # Pillow warns of many pixels; the limit is ours and is checked before any is decoded.
+    # Pillow warns of many pixels; our own limit is checked before decoding.
     with discreet("truncated", f"The {image_format} file is damaged or incomplete."):
         try:
             image = opened(content, (image_format,))
@@ -132,16 +132,16 @@ def _decode(content: bytes, image_format: str, limits: Limits) -> list[Slice]:
 
 
 def opened(content: bytes, formats: tuple[str, ...] = _FORMATS) -> Image.Image:
-    """A picture of which the header was read and nothing is decoded."""
+    """A picture whose header has been read but whose pixels are not decoded."""
     if is_heic(content):
-        from pi_heif import HeifImageFile  # it takes its time
+        from pi_heif import HeifImageFile  # slow to import
 
         return cast("Image.Image", HeifImageFile(io.BytesIO(content)))
     return Image.open(io.BytesIO(content), formats=formats)
 
 
 def check_size(image: Image.Image, limits: Limits) -> None:
-    """Judge a picture by its header, before it is decoded.
+    """Check a picture's header against the limits, before decoding.
 
     Raises:
         UnreadableImage: ``too_many_pixels``, ``animated`` or ``too_small``.
@@ -171,7 +171,7 @@ def _too_many_pixels(limits: Limits) -> UnreadableImage:
 
 
 def pixels_of(image: Image.Image) -> Pixels:
-    """Grey or RGB pixels of a decoded picture; transparent ones on black."""
+    """Grey or RGB pixels of a decoded picture; transparency is blended with black."""
     if image.mode.startswith("I") or image.mode == "F":
         return np.asarray(np.clip(np.asarray(image), 0, 65535), dtype=np.uint16)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
@@ -181,18 +181,18 @@ def pixels_of(image: Image.Image) -> Pixels:
 
 
 def is_16_bit_png(content: bytes) -> bool:
-    """Whether ``content`` is a PNG with 16 bits a channel."""
+    """Whether ``content`` is a PNG with 16 bits per channel."""
     # PNG specification, section 11.2.1: the bit depth is byte 24 of the file, inside IHDR.
     return content.startswith(b"\x89PNG") and content[24] == 16
 
 
 def has_16_bit_colour(content: bytes) -> bool:
-    """Whether it is a PNG of which Pillow keeps the upper eight bits alone."""
+    """Whether it is a PNG for which Pillow keeps only the upper eight bits."""
     return is_16_bit_png(content) and content[_PNG_COLOUR_TYPE] != _GREY
 
 
 def _sixteen_bit_colour(content: bytes) -> Pixels:
-    """OpenCV keeps all bits. Strip by strip: as floats, all of it would take twice as much."""
+    """Decode with OpenCV, which keeps all bits, and blend in strips to save memory."""
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None:
         raise UnreadableImage("truncated", "The PNG file is damaged or incomplete.")
@@ -202,12 +202,12 @@ def _sixteen_bit_colour(content: bytes) -> Pixels:
 
 
 def on_black(decoded: Pixels, *, grey: bool) -> Pixels:
-    """16-bit colour as OpenCV decodes it, BGR or BGRA, in RGB or grey and laid on black."""
+    """Convert OpenCV's 16-bit BGR or BGRA to RGB or grey, blended with black."""
     height, width, channels = decoded.shape
     pixels = np.empty((height, width) if grey else (height, width, 3), np.uint16)
     for rows in _strips(height, width):
         colours = decoded[rows, :, :3]
-        if channels == 4:  # as _on_black does it with 8 bits
+        if channels == 4:  # as in _on_black for 8 bits
             opacity = decoded[rows, :, 3:].astype(np.float32) / 65535
             colours = np.rint(colours * opacity).astype(np.uint16)
         pixels[rows] = colours[..., 0] if grey else colours[..., ::-1]
@@ -221,13 +221,13 @@ def _strips(height: int, width: int) -> Iterator[slice]:
 
 
 def _on_black(image: Image.Image) -> Pixels:
-    """Lay a picture with transparency on black, the background of an MR slice."""
+    """Blend a picture with transparency with black, the background of an MR slice."""
     grey = image.mode == "LA"
     width, height = image.size
     pixels = np.empty((height, width) if grey else (height, width, 3), np.uint8)
     for rows in _strips(height, width):
         strip = image.crop((0, rows.start, width, rows.stop))
-        strip.info = image.info  # it may name a transparent colour
+        strip.info = image.info  # may contain a transparent colour
         layer = strip.convert("RGBA")
         ground = Image.new("RGBA", layer.size, (0, 0, 0, 255))
         flat = Image.alpha_composite(ground, layer).convert("L" if grey else "RGB")

@@ -1,4 +1,4 @@
-"""Whether a PNG holds the rows that its header promises: decoders leave missing ones black."""
+"""Check that a PNG has all rows that its header announces; decoders leave missing ones black."""
 
 import zlib
 
@@ -6,7 +6,7 @@ from ml.errors import UnreadableImage
 
 _SIGNATURE = 8  # bytes
 _LENGTH_OF_HEAD = 13  # bytes
-# PNG specification, section 11.2.1: samples of a pixel by colour type.
+# PNG specification, section 11.2.1: samples per pixel by colour type.
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Section 8.2, Adam7: first column, first row, and the steps between columns and rows.
 _PASSES = (
@@ -20,8 +20,8 @@ def check_whole(content: bytes) -> None:
     """Compare the size of a PNG's inflated data with its header.
 
     Raises:
-        UnreadableImage: ``truncated`` where there are less or the end is missing,
-            ``header_lies`` where there are more.
+        UnreadableImage: ``truncated`` if data or the end are missing, ``header_lies`` if there
+            are too many.
     """
     head, data = _chunks(content)
     wanted, found = _size(head), 0
@@ -43,7 +43,7 @@ def check_whole(content: bytes) -> None:
 
 
 def _chunks(content: bytes) -> tuple[bytes, list[bytes]]:
-    """The header, and the pieces of the compressed data."""
+    """The IHDR data, and the pieces of the compressed data."""
     at, head = _SIGNATURE, b""
     data: list[bytes] = []
     while True:
@@ -61,7 +61,7 @@ def _chunks(content: bytes) -> tuple[bytes, list[bytes]]:
 
 
 def _size(head: bytes) -> int:
-    """Bytes of all rows, each with the byte that names its filter."""
+    """Bytes of all rows, each with its filter byte."""
     width, height = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:8], "big")
     if len(head) < _LENGTH_OF_HEAD or head[9] not in _SAMPLES:
         raise _damaged()

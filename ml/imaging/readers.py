@@ -1,7 +1,7 @@
 """The registry of file readers, chosen by content and never by file name.
 
-A format joins by adding a :class:`Reader` to ``_READERS``: how to recognise its content, what
-its header says, and how to turn the whole content into slices.
+To add a format, add a :class:`Reader` to ``_READERS``: how to recognise its content, how to read
+its header, and how to decode the content into slices.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,13 +29,13 @@ from ml.imaging.slices import Slice
 
 @dataclass(frozen=True)
 class Reader:
-    """How one format is recognised, judged and decoded; the text names a plane (of volumes).
+    """How one format is recognised, checked and decoded; text arguments are planes of volumes.
 
     Attributes:
-        decode: gives the slices, which may be decoded only when they are asked for.
-        footprint: the memory that it takes, told from the header.
-        as_nifti: of volumes, a compressed NIfTI file with geometry and values and nothing else.
-        pages: of pictures, those that can be decoded one by one.
+        decode: returns the slices, which may be decoded lazily.
+        footprint: the memory that it takes, estimated from the header.
+        as_nifti: for volumes, a compressed NIfTI file with only geometry and values.
+        pages: for pictures, the pages that can be decoded one by one.
     """
 
     format: str
@@ -73,7 +73,7 @@ def _volume(
     recognises: Callable[[bytes], bool],
     opened: Callable[[bytes, Limits], tuple[nifti.Volume, Iterator[bytes]]],
 ) -> Reader:
-    """A format of volumes that is read as NIfTI."""
+    """The reader of a volume format that is read as NIfTI."""
 
     def facts(content: bytes, limits: Limits, plane: str) -> FileFacts:
         volume, _voxels = opened(content, limits)
@@ -119,17 +119,17 @@ _READERS: tuple[Reader, ...] = (
         footprints.of_nifti,
         nifti.strip_nifti,
     ),
-    # Behind DICOM, whose preamble may make a file of slides a TIFF as well.
+    # After DICOM: the preamble of a whole-slide DICOM file may also be a TIFF header.
     _picture("TIFF", tiffs.decode_tiff, tiffs.recognises, tiffs.Tiff),
     _volume("MGH", mgh.recognises, mgh.open_mgh),
     _volume("NRRD", nrrd_file.recognises, nrrd_file.open_nrrd),
 )
-# As words for a person. Archives are no format of images, but hold some.
+# Names for users. Archives are listed because they may contain images.
 ACCEPTED_FORMATS: tuple[str, ...] = (
     "PNG", "JPEG", "TIFF", "WebP", "HEIC", "DICOM", "NIfTI", "MGH", "NRRD",
     "ZIP", "tar", "tar.gz", "tar.bz2", "tar.xz",
 )  # fmt: skip
-# Of what is kept as a PNG of its pixels.
+# Formats of files that are stored as a PNG of their pixels.
 PICTURE_FORMATS: tuple[str, ...] = ("PNG", "JPEG", "TIFF", "WEBP", "HEIF")
 
 
@@ -137,8 +137,8 @@ def sniff(content: bytes) -> Reader:
     """Return the reader for ``content``.
 
     Raises:
-        UnreadableImage: ``empty``, a kind that is known (:mod:`ml.imaging.foreign`), or
-            ``unsupported``.
+        UnreadableImage: ``empty``, ``unsupported``, or the code of a known kind
+            (:mod:`ml.imaging.foreign`).
     """
     if not content:
         raise UnreadableImage("empty", "The file is empty.")
@@ -152,15 +152,15 @@ def sniff(content: bytes) -> Reader:
 
 
 def accepted() -> str:
-    """The accepted formats as words for a message."""
+    """The accepted formats as text for a message."""
     return ", ".join(ACCEPTED_FORMATS)
 
 
 def inspect(content: bytes, limits: Limits | None = None, *, plane: str = "auto") -> FileFacts:
-    """What the header of one file says; pixels of DICOM and volumes are not decoded.
+    """The facts of one file's header; pixels of DICOM and volumes are not decoded.
 
     Args:
-        plane: in which plane a volume is cut: ``auto``, ``axial``, ``coronal``,
+        plane: the plane in which a volume is cut: ``auto``, ``axial``, ``coronal``,
             ``sagittal``.
 
     Raises:
@@ -170,7 +170,7 @@ def inspect(content: bytes, limits: Limits | None = None, *, plane: str = "auto"
 
 
 def footprint(content: bytes) -> Footprint:
-    """The memory that one file takes beside its own bytes; nothing is decoded."""
+    """The memory that one file takes beside its own bytes, estimated without decoding."""
     try:
         reader = sniff(content)
     except UnreadableImage:
@@ -181,11 +181,11 @@ def footprint(content: bytes) -> Footprint:
 def open_bytes(
     content: bytes, limits: Limits | None = None, *, plane: str = "auto"
 ) -> Sequence[Slice]:
-    """Open the content of one file; slices of volumes are decoded when they are asked for.
+    """Open the content of one file; slices of volumes are decoded on access.
 
     Raises:
         UnreadableImage: with the reason, for everything that is not an acceptable image; also
-            when a slice is asked for whose pixels are damaged.
+            on access to a slice with damaged pixels.
     """
     return sniff(content).decode(content, limits or Limits(), plane)
 

@@ -1,4 +1,4 @@
-"""Whether an image is put together from its rows as it should be: none sheared, none missing."""
+"""Detect images with a wrong row length or with missing rows."""
 
 from typing import Any
 
@@ -8,31 +8,30 @@ import numpy.typing as npt
 from ml.preprocess import FloatImage, percentiles
 
 MOST_VALUES = 2**20
-"""Of an image that are looked at, whole rows from its middle."""
+"""Maximum number of values that are analysed: whole rows from the middle of the image."""
 VALUE_BYTES = 52
-"""What each of them takes meanwhile, measured and rounded up."""
-_SHORTEST = 64  # px; what is smaller says too little
-_LEAST = 0.5  # correlation of true rows
-_CLEARER = 1.4  # how much less rows of the other length differ
+"""Bytes of memory per analysed value, measured and rounded up."""
+_SHORTEST = 64  # px; smaller images are not checked
+_LEAST = 0.5  # minimum correlation of neighbouring rows of the true length
+_CLEARER = 1.4  # ratio by which rows of another length must differ less
 _MISSING = 0.08  # share of the rows
-_LIT = 0.15  # of the range, above the darkest value: no background
+_LIT = 0.15  # share of the range above the darkest value; brighter pixels are not background
 _CUT = 0.1  # share of the last row that is lit
 
 Stored = npt.NDArray[Any]
 
 
 def row_length(stored: Stored) -> int:
-    """The length that the rows of an image have, going by how alike each is to the next.
+    """The true row length of an image, from the similarity of neighbouring rows.
 
-    Values that were cut into rows of a wrong length make a sheared picture: a row then looks like
-    the next one moved aside. The correlation of the values with themselves is highest at the
-    length of the true rows.
+    Values cut into rows of a wrong length give a sheared picture: each row looks like the next one
+    shifted sideways. The autocorrelation of the values is highest at the true row length.
 
     Args:
         stored: (height, width), of any real type.
 
     Returns:
-        ``width``, unless another length between half and twice of it is clearly better.
+        ``width``, unless another length between half and twice the width is clearly better.
     """
     height, width = (int(side) for side in stored.shape)
     rows = min(height, max(_SHORTEST, MOST_VALUES // width))
@@ -49,18 +48,18 @@ def row_length(stored: Stored) -> int:
     alike = np.fft.irfft(np.abs(spectrum) ** 2)[: 2 * width] / power
     best = width // 2 + int(alike[width // 2 :].argmax())
     other = float(alike[best])
-    # A pattern that goes on, as a ramp does, is most alike at one end of the lengths looked at.
+    # A continuing pattern such as a ramp has its maximum at an end of the tested lengths.
     is_peak = width // 2 < best < 2 * width - 1
     clearer = 1 - near[1] > _CLEARER * (1 - other)
     return best if is_peak and other >= _LEAST and clearer else width
 
 
 def missing_rows(grey: FloatImage) -> int:
-    """The number of last rows that stand for nothing: all of one value, where a head goes on.
+    """The number of last rows without data: all of one value although the head continues.
 
-    Decoders fill up with grey what a damaged file lacks, and of a file that was not written to its
-    end zeros remain. Whoever saves the picture again saves that too. Air below a head is no such
-    thing: it is dark, and the head ends above it.
+    Decoders fill missing data of a damaged file with grey, and a partly written file ends with
+    zeros. Saving the picture again keeps these rows. Air below a head is different: it is dark,
+    and the head ends above it.
 
     Args:
         grey: (height, width) of any range.

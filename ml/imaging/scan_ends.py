@@ -1,8 +1,8 @@
-"""Whether the last scan of a JPEG or JPEG-LS frame ends where its picture does.
+"""Check that the last scan of a JPEG or JPEG-LS frame ends with its picture.
 
-Entropy-coded data have no length and no checksum: decoders fill up what is missing and pass over
-what is too much. What is behind a complete scan changes nothing, and its last bytes change
-something. That tells both, for any process that there is a decoder for.
+Entropy-coded data have no length and no checksum: decoders fill in missing data and ignore extra
+bytes. Bytes after a complete scan do not change the picture, but changes of its last bytes do.
+This detects both errors, for any process with a decoder.
 """
 
 from collections.abc import Callable
@@ -17,31 +17,31 @@ Decode = Callable[[bytes], npt.NDArray[np.generic]]
 _END = b"\xff\xd9"
 _NOISE = bytes(np.random.default_rng(8).integers(1, 255, 256, dtype=np.uint8))  # no 0xFF
 _OTHER_NOISE = _NOISE[::-1]
-_LAST = 3  # bytes; what is shorter is the padding of the last code
+_LAST = 3  # bytes; fewer may be just the padding of the last code
 
 
 def ended_with_picture(frame: bytes, decode: Decode) -> bytes:
-    """The frame, with its last scan cut to the bytes that its picture is made of.
+    """The frame, with its last scan cut to the bytes that its picture needs.
 
     Args:
         frame: from SOI to EOI, with nothing between the last scan and EOI.
-        decode: raises for what it cannot decode.
+        decode: raises if it cannot decode.
 
     Raises:
-        UnreadableImage: ``truncated`` where the scan holds less than the picture, so that the rest
-            of it is made up.
+        UnreadableImage: ``truncated`` if the scan ends before the picture, so that a decoder would
+            invent the rest.
     """
     body, shown = frame[: -len(_END)], decode(frame)
 
     def is_same(stream: bytes) -> bool:
         try:
             return np.array_equal(decode(stream + _END), shown)
-        except Exception:  # whatever a decoder raises at noise
+        except Exception:  # a decoder can raise anything on noise
             return False
 
     def is_enough(length: int) -> bool:
         kept = body[:length]
-        kept = kept[:-1] if kept.endswith(b"\xff") else kept  # it has lost its second half
+        kept = kept[:-1] if kept.endswith(b"\xff") else kept  # its second byte was cut off
         return is_same(kept + _NOISE) and is_same(kept + _OTHER_NOISE)
 
     if not is_same(body + _NOISE):

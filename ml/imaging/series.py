@@ -1,4 +1,4 @@
-"""Slices of many files, split into series and put in order by their place in the head."""
+"""Group the slices of many files into series and sort them by their position in the head."""
 
 import math
 from collections import defaultdict
@@ -25,7 +25,7 @@ from ml.imaging.stack_geometry import (
 
 _SAME_DIRECTION = 0.9995  # cosine, less than two degrees
 _SAME_SPACING = 0.01  # share
-_LEAST_ROUNDED = 0.55  # mm; shorter steps look like every place twice
+_LEAST_ROUNDED = 0.55  # mm; shorter steps look as if every position came twice
 
 
 Order = Literal["place", "location", "number", "given"]
@@ -33,7 +33,7 @@ Order = Literal["place", "location", "number", "given"]
 
 @dataclass(frozen=True)
 class Placed:
-    """A slice: number of its file, number of its frame, and millimetres along the normal."""
+    """A slice: its file number, its frame number, and its position along the normal in mm."""
 
     file: int
     frame: int
@@ -42,19 +42,19 @@ class Placed:
 
 @dataclass(frozen=True)
 class SeriesPlan:
-    """Slices that belong together, in order: towards the patient's left, back or head.
+    """Slices that belong together, ordered towards the patient's left, back or head.
 
     Attributes:
         plane: ``axial``, ``coronal``, ``sagittal`` or ``oblique``; None without geometry.
-        is_stack: at least three parallel slices behind one another, in order by their place in the
-            head, however far apart. The slices before and behind each are its neighbours there.
-        is_volume: a stack whose slices are evenly spaced, none missing: it may be resliced.
-        slice_spacing: millimetres between neighbours; the usual distance where one is missing.
-        missing: slices that the usual distance asks for and that are not there.
-        duplicates: numbers of files left out, since they show the same slice again.
-        order: what it goes by: the place in the head (``place``), a place on a line that nothing
-            says more about (``location``), the number of the image (``number``), or the order in
-            which the slices came (``given``). The last two are guesses.
+        is_stack: at least three parallel slices one behind the other, ordered by their position in
+            the head, with any spacing. The slices before and after each are its neighbours.
+        is_volume: a stack with even spacing and no missing slice: it may be resliced.
+        slice_spacing: millimetres between neighbours; the usual distance if slices are missing.
+        missing: number of slices missing according to the usual distance.
+        duplicates: numbers of files left out because they repeat a slice.
+        order: the sort key: the position in the head (``place``), a position on a line of unknown
+            direction (``location``), the image number (``number``), or the input order
+            (``given``). The last two are guesses.
     """
 
     slices: tuple[Placed, ...]
@@ -71,7 +71,7 @@ class SeriesPlan:
 
 @dataclass(frozen=True)
 class _Member:
-    """A slice of the series that is being put together."""
+    """A slice of a series under construction."""
 
     number: int
     file: FileFacts
@@ -79,17 +79,17 @@ class _Member:
 
     @property
     def order(self) -> tuple[int, int, int]:
-        """When it was made, as far as the file says."""
+        """Sort key for the order of acquisition, as far as the file tells."""
         return (self.file.instance_number or 0, self.number, self.frame.index)
 
 
 def assemble(files: Sequence[FileFacts]) -> list[SeriesPlan]:
-    """Split files into series and order each.
+    """Split files into series and sort each.
 
-    DICOM files of one series are split further where size, spacing or orientation differ, and,
-    where they show the same places several times (echoes, diffusion weightings, points in time),
-    into one stack for each time. NIfTI volumes stand by themselves; pictures are one series in the
-    order given. Without geometry a location orders DICOM files, and without that their number.
+    DICOM files of one series are split further if size, spacing or orientation differ. If they
+    show the same positions several times (echoes, diffusion weightings, time points), each
+    repetition becomes one stack. Each NIfTI volume is a series; all pictures are one series in the
+    input order. DICOM files without geometry are sorted by slice location, else by number.
     """
     seen: set[str] = set()
     repeated: dict[Hashable, list[int]] = defaultdict(list)
@@ -109,7 +109,7 @@ def assemble(files: Sequence[FileFacts]) -> list[SeriesPlan]:
 
 
 def _with_repeated(plans: list[SeriesPlan], repeated: list[int]) -> list[SeriesPlan]:
-    """The first stack of a series answers for the files that came twice."""
+    """Record the repeated files as duplicates of the first stack of a series."""
     first = replace(plans[0], duplicates=(*plans[0].duplicates, *repeated))
     return [first, *plans[1:]]
 
@@ -142,7 +142,7 @@ def _by_file(members: list[_Member]) -> list[list[_Member]]:
 
 
 def _share_one_place(frames: list[_Member]) -> bool:
-    """Whether a file, as old ones do, gives all of its frames the place of the first."""
+    """Whether a file gives all its frames the position of the first, as old files do."""
     first = frames[0].frame
     return len(frames) > 1 and all(
         one.frame.geometry == first.geometry and one.frame.contrast == first.contrast
@@ -158,14 +158,14 @@ def _plans_without_geometry(members: list[_Member]) -> list[SeriesPlan]:
 
 
 def _locations(members: list[_Member]) -> dict[_Member, float] | None:
-    """Millimetres on a line for each; None where some have none, or all the same."""
+    """Position of each slice on a line in mm; None if some have none or all are equal."""
     given = [one.frame.location for one in members]
     numbers: list[float]
     if all(isinstance(one, float) for one in given):
         numbers = [one for one in given if isinstance(one, float)]
     elif all(isinstance(one, tuple) for one in given):
         points = np.array(given, dtype=np.float64)
-        # They lie on a line across the slices; its direction is that of the farthest extent.
+        # They lie on a line across the slices, in the direction of the largest extent.
         first = points[0]
         farthest = points[int(np.linalg.norm(points - first, axis=1).argmax())]
         line = farthest - first
@@ -179,14 +179,14 @@ def _locations(members: list[_Member]) -> dict[_Member, float] | None:
 
 
 def _stacks_on_line(members: list[_Member], locations: dict[_Member, float]) -> list[list[_Member]]:
-    """Split slices that show most locations several times by contrast, and by nothing else."""
+    """Split slices that show most locations several times, by contrast only."""
     levels = len({round(location / SAME_PLACE) for location in locations.values()})
     contrasts = _grouped(members, lambda a, b: a.frame.contrast == b.frame.contrast)
     return contrasts if 2 * levels <= len(members) else [members]
 
 
 def _plan_by_location(members: list[_Member], locations: dict[_Member, float]) -> SeriesPlan:
-    """Order on the line. Nothing is taken for a copy, since directions are unknown."""
+    """Sort by location. No slice counts as a copy, because directions are unknown."""
     ordered = sorted(members, key=lambda one: (locations[one], one.order))
     plan = _plan_by_number(ordered)
     slices = tuple(Placed(one.number, one.frame.index, locations[one]) for one in ordered)
@@ -196,7 +196,7 @@ def _plan_by_location(members: list[_Member], locations: dict[_Member, float]) -
 def _grouped(
     members: list[_Member], belong: Callable[[_Member, _Member], bool]
 ) -> list[list[_Member]]:
-    """Groups whose members belong to the first of each, in order of appearance."""
+    """Groups of members that match the first of their group, in order of appearance."""
     groups: list[list[_Member]] = []
     for member in members:
         for group in groups:
@@ -209,7 +209,7 @@ def _grouped(
 
 
 def _alike(a: _Member, b: _Member) -> bool:
-    """Whether both lie on the same grid, but for their place across it."""
+    """Whether both lie on the same grid, apart from their position along the normal."""
     if (a.frame.rows, a.frame.columns) != (b.frame.rows, b.frame.columns):
         return False
     if not _same_spacing(a.frame.spacing, b.frame.spacing):
@@ -230,10 +230,10 @@ def _same_spacing(a: tuple[float, float] | None, b: tuple[float, float] | None) 
 
 
 def _stacks(members: list[_Member]) -> list[list[_Member]]:
-    """Split slices that show places several times, by contrast and then by order.
+    """Split slices that show positions several times, by contrast and then by order.
 
-    Where only some places are shown again, it is a second run that was given up, if the marks say
-    so or all of it came after the first; otherwise it is slices that came twice.
+    If only some positions repeat, they are an aborted second run if the contrast differs or if all
+    of them came after the first run; otherwise they are slices that were sent twice.
     """
     if _rounded_together(members):
         return [members]
@@ -246,7 +246,7 @@ def _stacks(members: list[_Member]) -> list[list[_Member]]:
 
 
 def _runs(members: list[_Member]) -> list[list[_Member]]:
-    """The first run through the places, and others that are shorter."""
+    """The first run through the positions, and further, shorter runs."""
     places = _places(members)
     most = max(len(place) for place in places)
     if most == 1:
@@ -260,19 +260,19 @@ def _runs(members: list[_Member]) -> list[list[_Member]]:
 
 
 def _came_after(places: list[list[_Member]]) -> bool:
-    """Whether the second slices of all places have higher numbers than all first ones."""
+    """Whether the second slices of all positions have higher numbers than all first ones."""
     numbers = [sorted(one.file.instance_number or 0 for one in place) for place in places]
     first = max(place[0] for place in numbers)
     return first < min(one for place in numbers for one in place[1:])
 
 
 def _overlap(members: list[_Member]) -> bool:
-    """Whether most places are shown more than once; fewer are slices that came twice."""
+    """Whether most positions are shown more than once; fewer are slices that were sent twice."""
     return float(np.median([len(place) for place in _places(members)])) >= 2
 
 
 def _by_turn(members: list[_Member]) -> list[list[_Member]]:
-    """The first slice of every place, the second of every place, and so on."""
+    """The first slice of every position, the second of every position, and so on."""
     turns: dict[int, list[_Member]] = defaultdict(list)
     for place in _places(members):
         for turn, member in enumerate(sorted(place, key=lambda one: one.order)):
@@ -281,7 +281,7 @@ def _by_turn(members: list[_Member]) -> list[list[_Member]]:
 
 
 def _places(members: list[_Member]) -> list[list[_Member]]:
-    """Slices at the same place together, along the normal."""
+    """Slices grouped by position, sorted along the normal."""
     positions = _positions(members)
     ordered = sorted(range(len(members)), key=lambda at: (positions[at], at))
     starts = np.diff([positions[at] for at in ordered], prepend=-np.inf) >= SAME_PLACE
@@ -304,12 +304,12 @@ def _points(members: list[_Member]) -> npt.NDArray[np.float64]:
 
 
 def _positions(members: list[_Member]) -> npt.NDArray[np.float64]:
-    """(n,) places along the normal of the first slice."""
+    """(n,) positions along the normal of the first slice."""
     return np.asarray(_points(members) @ np.array(_geometry(members[0]).normal))
 
 
 def _plan_by_place(members: list[_Member]) -> SeriesPlan:
-    """Order along the normal; of slices that show the same the first in the order given stays."""
+    """Sort along the normal; of identical slices the first in input order stays."""
     places = _places(members)
     if len(places) < len(members) and (ordered := _rounded_together(members)):
         places = [[one] for one in ordered]
@@ -345,9 +345,9 @@ def _plan_by_place(members: list[_Member]) -> SeriesPlan:
 
 
 def _rounded_together(members: list[_Member]) -> list[_Member] | None:
-    """All slices in order, where rounding alone has brought some to one place; else None.
+    """All slices in order if some coincide only because of rounding; else None.
 
-    Their numbers have to run through the stack in one direction.
+    Their numbers must run monotonically through the stack.
     """
     numbered = sorted(members, key=lambda one: one.order)
     marks = {one.frame.contrast for one in members}
@@ -363,12 +363,12 @@ def _rounded_together(members: list[_Member]) -> list[_Member] | None:
 
 
 def _aside(first: _Member, other: _Member) -> bool:
-    """Whether two slices of one level show different parts of it."""
+    """Whether two slices of the same level show different parts of it."""
     return math.dist(_geometry(first).position, _geometry(other).position) > ASIDE
 
 
 def _plan_by_number(members: list[_Member]) -> SeriesPlan:
-    """The slices in the order given, and whether numbers tell that it is theirs."""
+    """The slices in input order, and whether their image numbers confirm it."""
     first = members[0]
     numbers = [one.file.instance_number for one in members]
     numbered = None not in numbers and len(set(numbers)) == len(numbers)

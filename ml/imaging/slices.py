@@ -1,4 +1,4 @@
-"""One 2-D slice, the unit that everything after decoding works on."""
+"""One 2-D slice, the unit of all processing after decoding."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 _SAME = 0.01  # spacings that differ by less count as equal
-_LONGEST = 4096  # px; sides that resampling may reach
+_LONGEST = 4096  # px; the longest side after resampling
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Slice:
 
     Attributes:
         pixels: (height, width) for grey or (height, width, 3) for colour in RGB order;
-            uint8 or uint16. Bright is bright, whatever the file's convention.
-        index: position inside the file, counted from 0.
-        spacing: millimetres between pixel centres as (row, column), or None where the
-            format does not tell.
+            uint8 or uint16. Larger is brighter, whatever the file's convention.
+        index: position within the file, counted from 0.
+        spacing: millimetres between pixel centres as (row, column), or None if the
+            format has none.
         scale, offset: value in the scanner's units = pixel * scale + offset; scale is above 0.
         window: (centre, width) that the file suggests for display, in the scanner's units.
     """
@@ -36,12 +36,12 @@ class Slice:
 
     @property
     def is_colour(self) -> bool:
-        """Whether the file stores three channels (they may still all be equal)."""
+        """Whether the file stores three channels (which may still be equal)."""
         return self.pixels.ndim == 3
 
 
 class Slices(Sequence[Slice]):
-    """Slices of an open file, each decoded when it is asked for and not kept."""
+    """Slices of an open file, each decoded on access and not cached."""
 
     def __init__(self, count: int, decode: Callable[[int], Slice]) -> None:
         self._count = count
@@ -55,10 +55,10 @@ class Slices(Sequence[Slice]):
     @overload
     def __getitem__(self, at: slice) -> "Slices": ...
     def __getitem__(self, at: int | slice) -> "Slice | Slices":
-        """The slice of that number.
+        """Decode the slice at an index, or a lazy view of a range.
 
         Raises:
-            IndexError: there is none.
+            IndexError: the index is out of range.
             UnreadableImage: its pixels are damaged.
         """
         places = range(self._count)[at]
@@ -68,10 +68,10 @@ class Slices(Sequence[Slice]):
 
 
 def square_pixels(item: Slice) -> Pixels:
-    """The pixels as they are, or resampled so that a pixel is as high as it is wide.
+    """The pixels, resampled to square pixels if needed.
 
-    The direction with the coarser spacing gets more pixels, so that nothing is lost; where that
-    would make a side longer than 4096 px, the other direction gets fewer.
+    The direction with the coarser spacing is upsampled, so that nothing is lost. If that would
+    make a side longer than 4096 px, the other direction is downsampled.
     """
     if item.spacing is None:
         return item.pixels

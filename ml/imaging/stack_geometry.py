@@ -1,4 +1,4 @@
-"""What the places of a stack's slices say: steps, direction, whether they stand in a row."""
+"""Geometry of a stack of slices: spacing, direction, and whether they are aligned."""
 
 import math
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ import numpy.typing as npt
 from ml.imaging.facts import Geometry
 
 _MOST_SHEAR = 0.035  # sine of two degrees
-_ROUNDED = 0.53  # mm; how far whole numbers lie from what they stand for, and from the step tried
+_ROUNDED = 0.53  # mm; tolerance of rounded positions to the true ones, and to a tested step
 _TRIED = 81  # steps
 _FEWEST_ROUNDED = 5  # slices that show a pattern of rounding
 _EVEN = 0.1  # distances may differ by a tenth and still be called even
-_NAMED = 0.7  # cosine to an axis of the body from which a plane bears its name
+_NAMED = 0.7  # cosine to an axis of the body from which a plane is named after it
 _PLANES = ("sagittal", "coronal", "axial")
 ASIDE = 1.0  # mm; slices of one level that lie farther apart are no copies
 SAME_PLACE = 0.01  # mm along the normal
@@ -36,10 +36,10 @@ def spacing_of(positions: npt.NDArray[np.float64]) -> tuple[float | None, int, b
 
 
 def step_before_rounding(positions: npt.NDArray[np.float64]) -> float | None:
-    """The even step that was rounded to whole millimetres (1, 2, 1, 1, 1, 2 ...); None for others.
+    """The even step before rounding to whole millimetres (1, 2, 1, 1, 1, 2 ...); None if uneven.
 
-    Slices of whole millimetres of which some are missing look alike where steps are as short as
-    one; there several of the longer ones have to be spread evenly.
+    With steps of about 1 mm this pattern resembles missing slices. There several of the longer
+    steps have to be spread evenly.
     """
     if len(positions) < _FEWEST_ROUNDED or np.abs(positions - np.round(positions)).max() > 1e-3:
         return None
@@ -49,7 +49,7 @@ def step_before_rounding(positions: npt.NDArray[np.float64]) -> float | None:
         return None
     if step < 2 and (distances > step).sum() < 3:
         return None
-    # Both ends are rounded as well, so that the step is known to one part of their distance.
+    # Both ends are rounded too, so the step is only known within a range.
     numbers = np.arange(len(positions))
     steps = step + np.linspace(-1, 1, _TRIED) / numbers[-1]
     off = positions - steps[:, None] * numbers
@@ -59,18 +59,18 @@ def step_before_rounding(positions: npt.NDArray[np.float64]) -> float | None:
 
 
 def is_upright(points: npt.NDArray[np.float64], geometry: Geometry) -> bool:
-    """Whether the stack runs along the normal of its slices: a gantry's tilt shears it."""
+    """Whether the stack runs along the normal of its slices; a gantry tilt shears it."""
     along = points[-1] - points[0]
     length = float(np.linalg.norm(along))
     aside = along - np.array(geometry.normal) * cosine(along, geometry.normal)
-    # Over a short way rounding makes a large angle of a small distance.
+    # Over a short distance rounding causes a large angle.
     return float(np.linalg.norm(aside)) <= max(ASIDE, length * _MOST_SHEAR)
 
 
 def is_stack(
     positions: npt.NDArray[np.float64], points: npt.NDArray[np.float64], spacing: float | None
 ) -> bool:
-    """Whether each slice has a level of its own and stands behind the one before."""
+    """Whether each slice has its own level and lies behind the previous one."""
     if len(positions) < 3 or float(np.diff(positions).min()) < SAME_PLACE:
         return False
     shares = (positions - positions[0]) / (positions[-1] - positions[0])
@@ -80,10 +80,10 @@ def is_stack(
 def is_straight(
     points: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], spacing: float | None
 ) -> bool:
-    """Whether the slices stand behind one another, and are not shifted sideways one by one.
+    """Whether the slices lie one behind the other without individual sideways shifts.
 
     Args:
-        shares: (n,) of the way from the first point to the last, where each is expected.
+        shares: (n,) expected position of each as a share of the way from the first to the last.
     """
     line = points[0] + shares[:, None] * (points[-1] - points[0])
     farthest = float(np.linalg.norm(points - line, axis=1).max())
@@ -97,5 +97,5 @@ def plane_of(geometry: Geometry) -> str:
 
 
 def cosine(a: Sequence[float], b: Sequence[float]) -> float:
-    """Of the angle between two vectors of unit length."""
+    """The cosine of the angle between two unit vectors."""
     return sum(one * other for one, other in zip(a, b, strict=True))

@@ -1,4 +1,4 @@
-"""Whole studies from disk: a file, a folder of files, or an archive, slice by slice in order."""
+"""Read whole studies from disk: a file, a folder or an archive, slice by slice in order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from ml.imaging.slices import Slice
 
 @dataclass(frozen=True)
 class Found:
-    """A slice and the file that it came from, or why there is none.
+    """A slice and its file, or the reason why there is no slice.
 
     Attributes:
-        volume: number of the stack in which the slices found before and after are its neighbours;
-            None where nothing tells that they are.
-        place: millimetres along the normal of that stack.
+        volume: number of the stack in which the previous and next slices are its neighbours;
+            None if that is unknown.
+        place: position along the normal of that stack in millimetres.
     """
 
     path: str
@@ -30,11 +30,11 @@ class Found:
 
 
 def read_study(path: Path, limits: Limits | None = None) -> Iterator[Found]:
-    """Yield the slices of a file, of a folder (with all below it) or of an archive.
+    """Yield the slices of a file, a folder (recursively) or an archive.
 
-    Files that cannot be read come first, each with its reason; then the series, each in the order
-    of the head. Slices are decoded when it is their turn. Hidden files and what systems and discs
-    add (such as DICOMDIR) are passed over in folders and archives.
+    Unreadable files come first, each with its reason; then the series, each in anatomical order.
+    Slices are decoded lazily. Hidden files and files that systems and discs add (such as DICOMDIR)
+    are skipped in folders and archives.
     """
     limits = limits or Limits()
     files: list[tuple[str, bytes | Path]] = []
@@ -59,9 +59,9 @@ def read_study(path: Path, limits: Limits | None = None) -> Iterator[Found]:
 def study_files(
     path: Path, limits: Limits | None = None
 ) -> Iterator[tuple[str, bytes | Path | UnreadableImage]]:
-    """Names with contents; a file of a folder is named alone, to be loaded when it is needed.
+    """Names with contents; a file in a folder comes as a path, to be loaded when needed.
 
-    Hidden files and what systems and discs add are passed over.
+    Hidden files and files that systems and discs add are skipped.
     """
     limits = limits or Limits()
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Tar archives, plain or compressed, read as streams: nothing is written and little is held."""
+"""Read tar archives, plain or compressed, as streams: nothing goes to disk, little to memory."""
 
 import io
 import re
@@ -11,11 +11,10 @@ from ml.errors import UnreadableImage
 from ml.imaging.unpacking import XZ_MEMORY, is_xz, pieces, start
 
 _BLOCK = tarfile.BLOCKSIZE
-_CHECKSUM = slice(148, 156)  # POSIX.1-1988 ustar: octal digits, ended by zeros or spaces
+_CHECKSUM = slice(148, 156)  # POSIX.1-1988 ustar: octal digits, terminated by zeros or spaces
 _LONGEST_HEADER = 16 * 2**10  # bytes of one extended header
 _OF_HEADERS = 16 * 2**20  # bytes of all headers and of the zeros at the end
-# The standard library looks for numbers in extended headers, in a time that grows with the square
-# of their length.
+# The standard library searches extended headers for numbers in quadratic time.
 _LONG_NUMBER = re.compile(rb"\d{65}")
 
 
@@ -25,7 +24,7 @@ class TarEntry:
 
     Attributes:
         size: bytes of the file.
-        problem: code of the reason why it is passed over: ``link`` (links, devices, pipes),
+        problem: code of the reason why it is skipped: ``link`` (links, devices, pipes),
             ``archive_method`` (sparse files); None for files and directories.
     """
 
@@ -52,14 +51,14 @@ def is_tar(content: bytes) -> bool:
 
 
 def entries(content: bytes, most: int) -> Iterator[TarEntry]:
-    """All entries, without their content; the archive is read to its end.
+    """All entries without their content; the archive is read to its end.
 
     Args:
-        most: bytes of all files together that are read at most.
+        most: maximum bytes of all files together.
 
     Raises:
         TooLong: it is longer.
-        UnreadableImage: ``archive_damaged`` where it is damaged or its end is missing.
+        UnreadableImage: ``archive_damaged`` if it is damaged or its end is missing.
     """
     for entry, _stream in _read(content, most):
         yield entry
@@ -71,7 +70,7 @@ def contents(
     """The files with their contents; raises as :func:`entries` does.
 
     Args:
-        room: is held with the bytes of each file.
+        room: reserves memory for the bytes of each file.
     """
     dictionary = XZ_MEMORY if is_xz(content) else 0
     for entry, stream in _read(content, most):
@@ -81,7 +80,7 @@ def contents(
 
 
 class _Stream:
-    """What the standard library takes for a file: it may read headers, and no more of them."""
+    """A file object from which the standard library can read a limited amount of headers."""
 
     mode = "rb"
     name = ""
@@ -96,7 +95,7 @@ class _Stream:
         return self._at
 
     def read(self, size: int) -> bytes:
-        """Part of a header."""
+        """Read part of a header."""
         if not 0 <= size <= _LONGEST_HEADER:
             raise _damaged()
         found = self._next(size)
@@ -105,7 +104,7 @@ class _Stream:
         return found
 
     def take(self, size: int) -> bytes:
-        """Exactly so many bytes."""
+        """Read exactly ``size`` bytes."""
         found = self._next(size)
         if len(found) < size:
             raise _damaged()
@@ -140,7 +139,7 @@ class _Stream:
 
 
 def _read(content: bytes, most: int) -> Iterator[tuple[TarEntry, _Stream]]:
-    """Each entry while the stream stands at its content, which may be taken or not."""
+    """Yield each entry with the stream at its content, which the caller may read or skip."""
     stream = _Stream(content, most + _OF_HEADERS)
     archive: tarfile.TarFile | None = None
     ended = False
@@ -154,7 +153,7 @@ def _read(content: bytes, most: int) -> Iterator[tuple[TarEntry, _Stream]]:
             else:
                 info = tarfile.TarInfo.fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            ended = True  # another archive may have been added behind the zeros
+            ended = True  # another archive may follow the zeros
             continue
         except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
             if not ended:
@@ -175,7 +174,7 @@ def _entry(info: tarfile.TarInfo) -> TarEntry:
         problem = "archive_method"
     elif not info.isreg() and not info.isdir():
         problem = "link"
-    # Bytes that are no UTF-8 must not get into answers.
+    # Bytes that are not UTF-8 must not reach responses.
     name = info.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return TarEntry(name.replace("\0", "_") or "_", info.size, info.isdir(), problem)
 

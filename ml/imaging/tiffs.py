@@ -1,6 +1,6 @@
-"""TIFF and BigTIFF: grey, palette or colour, 8 or 16 bit, of one page or many.
+"""TIFF and BigTIFF: grey, palette or colour, 8 or 16 bit, one or many pages.
 
-The library keeps eight bits of 16-bit colour; OpenCV keeps all, and is asked for those alone.
+Pillow keeps only eight bits of 16-bit colour, so OpenCV, which keeps all, decodes such pages.
 """
 
 import io
@@ -20,14 +20,14 @@ from ml.imaging.pictures import Pixels, check_size, on_black, pixels_of
 from ml.imaging.slices import Slice
 
 _MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BIG_ENDIAN_BIG = b"MM\0+"  # the library takes it for an ordinary one
-# TIFF 6.0, sections 8, 18 and 19, and what was registered later.
+_BIG_ENDIAN_BIG = b"MM\0+"  # Pillow takes it for an ordinary TIFF
+# TIFF 6.0, sections 8, 18 and 19, and tags registered later.
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _TEXT = (
     254, 256, 257, 258, 259, 262, 270,
 )  # fmt: skip
 _SAMPLES, _STRIP_SIZES, _TILE_SIZES, _EXTRA, _SAMPLE_FORMAT = 277, 279, 325, 338, 339
 _REDUCED, _WHITE_IS_ZERO, _SUBSAMPLED, _UNSIGNED, _STRAIGHT_ALPHA = 1, 0, 6, {1, 4}, 2
-# None, CCITT, LZW, JPEG, deflate twice, PackBits. Others ask for more memory than pixels take.
+# None, CCITT, LZW, JPEG, two codes of deflate, PackBits. Others need more memory than the pixels.
 _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32946, 32773}
 _IMAGES = re.compile(r"\AImageJ=.{0,400}?^images=(\d{1,9})$", re.DOTALL | re.MULTILINE)
 
@@ -39,7 +39,7 @@ def recognises(content: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Page:
-    """One page; ``number`` counts from 0, over reduced ones, too."""
+    """One page; ``number`` counts from 0 and includes reduced pages."""
 
     number: int
     width: int
@@ -47,7 +47,7 @@ class Page:
 
     @property
     def decoding_bytes(self) -> int:
-        """About how many bytes it takes at most while it is decoded and kept again."""
+        """Approximate maximum of bytes to decode the page and store it again."""
         return self.width * self.height * DEEP_PIXEL
 
 
@@ -55,8 +55,8 @@ class Tiff:
     """An opened file; its pages are decoded one by one.
 
     Attributes:
-        pages: those to be shown, in the file's order; never empty.
-        reduced: numbers of pages that are small copies of others.
+        pages: the pages to show, in the file's order; never empty.
+        reduced: numbers of pages that are reduced copies of others.
     """
 
     def __init__(self, content: bytes, limits: Limits) -> None:
@@ -65,7 +65,7 @@ class Tiff:
         Raises:
             UnreadableImage: ``truncated``, ``sample_type`` (see :meth:`decode`),
                 ``too_many_slices``, ``too_many_pixels`` of all pages together, ``more_frames``
-                where ImageJ has put slices behind the last page.
+                if ImageJ has appended slices after the last page.
         """
         self._content, self._limits = content, limits
         if content.startswith(_BIG_ENDIAN_BIG):
@@ -81,12 +81,12 @@ class Tiff:
             raise UnreadableImage("too_many_pixels", "All pages together have too many pixels.")
 
     def decode(self, page: Page) -> Slice:
-        """The pixels of one page, turned upright.
+        """The pixels of one page, rotated upright.
 
         Raises:
-            UnreadableImage: ``sample_type`` for numbers with sign, with a point, or of more than
-                16 bits, and other uncommon ways of storing pixels;
-                ``unsupported_transfer_syntax``, ``truncated``, and what is said of other pictures.
+            UnreadableImage: ``sample_type`` for signed or floating-point samples, more than
+                16 bits, and other uncommon sample layouts; ``unsupported_transfer_syntax``,
+                ``truncated``, and the reasons of other pictures.
         """
         with discreet("truncated", "The TIFF file is damaged or incomplete."):
             if page.number in self._uncommon:
@@ -108,7 +108,7 @@ class Tiff:
             if len(bits) >= 3 and bits[0] == 16:
                 return Slice(self._deep_colour(page, straight=straight), page.number)
             pixels = pixels_of(self._image)
-            # The library inverts all but these.
+            # Pillow inverts all but these.
             return Slice(~pixels if inverted and pixels.dtype == np.uint16 else pixels, page.number)
 
     def _walk(self) -> tuple[list[Page], list[int]]:
@@ -151,13 +151,13 @@ class Tiff:
 
 
 def decode_tiff(content: bytes, limits: Limits) -> list[Slice]:
-    """All pages but reduced copies; raises as :class:`Tiff` and :meth:`Tiff.decode` do."""
+    """All pages except reduced copies; raises as :class:`Tiff` and :meth:`Tiff.decode` do."""
     tiff = Tiff(content, limits)
     return [tiff.decode(page) for page in tiff.pages]
 
 
 def _check_whole(tags: Any, bits: tuple[int, ...]) -> None:
-    """Pixels that are not compressed: the library reads on where there are too few of them."""
+    """Check the size of uncompressed pixels; Pillow reads on if there are too few."""
     sizes = tags.get(_STRIP_SIZES) or tags.get(_TILE_SIZES)
     if tags.get(_COMPRESSION, 1) != 1 or tags.get(_PHOTOMETRIC) == _SUBSAMPLED or not sizes:
         return
@@ -174,7 +174,7 @@ def _opened(content: bytes) -> TiffImageFile:
 
 
 def _meaning(error: SyntaxError) -> UnreadableImage:
-    """What the library means by it: it says so in a text alone."""
+    """The reason behind an error of Pillow, which only its text tells."""
     if "unknown pixel mode" in str(error):
         return _uncommon()
     return UnreadableImage("truncated", "The TIFF file is damaged or incomplete.")

@@ -1,4 +1,4 @@
-"""Streams of gzip, bzip2 and xz, unpacked in pieces so that no more is held than is asked for."""
+"""Unpack gzip, bzip2 and xz streams in pieces, to limit memory."""
 
 import bz2
 import io
@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from ml.errors import UnreadableImage
 
 GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0"
-_PACKED_PIECE = 2**16  # bytes that are handed over at once
+_PACKED_PIECE = 2**16  # packed bytes per step
 PIECE = 2**20
-"""Bytes of a piece, unless another size is asked for."""
+"""Default size of a piece in bytes."""
 XZ_MEMORY = 128 * 2**20
-"""Bytes that unpacking xz may take: the size of its dictionary is the sender's choice."""
+"""Memory limit in bytes for unpacking xz; the file determines the dictionary size."""
 
 
 def is_packed(content: bytes) -> bool:
@@ -27,7 +27,7 @@ def is_xz(content: bytes) -> bool:
 
 
 def start(content: bytes, size: int) -> bytes:
-    """The first ``size`` bytes, unpacked where need be; fewer where there are no more."""
+    """The first ``size`` bytes, unpacked if needed; fewer if the content is shorter."""
     if not is_packed(content):
         return content[:size]
     found = b""
@@ -37,17 +37,17 @@ def start(content: bytes, size: int) -> bytes:
             if len(found) >= size:
                 break
     except UnreadableImage:
-        pass  # as much as there is
+        pass  # keep what there is
     return found[:size]
 
 
 def pieces(content: bytes, size: int = PIECE) -> Iterator[bytes]:
-    """All of it in pieces of at most ``size`` bytes, unpacked where need be.
+    """The content in pieces of at most ``size`` bytes, unpacked if needed.
 
-    Streams that follow one another count as one, as ``cat`` makes them.
+    Concatenated streams count as one.
 
     Raises:
-        UnreadableImage: ``truncated``, also in the middle.
+        UnreadableImage: ``truncated``, also during iteration.
     """
     try:
         if content.startswith(GZIP):
@@ -64,9 +64,9 @@ def pieces(content: bytes, size: int = PIECE) -> Iterator[bytes]:
 
 
 def gzipped(parts: Iterable[bytes]) -> bytes:
-    """All parts in one gzip member, without a name and a time."""
+    """All parts in one gzip member without file name and time."""
     compressor = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
-    packed = io.BytesIO()  # pieces in a list would be copied once more
+    packed = io.BytesIO()  # joining a list would copy the pieces once more
     for part in parts:
         packed.write(compressor.compress(part))
     packed.write(compressor.flush())
@@ -74,21 +74,21 @@ def gzipped(parts: Iterable[bytes]) -> bytes:
 
 
 def inflated(content: bytes, size: int) -> Iterator[bytes]:
-    """What gzip members hold, one after the other, in pieces of at most ``size`` bytes.
+    """The contents of all gzip members in pieces of at most ``size`` bytes.
 
-    Python's own reader goes through the texts of a member's header byte by byte, and they can be
-    as long as the file.
+    Python's own reader scans the text fields of a member's header byte by byte, and they can be as
+    long as the file.
 
     Raises:
-        EOFError: the last member has no end.
-        zlib.error: there is something else.
+        EOFError: the last member is incomplete.
+        zlib.error: the data are not gzip.
     """
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
     for at in range(0, len(content), _PACKED_PIECE):
         rest = content[at : at + _PACKED_PIECE]
         while rest:
             if unpacker.eof:
-                rest = rest.lstrip(b"\0")  # some pad the file behind a member
+                rest = rest.lstrip(b"\0")  # some writers pad the file after a member
                 if not rest:
                     break
                 unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)

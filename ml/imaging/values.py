@@ -1,4 +1,4 @@
-"""Values of a scanner as 16-bit grey, without loss where 16 bits can hold them."""
+"""Map scanner values to 16-bit grey, losslessly if 16 bits suffice."""
 
 import math
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from ml.errors import UnreadableImage
 Values = npt.NDArray[np.generic]
 _UNSIGNED = (0, 65535)
 _SIGNED = (-32768, 32767)
-_CHUNK = 2**22  # values that are spread together, so that a volume is never held as float64
+_CHUNK = 2**22  # values per step, so that a volume is never held as float64
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """How stored values become 16-bit pixels: scanner's value = pixel * scale + offset.
+    """Mapping of stored values to 16-bit pixels: scanner's value = pixel * scale + offset.
 
     Attributes:
-        pixels: the pixels of any part of the values.
+        pixels: computes the pixels of any part of the values.
         scale: above 0.
     """
 
@@ -33,24 +33,24 @@ class Mapping:
 def to_uint16(
     values: Values, slope: float, intercept: float
 ) -> tuple[npt.NDArray[np.uint16], float, float]:
-    """Store values in 16 bits; returns the pixels, scale and offset. See :func:`mapping`."""
+    """Convert values to 16 bits; return pixels, scale and offset. See :func:`mapping`."""
     found = mapping(values, slope, intercept)
     return found.pixels(values), found.scale, found.offset
 
 
 def mapping(values: Values, slope: float, intercept: float) -> Mapping:
-    """A mapping of values to 16 bits without sign, so that a larger pixel is a larger value.
+    """A monotonic mapping of values to unsigned 16 bits.
 
-    Integers that fit into 16 bits, with or without sign, and others that span no more than 65536
-    values are kept exactly. Everything else is spread linearly over the range, with values that
-    are not finite as its lowest.
+    Integers that fit into 16 bits, signed or unsigned, and others that span at most 65536 values
+    are kept exactly. All other values are scaled linearly to the range; values that are not finite
+    become its lowest.
 
     Args:
         values: of any shape and real type, as stored in the file; not empty.
         slope, intercept: scanner's value = stored value * slope + intercept.
 
     Raises:
-        UnreadableImage: ``truncated`` where that makes no finite numbers.
+        UnreadableImage: ``truncated`` if the result is not finite.
     """
     if values.dtype.kind in "iub":
         low, high = int(values.min()), int(values.max())
@@ -98,7 +98,7 @@ def _flat(values: Values) -> tuple[Values, Literal["C", "F"]]:
 
 
 def _range(flat: Values) -> tuple[float, float]:
-    """Lowest and highest finite value; zeros where there is none."""
+    """Lowest and highest finite value; zeros if there is none."""
     low, high = math.inf, -math.inf
     for start in range(0, flat.size, _CHUNK):
         piece = flat[start : start + _CHUNK].astype(np.float64)

@@ -1,1 +1,1 @@
-"""From a trained network to the files that are served."""
+"""Turn a trained network into the files of a serving model."""

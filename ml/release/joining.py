@@ -1,4 +1,4 @@
-"""Make one model of two: halves side by side, or weights between theirs."""
+"""Make one model from two: join their heads, or interpolate their weights."""
 
 import copy
 from dataclasses import replace
@@ -14,7 +14,7 @@ from ml.training.trainer import Trained
 
 
 def join(whole: Model, places: Model, split: Split, *, folder: Path) -> Released:
-    """Join two models, fit the doubt anew and measure the result.
+    """Join two models, refit the uncertainty and measure the result.
 
     Args:
         whole: of architecture ``vgg16-gap``.
@@ -35,11 +35,11 @@ def join(whole: Model, places: Model, split: Split, *, folder: Path) -> Released
 
 
 def blend(before: Model, after: Model, share: float, split: Split, *, folder: Path) -> Released:
-    """Weights between those of a model and of one that was trained on from it.
+    """Interpolate between the weights of a model and of one fine-tuned from it.
 
-    What lies between is often better than both ends, on slices like those of the training and on
-    others: Wortsman et al. 2022 (CVPR), "Robust fine-tuning of zero-shot models". The doubt is
-    fitted anew and the result is measured.
+    The interpolation is often better than both, in and out of distribution: Wortsman et al. 2022
+    (CVPR), "Robust fine-tuning of zero-shot models". The uncertainty is refitted and the result is
+    measured.
 
     Args:
         share: of ``after``, in 0..1.
@@ -63,7 +63,7 @@ def blend(before: Model, after: Model, share: float, split: Split, *, folder: Pa
 
 
 def between(before: Network, after: Network, share: float) -> Network:
-    """A network whose weights lie between those of two of one architecture.
+    """A network with weights interpolated between two networks of the same architecture.
 
     Args:
         share: of ``after``, in 0..1.
@@ -92,7 +92,7 @@ def _released(
     folder: Path,
     name: str,
 ) -> Released:
-    """Release what takes slices like the model of ``card``."""
+    """Release a network with the same preparation of slices as the model of ``card``."""
     recipe = replace(serving_recipe(card), architecture=name)
     facts = {"training": training, "data": card["data"]}
     return release(trained, recipe, split, folder=folder, stem=name, facts=facts)

@@ -1,4 +1,4 @@
-"""Turn a trained network into a model that may serve: fit its doubt, measure it, write its card."""
+"""Package a trained network for serving: fit its uncertainty, measure it, write its card."""
 
 import datetime
 import logging
@@ -36,12 +36,12 @@ from ml.uncertainty.ood.feature_distance import Subspace
 
 _log = logging.getLogger(__name__)
 
-# Training slices whose features are kept to say what is familiar.
+# Training slices whose features are stored as the reference for out-of-distribution detection.
 _REFERENCE_SLICES = 1200
-# 8-bit integers may answer otherwise than float32 in so many slices, and be right in so many fewer.
+# Allowed share of slices with other answers in 8 bits than in float32, and loss of accuracy.
 _MOST_OTHERWISE = 0.01
 _MOST_LOST = 0.002
-# Entries of a card that say something about a model before it was calibrated anew.
+# Entries of a card that are invalid after recalibration.
 _MADE_ANEW = (
     "weights",
     "doubt",
@@ -61,7 +61,7 @@ WriteIntegers = Callable[[Model, Path], dict[str, Any]]
 
 
 class Released(NamedTuple):
-    """A model that may serve, and what it said about the part that it was measured on."""
+    """A serving model, and its answers about the part that it was measured on."""
 
     card: Path
     observed: list[Observed]
@@ -80,11 +80,11 @@ def release(
 ) -> Released:
     """Write weights and card into ``folder``, and measure on ``split.measured``.
 
-    It is measured with the weights as they will be loaded.
+    It is measured with the weights as loaded from the files.
 
     Args:
-        doubt: fitted elsewhere; without it, it is fitted on ``split.calibration``.
-        facts: entries of the card that only the caller knows (data, sources, exclusions).
+        doubt: fitted elsewhere; by default it is fitted on ``split.calibration``.
+        facts: further entries of the card from the caller (data, sources, exclusions).
         quantised: as for :func:`measure_model`.
     """
     path = package(trained, recipe, split, folder=folder, stem=stem, facts=facts, doubt=doubt)
@@ -101,7 +101,7 @@ def package(
     facts: dict[str, Any],
     doubt: Doubt | None = None,
 ) -> Path:
-    """Write weights and card into ``folder``, not yet measured; return the card's path.
+    """Write weights and card into ``folder`` without measurements; return the card's path.
 
     Args: as for :func:`release`.
     """
@@ -162,14 +162,14 @@ def recalibrate(
     """Write a model again with another calibration and measure it.
 
     Args:
-        model: one whose card keeps its offsets.
-        calibration: of what the network's last layer gives without offsets; without it, it is
-            fitted on ``split.calibration``.
-        split: the one that the model was trained on.
-        facts: entries of the card's ``calibration`` about where it comes from, if from elsewhere.
+        model: a model whose card has its offsets.
+        calibration: for logits without offsets; by default it is fitted on
+            ``split.calibration``.
+        split: the split that the model was trained on.
+        facts: entries of the card's ``calibration`` about the source of an external calibration.
 
     Raises:
-        InvalidModel: the card does not keep the offsets.
+        InvalidModel: the card lacks the offsets.
     """
     network = model.network
     if "offsets" not in model.card["doubt"]:
@@ -207,7 +207,7 @@ def measure_model(
 ) -> list[Observed]:
     """Measure a saved model on the part that is there for it and complete its card.
 
-    ``metrics`` are those of the engine that serves on this machine.
+    ``metrics`` are those of this machine's serving engine.
 
     Args:
         quantised: whether the model gets a network in 8-bit integers first. Without the package
@@ -215,7 +215,7 @@ def measure_model(
         write: makes that network; without it NNCF does, on training slices.
 
     Returns:
-        What the serving engine said about that part.
+        The serving engine's answers about that part.
     """
     part, entries = split.measured
     model = load_model(path)
@@ -249,14 +249,14 @@ def _in_integers(
     expected: list[Observed],
     write: WriteIntegers,
 ) -> dict[str, list[Observed]]:
-    """Add a network in 8-bit integers to a saved model, if it keeps its answers.
+    """Add a network in 8-bit integers to a saved model, if its answers agree.
 
     Args:
         entries: the part that it is measured on.
         expected: what the network says in float32 about them.
 
     Returns:
-        What it says in 8-bit integers about the same, by the engine's name.
+        Its 8-bit answers about the same part, by the engine's name.
     """
     network = path.with_suffix(".int8.xml")
     facts = write(model, network)
@@ -286,7 +286,7 @@ def _quantise(training: list[Entry], model: Model, path: Path) -> dict[str, Any]
 
 
 def _keeps_answers(observed: list[Observed], expected: list[Observed]) -> bool:
-    """Whether few enough answers differ; one slice of a small part always may."""
+    """Whether few enough answers differ; one difference is always allowed."""
     count = len(expected)
     otherwise = count - count_same_label(observed, expected)
     lost = sum(one.right for one in expected) - sum(one.right for one in observed)
@@ -296,7 +296,7 @@ def _keeps_answers(observed: list[Observed], expected: list[Observed]) -> bool:
 def reference_features(
     network: Network, recipe: Recipe, training: list[Entry], *, exact: bool = False
 ) -> Tensor:
-    """(M, 512) unit-length features of some of the training slices."""
+    """(M, 512) unit-length features of a sample of the training slices."""
     known = _prepared(_sampled(training), recipe)
     return F.normalize(forward_all(network, known.images, exact=exact).features, dim=1)
 
@@ -309,10 +309,10 @@ def said_unseen(
     *,
     exact: bool = False,
 ) -> Unseen:
-    """What a network without offsets says about ``entries``, of which it has learnt nothing.
+    """Outputs of a network without offsets for ``entries``, which were not used for training.
 
     Args:
-        reference: of :func:`reference_features`.
+        reference: from :func:`reference_features`.
         exact: as for :func:`ml.training.inference.forward_all`.
     """
     held_out = _prepared(entries, recipe)
@@ -321,7 +321,7 @@ def said_unseen(
 
 
 def serving_recipe(card: dict[str, Any]) -> Recipe:
-    """What :func:`release` and the preparation of slices need to know of a model's recipe."""
+    """The part of a model's recipe that :func:`release` and the preparation of slices need."""
     return Recipe(
         architecture=card["architecture"],
         preprocessing=card["input"]["preprocessing"],
@@ -332,15 +332,15 @@ def serving_recipe(card: dict[str, Any]) -> Recipe:
 
 
 def check_split(card: dict[str, Any], split: Split, *, seed: int) -> None:
-    """Make sure that a model that is trained on has learnt from nothing that is held out now.
+    """Check that a starting model was not trained on slices that are held out now.
 
     Args:
         card: of the model.
         split: of the data, by ``seed``.
 
     Raises:
-        InvalidConfiguration: the model was held out other slices, by its seed and its numbers, or
-            has learnt from the validation part that is measured now.
+        InvalidConfiguration: the model had other held-out slices, by its seed and its counts, or
+            was trained on the current validation part.
     """
     now = counted(split.calibration)
     before = card["split"]
@@ -369,7 +369,7 @@ def today() -> datetime.date:
 
 
 def _check_listed(card: dict[str, Any], split: Split) -> None:
-    """Of a card that lists its parts: what is held out now was held out from its model."""
+    """For a card that lists its parts, check that all groups held out now were held out then."""
     names = {name for part in HELD_OUT for name in card["split"][part].get("group_names", [])}
     held_out = {entry.group for entry in split.calibration + split.validation}
     if learnt := sorted(held_out - names):
@@ -381,7 +381,7 @@ def _check_listed(card: dict[str, Any], split: Split) -> None:
 
 
 def _beside(observed: list[Observed], expected: list[Observed]) -> dict[str, float]:
-    """How the serving engine's answers differ from those of torch in float32."""
+    """Differences of the serving engine's answers from those of torch in float32."""
     exact = summarise(expected)
     return {
         "accuracy": exact["accuracy"],

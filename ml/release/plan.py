@@ -1,11 +1,11 @@
-"""The recipe of a release: the steps from published weights to the network that is served.
+"""The recipe of a release: the steps from published weights to the serving network.
 
-A TOML file. At its top may stand ``folds`` (networks of a cross-validation on whose answers the
-doubt is fitted; 1: none, and the doubt is fitted on a calibration part), ``quantised`` and ``seed``
-(of the parts and folds). Each of ``[[steps]]`` has a ``name`` and a ``kind``: ``train`` with a
-``[steps.recipe]`` (its fields are those of :class:`ml.training.recipe.Recipe`; a ``start`` such as
-``step:NAME`` goes on from an earlier step), ``join`` or ``blend`` ``of`` two earlier steps. A file
-without steps is the recipe of the only one.
+A TOML file with optional top-level keys: ``folds`` (the uncertainty is fitted on the answers of so
+many cross-validation networks; with 1 on a calibration part), ``quantised`` and ``seed`` (of parts
+and folds). Each of ``[[steps]]`` has a ``name`` and a ``kind``: ``train`` with a
+``[steps.recipe]`` (fields of :class:`ml.training.recipe.Recipe`; a ``start`` of ``step:NAME``
+continues from an earlier step), ``join`` or ``blend`` ``of`` two earlier steps. A file without
+steps is the recipe of a single training step.
 """
 
 import re
@@ -29,11 +29,11 @@ _OWN = ("folds", "quantised", "seed")
 
 @dataclass(frozen=True)
 class Step:
-    """One step; see the module.
+    """One step; see the module docstring.
 
     Attributes:
         share: of the second network in a blend, 0..1.
-        also: whether further slices are trained on.
+        also: whether to train on further slices.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Plan:
     """A checked recipe of a release.
 
     Attributes:
-        recipes: of the steps that train, by name.
+        recipes: recipes of the training steps, by name.
     """
 
     steps: tuple[Step, ...]
@@ -68,14 +68,14 @@ class Plan:
 
     @property
     def serving(self) -> Recipe:
-        """How the last step's network takes slices, and its architecture."""
+        """The recipe that gives the last network's architecture and preparation of slices."""
         last = self.steps[-1]
         taught = self.recipes[self._trained(last)]
         return replace(taught, architecture=self.architecture(last), seed=self.seed)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Those of all steps, one behind the other."""
+        """The stages of all steps, concatenated."""
         return tuple(stage for recipe in self.recipes.values() for stage in recipe.stages)
 
     def step(self, name: str) -> Step:
@@ -83,7 +83,7 @@ class Plan:
         return next(one for one in self.steps if one.name == name)
 
     def architecture(self, step: Step) -> str:
-        """Of the network that a step makes."""
+        """The architecture of the network that a step makes."""
         if step.kind == "join":
             return _JOINED
         if step.kind == "blend":
@@ -91,7 +91,7 @@ class Plan:
         return self.recipes[step.name].architecture
 
     def training(self, name: str) -> dict[str, Any]:
-        """How a step's network came about, as a card tells it under ``training``."""
+        """The training history of a step's network, as in a card's ``training`` entry."""
         step = self.step(name)
         if step.kind == "join":
             whole, places = step.of
@@ -111,7 +111,7 @@ class Plan:
         return facts | {"start": _without_folder(facts["start"])}
 
     def settings(self) -> dict[str, Any]:
-        """All values, to tell whether a rerun is of the same recipe."""
+        """All values, to check that a rerun has the same recipe."""
         steps = [
             asdict(one) | {"recipe": asdict(self.recipes[one.name]) if one.recipe else {}}
             for one in self.steps
@@ -123,7 +123,7 @@ class Plan:
 
 
 def is_plan(path: Path) -> bool:
-    """Whether a recipe's file says how it is released."""
+    """Whether a recipe's file contains the steps of a release."""
     return not {"steps", "folds", "quantised"}.isdisjoint(read_toml(path))
 
 
@@ -131,8 +131,8 @@ def read_plan(path: Path, overrides: Mapping[str, Any]) -> Plan:
     """The recipe of a release.
 
     Args:
-        overrides: ``start`` and ``winograd`` in place of the file's: where training starts that
-            starts from no earlier step, and how every step computes.
+        overrides: ``start`` and ``winograd`` that replace the file's: the start of training steps
+            that do not continue an earlier step, and the convolution method of every step.
 
     Raises:
         InvalidConfiguration: the file or a value is wrong.
@@ -163,7 +163,7 @@ def read_plan(path: Path, overrides: Mapping[str, Any]) -> Plan:
 
 
 def started_from(recipe: Recipe) -> str | None:
-    """Name of the step that training goes on from; None for other starts."""
+    """Name of the step that training continues from; None for other starts."""
     return recipe.start.removeprefix(STEP) if recipe.start.startswith(STEP) else None
 
 
@@ -210,7 +210,7 @@ def _recipe(step: Step, seed: int, changed: Mapping[str, Any], where: str) -> Re
 
 
 def _uses(plan: Plan) -> Iterator[tuple[Step, str]]:
-    """Each step with the name of a step that it needs."""
+    """Each step with the name of each step that it depends on."""
     for step in plan.steps:
         for name in step.of:
             yield step, name

@@ -1,4 +1,4 @@
-"""Make the network of a release's recipe, step by step; a rerun goes on after the last one kept."""
+"""Make the network of a release's recipe; a rerun continues after the last stored step."""
 
 import json
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ _START = "start.json"
 
 @dataclass(frozen=True)
 class Lessons:
-    """What the steps that train see.
+    """The data of the training steps.
 
     Attributes:
-        further: slices beside the training part, for the steps that want them.
-        watched: the part whose accuracy is logged; it chooses nothing.
+        further: additional training slices, for the steps that use them.
+        watched: the part whose accuracy is logged; it is not used for selection.
     """
 
     training: Sequence[Entry]
@@ -41,11 +41,11 @@ def make_network(
     """The last step's network.
 
     Args:
-        folder: gets a folder a step, with its checkpoint and log, and its network once it is done.
+        folder: receives one folder per step with checkpoint and log, and the finished network.
 
     Raises:
-        InvalidConfiguration: a step does not fit what it starts from, or not the run in ``folder``.
-        InvalidModel: weights cannot be had.
+        InvalidConfiguration: a step does not match its start, or the run in ``folder``.
+        InvalidModel: weights are unavailable.
     """
     for step in plan.steps:
         if not (folder / step.name / _NETWORK).exists():
@@ -62,7 +62,7 @@ def make_network(
 def _made(
     plan: Plan, step: Step, lessons: Lessons, folder: Path, distributed: Distributed
 ) -> tuple[Network, str]:
-    """A step's network, and what the first step started from, in words for tables."""
+    """A step's network, and a description of the first step's start for tables."""
     if step.kind == "train":
         recipe = plan.recipes[step.name]
         if earlier := started_from(recipe):
@@ -92,12 +92,12 @@ def _made(
 
 
 def _start_of(folder: Path) -> str:
-    """What the network of a step started from at the very first, in words for tables."""
+    """The description of the original starting weights of a step's network, for tables."""
     return str(json.loads((folder / _START).read_text(encoding="utf-8")))
 
 
 def _keep(network: Network, start: str, folder: Path) -> None:
-    """The network last and in one piece: where it is there, the step is done."""
+    """Write the network last and atomically: its file marks the step as done."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _START).write_text(json.dumps(start), encoding="utf-8")
     with in_one_piece(folder / _NETWORK) as partial:

@@ -1,1 +1,1 @@
-"""Measured figures as pages: model cards, reports, tables and plots."""
+"""Reports of measured figures: model cards, pages, tables and plots."""

@@ -1,4 +1,4 @@
-"""The audit as a Markdown page with pictures of example pairs."""
+"""The audit report as a Markdown page with pictures of example pairs."""
 
 from pathlib import Path
 from typing import Any

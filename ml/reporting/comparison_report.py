@@ -1,4 +1,4 @@
-"""The comparison as a page: tables, plots, and only what the numbers allow to conclude."""
+"""The comparison report: tables, plots, and conclusions that the numbers support."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,11 +19,11 @@ _DECISION = (
 def write_report(
     figures: dict[str, Any], comparison: Comparison, *, command: str, report: Path
 ) -> None:
-    """Write Markdown, and its plots, named after it, into ``images`` beside it.
+    """Write a Markdown page, and its plots into the folder ``images`` next to it.
 
     Args:
-        figures: as :func:`ml.experiments.comparison.compare` gives them.
-        command: what made them, for the page.
+        figures: from :func:`ml.experiments.comparison.compare`.
+        command: the command line that made them, for the page.
     """
     images = report.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def write_report(
 
 
 def summary(figures: dict[str, Any]) -> str:
-    """What the page says, in three lines."""
+    """A summary of the page in three lines."""
     lines = [
         conclusions(figures)[0],
         _beside_baseline(figures["control"][BASELINE], figures["reference"]),
@@ -73,7 +73,7 @@ def summary(figures: dict[str, Any]) -> str:
 
 
 def conclusions(figures: dict[str, Any]) -> list[str]:
-    """What the numbers say about the reference and the others, one sentence each."""
+    """One sentence about the reference and about each other candidate."""
     networks, reference = figures["networks"], figures["reference"]
     best = max(networks, key=lambda name: float(networks[name]["accuracy"]))
     sentences = [f"{best} has the highest accuracy, {_with_interval(networks[best], 'accuracy')}."]
@@ -107,7 +107,7 @@ def _verdict(name: str, found: Mapping[str, Any], reference: str) -> str:
 
 
 def _uneven_start(row: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
-    """A warning where one of the two started with nothing learnt."""
+    """A warning if only one of the two started from random weights."""
     if (row.get("start") == SCRATCH) is (reference.get("start") == SCRATCH):
         return ""
     return " Only one of them started from scratch, so this says little about the networks."

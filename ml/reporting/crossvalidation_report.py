@@ -1,4 +1,4 @@
-"""A cross-validation as a page that people read."""
+"""The report of a cross-validation as a Markdown page."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from ml.registry import read_card, write_card
 from ml.reporting.figure_tables import confusion_section, figures_table, parts_section
 from ml.training.recipe import Recipe
 
-# What stays away from each fold's training, by the name of the kind of folds.
+# What is left out of each fold's training, by the kind of folds.
 LEFT_OUT = {
     "group": "one part of the patients and clusters of copies at a time",
     "source": "all slices of one source",
@@ -23,13 +23,13 @@ LEFT_OUT = {
 def enter_in_card(
     figures: dict[str, Any], recipe: Recipe, path: Path, *, by: str, command: str
 ) -> None:
-    """Write the figures into a model's card, where its page shows them.
+    """Add the figures to a model's card, for its page.
 
-    They are those of other networks of its kind, trained for the folds. An earlier entry of the
-    same kind of folds is replaced.
+    They belong to networks of the same kind that were trained for the folds. An earlier entry of
+    the same kind of folds is replaced.
 
     Args:
-        figures: of :func:`ml.experiments.crossvalidation.pooled`.
+        figures: from :func:`ml.experiments.crossvalidation.pooled`.
         path: the card.
         by: a key of :data:`LEFT_OUT`.
     """
@@ -65,7 +65,7 @@ def write_report(
 
 
 def summary(figures: dict[str, Any]) -> str:
-    """What the page says, in three lines."""
+    """A summary of the page in three lines."""
     low, high = figures["intervals_95"]["accuracy"]
     pointing = figures["pointing_game"]
     missed = figures["tumor_called_no_tumor"]
@@ -89,7 +89,7 @@ def summary(figures: dict[str, Any]) -> str:
 
 
 def calibrated_by_others(figures: dict[str, Any]) -> str:
-    """A paragraph about folds that have no calibration part of their own; empty for others."""
+    """A paragraph about folds without their own calibration part; empty for other folds."""
     if not figures.get("calibrated_by_others"):
         return ""
     return (
@@ -101,7 +101,7 @@ def calibrated_by_others(figures: dict[str, Any]) -> str:
 
 
 def calibrated_on_others_section(figures: dict[str, Any]) -> str:
-    """The figures where each fold is calibrated on the others, with a heading."""
+    """A section with the figures of folds calibrated on the others."""
     others = figures.get("calibrated_on_others")
     if others is None:
         return ""
@@ -140,5 +140,5 @@ def _folds(figures: dict[str, Any]) -> str:
 
 
 def _without_folders(recipe: Recipe) -> str:
-    """As JSON; of a starting file only its name."""
+    """The recipe as JSON; a starting file is reduced to its name."""
     return json.dumps(asdict(recipe) | {"start": Path(recipe.start).name}, indent=2)

@@ -1,4 +1,4 @@
-"""Figures of an evaluation as Markdown, for every page that shows some."""
+"""Markdown tables of an evaluation's figures, shared by all pages."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ from ml.labels import LABELS
 
 
 def figures_table(metrics: dict[str, Any]) -> str:
-    """Figures of :func:`ml.evaluation.evaluation.summarise`, intervals where there are some."""
+    """A table of :func:`ml.evaluation.evaluation.summarise`, with intervals if available."""
     intervals = metrics["intervals_95"]
 
     def between(name: str) -> str:
@@ -49,7 +49,7 @@ def figures_table(metrics: dict[str, Any]) -> str:
 
 
 def confusion_section(metrics: dict[str, Any]) -> str:
-    """How often each class was taken for which, with a heading."""
+    """A section with the confusion matrix."""
     confusion = metrics["confusion"]
     head = "| true class | " + " | ".join(f"said {name}" for name in confusion["labels"]) + " |"
     rows = [
@@ -60,7 +60,7 @@ def confusion_section(metrics: dict[str, Any]) -> str:
 
 
 def parts_section(metrics: dict[str, Any]) -> str:
-    """Figures of sources and planes, with a heading; empty where they are not known."""
+    """A section with figures by source and plane; empty if they are unknown."""
     tables = []
     for kind, title in (("by_source", "source"), ("by_plane", "plane")):
         if parts := metrics.get(kind):
@@ -77,10 +77,10 @@ def parts_section(metrics: dict[str, Any]) -> str:
 
 
 def _recall(of_class: dict[str, Any]) -> str:
-    """Earlier cards say 0 for a class without slices."""
+    """The recall of a class; a dash without slices, for which old cards have 0."""
     return _shown(of_class["recall"] if of_class["n"] else None)
 
 
 def _shown(figure: float | None, digits: int = 3) -> str:
-    """A dash for what is not defined."""
+    """The rounded figure; a dash if it is undefined."""
     return "–" if figure is None or math.isnan(figure) else f"{figure:.{digits}f}"

@@ -1,9 +1,9 @@
-"""What was measured of a model beside its metrics, as sections of its card's page."""
+"""Sections of a model's page about measurements other than its metrics."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Words with a heading, and the head and rows of a table.
+# Text with a heading, and the header and rows of a table.
 _Described = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 
 THINNED = {
@@ -33,7 +33,7 @@ VOLUMES = {
 
 
 def measured_sections(card: Mapping[str, Any]) -> list[str]:
-    """Those that the card has figures for, each with its heading and the command that measured."""
+    """The sections with figures in the card, each with its heading and measuring command."""
     shown = {
         "volumes": _volumes,
         "thinned": _thinned,
@@ -61,7 +61,7 @@ def _volumes(figures: Mapping[str, Any]) -> _Described:
 
 
 def volume_rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What was counted of :func:`ml.evaluation.volumes.measure_volumes`, in words."""
+    """Counts of :func:`ml.evaluation.volumes.measure_volumes` as text."""
     rows = [(words, _of(figures[key])) for key, words in VOLUMES.items() if key in figures]
     for name, head in figures.get("heads", {}).items():
         rows.append((f"{name}, called tumour", _of(head["alarms"])))
@@ -88,8 +88,8 @@ def thinned_rows(figures: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Counts of :func:`ml.evaluation.thinned_volumes.measure_thinned`, for each way to thin.
 
     Returns:
-        What was counted, then per cent for each way to weigh neighbours, in the order of the
-        figures: by itself, by number, by distance.
+        The name of the count, then its percentage for each way to weigh neighbours, in the order
+        of the figures: alone, by number, by distance.
     """
     return [
         (f"{way}: {words}", *(_per_cent(one[key]) for one in found.values()))
@@ -100,7 +100,7 @@ def thinned_rows(figures: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def volume_table(figures: dict[str, Any]) -> str:
-    """The shares as lines of text; those of thinned volumes alone, by number and by distance."""
+    """The shares as text; for thinned volumes alone, by number and by distance."""
     lines = [f"{words:44}{found}" for words, found in volume_rows(figures)]
     lines += [
         f"{words:64}{''.join(f'{one:>9}' for one in found)}"

@@ -1,6 +1,6 @@
-"""All tables of a model's card as a page, and a gallery of where it was wrong.
+"""A page with all tables of a model's card, and a gallery of its mistakes.
 
-:mod:`ml.reporting.model_page` writes the short page that stands before it.
+:mod:`ml.reporting.model_page` writes the short page that links to it.
 """
 
 import json
@@ -37,7 +37,7 @@ def write_tables(card: dict[str, Any], path: Path, *, gallery: str | None, comma
     """Write the page as Markdown.
 
     Args:
-        gallery: the picture of failures, relative to the page; left out without it.
+        gallery: path of the picture of mistakes, relative to the page; None to omit it.
         command: the command line that made the figures and the page.
     """
     sections = [
@@ -58,7 +58,7 @@ def write_tables(card: dict[str, Any], path: Path, *, gallery: str | None, comma
 
 
 def failure_gallery(observed: Sequence[Observed]) -> bytes | None:
-    """PNG of the most confident mistakes with their heatmaps; None where there are none."""
+    """PNG of the most confident mistakes with their heatmaps; None if there are none."""
     wrong = [one for one in observed if not one.right]
     wrong.sort(key=lambda one: -one.result.probabilities[one.result.label])
     tiles = [_tile(one) for one in _one_of_each_group(wrong)[:_MOST_FAILURES]]
@@ -155,7 +155,7 @@ def _studies(metrics: dict[str, Any]) -> str:
 
 
 def _tumors_of_studies(own: dict[str, Any]) -> str:
-    """Rows of what was not counted before; empty for older cards."""
+    """Rows of newer counts; empty for old cards without them."""
     words = {
         "tumor_found": "a tumour, called a tumour of any kind",
         "tumor_free_cleared": "no tumour, called none",

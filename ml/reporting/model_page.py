@@ -23,8 +23,8 @@ def write_page(card: Figures, path: Path, *, tables: str, command: str) -> None:
     """Write the page as Markdown.
 
     Args:
-        card: figures that it lacks are left out of the page, or shown as a dash.
-        tables: the page with all tables, relative to this one.
+        card: missing figures are omitted or shown as a dash.
+        tables: path of the page with all tables, relative to this one.
         command: the command line that wrote both pages.
     """
     sections = [
@@ -53,7 +53,7 @@ def _head(card: Figures, tables: str) -> str:
 
 
 def _slices(card: Figures) -> str:
-    """The honest figures first: other networks of its kind, then the model itself."""
+    """First the unbiased figures of cross-validated networks, then those of the model itself."""
     own, crossed = card["metrics"], card.get("cross_validations", {}).get("group")
     columns = [("This model, patients kept apart from its training", own)]
     fitted = "Its doubt was fitted on them. " if own["part"] == "calibration" else ""
@@ -204,7 +204,7 @@ def _doubt(card: Figures) -> str:
 
 def _data(card: Figures) -> str:
     split = card["split"]
-    # Doubt that was set on a cross-validation's answers needs no part of its own.
+    # Uncertainty fitted on a cross-validation's answers needs no calibration part.
     own = split["calibration"]["slices"] or card.get("calibration", {}).get("slices", 0)
     parts = f"{split['training']['slices']:,} to learn from, {own:,} to set its doubt"
     further = card.get("data", {}).get("further_training_slices", {})
@@ -236,7 +236,7 @@ def _data(card: Figures) -> str:
 
 
 def _untried(card: Figures) -> list[str]:
-    """What no figure of a card is about."""
+    """Conditions that no figure of the card covers."""
     lines = [
         "Use in a clinic: there was no study of readers and no prospective study.",
         "Other diseases: how it answers about them was not measured.",
@@ -273,7 +273,7 @@ def _with_interval(figures: Figures, name: str, value: float) -> str:
     if name not in figures["intervals_95"]:
         return _per_cent(value)
     low, high = figures["intervals_95"][name]
-    if low == high:  # no draw had a mistake in it, which is no interval
+    if low == high:  # no draw contained a mistake, so there is no interval
         return _per_cent(value)
     return f"{_per_cent(value)} ({100 * low:.1f} to {100 * high:.1f})"
 
@@ -295,7 +295,7 @@ def _words(share: Mapping[str, int]) -> str:
 
 
 def _share(share: Mapping[str, int]) -> tuple[str, str, str]:
-    """Counts, share and Wilson's interval (Wilson 1927), for the cells of a line."""
+    """Counts, share and Wilson's interval (Wilson 1927), for the cells of a row."""
     if not share["of"]:
         return _words(share), _ABSENT, _ABSENT
     interval = binomtest(share["n"], share["of"]).proportion_ci(method="wilson")

@@ -1,4 +1,4 @@
-"""Both pages about a model, and the picture of its mistakes."""
+"""Write both pages about a model, and the picture of its mistakes."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ def write_pages(
     gallery: Path,
     command: str,
 ) -> None:
-    """Write the page for clinicians, the page with all tables and, where it was wrong, a picture.
+    """Write the page for clinicians, the page with all tables and a picture of mistakes, if any.
 
     Args:
         measured: the part that the model was measured on.
@@ -35,5 +35,5 @@ def write_pages(
 
 
 def _seen_from(page: Path, other: Path) -> str:
-    """The other file as the page links to it."""
+    """The path of the other file, relative to the page."""
     return Path(os.path.relpath(other, page.parent)).as_posix()

@@ -1,4 +1,4 @@
-"""Plots of training and measuring, as PNG files; nothing is shown on a screen."""
+"""Plots of training and evaluation, as PNG files."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ def plot_answers(answers: Sequence[Answer], folder: Path) -> None:
 def plot_intervals(
     intervals: Mapping[str, tuple[float, float, float]], words: str, out: Path
 ) -> None:
-    """A figure of each row with its interval: value, low, high."""
+    """Plot the figure of each row with its interval: value, low, high."""
     figure = Figure(figsize=(7, 0.8 + 0.4 * len(intervals)), layout="constrained")
     axes = figure.subplots()
     for place, (value, low, high) in enumerate(intervals.values()):

@@ -1,1 +1,1 @@
-"""Answers about slices: prediction, heatmaps, image quality and the engines that compute them."""
+"""Serving: prediction, heatmaps, image quality and inference engines."""

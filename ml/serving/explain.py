@@ -1,4 +1,4 @@
-"""Heatmaps: where in the slice the evidence for a class lies."""
+"""Heatmaps: the positions of the evidence for a class in a slice."""
 
 from functools import cache
 
@@ -12,8 +12,8 @@ from ml.labels import INDEX, Label, likeliest_tumor
 from ml.preprocess import FloatImage, Prepared
 
 _MOST_OPAQUE = 0.85
-_MOST_AS_FLOATS = 4_000_000  # px; of larger pictures the heat is enlarged as bytes
-LEAST_RANGE = 4.0  # of evidence, in the unit of the logits, between cold and hottest
+_MOST_AS_FLOATS = 4_000_000  # px; for larger pictures the heat is enlarged as bytes
+LEAST_RANGE = 4.0  # minimum range of the evidence, in the unit of the logits
 
 
 def heat(
@@ -25,15 +25,15 @@ def heat(
 ) -> FloatImage:
     """The heatmap of one slice.
 
-    The exact class-activation map (Zhou et al. 2016) of the likeliest tumour, its positive part
-    scaled to its maximum, times the probability that there is a tumour at all: a healthy slice
-    stays nearly dark, since that there is none shows nowhere in particular. Where hardly any place
-    speaks for the tumour by itself, the places that speak least against it are shown.
+    The positive part of the exact class-activation map (Zhou et al. 2016) of the likeliest tumour,
+    scaled to its maximum, times the probability of any tumour. A healthy slice stays nearly dark,
+    because the absence of a tumour has no position. If hardly any position supports the tumour,
+    the positions with the least evidence against it are shown.
 
     Args:
         maps: (4, h, w) class-activation maps of the slice.
-        least_range: between cold and hottest, in the maps' unit. With 0, maps from 0 are scaled
-            by their own peak.
+        least_range: minimum range from coldest to hottest, in the maps' unit. With 0,
+            non-negative maps are scaled by their peak.
 
     Returns:
         (height, width) float32 in 0..1, in the pixels of the source slice.
@@ -43,21 +43,21 @@ def heat(
     positive = np.maximum(wanted - floor, 0)
     strength = 1.0 - float(probabilities[INDEX[Label.NO_TUMOR]])
     placed = np.maximum(prepared.to_source(positive.astype(np.float32)), 0)
-    # Between the map's places the enlarged one may rise above them. It is not cut off there, which
-    # would leave a plateau whose middle nobody could tell.
+    # The enlarged map may overshoot the map's values. It is not clipped there, because a plateau
+    # would hide the position of the maximum.
     hottest = max(float(positive.max()), float(placed.max()), 1e-6)
     return np.asarray(placed * (strength / hottest), np.float32)
 
 
 def overlay(field: FloatImage) -> npt.NDArray[np.uint8]:
-    """(height, width) heat in 0..1 to (height, width, 4) RGBA; cold places are transparent."""
+    """(height, width) heat in 0..1 to (height, width, 4) RGBA; cold pixels are transparent."""
     return _palette()[_levels(field)]
 
 
 def overlay_png(field: FloatImage, shape: tuple[int, int] | None = None) -> bytes:
-    """The overlay as a PNG with a palette and transparency, to be laid over the slice.
+    """The overlay as a transparent palette PNG, to be drawn over the slice.
 
-    One byte a pixel instead of four: the heat itself, of which colour and opacity follow.
+    It has one byte per pixel instead of four: the heat, which determines colour and opacity.
 
     Args:
         shape: (height, width) of the PNG, by default that of ``field``.
@@ -73,7 +73,7 @@ def overlay_png(field: FloatImage, shape: tuple[int, int] | None = None) -> byte
 
 def _levels(field: FloatImage) -> npt.NDArray[np.uint8]:
     levels = (field * 255).astype(np.uint8)
-    # What is not seen is all alike, and large files are not made of it.
+    # All invisible pixels get the same value, which keeps files small.
     return np.where(_palette()[:, 3][levels] > 0, levels, np.uint8(0))
 
 
@@ -82,7 +82,7 @@ def _palette() -> npt.NDArray[np.uint8]:
     """(256, 4) RGBA for the heat 0..255."""
     levels = np.arange(256, dtype=np.uint8)
     colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    # Steeper than the heat itself, so that weak evidence does not veil the slice.
+    # Steeper than the heat, so that weak evidence does not cover the slice.
     opacity = np.clip(levels / 255 * 1.25 - 0.15, 0, 1) * _MOST_OPAQUE * 255
     return np.column_stack([colours.reshape(-1, 3), opacity.astype(np.uint8)])
 
@@ -90,7 +90,7 @@ def _palette() -> npt.NDArray[np.uint8]:
 def blend(
     pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], field: FloatImage
 ) -> npt.NDArray[np.uint8]:
-    """Slice and overlay in one RGB picture (height, width, 3), for files that stand alone."""
+    """Slice and overlay in one RGB picture (height, width, 3), for separate files."""
     layer = overlay(field)
     grey = pixels if pixels.ndim == 2 else pixels[..., :3].mean(axis=2)
     low, high = np.percentile(grey, [0.5, 99.5])

@@ -1,4 +1,4 @@
-"""The serving engine: decoded slices in, calibrated and explained answers out."""
+"""The predictor: from decoded slices to calibrated answers with heatmaps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ Spacing = tuple[float, float]
 
 @dataclass(frozen=True)
 class Opinion:
-    """What is said about one slice.
+    """The answer about one slice without its heatmap.
 
     Attributes:
-        label: what it is called, mostly the likeliest class (:func:`ml.labels.decide`).
-        probabilities: calibrated, one for each class by name; they sum to 1.
+        label: the predicted class, usually the likeliest one (:func:`ml.labels.decide`).
+        probabilities: calibrated, by class name; they sum to 1.
         prediction_set: the classes that cannot be ruled out, likeliest first.
         ood_score: out-of-distribution score; above 1 is unfamiliar.
     """
@@ -45,7 +45,7 @@ class Opinion:
 
     @property
     def in_distribution(self) -> bool:
-        """Whether the slice looks like the brain MRI that the model has learnt."""
+        """Whether the slice resembles the brain MRI of the training data."""
         return self.ood_score <= 1.0
 
     @property
@@ -55,11 +55,11 @@ class Opinion:
 
     @property
     def alarm(self) -> bool:
-        """Whether it is called a tumour of any class."""
+        """Whether the predicted class is a tumour."""
         return self.label is not Label.NO_TUMOR
 
     def plain(self) -> dict[str, Any]:
-        """All of it by name, without types of this package."""
+        """All fields by name, as built-in types."""
         return {
             "label": self.label.value,
             "probabilities": self.probabilities,
@@ -71,14 +71,14 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Result(Opinion):
-    """The answer for one slice: the opinion about it by itself, and what was seen in it.
+    """The answer for one slice alone, with heatmap and image quality.
 
     Attributes:
         heat: (height, width) float32 in 0..1 in the pixels of the slice.
-        quality: what is wrong with the picture itself; mostly nothing.
-        tumor_by_places: probability of a tumour of any class by the places of the slice alone, not
-            calibrated; None for networks that do not judge places by themselves.
-        head_share: of the slice's area, the head.
+        quality: flags of poor image quality; usually empty.
+        tumor_by_places: uncalibrated probability of a tumour of any class from the localisation
+            head; None for networks without one.
+        head_share: share of the slice's area that the head covers.
     """
 
     heat: FloatImage
@@ -87,37 +87,37 @@ class Result(Opinion):
     head_share: float = 1.0
 
     def overlay_png(self) -> bytes:
-        """The heatmap as a PNG with transparency, of the slice's size."""
+        """The heatmap as a transparent PNG in the slice's size."""
         return explain.overlay_png(self.heat)
 
 
 class Answered(Protocol):
-    """What is kept of a :class:`Result` to answer a volume's slices together."""
+    """The part of a :class:`Result` that is needed to combine a volume's slices."""
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """Calibrated, of the slice by itself."""
+        """Calibrated probabilities of the slice alone, by class name."""
         ...
 
     @property
     def ood_score(self) -> float:
-        """Above 1 where it does not look like a brain MRI."""
+        """Out-of-distribution score; above 1 the slice does not look like brain MRI."""
         ...
 
     @property
     def tumor_by_places(self) -> float | None:
-        """Probability of a tumour by what is seen at places."""
+        """Probability of a tumour from the localisation head; None without one."""
         ...
 
     @property
     def head_share(self) -> float:
-        """Of the slice's area."""
+        """Share of the slice's area that the head covers, 0..1."""
         ...
 
 
 @dataclass(frozen=True)
 class _Usable:
-    """A slice that goes through the network."""
+    """A prepared slice for the network."""
 
     pixels: Pixels
     prepared: Prepared
@@ -143,18 +143,18 @@ class Predictor:
         """Load a model on its serving engine for ``auto``, ``cpu`` or ``cuda``.
 
         Raises:
-            InvalidModel: the model is damaged, or ``cuda`` is wanted and there is none.
+            InvalidModel: the model is damaged, or ``cuda`` is requested but unavailable.
         """
         model = load_model(card)
         return cls(model, choose_engine(model, choose_device(device)))
 
     @property
     def engine(self) -> str:
-        """Means, device and precision in words, such as ``OpenVINO cpu int8``."""
+        """Runtime, device and precision, such as ``OpenVINO cpu int8``."""
         return self._engine.name
 
     def warm_up(self) -> None:
-        """Run once on nothing in particular, so that the first real slice is not the slow one."""
+        """Run once on dummy input, so that the first real slice is not slow."""
         ramp = np.tile(np.arange(self.size, dtype=np.uint8), (self.size, 1))
         self.predict([ramp])
 
@@ -165,11 +165,11 @@ class Predictor:
 
         Args:
             slices: (height, width) grey or (height, width, 3) RGB each, 8 or 16 bit.
-            spacings: of each slice, millimetres between the pixel centres that it was acquired
-                with as (row, column), where known; they matter for the quality alone.
+            spacings: of each slice, acquired millimetres between pixel centres as (row, column),
+                or None if unknown; only used for the quality flags.
 
         Returns:
-            For each slice, in order, its result, or why it cannot be classified (``blank``).
+            For each slice, in order, its result, or the reason of a refusal (``blank``).
         """
         prepared = [self._prepare(pixels) for pixels in slices]
         usable = [
@@ -185,17 +185,17 @@ class Predictor:
     def in_volume(
         self, volume: Sequence[Answered], places: Sequence[float | None] | None = None
     ) -> list[Opinion]:
-        """The answers about a stack's slices, each in the light of its neighbours.
+        """The answers about a stack's slices, each combined with its neighbours.
 
-        A tumour that the places do not bear out (:func:`ml.aggregation.borne_out`) does not rule
-        out that there is none. A slice is called what is likelier, a tumour or none: the share of
-        tumours that is expected beforehand weighs missed ones and false alarms already. Slices
-        without brain are no neighbours and are called unfamiliar.
+        A tumour that the localisation head does not confirm (:func:`ml.aggregation.borne_out`)
+        keeps "no tumour" in the prediction set. The decision threshold is one half: the prior
+        already balances missed tumours and false alarms. Slices without brain are no neighbours
+        and count as out of distribution.
 
         Args:
-            volume: what :meth:`predict` said about neighbouring slices in order; at least one.
-            places: of each, millimetres along the stack's normal; where one is unknown, the steps
-                between the slices count as even.
+            volume: results of :meth:`predict` for neighbouring slices in order; at least one.
+            places: position of each along the stack's normal in millimetres; if one is unknown,
+                the steps count as even.
         """
         apart = uneven(places)
         alone = np.array([[one.probabilities[label.value] for label in LABELS] for one in volume])
@@ -274,7 +274,7 @@ class Predictor:
         score = max(
             colour_or_bright_frame(one.pixels),
             slices,
-            # What is smaller is not cropped to, and so smaller than any head that was learnt.
+            # Smaller heads are not cropped to, so they are smaller than any in training.
             LEAST_HEAD / max(one.prepared.head_share, 1e-3),
             ood_score(
                 against_head=evidence_against_head(one.pixels), feature_distance=feature_distance

@@ -1,8 +1,7 @@
-"""Cheap flags about a slice's image quality. They warn the reader; no slice is refused for them.
+"""Cheap flags of poor image quality. They warn the reader; no slice is refused for them.
 
-Each rule looks at one number; its limit was set so that at most about one in a hundred slices of
-the training collection is flagged (docs/research/familiarity.md has the figures). Never imports
-torch.
+Each rule checks one number. Its limit flags at most about one in a hundred slices of the training
+collection (docs/research/familiarity.md has the figures). Never imports torch.
 """
 
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from ml.imaging.pictures import Pixels
 from ml.imaging.rows import missing_rows
 from ml.preprocess import FloatImage, MaskImage, head_mask, percentiles, to_grey
 
-_SIDE = 256  # px; the longer side of the copy that most rules look at
-_RIM = 9  # px; what lies so close to the head's outline counts neither as head nor as background
+_SIDE = 256  # px; the longer side of the copy that most rules use
+_RIM = 9  # px; pixels so close to the head's outline count neither as head nor as background
 _FEWEST_BACKGROUND = 150  # px of background in either direction, for the ghosting ratio
 
 _SMALLEST_HEAD = 80  # px
@@ -34,7 +33,7 @@ Region = npt.NDArray[np.bool_]
 
 
 class QualityFlag(StrEnum):
-    """What is wrong with a picture. The values are those of the API and of the database."""
+    """A quality problem of a picture. The values are used in the API and the database."""
 
     TOO_SMALL = "too_small"
     SATURATED = "saturated"
@@ -49,7 +48,7 @@ class QualityFlag(StrEnum):
 
 @dataclass(frozen=True)
 class Measured:
-    """The numbers that the rules look at.
+    """The numbers that the rules check.
 
     Attributes:
         head_side: the longer side of the head's bounding box, px of the slice.
@@ -57,8 +56,8 @@ class Measured:
         lit: share of the slice's pixels above a twentieth of its range.
         levels: distinct values among the head's middle 98 %.
         detail: finest detail of the head relative to the next coarser.
-        ghosting: ghosting ratio of the background, of the head's mean.
-        noise: standard deviation of the noise, of the head's range.
+        ghosting: ghosting ratio of the background relative to the head's mean.
+        noise: standard deviation of the noise relative to the head's range.
     """
 
     head_side: int
@@ -76,19 +75,19 @@ def quality_flags(
     """The flags of one slice, in the order of :class:`QualityFlag`; none for a blank one.
 
     - ``too_small``: the head is less than 80 px long, or a pixel is larger than 2.5 mm.
-    - ``saturated``: more than 6 % of the head has the largest value there is.
+    - ``saturated``: more than 6 % of the head has the slice's largest value.
     - ``mostly_black``: less than 12 % of the slice is brighter than 5 % of its range.
     - ``low_contrast``: the head has fewer than 45 distinct values.
-    - ``blurred``: hardly any detail of one or two pixels beside that of two to four.
-    - ``motion``: the background is brighter in one direction than across it, as ghosts make it.
+    - ``blurred``: hardly any detail of one or two pixels compared with two to four.
+    - ``motion``: the background is brighter in one direction than across it, due to ghosts.
     - ``noisy``: the noise is more than 3.5 % of the head's range.
-    - ``several_slices``: several heads of like size stand side by side.
-    - ``cut_off``: the last rows are all of one value that is not the background's.
+    - ``several_slices``: several heads of similar size lie side by side.
+    - ``cut_off``: the last rows all have one value that is not the background's.
 
     Args:
         pixels: (height, width) or (height, width, 3) RGB, 8 or 16 bit.
-        spacing: millimetres between pixel centres as (row, column), where known.
-        slices: what :func:`ml.imaging.montage.several_slices` says, if known already.
+        spacing: millimetres between pixel centres as (row, column), if known.
+        slices: the result of :func:`ml.imaging.montage.several_slices`, if known already.
     """
     grey = to_grey(pixels)
     if float(grey.max()) <= float(grey.min()):
@@ -102,7 +101,7 @@ def quality_flags(
         QualityFlag.MOSTLY_BLACK: found.lit < _LIT_SHARE,
         QualityFlag.LOW_CONTRAST: found.levels < _FEWEST_LEVELS,
         QualityFlag.BLURRED: found.detail < _FINEST_DETAIL,
-        QualityFlag.MOTION: found.ghosting > _GHOSTING and not several,  # beside it is a head
+        QualityFlag.MOTION: found.ghosting > _GHOSTING and not several,  # not background
         QualityFlag.NOISY: found.noise > _NOISE,
         QualityFlag.SEVERAL_SLICES: several,
         QualityFlag.CUT_OFF: missing_rows(grey) > 0,
@@ -137,7 +136,7 @@ def measure(grey: FloatImage) -> Measured:
 
 
 def _core(mask: MaskImage) -> Region:
-    """The head without its rim; all of it where nothing would remain."""
+    """The head without its rim; the whole head if nothing would remain."""
     core = np.asarray(cv2.erode(mask, np.ones((_RIM, _RIM), np.uint8))) > 0
     return core if core.any() else mask > 0
 
@@ -152,8 +151,8 @@ def _detail(levels: FloatImage, core: Region) -> float:
 def _noise(levels: FloatImage, core: Region) -> float:
     """Immerkaer 1996 (Computer Vision and Image Understanding 64), with the median.
 
-    The mask cancels constant slopes and straight edges; the median of its absolute values leaves
-    the few pixels on curved edges aside.
+    The mask cancels constant slopes and straight edges; the median of its absolute values is
+    robust to the few pixels on curved edges.
     """
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
     answer = np.abs(cv2.filter2D(levels, -1, kernel))[core]
@@ -163,9 +162,9 @@ def _noise(levels: FloatImage, core: Region) -> float:
 def _ghosting(small: FloatImage, mask: MaskImage) -> float:
     """Percent signal ghosting of the ACR's quality test (ACR Phantom Test Guidance, section 6).
 
-    Ghosts of a head that moved repeat along the phase-encoding direction, so the background is
-    brighter on two opposite sides of the head than on the other two. Zero where the head leaves
-    no background to look at.
+    Ghosts of a moving head repeat along the phase-encoding direction, so the background is
+    brighter on two opposite sides of the head than on the other two. Zero if the head leaves
+    too little background.
     """
     left, top, width, height = cv2.boundingRect(mask)
     far = cv2.dilate(mask, np.ones((_RIM, _RIM), np.uint8)) == 0

@@ -9,21 +9,21 @@ from torch import Tensor
 from ml.training.tumour_augmentation import softened
 
 _LEVELS = 33  # quantiles that describe a slice's histogram
-_BRIGHTEST = (0.75, 0.97)  # least and greatest quantile of the head above which signal goes
+_BRIGHTEST = (0.75, 0.97)  # range of the quantile of the head above which signal is suppressed
 
 
 def suppress_brightest(
     images: Tensor, masks: Tensor, known: Tensor, generator: torch.Generator, *, share: float
 ) -> Tensor:
-    """Turn what is brightest dark, but no tumour: as where fat or fluid is suppressed.
+    """Darken the brightest tissue except tumours, as fat or fluid suppression does.
 
-    In most T1 slices fat is brighter than the brain. Where a scanner suppresses it, the brain
-    stem and the spinal cord are the brightest there is, round and alone.
+    In most T1 slices fat is brighter than the brain. If it is suppressed, the brain stem and the
+    spinal cord are the brightest structures, round and isolated.
 
     Args:
-        masks: (N, 1, S, S) in 0..1, where the tumour lies.
-        known: (N,) bool, whether the mask tells all; the others stay as they are.
-        share: in 0..1, of the slices.
+        masks: (N, 1, S, S) in 0..1, the tumour.
+        known: (N,) bool, whether the mask is complete; other slices stay unchanged.
+        share: share in 0..1 of the slices to change.
 
     Returns:
         (N, 1, S, S) in 0..1.
@@ -37,7 +37,7 @@ def suppress_brightest(
         levels = _levels(image)
         low, high = _BRIGHTEST
         limit = levels[round((low + place * (high - low)) * (_LEVELS - 1))]
-        # A ramp instead of an edge, so that the rim of fat leaves no line.
+        # A ramp instead of a step, so that the edge of fat leaves no line.
         above = ((image - limit) / (0.1 * limit + 1e-3)).clamp(0, 1)
         dark = image * (1 - above * (1 - 0.5 * left) * (1 - tumor))
         images[number] = (dark * (image.max() / dark.max().clamp(min=1e-3))).clamp(0, 1)
@@ -53,15 +53,15 @@ def augment(
 ) -> tuple[Tensor, Tensor]:
     """Geometry, then sharpness, then intensity.
 
-    Intensity and sharpness vary widely on purpose: classes come from different hospitals here,
-    and a model must not tell them by contrast or resolution.
+    Intensity and sharpness vary widely on purpose: classes come from different hospitals, and a
+    model must not distinguish them by contrast or resolution.
 
     Args:
         images: (N, 1, S, S) in 0..1.
-        generator: source of the randomness; its seed repeats the result.
-        masks: (N, 1, S, S) in 0..1, moved along with the images; zero without them.
-        bright_centre: how strongly the middle of half of the slices is brightened at most, as a
-            natural logarithm; a third of them is darkened instead.
+        generator: random generator; its seed makes the result reproducible.
+        masks: (N, 1, S, S) in 0..1, transformed with the images; zero if None.
+        bright_centre: maximum brightening of the centre in half of the slices, as a natural
+            logarithm; a third of them is darkened instead.
 
     Returns:
         Images and masks, (N, 1, S, S) each, in 0..1.
@@ -126,14 +126,14 @@ def _exchange_histograms(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _levels(image: Tensor) -> Tensor:
-    """The histogram of what is not black, as rising quantiles (33,) from 0 to 1."""
+    """The histogram of the pixels that are not black, as increasing quantiles (33,) in 0..1."""
     inside = image[image > 0.01]
     if len(inside) < _LEVELS:
         return torch.linspace(0, 1, _LEVELS, device=image.device)
     wanted = torch.linspace(0, len(inside) - 1, _LEVELS, device=image.device).long()
     levels = inside.sort().values[wanted]
     levels[0], levels[-1] = 0, 1
-    # Strictly rising, so that the map has one value everywhere.
+    # Strictly increasing, so that the mapping is unique.
     steps = torch.linspace(0, 1, _LEVELS, device=image.device)
     return levels * (1 - 1e-3) + steps * 1e-3
 
@@ -147,7 +147,7 @@ def _mapped(image: Tensor, before: Tensor, after: Tensor) -> Tensor:
 
 
 def _shading(images: Tensor, generator: torch.Generator) -> Tensor:
-    """A smooth field, up to a third brighter or darker, as of a coil near one side."""
+    """A smooth field, up to a third brighter or darker, as from a coil near one side."""
     knots = torch.randn(len(images), 1, 3, 3, generator=generator).to(images.device)
     strength = _uniform(images, 0.0, 0.15, generator).view(-1, 1, 1, 1)
     field = F.interpolate(knots * strength, images.shape[2:], mode="bicubic")
@@ -155,7 +155,7 @@ def _shading(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _centre(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Half of the batch with a brighter or darker middle, as of strong magnets and head coils."""
+    """Half of the batch with a brighter or darker centre, as from strong magnets and head coils."""
     shape = (-1, 1, 1, 1)
     chosen = (torch.rand(len(images), generator=generator) < 0.5).to(images.device).view(shape)
     level = _uniform(images, -strength / 2, strength, generator).view(shape)
@@ -164,7 +164,7 @@ def _centre(images: Tensor, strength: float, generator: torch.Generator) -> Tens
     place = torch.linspace(-1, 1, images.shape[-1], device=images.device)
     distance = (place.view(1, 1, -1, 1) - row) ** 2 + (place.view(1, 1, 1, -1) - column) ** 2
     lit = images * torch.exp(level * chosen * torch.exp(-distance / (2 * width**2)))
-    # As bright at its brightest as before, which preparing a slice would see to.
+    # The maximum stays the same, as the preprocessing scales it.
     return lit * (images.amax((2, 3), True) / lit.amax((2, 3), True).clamp(min=1e-6))
 
 

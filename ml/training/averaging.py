@@ -1,4 +1,4 @@
-"""A moving average of the weights, which answers better than the weights of any one step."""
+"""A moving average of the weights, which is more accurate than the weights of a single step."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -11,33 +11,33 @@ from ml.architectures.network import State
 
 
 class MovingAverage:
-    """The exponential moving average of a network's weights; it begins with those it has.
+    """The exponential moving average of a network's weights, starting from the current ones.
 
-    It is faster while the run is young, after n steps ``(1 + n) / (10 + n)``. Statistics of batches
-    are running averages already and are taken as they are.
+    Early in the run the decay is smaller: ``(1 + n) / (10 + n)`` after n steps. Batch statistics
+    are running averages already and are copied.
 
     Attributes:
         network: with the averaged weights, in evaluation mode.
     """
 
     def __init__(self, network: Network, most: float) -> None:
-        """Average ``network``, of which each step keeps ``most`` at most, in 0..1."""
+        """Average ``network`` with a decay of at most ``most``, in 0..1."""
         self._most = most
         self._model = AveragedModel(network, multi_avg_fn=self._average)
         self._count(0)
         self.network = cast(Network, self._model.module).eval()
 
     def update(self, network: Network) -> None:
-        """Take the weights of ``network`` after one more step into the average."""
+        """Add the weights of ``network`` after one more step to the average."""
         self._model.update_parameters(network)
 
     def resume(self, state: State, steps: int) -> None:
-        """Go on from the averaged weights ``state`` after so many steps."""
+        """Continue from the averaged weights ``state`` after ``steps`` steps."""
         self.network.load_state_dict(state)
         self._count(steps)
 
     def _count(self, done: int) -> None:
-        # At 0 torch would take the first weights as they are, instead of averaging them in.
+        # At 0 torch would copy the first weights instead of averaging them.
         self._model.n_averaged.fill_(done + 1)
 
     def _average(

@@ -1,4 +1,4 @@
-"""Where a run's batches come from: new variants in each epoch, or kept ones of frozen layers."""
+"""Training batches: newly augmented in each epoch, or stored outputs of frozen layers."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from ml.training.distributed import Distributed
 from ml.training.recipe import Recipe
 from ml.training.transforms import Batch, vary
 
-_FACTS = ("wanted", "known")  # what a batch holds beside pictures
-_LARGEST = 6e4  # that half precision holds
+_FACTS = ("wanted", "known")  # fields of a batch besides pictures
+_LARGEST = 6e4  # largest value used in half precision
 
 
 # (what is being done, pieces done, pieces in all)
@@ -36,19 +36,19 @@ class Batches(Protocol):
 
     Attributes:
         labels: (N,) class indices.
-        skipped: layers that have been applied to what :meth:`take` gives.
+        skipped: number of layers already applied to the output of :meth:`take`.
     """
 
     labels: Tensor
     skipped: int
 
     def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Batch:
-        """The batch of the slices ``chosen`` (n,) in ``epoch``."""
+        """The batch of the slices with indices ``chosen`` (n,) in ``epoch``."""
         ...
 
 
 class NewVariants:
-    """Augmented anew each time."""
+    """Batches that are augmented anew each time."""
 
     skipped = 0
 
@@ -61,7 +61,7 @@ class NewVariants:
         self._device = distributed.device
 
     def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Batch:
-        """As :class:`Batches` says; the epoch plays no part."""
+        """As in :class:`Batches`; the epoch has no effect."""
         del epoch
         slices = self._slices
         taken = Slices(
@@ -74,11 +74,11 @@ class NewVariants:
 
 
 class KeptVariants:
-    """What the frozen layers make of ``recipe.variants`` augmented variants, kept in files.
+    """The frozen layers' outputs for ``recipe.variants`` augmented variants, stored in files.
 
-    Each variant is one pass of the data through the frozen layers, written in half precision to
-    a file that is mapped into memory, and never done again: not by later epochs, nor by a run
-    that resumes. The epochs take turns with the variants.
+    Each variant is one pass of the data through the frozen layers, written once in half precision
+    to a memory-mapped file. Later epochs and resumed runs reuse it. The epochs cycle through the
+    variants.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class KeptVariants:
         self._variants = [self._read(number) for number in range(recipe.variants)]
 
     def take(self, chosen: Tensor, epoch: int, generator: torch.Generator) -> Batch:
-        """As :class:`Batches` says; nothing is left to draw."""
+        """As in :class:`Batches`; the generator has no effect."""
         del generator
         images, masks, facts = self._variants[epoch % len(self._variants)]
         device = self._distributed.device
-        # Ascending order, so that the disk is read in one direction.
+        # Ascending order, for sequential disk access.
         order = np.sort(chosen.numpy())
         return Batch(
             images=torch.from_numpy(images[order]).to(device).float(),
@@ -119,10 +119,10 @@ class KeptVariants:
         )
 
     def _claim(self, slices: Slices) -> None:
-        """Note what the variants are of, so that no run learns from another one's.
+        """Record the inputs of the variants, so that no run uses those of another.
 
         Raises:
-            InvalidConfiguration: those that are there are of other data, layers or changes.
+            InvalidConfiguration: the stored ones are from other data, layers or augmentations.
         """
         digest = hashlib.sha256()
         for tensor in (slices.images, slices.masks, *self._frozen_weights()):
@@ -174,7 +174,7 @@ class KeptVariants:
             name: torch.cat([getattr(one, name) for one in batches]).cpu()[back].numpy()
             for name in _FACTS
         }
-        with in_one_piece(self._facts(number)) as partial:  # last: where it is, all of it is
+        with in_one_piece(self._facts(number)) as partial:  # last: marks completion
             np.savez(partial, allow_pickle=False, **facts)
 
     def _read(self, number: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
@@ -195,7 +195,7 @@ class KeptVariants:
 
 @torch.inference_mode()
 def frozen_part(network: Network, images: Tensor, layers: int) -> Tensor:
-    """What the first ``layers`` layers make of (N, 1, S, S): (N, C, h, w) float16 on the CPU."""
+    """The output (N, C, h, w) of the first ``layers`` layers for (N, 1, S, S), float16 on CPU."""
     return network.lower(images.float(), layers).clamp(-_LARGEST, _LARGEST).half().cpu()
 
 
@@ -208,10 +208,10 @@ def _write(
     words: str,
     told: Told,
 ) -> None:
-    """Write float16 (N, C, h, w) of which ``made`` gives the part at (n,) positions.
+    """Write float16 (N, C, h, w); ``made`` computes the part at (n,) indices.
 
     Args:
-        order: (N,) positions in the file, in the order in which they are computed.
+        order: (N,) indices into the file, in the order of computation.
     """
     kept: np.memmap | None = None
     pieces = torch.split(order, batch)

@@ -1,4 +1,4 @@
-"""The state of a training run on disk, written after each epoch, from which a rerun goes on."""
+"""Checkpoints of a training run, written after each epoch, from which a rerun resumes."""
 
 import pickle
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from ml.errors import InvalidConfiguration
 from ml.files import in_one_piece
 from ml.training.recipe import Recipe, kept_values
 
-# What a rerun may change and still go on with the same run.
+# Fields that a rerun may change and still resume the run.
 _CHANGEABLE = ("stages", "input_size", "flip", "start_name", "winograd")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after some epochs.
+    """The state of a run after some epochs.
 
     Attributes:
-        epoch, step: how many of each are done.
+        epoch, step: number of completed epochs and steps.
         network, averaged: the weights, and their moving average.
-        optimizer, schedule: the state of both, as torch gives it.
-        recipe: by field.
-        start, started_from: as :class:`ml.training.trainer.Trained` has them.
+        optimizer, schedule: torch's state of both.
+        recipe: values by field.
+        start, started_from: as in :class:`ml.training.trainer.Trained`.
     """
 
     epoch: int
@@ -40,20 +40,20 @@ class Checkpoint:
     started_from: dict[str, Any] | None = None
 
     def save(self, path: Path) -> None:
-        """Write it in one piece: a run that is stopped meanwhile keeps the one before."""
+        """Write atomically: if the run is stopped meanwhile, the previous checkpoint stays."""
         with in_one_piece(path) as partial:
             torch.save(vars(self), partial)
 
     @classmethod
     def load(cls, path: Path, recipe: Recipe, device: torch.device) -> "Checkpoint":
-        """Read what :meth:`save` wrote.
+        """Read a checkpoint of :meth:`save`.
 
         Args:
-            recipe: the one that the run is to go on by.
-            device: what the tensors are put on.
+            recipe: the recipe to continue with.
+            device: the device for the tensors.
 
         Raises:
-            InvalidConfiguration: the file is damaged, or of a run by another recipe.
+            InvalidConfiguration: the file is damaged or from a run with another recipe.
         """
         try:
             found = cls(**torch.load(path, map_location=device, weights_only=True))

@@ -14,7 +14,7 @@ _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true o
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The file's tables.
+    """Read a TOML file.
 
     Raises:
         InvalidConfiguration: it cannot be read.
@@ -26,10 +26,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def from_table(kind: type[T], table: Mapping[str, Any], *, where: str) -> T:
-    """Make the dataclass ``kind`` of a table.
+    """Create the dataclass ``kind`` from a table.
 
     Args:
-        where: the place in words for messages, such as the file's name.
+        where: the location for messages, such as the file's name.
 
     Raises:
         InvalidConfiguration: a key is unknown or missing, or a value has the wrong type.

@@ -1,4 +1,4 @@
-"""Several training processes that share each batch, as ``torchrun`` starts them."""
+"""Distributed training: several processes, started by ``torchrun``, share each batch."""
 
 import datetime
 import os
@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# The others wait while the first one writes and measures.
+# Timeout for the other processes while the first one writes and measures.
 _PATIENCE = datetime.timedelta(hours=12)
 
 
@@ -20,8 +20,8 @@ class Distributed:
 
     Attributes:
         rank: this process's number from 0; the first one logs and writes.
-        world_size: how many there are.
-        device: what this process computes on.
+        world_size: number of processes.
+        device: the device of this process.
     """
 
     rank: int
@@ -34,14 +34,14 @@ class Distributed:
         return self.rank == 0
 
     def share(self, chosen: Tensor) -> Tensor:
-        """This process's part of a batch (N,); the first ones again where N is no multiple."""
+        """This process's part of a batch (N,), padded with its first slices to equal parts."""
         missing = -len(chosen) % self.world_size
         return torch.cat([chosen, chosen[torch.arange(missing) % len(chosen)]])[
             self.rank :: self.world_size
         ]
 
     def mean(self, value: float) -> float:
-        """The mean of all processes' values."""
+        """The mean of the values of all processes."""
         if self.world_size == 1:
             return value
         total = torch.tensor(value, device=self.device)
@@ -49,13 +49,13 @@ class Distributed:
         return float(total) / self.world_size
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Block until all processes have reached this point."""
         if self.world_size > 1:
             dist.barrier()
 
 
 def single_process() -> Distributed:
-    """One process, on a GPU where there is one."""
+    """One process, on a GPU if there is one."""
     return Distributed(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 

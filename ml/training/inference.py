@@ -1,4 +1,4 @@
-"""A network's answers about many slices, in the precision that training computes in."""
+"""Inference on many slices, in the precision of training."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ml.serving.engines import serving_dtype
 
 @dataclass(frozen=True)
 class Logits:
-    """What the network says about many slices: logits (N, 4) and features (N, C), float32."""
+    """Outputs for many slices: logits (N, 4) and features (N, C), float32."""
 
     logits: Tensor
     features: Tensor
@@ -22,11 +22,11 @@ class Logits:
 def forward_all(
     network: Network, images: Tensor, *, skipped: int = 0, batch: int = 32, exact: bool = False
 ) -> Logits:
-    """Run prepared images (N, 1, S, S) through ``network`` on the device it lies on.
+    """Run prepared images (N, 1, S, S) through ``network`` on its device.
 
     Args:
-        skipped: so many first layers are skipped; ``images`` is what they made of slices.
-        exact: computed in float32 also where training computes in bfloat16.
+        skipped: number of first layers to skip; ``images`` is then their output.
+        exact: use float32 even where training uses bfloat16.
     """
     device = next(network.parameters()).device
     logits, features = [], []
@@ -40,6 +40,6 @@ def forward_all(
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 where the processor has it: where it is emulated it takes many times longer."""
+    """bfloat16 if the processor supports it natively; emulation is many times slower."""
     native = serving_dtype(device) is torch.bfloat16
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)

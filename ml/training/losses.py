@@ -1,4 +1,4 @@
-"""What a slice's outline teaches: which places hold the tumour and which are free of it."""
+"""Losses for the localisation head, from the outlines of tumours."""
 
 import torch
 import torch.nn.functional as F
@@ -7,13 +7,13 @@ from torch import Tensor
 from ml.architectures import LocalisationNetwork
 from ml.labels import INDEX, LABELS, Label
 
-ANY_TUMOR = len(LABELS)  # the class index of a slice with a tumour of which the class is not asked
+ANY_TUMOR = len(LABELS)  # class index of a slice with a tumour whose class is not trained
 _NO_TUMOR = INDEX[Label.NO_TUMOR]
-_TOUCHED = 0.02  # share of a place that a tumour covers before the place stops being free of it
+_TOUCHED = 0.02  # covered share of a position from which it no longer counts as tumour-free
 
 
 def coverage(masks: Tensor, places: tuple[int, int]) -> Tensor:
-    """Share of each place that the tumour covers.
+    """Share of each map position that the tumour covers.
 
     Args:
         masks: (N, 1, S, S) in 0..1, the tumour's mask in the pixels of the input.
@@ -35,10 +35,10 @@ def whole_slice_loss(logits: Tensor, wanted: Tensor, *, smoothing: float) -> Ten
 
 
 def localisation_loss(maps: Tensor, wanted: Tensor, covered: Tensor) -> Tensor:
-    """Cross-entropy of the places of each slice (N,).
+    """Cross-entropy of the map positions of each slice (N,).
 
-    A place wants its slice's class to the share that the tumour covers, and no tumour to the
-    rest. All tumour places together weigh as much as all others, so that small tumours count.
+    The target of a position is its slice's class for the covered share, and no tumour for the
+    rest. Tumour positions together weigh as much as all others, so that small tumours count.
 
     Args:
         maps: (N, 4, h, w) log-odds against no tumour.
@@ -46,7 +46,7 @@ def localisation_loss(maps: Tensor, wanted: Tensor, covered: Tensor) -> Tensor:
         covered: (N, h, w) from :func:`coverage`; zero for slices without a tumour.
     """
     chances = torch.log_softmax(maps, 1)
-    # log(1 - p(no tumour)), from the tumour classes alone so that nothing is subtracted.
+    # log(1 - p(no tumour)), from the tumour classes only, to avoid a subtraction.
     tumors = [index for index in range(len(LABELS)) if index != _NO_TUMOR]
     any_tumor = torch.logsumexp(maps[:, tumors], 1) - torch.logsumexp(maps, 1)
     choices = torch.cat([chances, any_tumor[:, None]], 1)
@@ -55,9 +55,9 @@ def localisation_loss(maps: Tensor, wanted: Tensor, covered: Tensor) -> Tensor:
 
 
 def outside_loss(network: LocalisationNetwork, maps: Tensor, covered: Tensor) -> Tensor:
-    """Cross-entropy (N,) of calling the slice without its tumour's places free of tumour.
+    """Cross-entropy (N,) of no tumour for the slice without its tumour's positions.
 
-    This makes a tumour-free slice of every slice with a tumour, from the same hospital.
+    This turns every slice with a tumour into a tumour-free slice of the same hospital.
     """
     logits = network.pool(maps, covered < _TOUCHED)
     return -torch.log_softmax(logits, 1)[:, _NO_TUMOR]

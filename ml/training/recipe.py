@@ -1,4 +1,4 @@
-"""Everything that decides a training run beside the data."""
+"""The recipe: all settings of a training run except the data."""
 
 import math
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from typing import Any
 from ml.errors import InvalidConfiguration
 from ml.training.configuration import from_table, read_toml
 
-# What fields were called in earlier files and checkpoints.
+# Former names of fields in old files and checkpoints.
 _EARLIER_NAMES = {"healed": "inpainted"}
-# Least and greatest value of each number.
+# Smallest and largest value of each number.
 _LIMITS: dict[str, tuple[float, float]] = {
     "input_size": (28, 2048),
     "batch": (1, 4096),
@@ -60,34 +60,33 @@ class Recipe:
     Attributes:
         start: ``imagenet`` (the published weights), ``scratch``, a safetensors file or a model's
             card (``.json``).
-        start_name: what the file holds, in words for tables.
+        start_name: description of the file for tables.
         stages: progressive resizing, smallest first.
-        input_size: side of the model's input when it serves. Average pooling takes any size;
-            which one suits the weights is chosen on the calibration part.
+        input_size: side of the model's input in serving. Average pooling allows any size; the
+            best one for the weights is chosen on the calibration part.
         body_rate, head_rate: peak learning rates of the layers and of the head.
-        averaging: how much of the moving average of the weights each step keeps.
-        frozen: first layers that keep their starting weights.
+        averaging: decay of the moving average of the weights per step.
+        frozen: number of first layers that keep their starting weights.
         variants: 0 makes new augmented slices in each epoch. Otherwise so many augmented variants
-            of the data are made once, what the frozen layers make of them is kept in files, and
-            the epochs take turns with them: much faster where many layers are frozen.
-        places, outside: weights of what the outlines teach; see :mod:`ml.training.losses`. They and
-            the exchange of tissue apply to networks with a localisation head.
-        erasing: share of the slices that lose a rectangle.
-        elastic: greatest bend as a fraction of the side.
-        inpainted: share of the slices with an outlined tumour that lose it where they are
-            symmetric, half of that where they are not. Earlier files call it ``healed``.
-        parts: share of the slices that show a part of themselves, of outlined tumours half of them
-            one without it (:func:`ml.training.tumour_augmentation.cut_out`).
-        bright_centre: how strongly the middle of a slice is brightened at most, as a natural
-            logarithm.
-        suppressed: share of the slices that lose what is brightest but for the tumour
+            of the data are made once, the frozen layers' outputs are stored in files, and the
+            epochs cycle through them: much faster with many frozen layers.
+        places, outside: weights of the losses from outlines; see :mod:`ml.training.losses`. They
+            and the exchange of tissue apply to networks with a localisation head.
+        erasing: share of the slices with an erased rectangle.
+        elastic: largest elastic shift as a fraction of the side.
+        inpainted: share of symmetric slices with an outlined tumour in which it is replaced, and
+            half of that for other slices. Old files call it ``healed``.
+        parts: share of the slices that are cropped to a part; for half of the outlined tumours
+            the part lies outside (:func:`ml.training.tumour_augmentation.cut_out`).
+        bright_centre: maximum brightening of the centre of a slice, as a natural logarithm.
+        suppressed: share of the slices whose brightest tissue except tumours is darkened
             (:func:`ml.training.augmentation.suppress_brightest`).
         exchange: whether tumours are erased and pasted
-            (:func:`ml.training.tumour_augmentation.exchange_tissue`) for networks that do not judge
-            places, too; for those that do they always are.
-        flip: whether the model answers by the mean of a slice and its mirror image.
-        winograd: whether wide convolutions are computed by Winograd's method where the processor
-            has no bfloat16 (:mod:`ml.training.winograd`).
+            (:func:`ml.training.tumour_augmentation.exchange_tissue`) also for networks without a
+            localisation head; with one they always are.
+        flip: whether the model averages a slice and its mirror image.
+        winograd: whether wide convolutions use Winograd's method if the processor has no bfloat16
+            (:mod:`ml.training.winograd`).
 
     Raises:
         InvalidConfiguration: a number is out of range.
@@ -134,20 +133,20 @@ class Recipe:
 
     @property
     def epochs(self) -> int:
-        """Passes over the data, all stages together."""
+        """Passes over the data in all stages."""
         return sum(stage.epochs for stage in self.stages)
 
     @property
     def starting_model(self) -> Path | None:
-        """Card of the model that it starts from; None for other starts."""
+        """Card of the model that training starts from; None for other starts."""
         return Path(self.start) if self.start.endswith(".json") else None
 
 
 def with_current_names(table: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's values by the names that its fields have now.
+    """A recipe's values by the current names of its fields.
 
     Raises:
-        InvalidConfiguration: a field is given by both of its names.
+        InvalidConfiguration: a field is given by both its old and its new name.
     """
     for earlier, name in _EARLIER_NAMES.items():
         if earlier in table and name in table:
@@ -158,10 +157,9 @@ def with_current_names(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kept_values(kept: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a recipe that an earlier run has kept, by the names that fields have now.
+    """The values of a stored recipe by the current names of its fields.
 
-    A run from before a field existed did what its default says. An option that there is no more is
-    left away where zero had turned it off.
+    A missing field has its default. A removed option is dropped if its value is zero.
     """
     values = asdict(Recipe()) | with_current_names(kept)
     known = {one.name for one in fields(Recipe)}
@@ -169,7 +167,7 @@ def kept_values(kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_recipe(path: Path | None, overrides: Mapping[str, Any]) -> Recipe:
-    """The recipe of a TOML file (the usual one without it) with some values replaced.
+    """The recipe of a TOML file (or the default recipe) with some values replaced.
 
     Args:
         overrides: names of fields and their values.

@@ -1,4 +1,4 @@
-"""A network as its recipe wants it, with the weights that training starts from."""
+"""Build the network of a recipe and load its starting weights."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from ml.training.recipe import Recipe
 
 
 def build(recipe: Recipe) -> Network:
-    """The recipe's network, with weights drawn at random.
+    """The recipe's network with random weights.
 
     Raises:
-        InvalidConfiguration: the recipe does not fit it.
+        InvalidConfiguration: the recipe does not match the network.
     """
     if recipe.architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
@@ -33,10 +33,10 @@ def build(recipe: Recipe) -> Network:
 
 
 def start(network: Network, recipe: Recipe) -> tuple[str, dict[str, Any] | None]:
-    """Load the starting weights; what they are in words, and how a model that gave them was made.
+    """Load the starting weights; return their description and their model's training history.
 
     Raises:
-        InvalidModel: they cannot be had, or do not fit.
+        InvalidModel: they are unavailable or do not fit.
     """
     history = None
     if recipe.starting_model is not None:
@@ -49,7 +49,7 @@ def start(network: Network, recipe: Recipe) -> tuple[str, dict[str, Any] | None]
 
 
 def _history(card: dict[str, Any]) -> dict[str, Any]:
-    """Name and training of the model of ``card``, and further slices that it has seen."""
+    """Name and training of the model of ``card``, and further slices that it was trained on."""
     history = {"name": card["name"], "training": card["training"]}
     further = card.get("data", {}).get("further_training_slices")
     return history | ({"further_training_slices": further} if further else {})

@@ -1,4 +1,4 @@
-"""Fine-tune a network on prepared slices; every epoch leaves a checkpoint that a rerun resumes."""
+"""Fine-tune a network on prepared slices; a rerun resumes from the checkpoint of each epoch."""
 
 import csv
 import math
@@ -36,7 +36,7 @@ class Trained:
 
     Attributes:
         network: with its averaged weights, on the CPU, in evaluation mode.
-        start: what it started from, in words for tables.
+        start: description of the starting weights, for tables.
         started_from: name and training of the model that it started from; None for other starts.
     """
 
@@ -55,14 +55,14 @@ def train(
     variants: Path | None = None,
     told: Told = say_nothing,
 ) -> Trained:
-    """Train, or go on with the run whose checkpoint lies in ``folder``.
+    """Train, or resume the run whose checkpoint is in ``folder``.
 
     Args:
-        watched: the part whose accuracy is logged after each epoch. It stops nothing and
-            chooses nothing, so it may be the calibration part.
-        folder: gets ``checkpoint.pt`` and ``log.csv``, and the kept variants where the recipe
-            wants them.
-        distributed: the processes that share the work; each has to call this with the same
+        watched: the part whose accuracy is logged after each epoch. It is not used for early
+            stopping or selection, so it may be the calibration part.
+        folder: receives ``checkpoint.pt`` and ``log.csv``, and the stored variants if the recipe
+            uses them.
+        distributed: the processes that share the work; each must call this with the same
             arguments.
         variants: where kept variants lie, ``folder / "variants"`` without it. Runs that differ
             only in what they learn above the frozen layers may share them.
@@ -70,8 +70,8 @@ def train(
             and a rerun goes on after the last whole epoch or variant.
 
     Raises:
-        InvalidConfiguration: the recipe does not fit the network, or not the run in ``folder``.
-        InvalidModel: the starting weights cannot be had.
+        InvalidConfiguration: the recipe does not match the network or the run in ``folder``.
+        InvalidModel: the starting weights are unavailable.
     """
     steps = math.ceil(len(training) / recipe.batch)
     run = _Run(
@@ -93,7 +93,7 @@ def train(
 
 
 class _Run:
-    """State of one training run: what a checkpoint holds, and how an epoch changes it."""
+    """One training run: its state, which checkpoints store, and its epochs."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class _Run:
         return self.folder / "checkpoint.pt"
 
     def stage(self, slices: Slices, held_out: Slices, epochs: int) -> None:
-        """Some epochs at one size."""
+        """Train some epochs at one size."""
         size = slices.images.shape[-1]
         batches: Batches = NewVariants(slices, self.recipe, self.network, self.distributed)
         watched = held_out.images
@@ -164,9 +164,9 @@ class _Run:
             self.distributed.wait()
 
     def _one_epoch(self, batches: Batches) -> float:
-        """One pass over the data; the mean loss."""
-        # Seeded by the epoch, so that a resumed run draws what an unbroken one would have; all
-        # processes deal the same batches, and each varies its share by itself.
+        """Train one pass over the data; return the mean loss."""
+        # Seeded by the epoch, so that a resumed run draws the same numbers as an uninterrupted
+        # one. All processes draw the same batches, and each augments its own share.
         seed = self.recipe.seed + self.epoch
         dealer = torch.Generator().manual_seed(seed)
         shuffled = torch.randperm(len(batches.labels), generator=dealer)
@@ -249,7 +249,7 @@ class _Run:
 
 
 def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[int, int]]:
-    """(size, epochs) of what a run with ``done`` epochs still has to do."""
+    """(size, epochs) of the remaining stages of a run with ``done`` epochs."""
     for stage in stages:
         skipped = min(done, stage.epochs)
         done -= skipped

@@ -1,4 +1,4 @@
-"""From prepared slices to the batch that a step learns from: all that is drawn at random."""
+"""Turn prepared slices into a training batch: all random augmentation."""
 
 from dataclasses import dataclass
 
@@ -13,19 +13,19 @@ from ml.training.losses import ANY_TUMOR
 from ml.training.recipe import Recipe
 from ml.training.tumour_augmentation import cut_out, exchange_tissue
 
-_KNOTS = 6  # a side of the grid that bends a slice
-_ERASED = (0.02, 0.12)  # least and greatest share of the slice
+_KNOTS = 6  # per side of the grid of the elastic transform
+_ERASED = (0.02, 0.12)  # smallest and largest share of the slice
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from.
+    """The data of one training step.
 
     Attributes:
-        images: (N, 1, S, S) in 0..1, or (N, C, h, w) what the frozen layers made of them.
+        images: (N, 1, S, S) in 0..1, or (N, C, h, w), the frozen layers' output.
         wanted: (N,) class indices, or :data:`ml.training.losses.ANY_TUMOR`.
-        masks: (N, 1, S, S) in 0..1, where the tumour lies; zero where that is not known.
-        known: (N,) bool, whether the mask tells all.
+        masks: (N, 1, S, S) in 0..1, the tumour; zero if unknown.
+        known: (N,) bool, whether the mask is complete.
     """
 
     images: Tensor
@@ -35,12 +35,12 @@ class Batch:
 
 
 def vary(slices: Slices, recipe: Recipe, generator: torch.Generator, *, localises: bool) -> Batch:
-    """Augment a batch on the device that holds it.
+    """Augment a batch on its device.
 
     Args:
         slices: float32 images and masks.
-        localises: whether the network has a localisation head. Then tissue is exchanged, as where
-            the recipe says so.
+        localises: whether the network has a localisation head. Tissue is then exchanged even if
+            the recipe does not ask for it.
     """
     images, wanted, masks = slices.images, slices.labels, slices.masks
     if localises or recipe.exchange:
@@ -84,13 +84,13 @@ def erase(
 def bend(
     images: Tensor, masks: Tensor, strength: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Shift every place by a smooth random field (Simard et al. 2003, ICDAR).
+    """Shift every pixel by a smooth random field (Simard et al. 2003, ICDAR).
 
     Args:
-        strength: greatest shift as a fraction of the side.
+        strength: largest shift as a fraction of the side.
     """
     knots = torch.rand(len(images), 2, _KNOTS, _KNOTS, generator=generator) * 2 - 1
-    # The grid's coordinates go from -1 to 1, twice the fraction of the side.
+    # Grid coordinates range from -1 to 1, so shifts are twice the fraction of the side.
     shifts = F.interpolate(knots.to(images.device) * 2 * strength, images.shape[2:], mode="bicubic")
     still = torch.eye(2, 3, device=images.device).expand(len(images), 2, 3)
     grid = F.affine_grid(still, list(images.shape), align_corners=False)

@@ -1,7 +1,7 @@
-"""Tumours taken out of slices and put into others, and parts of slices, on the batch's device.
+"""Exchange tumours between slices and crop parts of slices, on the batch's device.
 
-Class and source coincide in public collections. What is drawn here breaks that: tumour-free slices
-of every source, and tumours in healthy heads.
+Class and source coincide in public collections. These augmentations break the link: they create
+tumour-free slices of every source, and tumours in healthy heads.
 """
 
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from torch import Tensor
 
 # Sagittal slices of the figshare set stay below 0.55, axial and coronal ones mostly above.
 _SYMMETRIC = 0.6
-_ON_ONE_SIDE = 0.04  # share of a tumour that may lie beyond the middle
-_SEAM = 3  # px on either side of the middle where the halves blend
-_DARK = 0.02  # of the slice's range; what is brighter counts as tissue
+_ON_ONE_SIDE = 0.04  # share of a tumour that may cross the midline
+_SEAM = 3  # px on either side of the midline where the halves blend
+_DARK = 0.02  # share of the slice's range; brighter pixels count as tissue
 _TISSUE = 0.9  # share of a transplanted region that must be tissue on both sides
-_SOFT_EDGE = 9  # px, width of the blur at the rim of a transplanted region
-_PART = (0.35, 0.8)  # least and greatest side of a cut-out part
-_PARTS_TISSUE = 0.5  # share of a cut-out part that must be tissue
-_PARTS_TUMOR = 0.9  # share of the tumour that a cut-out part must hold to keep its class
-_TRIES = 8  # places tried for a cut-out part
+_SOFT_EDGE = 9  # px, width of the blur at the edge of a transplanted region
+_PART = (0.35, 0.8)  # smallest and largest side of a cropped part
+_PARTS_TISSUE = 0.5  # share of a cropped part that must be tissue
+_PARTS_TUMOR = 0.9  # share of the tumour that a cropped part must contain to keep its class
+_TRIES = 8  # positions tried for a cropped part
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Changed:
 
     Attributes:
         images: (N, 1, S, S) in 0..1.
-        masks: (N, 1, S, S) in 0..1, where there is a tumour now.
+        masks: (N, 1, S, S) in 0..1, the tumours after the exchange.
         erased: (N,) bool, slices whose tumour was replaced by healthy tissue.
         pasted: (N,) bool, slices without a tumour that received one of another slice.
     """
@@ -45,14 +45,14 @@ def exchange_tissue(
 ) -> Changed:
     """Erase some tumours and paste others into healthy slices.
 
-    Class and hospital coincide in public collections, and so do class and level in the head. This
-    breaks it: some of the slices that are symmetric but for a known tumour on one side become free
-    of it, half as many of the others get other slices' healthy tissue in its place, and a third of
-    the healthy slices get a tumour from another slice of the batch, with the same kind of seam.
+    In public collections the class correlates with the hospital and with the level in the head. To
+    break this, the tumour is removed from some symmetric slices with a known tumour on one side.
+    In half as many of the others it is replaced by healthy tissue of other slices. A third of the
+    healthy slices get a tumour from another slice of the batch, with the same kind of seam.
 
     Args:
-        masks: (N, 1, S, S) in 0..1, zero where no tumour is known.
-        healthy: (N,) bool, slices that are known to hold no tumour.
+        masks: (N, 1, S, S) in 0..1, zero without a known tumour.
+        healthy: (N,) bool, slices known to be free of tumour.
         inpainted: share in 0..1 of the symmetric slices that lose their tumour.
     """
     draws = torch.rand(len(images), generator=generator)
@@ -86,12 +86,12 @@ def exchange_tissue(
 
 @dataclass(frozen=True)
 class CutOut:
-    """A batch in which some slices show a part of themselves.
+    """A batch in which some slices are cropped to a part.
 
     Attributes:
         images: (N, 1, S, S) in 0..1.
-        masks: (N, 1, S, S) in 0..1, moved along.
-        freed: (N,) bool, slices whose tumour lies outside what they show now.
+        masks: (N, 1, S, S) in 0..1, cropped with the images.
+        freed: (N,) bool, slices whose tumour lies outside the cropped part.
     """
 
     images: Tensor
@@ -102,16 +102,16 @@ class CutOut:
 def cut_out(
     images: Tensor, masks: Tensor, known: Tensor, generator: torch.Generator, *, share: float
 ) -> CutOut:
-    """Show a part of some slices, as large as the whole was: half of the tumours stay outside.
+    """Crop some slices to a part, enlarged to full size; half of the tumours stay outside.
 
     A part without the tumour is healthy tissue of the same scanner, contrast agent and patient,
-    and of a hospital that has no healthy slices in public collections. The other half, and
-    healthy slices, are cut alike, so that being a part tells nothing.
+    from a hospital without healthy slices in public collections. The other half, and healthy
+    slices, are cropped in the same way, so that cropping carries no information.
 
     Args:
-        masks: (N, 1, S, S) in 0..1, zero where no tumour is known.
-        known: (N,) bool, whether the mask tells all; the others stay whole.
-        share: in 0..1, of the slices; those without a suitable part stay whole.
+        masks: (N, 1, S, S) in 0..1, zero without a known tumour.
+        known: (N,) bool, whether the mask is complete; other slices are not cropped.
+        share: share in 0..1 of the slices to crop; those without a suitable part are not cropped.
     """
     images, masks = images.clone(), masks.clone()
     freed = torch.zeros(len(images), dtype=torch.bool)
@@ -129,7 +129,7 @@ def cut_out(
 
 
 def softened(mask: Tensor) -> Tensor:
-    """A mask (1, S, S) in 0..1, widened by 4 px, with a blurred rim."""
+    """A mask (1, S, S) in 0..1, dilated by 4 px, with a blurred edge."""
     wide = F.max_pool2d(mask[None], _SOFT_EDGE, 1, _SOFT_EDGE // 2)
     for _ in range(2):
         wide = F.avg_pool2d(wide, 5, 1, 2, count_include_pad=False)
@@ -139,7 +139,7 @@ def softened(mask: Tensor) -> Tensor:
 def _part(
     image: Tensor, mask: Tensor, generator: torch.Generator, *, with_tumor: bool
 ) -> tuple[slice, slice] | None:
-    """Rows and columns of a random part that suits; None where none is found."""
+    """Rows and columns of a random suitable part; None if none is found."""
     size = image.shape[-1]
     whole = ((0, size), (0, size))
     rooms = [whole] if with_tumor or not mask.any() else _beside(softened(mask)[0] > 0)
@@ -154,7 +154,7 @@ def _part(
 
 
 def _beside(tumor: Tensor) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Rows and columns above, below, left and right of a tumour (S, S), where there is room."""
+    """Rows and columns above, below, left and right of a tumour (S, S), if there is room."""
     size = tumor.shape[-1]
     rows, columns = (torch.nonzero(tumor.any(axis)).flatten().tolist() for axis in (1, 0))
     everything = (0, size)
@@ -169,7 +169,7 @@ def _beside(tumor: Tensor) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 def _stretch(start: int, end: int, size: int, generator: torch.Generator) -> slice:
-    """A random stretch between ``start`` and ``end``, as long as a part may be."""
+    """A random range between ``start`` and ``end``, of a valid length for a part."""
     draws = torch.rand(2, generator=generator).tolist()
     least, greatest = (round(size * share) for share in _PART)
     length = round(least + draws[0] * (min(greatest, end - start) - least))
@@ -178,7 +178,7 @@ def _stretch(start: int, end: int, size: int, generator: torch.Generator) -> sli
 
 
 def _in_the_middle(part: Tensor, size: int) -> Tensor:
-    """(C, 1, h, w) enlarged until it touches two sides of (C, 1, size, size), black beside it."""
+    """(C, 1, h, w) enlarged to fit into (C, 1, size, size), centred and padded with black."""
     height, width = (round(size * side / max(part.shape[2:])) for side in part.shape[2:])
     top, left = (size - height) // 2, (size - width) // 2
     framed = part.new_zeros(len(part), 1, size, size)
@@ -190,7 +190,7 @@ def _in_the_middle(part: Tensor, size: int) -> Tensor:
 def _with_tumor(
     image: Tensor, donor: Tensor, mask: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor] | None:
-    """``image`` with the donor's tumour near where the donor has it; None if that is outside."""
+    """``image`` with the donor's tumour near its original position; None if that is outside."""
     donor, mask = _moved(torch.stack([donor, mask]), generator)
     if float((image > _DARK).float()[mask > 0.5].mean()) < _TISSUE:
         return None
@@ -200,7 +200,7 @@ def _with_tumor(
 def _covered(
     image: Tensor, mask: Tensor, donor: Tensor, donors_mask: Tensor, generator: torch.Generator
 ) -> Tensor | None:
-    """``image`` with tissue of the donor over its tumour; None where the donor has none there."""
+    """``image`` with tissue of the donor over its tumour; None if the donor has none there."""
     donor, donors_mask = _moved(torch.stack([donor, donors_mask]), generator)
     region = mask > 0.5
     if not region.any() or float(donors_mask[softened(mask) > 0].max()) > 0:
@@ -211,7 +211,7 @@ def _covered(
 
 
 def _moved(both: Tensor, generator: torch.Generator) -> Tensor:
-    """Image and mask (2, 1, S, S), shifted by up to a twelfth and perhaps mirrored."""
+    """Image and mask (2, 1, S, S), randomly shifted by up to a twelfth and mirrored."""
     size = both.shape[-1]
     shift = [int(v) for v in torch.randint(-size // 12, size // 12 + 1, (2,), generator=generator)]
     moved = torch.roll(both, shift, (2, 3))
@@ -219,7 +219,7 @@ def _moved(both: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _transplanted(image: Tensor, donor: Tensor, mask: Tensor) -> Tensor:
-    """``image`` with what ``mask`` covers of the donor, as bright at the rim as ``image``."""
+    """``image`` with the donor's pixels inside ``mask``, matched in brightness at the edge."""
     weight = softened(mask)
     rim = (weight > 0) & (mask < 0.5)
     level, donated = image[rim].mean(), donor[rim].mean()
@@ -230,11 +230,11 @@ def _transplanted(image: Tensor, donor: Tensor, mask: Tensor) -> Tensor:
 def _without_tumor(image: Tensor, mask: Tensor) -> Tensor | None:
     """``image`` with its tumour-free half mirrored over the other half.
 
-    The whole half, because a patch would leave a rim that tells it from grown tissue.
+    The whole half is mirrored, because a patch would leave a detectable edge.
 
     Returns:
-        (1, S, S); None where the halves do not resemble one another, as in sagittal slices, or
-        where the tumour reaches over the middle.
+        (1, S, S); None if the halves differ, as in sagittal slices, or if the tumour crosses the
+        midline.
     """
     if _symmetry(image) < _SYMMETRIC:
         return None

@@ -1,10 +1,10 @@
-"""3 x 3 convolutions by Winograd's minimal filtering, for processors that compute in float32.
+"""3 x 3 convolutions by Winograd's minimal filtering, for processors without bfloat16.
 
 A tile of 4 x 4 results costs 36 products instead of 144 (F(4 x 4, 3 x 3); Lavin and Gray 2016,
 CVPR, "Fast Algorithms for Convolutional Neural Networks"), and all of them are one batched matrix
-product. torch's own kernels for x86 do not do that, and its NNPACK does it forwards only.
-`python -m benchmarks.training_step` prints what it gains. Results differ from torch's by rounding
-alone, about 1e-5 of the largest value.
+product. torch's own x86 kernels do not use it, and NNPACK only in the forward pass.
+`python -m benchmarks.training_step` measures the speed-up. Results differ from torch's only by
+rounding, about 1e-5 of the largest value.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ _FEWEST_IN = 64
 _FEWEST_OUT = 128
 
 _TILE = 4  # side of a tile of results
-_SPAN = 6  # side of what a tile of results is computed from
+_SPAN = 6  # side of the input tile for a tile of results
 
 # The transforms of Lavin and Gray 2016, section 4.1, with F(4, 3)'s points 0, 1, -1, 2, -2.
 _DATA = torch.tensor(
@@ -44,15 +44,15 @@ _FILTER = torch.tensor(
 _RESULT = torch.tensor(
     [[1.0, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 )
-# Over both dimensions at once.
+# Both dimensions at once.
 _DATA_2D, _FILTER_2D, _RESULT_2D = (torch.kron(one, one) for one in (_DATA, _FILTER, _RESULT))
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A convolution that :func:`quicken` has found to be worth it."""
+    """A convolution that :func:`quicken` has switched to Winograd's method."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """As torch's; what is not float32 on the CPU goes to torch."""
+        """As in torch; input that is not float32 on the CPU is passed to torch."""
         if input.device.type != "cpu" or input.dtype is not torch.float32:
             return super().forward(input)
         result: Tensor = _Convolution.apply(input, self.weight, self.bias)
@@ -60,14 +60,14 @@ class WinogradConv2d(nn.Conv2d):
 
 
 def quicken(network: nn.Module) -> None:
-    """Let the 3 x 3 convolutions with many channels compute by Winograd's method, in place."""
+    """Switch the 3 x 3 convolutions with many channels to Winograd's method, in place."""
     for layer in network.modules():
         if type(layer) is nn.Conv2d and _suits(layer):
             layer.__class__ = WinogradConv2d
 
 
 def slow_down(network: nn.Module) -> None:
-    """Undo :func:`quicken`, so that exporters meet torch's own layers."""
+    """Undo :func:`quicken`, so that exporters see torch's own layers."""
     for layer in network.modules():
         if type(layer) is WinogradConv2d:
             layer.__class__ = nn.Conv2d  # type: ignore[assignment]
@@ -87,7 +87,7 @@ def _suits(layer: nn.Conv2d) -> bool:
 
 
 class _Convolution(torch.autograd.Function):
-    """(N, C, H, W) by (K, C, 3, 3) to (N, K, H, W), padded by one; all float32."""
+    """(N, C, H, W) with weights (K, C, 3, 3) to (N, K, H, W), padded by one; all float32."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -127,7 +127,7 @@ def _tiles(images: Tensor) -> Tensor:
 
 
 def _convolved(tiles: Tensor, weight: Tensor, count: int, size: torch.Size) -> Tensor:
-    """Transformed tiles by (K, C, 3, 3) to (N, K, H, W), in channels-last order."""
+    """Transformed tiles with weights (K, C, 3, 3) to (N, K, H, W), in channels-last order."""
     height, width = size
     down, across = _tiles_in(height), _tiles_in(width)
     outputs, inputs = weight.shape[:2]

@@ -1,1 +1,1 @@
-"""Calibrated probabilities, prediction sets, and whether a slice is like those of training."""
+"""Calibrated probabilities, prediction sets and out-of-distribution detection."""

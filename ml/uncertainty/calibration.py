@@ -1,4 +1,4 @@
-"""Calibration: from a network's logits to probabilities that mean what they say."""
+"""Calibration of a network's logits to probabilities."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from ml.labels import DECISION_THRESHOLD, INDEX, Label, decide
 from ml.uncertainty.conformal import fit_no_tumor_from, fit_thresholds, prediction_set
 
-TUMOR_SHARE = 0.71  # of the slices of the collection, for calibrations that do not tell theirs
+TUMOR_SHARE = 0.71  # of the collection's slices; used for calibrations without their own value
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class Calibration:
     """From a network's logits to probabilities and prediction sets.
 
     Attributes:
-        offsets: added to the logits, one for each class.
-        temperature: divides them then (Guo et al. 2017, ICML).
-        thresholds: for each class, the largest ``1 - probability`` that is still admitted to
+        offsets: added to the logits, one per class.
+        temperature: then divides the logits (Guo et al. 2017, ICML).
+        thresholds: for each class, the largest ``1 - probability`` with which it is still in
             the prediction set.
-        tumor_share: in 0..1, of the slices that it was fitted on. A probability means what it says
-            where tumours are as frequent as there.
-        no_tumor_from: probability from which on a slice is called no tumour; see
+        tumor_share: share in 0..1 of tumours in the slices that it was fitted on. Probabilities
+            are calibrated for that prevalence.
+        no_tumor_from: probability from which a slice is classified as no tumour; see
             :func:`ml.uncertainty.conformal.fit_no_tumor_from`.
     """
 
@@ -38,7 +38,7 @@ class Calibration:
 
     @classmethod
     def fit(cls, logits: Tensor, labels: Tensor) -> "Calibration":
-        """Fit to (N, 4) logits and (N,) classes of slices that the network has not learnt from."""
+        """Fit to (N, 4) logits and (N,) classes of slices that were not used for training."""
         offsets = fit_offsets(logits, labels)
         temperature = fit_temperature(logits + offsets, labels)
         draft = cls(tuple(offsets.tolist()), temperature, ())
@@ -56,7 +56,7 @@ class Calibration:
         return torch.softmax(shifted / self.temperature, dim=1)
 
     def label(self, probabilities: npt.NDArray[np.float64]) -> Label:
-        """What a slice by itself is called."""
+        """The predicted class of a slice alone."""
         return decide(probabilities, no_tumor_from=self.no_tumor_from)
 
     def prediction_set(
@@ -65,13 +65,13 @@ class Calibration:
         """The classes that cannot be ruled out, likeliest first.
 
         Args:
-            label: what the slice is called, by itself or in its volume.
+            label: the predicted class, of the slice alone or in its volume.
         """
         return prediction_set(probabilities, self.thresholds, label)
 
 
 def _tumor_share(labels: Tensor) -> float:
-    """In 0..1, kept apart from both ends, where odds would be infinite."""
+    """The share of tumours, clipped away from 0 and 1, where odds are infinite."""
     tumors = int((labels != INDEX[Label.NO_TUMOR]).sum())
     return (tumors + 1) / (len(labels) + 2)
 
@@ -87,10 +87,10 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def fit_offsets(logits: Tensor, labels: Tensor) -> Tensor:
-    """What to add to each class's logit before the temperature, on held-out slices.
+    """Offsets of each class's logit before the temperature, fitted on held-out slices.
 
-    Training asks for places and classes at once, which leaves some classes too likely as a
-    whole. Bias-corrected temperature scaling: Alexandari, Kundaje and Shrikumar 2020 (ICML).
+    Training on localisation and classes together biases the frequency of some classes.
+    Bias-corrected temperature scaling: Alexandari, Kundaje and Shrikumar 2020 (ICML).
 
     Returns:
         (4,) float32.

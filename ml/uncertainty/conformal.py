@@ -1,13 +1,13 @@
-"""Conformal prediction: which classes cannot be ruled out, and from where on there is no tumour."""
+"""Conformal prediction: prediction sets, and the decision threshold of no tumour."""
 
 import numpy as np
 import numpy.typing as npt
 
 from ml.labels import DECISION_THRESHOLD, INDEX, LABELS, Label
 
-ALPHA = 0.05  # the prediction set may miss the true class this often
-MISSED = 0.01  # of the tumours may be called none
-_NEVER_RULED_OUT = 0.25  # probability of a class that every prediction set holds
+ALPHA = 0.05  # allowed rate of prediction sets without the true class
+MISSED = 0.01  # allowed share of tumours that are classified as no tumour
+_NEVER_RULED_OUT = 0.25  # classes with at least this probability are in every prediction set
 
 
 def prediction_set(
@@ -15,16 +15,16 @@ def prediction_set(
 ) -> tuple[Label, ...]:
     """The classes that cannot be ruled out, likeliest first.
 
-    The likeliest class and what the slice is called are always among them, also where their
-    own thresholds would not admit them: an answer that the set leaves out would confuse. So is
-    every class with a chance of one in four: the thresholds rule out a class that the slices
-    of it hardly ever leave in doubt, and yet nobody would call the other one fairly certain. A
-    larger set covers no less.
+    The set always contains the likeliest class and the predicted class, even if their thresholds
+    exclude them, because an answer outside its own set would confuse. It also contains every class
+    with a probability of at least one quarter: the thresholds can exclude such a class if its
+    slices are usually clear, but the remaining class would not be fairly certain. Enlarging a set
+    does not reduce its coverage.
 
     Args:
         probabilities: (4,) calibrated.
-        thresholds: of :func:`fit_thresholds`.
-        label: what the slice is called, by itself or in its volume.
+        thresholds: from :func:`fit_thresholds`.
+        label: the predicted class, of the slice alone or in its volume.
     """
     likeliest, *others = np.argsort(-probabilities, kind="stable")
     admitted = [
@@ -43,14 +43,14 @@ def fit_no_tumor_from(
     *,
     missed: float = MISSED,
 ) -> float:
-    """The probability of no tumour that all but one in a hundred tumours stay below.
+    """The threshold on the probability of no tumour that 99 % of tumours stay below.
 
     Conformal risk control (Angelopoulos et al. 2024, ICLR) of the share of missed tumours, which
-    for a loss of 0 or 1 is the finite-sample quantile of Vovk 2012. As with the prediction sets, it
-    promises this for exchangeable slices, so what holds is measured.
+    for a loss of 0 or 1 is the finite-sample quantile of Vovk 2012. As for the prediction sets, the
+    guarantee holds for exchangeable slices, so the actual rate is measured.
 
-    At least one half, where no tumour becomes likelier than one, and at most three quarters: above
-    that no tumour has a chance of one in four.
+    At least one half, where no tumour becomes more likely than a tumour, and at most three
+    quarters: above that no tumour class can have a probability of one quarter.
 
     Args:
         probabilities: (N, 4) calibrated.
@@ -66,10 +66,10 @@ def fit_thresholds(
 ) -> tuple[float, ...]:
     """Class-conditional split conformal prediction with the score ``1 - p(true class)``.
 
-    Sadinle, Lei and Wasserman 2019 (JASA 114), with the finite-sample quantile of Vovk 2012 for
-    each class by itself, so that a rare class is covered as well as a frequent one. The promise
-    holds for exchangeable slices; slices of one patient are not, so the coverage is measured on
-    the validation part and printed in the model's card.
+    Sadinle, Lei and Wasserman 2019 (JASA 114), with the finite-sample quantile of Vovk 2012 per
+    class, so that a rare class is covered as well as a frequent one. The guarantee holds for
+    exchangeable slices. Slices of one patient are not, so the coverage is measured on the
+    validation part and reported in the model's card.
     """
     return tuple(
         _conformal_quantile(1 - probabilities[labels == index, index], alpha)
@@ -78,7 +78,7 @@ def fit_thresholds(
 
 
 def _conformal_quantile(scores: npt.NDArray[np.float64], alpha: float) -> float:
-    """What a further score exceeds with a chance of at most ``alpha``; 1 where too few are known.
+    """The bound that a new score exceeds with probability <= ``alpha``; 1 with too few scores.
 
     Args:
         scores: (N,) in 0..1, in any order.

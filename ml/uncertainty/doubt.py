@@ -1,4 +1,4 @@
-"""Doubt about a model's answers: its calibration, and how far a slice may be from what it knows."""
+"""Uncertainty of a model's answers: calibration, and a limit on the feature distance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from ml.labels import Label
 from ml.uncertainty.calibration import Calibration
 from ml.uncertainty.ood.feature_distance import Subspace
 
-# Share of slices that the network has not learnt from that lie within what counts as familiar.
+# Share of held-out slices within the distance limit.
 _WITHIN_LIMIT = 0.99
 
 
 @dataclass(frozen=True)
 class Unseen:
-    """What networks say about slices that they have not learnt from.
+    """Outputs of networks for slices that they were not trained on.
 
     Attributes:
         logits: (N, 4) float32, without offsets.
         labels: (N,) class indices.
-        distances: (N,) of the features from the subspace of the network's training slices.
+        distances: (N,) distances of the features from the subspace of the training slices.
     """
 
     logits: Tensor
@@ -33,7 +33,7 @@ class Unseen:
 
     @classmethod
     def together(cls, parts: Sequence["Unseen"]) -> "Unseen":
-        """Of several networks, one behind the other."""
+        """Concatenate the outputs of several networks."""
         return cls(
             torch.cat([part.logits for part in parts]),
             torch.cat([part.labels for part in parts]),
@@ -43,14 +43,14 @@ class Unseen:
 
 @dataclass(frozen=True)
 class Doubt:
-    """What was fitted on patients that the weights never saw.
+    """Parameters fitted on patients that were not used for training.
 
     Attributes:
-        calibration: of what the network's last layer gives without the offsets. The network that
-            is saved gives them already.
+        calibration: for the network's logits without the offsets. The saved network already
+            includes them.
         reference: (M, 512) unit-length features of training slices.
-        distance_limit: distance from the reference's subspace that all but a few slices of
-            unseen patients keep within.
+        distance_limit: distance from the reference's subspace within which almost all slices of
+            unseen patients lie.
     """
 
     calibration: Calibration
@@ -59,7 +59,7 @@ class Doubt:
 
     @classmethod
     def fit(cls, unseen: Unseen, reference: Tensor) -> "Doubt":
-        """Fit to what the network, or others like it, say about slices that are new to them.
+        """Fit to the outputs of the network, or of similar ones, for unseen slices.
 
         Args:
             reference: (M, 512) unit-length features of the network's training slices.
@@ -71,11 +71,11 @@ class Doubt:
         )
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(N, 4) logits with the offsets to (N, 4) calibrated probabilities."""
+        """(N, 4) logits that include the offsets to (N, 4) calibrated probabilities."""
         return torch.softmax(logits.double() / self.calibration.temperature, dim=1)
 
     def label(self, probabilities: npt.NDArray[np.float64]) -> Label:
-        """What a slice by itself is called."""
+        """The predicted class of a slice alone."""
         return self.calibration.label(probabilities)
 
     def prediction_set(

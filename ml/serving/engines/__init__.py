@@ -1,4 +1,4 @@
-"""Engines: one network by several means, behind one small interface."""
+"""Inference engines: one network on several runtimes, behind one small interface."""
 
 from ml.serving.engines.choice import choose_device, choose_engine, serving_dtype
 from ml.serving.engines.interface import Engine

@@ -1,4 +1,4 @@
-"""Which engine serves on this machine."""
+"""Choose the serving engine for this machine."""
 
 import importlib.util
 
@@ -11,11 +11,11 @@ from ml.serving.engines.torch_engine import TorchEngine
 
 
 def choose_engine(model: Model, device: torch.device) -> Engine:
-    """The fastest engine that answers like the float32 network.
+    """The fastest engine whose answers agree with the float32 network.
 
-    On a GPU that is torch in bfloat16. On a CPU it is OpenVINO with 8-bit integers where the
-    model brings a quantised network, the package is installed and the processor computes so;
-    elsewhere torch, in bfloat16 or float32.
+    On a GPU that is torch in bfloat16. On a CPU it is OpenVINO with 8-bit integers if the model
+    has a quantised network, the package is installed and the processor supports it; otherwise
+    torch, in bfloat16 or float32.
 
     Raises:
         InvalidModel: the quantised network cannot be loaded.
@@ -33,10 +33,10 @@ def choose_engine(model: Model, device: torch.device) -> Engine:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """``auto`` takes a GPU where there is one.
+    """The device; ``auto`` takes a GPU if there is one.
 
     Raises:
-        InvalidModel: ``cuda`` is wanted and there is none.
+        InvalidModel: ``cuda`` is requested but unavailable.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InvalidModel("A GPU is asked for (cuda), but there is none that torch can use.")
@@ -46,7 +46,7 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def serving_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the processor computes in it natively, float32 elsewhere."""
+    """bfloat16 if the processor supports it natively, otherwise float32."""
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

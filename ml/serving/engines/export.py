@@ -1,4 +1,4 @@
-"""Write a network as ONNX, which ONNX Runtime and OpenVINO read."""
+"""Export a network as ONNX, for ONNX Runtime and OpenVINO."""
 
 import copy
 import warnings
@@ -11,7 +11,7 @@ from ml.architectures import Network, Output
 
 
 class _AsTuple(nn.Module):
-    """The exporter wants a plain tuple."""
+    """Returns a plain tuple, as the exporter requires."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -25,13 +25,13 @@ def export_onnx(network: Network, *, size: int, path: Path) -> None:
     """Export for batches of any number of (1, ``size``, ``size``) slices.
 
     Input ``images``; outputs ``logits``, ``maps``, ``features`` as :class:`Output`. The network
-    must lie on the CPU in float32.
+    must be on the CPU in float32.
     """
     settled = copy.deepcopy(network).eval()
     settled.settle(size)
     with warnings.catch_warnings():
-        # The exporter by tracing is called outdated; the other one wants a further package and
-        # gains nothing for a network without branches.
+        # The tracing exporter is deprecated; the other one needs a further package and has no
+        # advantage for a network without branches.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _AsTuple(settled),

@@ -1,4 +1,4 @@
-"""What every engine does."""
+"""The interface of all engines."""
 
 from typing import Protocol
 
@@ -7,14 +7,14 @@ from ml.preprocess import FloatImage
 
 
 class Engine(Protocol):
-    """The forward pass of one network by one means on one device.
+    """The forward pass of one network on one runtime and device.
 
     Deterministic for the same batch; not to be shared between threads.
     """
 
     @property
     def name(self) -> str:
-        """Means, device and precision in words, such as ``torch cpu float32``."""
+        """Runtime, device and precision, such as ``torch cpu float32``."""
         ...
 
     def run(self, images: FloatImage) -> Output:

@@ -1,4 +1,4 @@
-"""ONNX Runtime in float32: a point of comparison for the bench, and the way to other runtimes."""
+"""ONNX Runtime in float32, for comparison in the bench and as a base for other runtimes."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""OpenVINO on the CPU: 8-bit integers where the model ships them, about three times as fast.
+"""OpenVINO on the CPU; with a model's 8-bit network it is about three times as fast.
 
-The network was quantised when the model was packaged (:mod:`ml.serving.engines.quantisation`), so
-serving needs the runtime alone.
+The network is quantised when the model is packaged (:mod:`ml.serving.engines.quantisation`), so
+serving needs only the runtime.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from ml.architectures import Output
 from ml.errors import InvalidModel
 from ml.preprocess import FloatImage
 
-# By hand: "LATENCY" would take half of the logical cores, torch takes them all.
+# Set explicitly: "LATENCY" would use half of the logical cores, torch uses all.
 _SETTINGS = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
 
 
@@ -26,11 +26,11 @@ class OpenVINOEngine:
         """Compile the network for this processor, which takes a second or two.
 
         Args:
-            precision: how the name says it, and what is computed where the file does not tell:
-                ``int8`` for quantised networks, ``float32`` or ``bfloat16``.
+            precision: shown in the name, and used if the file does not fix it: ``int8`` for
+                quantised networks, ``float32`` or ``bfloat16``.
 
         Raises:
-            InvalidModel: the file is missing or not a network that OpenVINO understands.
+            InvalidModel: the file is missing or not a network that OpenVINO can read.
         """
         self._precision = precision
         settings: dict[str, Any] = _SETTINGS | {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
@@ -44,13 +44,13 @@ class OpenVINOEngine:
 
     @property
     def name(self) -> str:
-        """Such as ``OpenVINO cpu int8``."""
+        """Runtime, device and precision, such as ``OpenVINO cpu int8``."""
         return f"OpenVINO cpu {self._precision}"
 
     def run(self, images: FloatImage) -> Output:
         """As :meth:`ml.serving.engines.Engine.run`."""
         self._request.infer({0: images}, share_inputs=True)
-        # Copied: the next batch overwrites what the request holds.
+        # Copied, because the next batch overwrites the request's buffers.
         return Output(
             *(
                 torch.from_numpy(np.array(self._request.get_output_tensor(number).data, np.float32))
@@ -60,5 +60,5 @@ class OpenVINOEngine:
 
 
 def supports_int8() -> bool:
-    """Whether OpenVINO computes in 8-bit integers on this processor."""
+    """Whether OpenVINO supports 8-bit integers on this processor."""
     return "INT8" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -17,22 +17,22 @@ _CALIBRATION_SLICES = 300
 def quantise(network: Network, images: Tensor, path: Path) -> None:
     """Write ``path`` (``.xml``) and its weights beside it (``.bin``).
 
-    Weights become symmetric 8-bit integers for each channel, activations asymmetric ones, ranges
-    taken from training slices (Nagel et al. 2021, "A White Paper on Neural Network
-    Quantization"). Pooling over the map and the probabilities stay in floating point. Of
-    transformers NNCF leaves out what attention and normalisation cannot do without; by the rules of
-    convolutions a quarter of their answers were left (docs/research/notes/0023).
+    Weights become symmetric 8-bit integers per channel, activations asymmetric ones, with ranges
+    from training slices (Nagel et al. 2021, "A White Paper on Neural Network Quantization").
+    Pooling of the maps and the probabilities stay in floating point. For transformers NNCF keeps
+    sensitive parts of attention and normalisation in floating point; by the rules for convolutions
+    only a quarter of their answers stayed the same (docs/research/notes/0023).
 
     Args:
-        images: (N, 1, S, S) in 0..1, prepared training slices; evenly spaced ones are used.
+        images: (N, 1, S, S) in 0..1, prepared training slices; an evenly spaced subset is used.
     """
-    # NNCF reports its use to its makers unless it believes itself in a test.
+    # NNCF sends telemetry unless it detects a CI environment.
     os.environ.setdefault("NNCF_CI", "ON")
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    # The usual range ends at the mean of the slices' maxima, which cuts off what speaks most for a
-    # tumour: of a network with few strong places it took a third of the log-odds.
+    # The default range ends at the mean of the slices' maxima, which clips the strongest evidence
+    # for a tumour: for a network with few strong positions it cost a third of the log-odds.
     widest = RangeEstimatorParametersSet.MINMAX
 
     chosen = images[:: max(1, len(images) // _CALIBRATION_SLICES)].float().numpy()

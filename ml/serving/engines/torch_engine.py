@@ -1,4 +1,4 @@
-"""The engine that runs everywhere, on the CPU or a GPU: torch itself."""
+"""The torch engine, which runs on any CPU or GPU."""
 
 import torch
 
@@ -17,7 +17,7 @@ class TorchEngine:
 
     @property
     def name(self) -> str:
-        """Such as ``torch cpu bfloat16``."""
+        """Runtime, device and precision, such as ``torch cpu bfloat16``."""
         return f"torch {self._device.type} {str(self._dtype).removeprefix('torch.')}"
 
     @torch.inference_mode()

@@ -1,6 +1,6 @@
 """Out-of-distribution detection: whether a picture looks like a slice of a head at all.
 
-What is exported here looks at the picture alone, before any network.
+The exported functions use only the picture, without a network.
 """
 
 from ml.uncertainty.ood.colour_and_frame import colour_or_bright_frame

@@ -1,4 +1,4 @@
-"""Two rules that hold for MRI of every scanner: it has no colour, and air around the head."""
+"""Two rules for MRI of any scanner: it has no colour, and there is air around the head."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from ml.imaging.pictures import Pixels
 from ml.preprocess import FloatImage, percentiles, to_grey
 
-# Grey pictures that went through colour JPEG differ by less than 2 between channels.
+# Channels of grey pictures saved as colour JPEG differ by less than 2.
 _COLOUR_LIMIT = 6.0
 # 99.5 % of the training slices stay below 0.08; slices cut close to the head reach further.
 _FRAME_LIMIT = 0.15
@@ -14,7 +14,7 @@ _SIDE, _FRAME_WIDTH = 256, 6
 
 
 def colour_or_bright_frame(pixels: Pixels) -> float:
-    """How clearly the picture breaks one of the two rules; above 1 it does.
+    """How strongly the picture violates one of the two rules; above 1 it does.
 
     Args:
         pixels: (height, width) or (height, width, 3) RGB, 8 or 16 bit.
@@ -23,10 +23,10 @@ def colour_or_bright_frame(pixels: Pixels) -> float:
 
 
 def _colour(pixels: Pixels) -> float:
-    """Mean difference between the colour channels, of 255, that one tint cannot explain.
+    """Mean difference between the colour channels in 0..255, after removing a uniform tint.
 
-    A grey film that was photographed in warm or bluish light has channels that are straight
-    functions of the brightness; they are taken out before the channels are compared.
+    In a photograph of a grey film in warm or bluish light, the channels are linear functions of
+    the brightness. These are removed before the channels are compared.
     """
     if pixels.ndim == 2:
         return 0.0

@@ -1,4 +1,4 @@
-"""How far a network's features of a slice lie from those of its training slices."""
+"""Distance of a slice's features from those of the network's training slices."""
 
 from dataclasses import dataclass
 
@@ -6,17 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_DIRECTIONS = 16  # of the subspace that training slices lie in
+_DIRECTIONS = 16  # dimension of the subspace of the training slices
 
 
 @dataclass(frozen=True)
 class Subspace:
-    """The principal subspace that the features of training slices lie in.
+    """The principal subspace of the features of training slices.
 
-    The distance from it is the residual of Hoffmann 2007 (Pattern Recognition 40, "Kernel PCA for
-    novelty detection"), linear. Measured (docs/research/familiarity.md) it separates OOD pictures
-    from brains of unseen sources better than the distance to the nearest neighbours, Mahalanobis
-    distance, energy and the largest probability.
+    The distance from it is the linear form of the residual of Hoffmann 2007 (Pattern Recognition
+    40, "Kernel PCA for novelty detection"). It separates OOD pictures from brains of unseen
+    sources better than nearest-neighbour distance, Mahalanobis distance, energy and the largest
+    probability (measured in docs/research/familiarity.md).
 
     Attributes:
         centre: (512,) mean of the unit-length features.

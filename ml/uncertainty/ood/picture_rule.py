@@ -1,4 +1,4 @@
-"""The fitted rule: how much a picture's statistics speak against a slice of a head."""
+"""The fitted rule: evidence from a picture's statistics that it is not a slice of a head."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +14,7 @@ from ml.imaging.pictures import Pixels
 from ml.uncertainty.ood.picture_statistics import Vector, statistics
 
 BUNDLED = Path(__file__).with_name("rule.npz")
-# Where nothing stands out from the picture at all, it is certainly no head.
+# Score of a picture in which no object stands out, which is certainly not a head.
 _NOTHING = 5.0
 
 Matrix = npt.NDArray[np.float64]
@@ -25,8 +25,8 @@ class Rule:
     """A support vector machine with Gaussian kernel (Cortes and Vapnik 1995) on statistics.
 
     Attributes:
-        low, high: (n,) range that each number is clipped to, so that a picture beyond all that
-            was seen in fitting is judged as one at the edge of it.
+        low, high: (n,) range that each number is clipped to, so that a picture outside the range
+            of the fit is treated as one at its edge.
         mean, deviation: (n,) for standardisation after clipping.
         vectors: (m, n) support vectors, standardised.
         weights: (m,) above 0 for out-of-distribution pictures.
@@ -44,13 +44,13 @@ class Rule:
     gamma: float
 
     def evidence(self, numbers: Vector) -> float:
-        """Above 0 for what is rather no head; -1 and 1 are the margins of the fit."""
+        """The score of a picture; above 0 for no head; -1 and 1 are the margins of the fit."""
         place = (np.clip(numbers, self.low, self.high) - self.mean) / self.deviation
         distances = ((self.vectors - place) ** 2).sum(axis=1)
         return float(np.exp(-self.gamma * distances) @ self.weights + self.intercept)
 
     def save(self, path: Path) -> None:
-        """Write the rule as half-precision NumPy arrays where that is enough."""
+        """Write the rule as NumPy arrays, in half precision where that suffices."""
         with path.open("wb") as file:
             np.savez_compressed(
                 file,
@@ -96,7 +96,7 @@ def bundled_rule() -> Rule:
 
 
 def evidence_against_head(pixels: Pixels) -> float:
-    """What the bundled rule says of a picture; above 0 for what is rather no head.
+    """The bundled rule's score of a picture; above 0 for no head.
 
     Args:
         pixels: (height, width) or (height, width, 3) RGB, 8 or 16 bit.

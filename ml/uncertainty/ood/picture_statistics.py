@@ -1,9 +1,9 @@
-"""Numbers that tell a slice of a head from other pictures, without any network.
+"""Statistics that distinguish a slice of a head from other pictures, without a network.
 
-They describe the outline of the largest bright thing, what surrounds it, how its intensities are
-spread, its texture by scale and direction, how brightness runs from the rim to the middle, and
-its symmetry. Nothing depends on the picture's size in pixels, bit depth or number of grey levels:
-those tell the source, not what is shown.
+They describe the outline of the largest bright object, its surroundings, its intensity
+distribution, its texture by scale and direction, the brightness profile from rim to centre, and
+its symmetry. They do not depend on the picture's size in pixels, bit depth or number of grey
+levels, which indicate the source and not the content.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from ml.imaging.pictures import Pixels
 from ml.preprocess import FloatImage, MaskImage, percentiles, to_grey
 
 _SIDE = 256  # px; longer side of the copy in which the outline is searched
-_CROP = 128  # px; longer side of the copy of the head that texture is measured in
-_MARGIN = 20  # px around that copy, so that blurring does not run over its edge
+_CROP = 128  # px; longer side of the copy of the head in which texture is measured
+_MARGIN = 20  # px around that copy, so that blurring stays within it
 _FRAME = 6  # px
-_FEWEST = 50  # px that a region must have to be described
-_RINGS = (0.0, 0.08, 0.16, 0.3, 0.5, 0.75, 1.01)  # of the depth under the outline
+_FEWEST = 50  # px; smaller regions are not described
+_RINGS = (0.0, 0.08, 0.16, 0.3, 0.5, 0.75, 1.01)  # relative depth below the outline
 _SIGMAS = (1, 2, 4, 8)  # px
 _DIRECTIONS = 12
 
@@ -31,12 +31,12 @@ Region = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class _Head:
-    """The largest bright thing in a picture.
+    """The largest bright object in a picture.
 
     Attributes:
         image: (height, width) float32, the picture with its longer side at 256 px.
-        bright: what lies above Otsu's threshold.
-        outline: that of the largest bright thing, filled.
+        bright: pixels above Otsu's threshold.
+        outline: the filled outline of the largest bright object.
         hull: its convex hull, filled.
     """
 
@@ -47,7 +47,7 @@ class _Head:
 
 
 def statistics(pixels: Pixels) -> Vector | None:
-    """All numbers of a picture, in a fixed order; None where nothing stands out from it.
+    """All statistics of a picture, in a fixed order; None if no object stands out.
 
     Args:
         pixels: (height, width) or (height, width, 3) RGB, 8 or 16 bit.
@@ -79,7 +79,7 @@ def _find(grey: FloatImage) -> _Head | None:
     (ceiling,), floor = percentiles(image, [99]), float(image.min())
     if ceiling <= floor:
         return None
-    # As in ml.preprocess.head_mask, whose hull alone would hide a ragged outline.
+    # As in ml.preprocess.head_mask, but with the outline, because the hull hides ragged edges.
     roots = np.sqrt(np.clip((image - floor) / (ceiling - floor), 0, 1))
     smooth = cv2.GaussianBlur((roots * 255).astype(np.uint8), (5, 5), 0)
     _, binary = cv2.threshold(smooth, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
@@ -97,7 +97,7 @@ def _find(grey: FloatImage) -> _Head | None:
 
 
 def _shape(head: _Head) -> list[float]:
-    """Solidity, size, aspect, likeness to an ellipse, other bright things, holes, cut edges."""
+    """Solidity, size, aspect, similarity to an ellipse, other bright objects, holes, cut edges."""
     hull, outline = head.hull > 0, head.outline > 0
     moments = cv2.moments(head.hull, True)
     area = moments["m00"]
@@ -156,7 +156,7 @@ def _surroundings(head: _Head) -> list[float]:
 
 
 def _intensities(values: FloatImage) -> list[float]:
-    """Percentiles, entropy in bits and the commonest level's share, in 64 levels."""
+    """Percentiles, entropy in bits and the most frequent level's share, in 64 levels."""
     counts = np.bincount((values * 63).astype(np.int64), minlength=64) / values.size
     present = counts[counts > 0]
     entropy = float(-(present * np.log2(present)).sum())
