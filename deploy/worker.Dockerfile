@@ -46,4 +46,4 @@ USER 10001:10001
 HEALTHCHECK --interval=60s --timeout=20s --start-period=60s --retries=3 \
     CMD ["sh", "-c", "CELERY_BROKER_URL=$SULCUS_BROKER_URL exec celery inspect ping --timeout 10 --destination celery@$(hostname)"]
 # "exec" makes Celery process 1, the one that gets Docker's stop signal.
-CMD ["sh", "-c", "exec celery -A worker.app worker --loglevel \"$SULCUS_LOG_LEVEL\" --concurrency \"$SULCUS_WORKER_CONCURRENCY\" --without-gossip --without-mingle"]
+CMD ["sh", "-c", "exec celery -A worker.app worker --loglevel \"$SULCUS_LOG_LEVEL\" --concurrency \"$SULCUS_WORKER_CONCURRENCY\" --without-gossip --without-mingle ${SULCUS_WORKER_QUEUES:+--queues $SULCUS_WORKER_QUEUES}"]
