@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -121,11 +122,23 @@ def thumbnail(grey: npt.NDArray[np.float32]) -> Vectors:
 
 
 def fingerprint(path: Path) -> tuple[str, Vectors]:
-    """The hash of a file's grey pixels, and its :func:`thumbnail`.
+    """The hash of a file's grey pixels, and its :func:`thumbnail`; not to be written to.
+
+    What has not changed since is known: a process that takes one snapshot after the other reads
+    the reference set once.
 
     Raises:
         UnreadableImage: the file is not a readable image.
     """
+    try:
+        state = path.stat()
+    except OSError:
+        return _fingerprint.__wrapped__(path, 0, 0)  # says why it cannot be read
+    return _fingerprint(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=2048)  # 4 KB each
+def _fingerprint(path: Path, _changed: int, _size: int) -> tuple[str, Vectors]:
     grey = to_grey(read_path(path)[0].pixels)
     digest = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
     return digest, thumbnail(grey)

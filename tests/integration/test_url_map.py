@@ -7,7 +7,7 @@ import io
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from webapp.database import db
 from webapp.intake.receiving import receive_instance
 from webapp.learning.models import Snapshot
 from webapp.learning.operations import create_snapshot
-from webapp.learning.terms import Terms
+from webapp.learning.terms import shipped_terms
 from webapp.pacs.operations import NodeDetails, register_node
 from webapp.review.models import Verdict
 from webapp.review.operations import Opinion, Subject, record_assessments
@@ -432,7 +432,7 @@ def _one_snapshot(image_id: uuid.UUID) -> Snapshot:
         subject=subject,
         opinion=Opinion(Verdict.AGREE),
     )
-    return create_snapshot(actor=None, name="first", terms=Terms(quorum=1))
+    return create_snapshot(actor=None, name="first", terms=replace(shipped_terms(), quorum=1))
 
 
 def _one_archive_and_instance(admin: Account) -> dict[str, str]:

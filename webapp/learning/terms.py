@@ -1,11 +1,9 @@
-"""Under which terms a snapshot is taken, where no plan of change says otherwise."""
+"""Under which terms a snapshot is taken: what the plan of change says about data."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 
 from ml.dataset.snapshot import PlanStamp
-from webapp.review.consensus import QUORUM
+from ml.release.change_plan import read_plan_of_change
 
 
 @dataclass(frozen=True)
@@ -13,23 +11,21 @@ class Terms:
     """What a plan says about snapshots.
 
     Attributes:
-        version: of the plan.
         quorum: independent readers who have to agree on a label.
         locked_groups: patients who are held out whatever their fold, as snapshots call them.
     """
 
-    version: int = 1
-    quorum: int = QUORUM
+    stamp: PlanStamp
+    quorum: int
     locked_groups: frozenset[str] = frozenset()
 
-    @property
-    def stamp(self) -> PlanStamp:
-        """What a snapshot keeps of them: two snapshots of one stamp were taken the same way."""
-        said = {
-            "version": self.version,
-            "quorum": self.quorum,
-            "locked_groups": sorted(self.locked_groups),
-        }
-        return PlanStamp(
-            self.version, hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-        )
+
+def shipped_terms() -> Terms:
+    """Those of the plan that ships with the product."""
+    read = read_plan_of_change()
+    data = read.plan.data
+    return Terms(
+        stamp=PlanStamp(read.plan.version, read.sha256),
+        quorum=1 if data.single_reader else data.quorum,
+        locked_groups=frozenset(read.plan.locked_groups),
+    )

@@ -4,6 +4,7 @@ import io
 import uuid
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
+from ml.dataset.reference import read_reference
 from ml.dataset.snapshot import fold_of, part_of, read_snapshot
+from ml.imaging import read_path
 from ml.labels import Label
 from tests.factories import (
     Account,
@@ -35,7 +38,7 @@ from webapp.learning.models import Snapshot, SnapshotSlice, Unchangeable, Withdr
 from webapp.learning.operations import create_snapshot, withdraw_patient
 from webapp.learning.pseudonyms import patient_group
 from webapp.learning.queries import find_snapshot, holding
-from webapp.learning.terms import Terms
+from webapp.learning.terms import Terms, shipped_terms
 from webapp.review.adjudicating import Ruling, adjudicate
 from webapp.review.models import ReaderFlag, Verdict
 from webapp.storage import BlobStore
@@ -399,3 +402,25 @@ def test_the_api_makes_lists_and_shows_snapshots(
     assert listed["items"] == [made.json]
     again = client.post("/api/v1/snapshots", json={"name": "by program"}, headers=headers)
     assert (again.status_code, again.content_type) == (409, "application/problem+json")
+
+
+def test_copies_of_the_reference_set_are_left_out(app: Flask, ward: Ward) -> None:
+    with ward.inside():
+        code = next(
+            one for one in map(str, range(100)) if part_of(patient_group(one)) == "training"
+        )
+    copied = read_path(read_reference().slices[0].path)[0].pixels
+    grey = copied if copied.ndim == 2 else copied[..., 0]
+    ward.agree(make_series_study(app, ward.anna, pixels=[grey.astype(np.uint16)], code=code))
+    ward.agree(ward.study())
+    ward.snapshot()
+    assert sum(ward.left_out().values()) == 1
+    assert next(iter(ward.left_out())).startswith("group with copies")
+
+
+def test_the_plan_says_how_many_readers_it_takes(ward: Ward) -> None:
+    ward.say(ward.anna, ward.study(), "pituitary")
+    snapshot_id = ward.snapshot(terms=replace(shipped_terms(), quorum=1))
+    with ward.inside():
+        assert find_snapshot(snapshot_id).plan_version == shipped_terms().stamp.version
+        assert db.session.scalars(select(SnapshotSlice.rule)).all() == ["single"]
