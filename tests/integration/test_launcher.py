@@ -23,6 +23,7 @@ PARTS = {
     "redis": "redis-server",
     "web": "gunicorn",
     "worker": "worker.app worker",
+    "trainer": "worker.trainer worker",
     "beat": "worker.app beat",
     "receiver": "worker.dicom_receiver",
 }
@@ -66,8 +67,8 @@ class Launched:
         """Whether all of them run, and the portal says that it can do its work."""
         if self.launcher.poll() is not None:
             raise AssertionError(self.log.read_text())
-        # With the web server's own worker, and the child of the worker's pool.
-        if self.parts().keys() != PARTS.keys() or len(self.everything()) < len(PARTS) + 2:
+        # With the web server’s own worker, and the children of the workers’ pools.
+        if self.parts().keys() != PARTS.keys() or len(self.everything()) < len(PARTS) + 3:
             return False
         try:
             return requests.get(f"{self.address}/readyz", timeout=5).ok
