@@ -1,7 +1,7 @@
 """Flask extensions, created bare and bound in ``create_app``, and what else an application has."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import cast
 
 from flask import current_app
@@ -38,8 +38,13 @@ def current_blobs() -> BlobStore:
     return cast("BlobStore", current_app.extensions["blobs"])
 
 
+def blob_to_read(key: str, blobs: Keeper | None = None) -> AbstractContextManager[bytes]:
+    """:func:`blob_in_room` of the application acted in."""
+    return blob_in_room(key, blobs or current_blobs(), current_room())
+
+
 @contextmanager
-def blob_to_read(key: str, blobs: Keeper | None = None) -> Iterator[bytes]:
+def blob_in_room(key: str, blobs: Keeper, room: Room) -> Iterator[bytes]:
     """A kept file, with the memory for it and for one slice of it after the other.
 
     Raises:
@@ -47,8 +52,6 @@ def blob_to_read(key: str, blobs: Keeper | None = None) -> Iterator[bytes]:
         UnreadableImage: ``too_many_pixels`` where it takes more memory than there is at all.
         MemoryBusy: others have needed the memory for too long.
     """
-    room = current_room()
-    blobs = blobs or current_blobs()
     with room.taken(blobs.size(key)):
         content = blobs.get(key)
         with room.taken(footprint(content).reading):
