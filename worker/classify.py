@@ -4,20 +4,21 @@ import logging
 import time
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 from importlib import import_module
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from celery.signals import worker_init, worker_process_init
 from sqlalchemy.exc import DBAPIError
 
 from config import Settings
 from ml.errors import InvalidModel, MemoryBusy, UnreadableImage
-from ml.imaging import square_pixels
+from ml.imaging import Slice, square_pixels
 from webapp.database import db, is_full
 from webapp.extensions import current_blobs, current_room
 from webapp.inference import analyses, claims
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from ml.serving.predictor import Predictor, Result
 
 BATCH = 8
+# Bytes of a batch's pixels from which no more than one other is decoded meanwhile. Slices of a
+# scanner stay below; eight colour pictures of 4 megapixels at 16 bit are 192 MB.
+_LARGE_BATCH = 64 * 2**20
 FULL_DISK_WAIT = timedelta(seconds=30)
 
 _log = logging.getLogger(__name__)
@@ -132,6 +136,14 @@ def _model_version() -> ModelVersion:
     return register_model(name=serving.name, sha256=serving.sha256, card=serving.card)
 
 
+class _Answered(NamedTuple):
+    """What the model says of an image, to be explained in the (height, width) that is kept."""
+
+    image_id: uuid.UUID
+    shape: tuple[int, int]
+    result: "Result"
+
+
 class _Run:
     """One pass over the images of an analysis.
 
@@ -150,24 +162,40 @@ class _Run:
 
     def through_all_batches(self) -> None:
         """Decode, classify and explain every image; progress is reported after each batch."""
-        batches = list(batched(self._claim.images, BATCH))
+        total = len(self._claim.images)
+        waiting = deque(batched(self._claim.images, BATCH))
+        ahead: deque[Future[list[Opened]]] = deque()
         with (
             self._decoder,
             ThreadPoolExecutor(1) as decoding,
             ThreadPoolExecutor(1) as writing,
         ):
+
+            def decode_next() -> None:
+                if waiting:
+                    ahead.append(decoding.submit(self._decoder.decode, waiting.popleft()))
+
             # Two ahead, so that a slow file is noticed while there is still work.
-            ahead = deque(decoding.submit(self._decoder.decode, one) for one in batches[:2])
+            decode_next()
+            decode_next()
+            done = 0
             written: Future[list[claims.NewPrediction]] | None = None
-            for number in range(len(batches)):
+            while ahead:
                 opened = self._wait_for(ahead.popleft())
-                if number + 2 < len(batches):
-                    ahead.append(decoding.submit(self._decoder.decode, batches[number + 2]))
+                done += len(opened)
+                if is_large := _bytes_of(opened) > _LARGE_BATCH:
+                    self._collect(written)  # its heatmaps are large, too
+                    written = None
+                else:
+                    decode_next()
                 results = self._predict(opened)
+                del opened  # before the next pixels come
+                if is_large:
+                    decode_next()
                 self._collect(written)
                 written = writing.submit(self._explained, results)
-                if number + 1 < len(batches):
-                    self._report(images_done=(number + 1) * BATCH)
+                if done < total:
+                    self._report(images_done=done)
             self._collect(written)
         self._consider_adjacent_slices()
 
@@ -187,7 +215,8 @@ class _Run:
             answers += found
         self.answers = answers
 
-    def _predict(self, opened: list[Opened]) -> list[tuple[Opened, "Result"]]:
+    def _predict(self, opened: list[Opened]) -> list[_Answered]:
+        """What the model says of those that can be classified; pixels are not kept."""
         usable = []
         for one in opened:
             if one.decoded:
@@ -207,23 +236,23 @@ class _Run:
             if isinstance(result, UnreadableImage):
                 self.problems[one.image.id] = result.code
             else:
-                found.append((one, result))
+                found.append(_Answered(one.image.id, one.shape, result))
         return found
 
-    def _explained(self, results: list[tuple[Opened, "Result"]]) -> list[claims.NewPrediction]:
+    def _explained(self, answered: list[_Answered]) -> list[claims.NewPrediction]:
         from ml.serving.explain import overlay_png
 
         with self._blobs.batch() as kept:
             return [
                 claims.NewPrediction(
-                    image_id=one.image.id,
-                    **result.plain(),
-                    quality=[flag.value for flag in result.quality],
-                    heatmap_key=kept.put(overlay_png(result.heat, one.shape)),
-                    tumor_by_places=result.tumor_by_places,
-                    head_share=result.head_share,
+                    image_id=one.image_id,
+                    **one.result.plain(),
+                    quality=[flag.value for flag in one.result.quality],
+                    heatmap_key=kept.put(overlay_png(one.result.heat, one.shape)),
+                    tumor_by_localisation=one.result.tumor_by_localisation,
+                    head_share=one.result.head_share,
                 )
-                for one, result in results
+                for one in answered
             ]
 
     def _collect(self, written: "Future[list[claims.NewPrediction]] | None") -> None:
@@ -243,6 +272,11 @@ class _Run:
     def _report(self, *, images_done: int) -> None:
         analyses.record_progress(self._claim, images_done=images_done, decoded=self.decoded)
         self.decoded = []
+
+
+def _bytes_of(opened: Sequence[Opened]) -> int:
+    """Of the pixels that the model is to see."""
+    return sum(one.slice.pixels.nbytes for one in opened if isinstance(one.slice, Slice))
 
 
 def _stack_of(
