@@ -307,7 +307,7 @@ def pool_odds(maps: Tensor, balance: Tensor, where: Tensor | None = None) -> Ten
     return tumors * is_tumor.detach()
 
 
-def tumor_by_places(maps: Tensor, balance: Tensor) -> Tensor:
+def tumor_by_localisation(maps: Tensor, balance: Tensor) -> Tensor:
     """(N,) probability of a tumour of any class, from the odds of the places alone.
 
     Args:

@@ -163,7 +163,7 @@ def compare(
         folder: gets a folder a candidate, and ``figures.json``.
 
     Returns:
-        What ``figures.json`` holds: ``networks``, ``ablation`` and ``control``; of each
+        What ``figures.json`` holds: ``networks``, ``ablation`` and ``baseline``; of each
         candidate what :func:`ml.experiments.crossvalidation.pooled` gives, its cost, and its
         difference from the reference. Nothing where another process is the main one.
     """
@@ -201,11 +201,11 @@ def compare(
         entries,
         list(splits.values()),
         size=comparison.reference.recipe.input_size,
-        cache=folder / "control.npz",
+        cache=folder / "baseline.npz",
     )
-    figures["control"], right[BASELINE] = _baseline(chances, entries, measured)
+    figures["baseline"], right[BASELINE] = _baseline(chances, entries, measured)
     differences = _differences(right, comparison.reference.name, measured)
-    for part in ("networks", "ablation", "control"):
+    for part in ("networks", "ablation", "baseline"):
         for name in set(figures[part]) & set(differences):
             figures[part][name]["difference"] = differences[name]
     (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

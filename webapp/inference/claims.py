@@ -59,7 +59,7 @@ class NewPrediction:
     """What the model says about one image, ready to be kept.
 
     Attributes:
-        tumor_by_places, head_share: help to choose the key images and are not kept.
+        tumor_by_localisation, head_share: help to choose the key images and are not kept.
     """
 
     image_id: uuid.UUID
@@ -70,5 +70,5 @@ class NewPrediction:
     ood_score: float
     heatmap_key: str | None
     quality: list[str]
-    tumor_by_places: float | None = None
+    tumor_by_localisation: float | None = None
     head_share: float = 1.0
