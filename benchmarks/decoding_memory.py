@@ -1,23 +1,27 @@
 """Peak memory of files that decode to a large size, each measured in its own process.
 
-``python -m benchmarks.decoding_memory`` prints the peak of the whole process in MB, imports
-included, for each kind of file: of one upload, of four uploads at once, and of decoding the stored
-file slice by slice as the worker does. ``busy`` with a number: so many of the four uploads were
-told to retry later.
+``python -m benchmarks.decoding_memory`` prints for each kind the peak of the whole process, with
+all that is imported, in MB: of taking one file in, of taking four of them in at once, of decoding
+the kept file slice by slice as the worker does, and of the worker's task, model included, on a
+study of these files (of the kinds that begin with ``study`` that alone). ``busy`` beside a number:
+so many of the four were told to come back later.
 """
 
 import argparse
 import gzip
 import multiprocessing
+import os
 import pickle
 import resource
 import tempfile
 import threading
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
+import flask_migrate
 import nibabel
 import numpy as np
 from flask import Flask
@@ -30,19 +34,27 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
+from sqlalchemy import select
 
 from config import Settings
 from ml.errors import MemoryBusy
 from ml.imaging import Room, footprint, open_bytes
 from ml.imaging.pictures import encode_png
 from tests.dicoms import as_bytes, mr_slice
+from tests.factories import make_account
 from webapp import create_app
+from webapp.accounts.queries import find_user_by_address
+from webapp.database import db
 from webapp.deidentification import Pseudonymiser
-from webapp.intake.arrival import Delivered, UploadedFile, take_in_file
+from webapp.intake.arrival import Delivered, Handling, UploadedFile, take_in_file
 from webapp.intake.letters import BurnedIn
+from webapp.intake.submission import submit_files
 from webapp.storage import BlobStore
+from webapp.studies.models import Analysis, Status
+from webapp.tenancy import acting_for, unscoped
 from worker.decoding import SOURCE_LIMITS, reduced
 
+Work = Callable[[Path], dict[str, int]]
 _FRAMES = 64
 _BATCH = 24  # slices that are queued for the model or in it
 _RANDOM = np.random.default_rng(3)
@@ -52,47 +64,64 @@ def main() -> None:
     """Measure the named kinds, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(_KINDS))
-    print(f"{'':18}{'one':>14}{'four at once':>20}{'decoded':>14}")
+    print(f"{'':18}{'one':>14}{'four at once':>20}{'decoded':>14}{'worker':>14}")
     for kind in parser.parse_args().kinds or _KINDS:
         print(f"{kind:18}", end="", flush=True)
-        for work, width in ((_one, 14), (_four, 20), (_decoded, 14)):
-            print(f"{_cell(kind, work):>{width}}", end="", flush=True)
+        for work, width in ((_one, 14), (_four, 20), (_decoded, 14), (_classified, 14)):
+            known = not kind.startswith("study") or work is _classified
+            print(f"{_cell(kind, work) if known else '':>{width}}", end="", flush=True)
         print()
 
 
-def _cell(kind: str, work: Callable[[list[bytes]], dict[str, int]]) -> str:
-    """Peak MB of a process that does the work, followed by any refusals."""
-    context = multiprocessing.get_context("spawn")
-    with tempfile.NamedTemporaryFile() as file:
-        maker = context.Process(target=_make, args=(kind, file.name))
-        maker.start()
-        maker.join()
-        answers = context.SimpleQueue()
-        process = context.Process(target=_measured, args=(work, file.name, answers))
-        process.start()
-        process.join()
-    if process.exitcode:
-        return f"exit {process.exitcode}"
-    peak, outcome = answers.get()
+def _cell(kind: str, work: Work) -> str:
+    """MB of a process that does the work, and what became of it unless all went well."""
+    with tempfile.TemporaryDirectory(prefix="sulcus-bench-") as name:
+        folder = Path(name)
+        try:
+            _in_a_process(partial(_make, kind), folder)
+            if work is _classified:
+                _in_a_process(_submit, folder)
+            peak, outcome = _in_a_process(work, folder)
+        except ChildProcessError as error:
+            return str(error)
     told = "".join(f" {count} {what}" for what, count in outcome.items())
     return f"{peak:.0f}{told}"
 
 
-def _make(kind: str, name: str) -> None:
-    """Create a file in a separate process, so that its memory does not hide that of opening it."""
-    with Path(name).open("wb") as file:
-        pickle.dump(_KINDS[kind](), file)
+def _in_a_process(work: Work, folder: Path) -> tuple[float, dict[str, int]]:
+    """Peak memory in MB of a new process that does the work, and what became of it.
+
+    What a step takes would hide what the next one takes, if both ran in one process.
+    """
+    context = multiprocessing.get_context("spawn")
+    answers = context.SimpleQueue()
+    process = context.Process(target=_measured, args=(work, folder, answers))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise ChildProcessError(f"exit {process.exitcode}")
+    return answers.get()
 
 
 def _measured(
-    work: Callable[[list[bytes]], dict[str, int]],
-    name: str,
+    work: Work,
+    folder: Path,
     answers: "multiprocessing.SimpleQueue[tuple[float, dict[str, int]]]",
 ) -> None:
-    with Path(name).open("rb") as file:
-        contents = pickle.load(file)  # noqa: S301 - our own
-    outcome = work(contents)
+    outcome = work(folder)
     answers.put((_high_water() / 2**10, outcome))
+
+
+def _make(kind: str, folder: Path) -> dict[str, int]:
+    with (folder / "contents").open("wb") as file:
+        pickle.dump(_KINDS[kind](), file)
+    return {}
+
+
+def _contents(folder: Path) -> list[bytes]:
+    with (folder / "contents").open("rb") as file:
+        found: list[bytes] = pickle.load(file)  # noqa: S301 - our own
+    return found
 
 
 def _high_water() -> float:
@@ -134,19 +163,28 @@ def _dicom(syntax: UID) -> bytes:
     return as_bytes(dataset)
 
 
-def _portal() -> tuple[Flask, BlobStore]:
-    home = Path(tempfile.mkdtemp())
-    app = create_app(Settings.from_environment({"SULCUS_HOME": str(home)}))
-    return app, BlobStore(home / "blobs")
+def _environment(folder: Path) -> dict[str, str]:
+    """Of a portal that keeps everything in the folder and has no broker."""
+    return {
+        "SULCUS_HOME": str(folder),
+        "SULCUS_BROKER_URL": f"redis+socket://{folder}/no-broker.sock",
+        "SULCUS_LOG_LEVEL": "ERROR",
+    }
 
 
-def _upload(contents: list[bytes], at_once: int) -> dict[str, int]:
-    """Upload files from ``at_once`` threads: several files are shared out, one is sent by each.
+def _portal(folder: Path) -> tuple[Flask, BlobStore]:
+    app = create_app(Settings.from_environment(_environment(folder)))
+    return app, app.extensions["blobs"]
+
+
+def _upload(folder: Path, at_once: int) -> dict[str, int]:
+    """Take files in by so many threads, several shared among them, a single one by each.
 
     Returns:
         The number of refused uploads by reason.
     """
-    app, blobs = _portal()
+    app, blobs = _portal(folder)
+    contents = _contents(folder)
     outcome: dict[str, int] = {}
 
     def one(some: list[bytes]) -> None:
@@ -177,18 +215,18 @@ def _upload(contents: list[bytes], at_once: int) -> dict[str, int]:
     return outcome
 
 
-def _one(contents: list[bytes]) -> dict[str, int]:
-    return _upload(contents, 1)
+def _one(folder: Path) -> dict[str, int]:
+    return _upload(folder, 1)
 
 
-def _four(contents: list[bytes]) -> dict[str, int]:
-    return _upload(contents, 4)
+def _four(folder: Path) -> dict[str, int]:
+    return _upload(folder, 4)
 
 
-def _decoded(contents: list[bytes]) -> dict[str, int]:
-    """Open each file and encode its slices one by one, as the worker does."""
+def _decoded(folder: Path) -> dict[str, int]:
+    """As the worker does it: each file is opened, and one slice after the other encoded."""
     room, opened = Room(Settings.from_environment({}).max_decoding_bytes), []
-    for content in contents:
+    for content in _contents(folder):
         with room.taken(len(content) + footprint(content).reading):
             for one in open_bytes(content, SOURCE_LIMITS):
                 encode_png(one.pixels)
@@ -196,10 +234,47 @@ def _decoded(contents: list[bytes]) -> dict[str, int]:
     return {}
 
 
+def _submit(folder: Path) -> dict[str, int]:
+    """Take the files in as one study."""
+    app, _blobs = _portal(folder)
+    with app.app_context():
+        flask_migrate.upgrade()
+    account = make_account(app)
+    with app.app_context(), acting_for(account.organisation_id):
+        files = [UploadedFile(f"{n}", content) for n, content in enumerate(_contents(folder))]
+        submit_files(
+            actor=find_user_by_address(account.email),
+            files=files,
+            handling=Handling(burned_in=BurnedIn.KEEP),
+        )
+    return {}
+
+
+def _classified(folder: Path) -> dict[str, int]:
+    """The worker's task on the study that was taken in."""
+    os.environ.update(_environment(folder))
+    from worker.app import flask_app
+    from worker.classify import classify_study, load_model
+
+    load_model()
+    with flask_app.app_context(), unscoped():
+        analysis = db.session.scalars(select(Analysis)).one()
+        key = str(analysis.id)
+    classify_study(analysis_id=key)
+    with flask_app.app_context(), unscoped():
+        status = db.session.scalars(select(Analysis.status)).one()
+    return {} if status is Status.DONE else {status.value: 1}
+
+
 _KINDS: dict[str, Callable[[], list[bytes]]] = {
     "png-rgba16": lambda: [_png(4, np.uint16)],
     "png-grey16": lambda: [_png(1, np.uint16)],
     "png-batch": lambda: [_png(3, np.uint8, 4000, noise=350)] * 12,
+    "study-rgb16": lambda: [_png(3, np.uint16, 2000, noise=40) for _ in range(24)],
+    "study-mixed": lambda: [
+        _png(4, np.uint16, noise=1) if number % 8 == 7 else _png(3, np.uint16, 2000, noise=40)
+        for number in range(24)
+    ],
     "nifti": lambda: [_nifti()],
     "nifti-gz": lambda: [gzip.compress(_nifti(), 1)],
     "dicom-native": lambda: [_dicom(ExplicitVRLittleEndian)],

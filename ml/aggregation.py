@@ -38,11 +38,11 @@ class SliceAnswer:
         label: the predicted class.
         probabilities: by class name; they sum to 1.
         prediction_set: the classes that cannot be ruled out.
-        tumor_by_places: probability of a tumour from the localisation head alone; None if the
-            network has none.
-        head_share: share of the slice's area that the head covers.
-        place: position along the normal of its stack in millimetres, if known. If one slice of a
-            series lacks it, the steps of the series count as even.
+        tumor_by_localisation: probability of a tumour by the places of the slice alone, where the
+            network judges them.
+        head_share: of the slice's area, the head.
+        place: millimetres along the normal of its stack, where known; where that of one slice is
+            not, the steps of its series count as even.
     """
 
     series: int
@@ -51,7 +51,7 @@ class SliceAnswer:
     probabilities: Mapping[str, float]
     prediction_set: Sequence[str]
     in_distribution: bool
-    tumor_by_places: float | None = None
+    tumor_by_localisation: float | None = None
     head_share: float = 1.0
     place: float | None = None
 
@@ -191,7 +191,7 @@ def _moved(before: float, after: float) -> float:
 
 def borne_out(
     together: Rows,
-    tumor_by_places: Sequence[float | None],
+    tumor_by_localisation: Sequence[float | None],
     *,
     places: Sequence[float | None] | Values | None = None,
     points: OperatingPoints = USUAL,
@@ -204,17 +204,17 @@ def borne_out(
     localisation head over its neighbourhood.
 
     Args:
-        together: (N, 4) from :func:`with_neighbours`, for the slices that show brain.
-        tumor_by_places: of the same slices; None if the network has no localisation head, which
-            leaves the probabilities unchanged.
+        together: (N, 4) of :func:`with_neighbours`, for the slices that show brain.
+        tumor_by_localisation: of the same slices; None where the network does not judge places,
+            which then have nothing to say against a tumour.
         places: of the same slices, as for :func:`with_neighbours`.
 
     Returns:
         (N, 4), and for each slice whether the localisation head finds a tumour more likely than
         not in its neighbourhood.
     """
-    known = [one for one in tumor_by_places if one is not None]
-    if len(known) < len(tumor_by_places):
+    known = [one for one in tumor_by_localisation if one is not None]
+    if len(known) < len(tumor_by_localisation):
         return together, [True] * len(together)
     by_places = _mean(_neighbours(len(known), uneven(places), points), np.array(known))
     suspicious = by_places >= DECISION_THRESHOLD
@@ -362,7 +362,10 @@ def _strength(series: Sequence[SliceAnswer], points: OperatingPoints) -> npt.NDA
     if not series[0].in_volume:
         return np.array([item.tumor for item in series])
     tumor = np.array(
-        [item.tumor if item.tumor_by_places is None else item.tumor_by_places for item in series]
+        [
+            item.tumor if item.tumor_by_localisation is None else item.tumor_by_localisation
+            for item in series
+        ]
     )
     brain = _shows_brain(series, points)
     apart = uneven([item.place for item in series])

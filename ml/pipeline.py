@@ -27,7 +27,7 @@ from ml.experiments.fold_files import write_whole
 from ml.files import stage
 from ml.release.packaging import measure_model, package, reference_features, said_unseen
 from ml.release.plan import Plan
-from ml.release.steps import Lessons, make_network
+from ml.release.steps import TrainingData, make_network
 from ml.reporting.crossvalidation_report import enter_in_card
 from ml.reporting.pages import write_pages
 from ml.serving.predictor import Predictor
@@ -67,9 +67,9 @@ def run_release(
         _claim(folder, plan, split, further)
     distributed.wait()
     summary, names = _folds(plan, split, further, folder / "folds", distributed)
-    watched = split.calibration or split.validation  # only logged, not used for selection
-    lessons = Lessons(without_mirrored_twins(split.training), further.entries, watched)
-    trained = make_network(plan, lessons, folder=folder / "steps", distributed=distributed)
+    watched = split.calibration or split.validation  # it is logged, and chooses nothing
+    data = TrainingData(without_mirrored_twins(split.training), further.entries, watched)
+    trained = make_network(plan, data, folder=folder / "steps", distributed=distributed)
     if not distributed.is_main:
         return None
     recipe = plan.serving

@@ -25,8 +25,9 @@ from ml.uncertainty.doubt import Doubt
 SERVING = BUNDLED
 _REFERENCE = "doubt.reference"
 _LARGEST_FILE = 31_000_000  # bytes of tensors
-# Weight of each head of a two-headed network in its logits. Cards from before decision 18 may
-# have other weights, or none if both heads counted equally.
+# How much each opinion of a network with two counts in its logits: of the whole slice, and of its
+# localisation head, which cards call ``places``. Cards from before decision 18 may say otherwise,
+# or nothing where both counted alike.
 _OPINIONS = {"whole": 1.0, "places": 0.0}
 
 

@@ -21,7 +21,7 @@ class Narrow(Network):
         super().__init__(_layers(), _WIDTH, mean=half, deviation=half, dropout=0.0)
 
 
-class NarrowOdds(VGG16Localisation):
+class NarrowLocalisation(VGG16Localisation):
     """The same two convolutions under the head that judges places."""
 
     slow = 2
@@ -48,8 +48,12 @@ class NarrowUneven(Narrow):
 
 
 def register(patch: pytest.MonkeyPatch) -> None:
-    """Make them known as ``narrow``, ``narrow-odds`` and ``narrow-uneven``."""
-    known = (("narrow", Narrow), ("narrow-odds", NarrowOdds), ("narrow-uneven", NarrowUneven))
+    """Make them known as ``narrow``, ``narrow-localisation`` and ``narrow-uneven``."""
+    known = (
+        ("narrow", Narrow),
+        ("narrow-localisation", NarrowLocalisation),
+        ("narrow-uneven", NarrowUneven),
+    )
     for name, build in known:
         patch.setitem(ARCHITECTURES, name, Architecture(name, name, build))
 

@@ -1,7 +1,7 @@
 """Flask extensions, bound in ``create_app``, and accessors for objects of the current app."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import cast
 
 from flask import current_app
@@ -38,17 +38,20 @@ def current_blobs() -> BlobStore:
     return cast("BlobStore", current_app.extensions["blobs"])
 
 
+def blob_to_read(key: str, blobs: Keeper | None = None) -> AbstractContextManager[bytes]:
+    """:func:`blob_in_room` of the application acted in."""
+    return blob_in_room(key, blobs or current_blobs(), current_room())
+
+
 @contextmanager
-def blob_to_read(key: str, blobs: Keeper | None = None) -> Iterator[bytes]:
-    """Read a stored file and reserve memory for it and for one of its slices at a time.
+def blob_in_room(key: str, blobs: Keeper, room: Room) -> Iterator[bytes]:
+    """A kept file, with the memory for it and for one slice of it after the other.
 
     Raises:
         MissingBlob: there is no such file.
         UnreadableImage: ``too_many_pixels`` if it needs more than the whole budget.
         MemoryBusy: other work needed the memory for too long.
     """
-    room = current_room()
-    blobs = blobs or current_blobs()
     with room.taken(blobs.size(key)):
         content = blobs.get(key)
         with room.taken(footprint(content).reading):

@@ -4,18 +4,19 @@ import logging
 import time
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from celery.signals import worker_init, worker_process_init
 from sqlalchemy.exc import DBAPIError
 
 from ml.errors import InvalidModel, MemoryBusy, UnreadableImage
-from ml.imaging import square_pixels
+from ml.imaging import Slice, square_pixels
 from webapp.database import db, is_full
 from webapp.extensions import current_blobs, current_room
 from webapp.inference import analyses, claims
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from ml.serving.predictor import Predictor, Result
 
 BATCH = 8
+# Bytes of a batch's pixels from which no more than one other is decoded meanwhile. Slices of a
+# scanner stay below; eight colour pictures of 4 megapixels at 16 bit are 192 MB.
+_LARGE_BATCH = 64 * 2**20
 FULL_DISK_WAIT = timedelta(seconds=30)
 
 _log = logging.getLogger(__name__)
@@ -145,6 +149,14 @@ def _show_alone(claim: claims.Claim) -> None:
         analyses.finish_without_model(claim, problems=problems)
 
 
+class _Answered(NamedTuple):
+    """What the model says of an image, to be explained in the (height, width) that is kept."""
+
+    image_id: uuid.UUID
+    shape: tuple[int, int]
+    result: "Result"
+
+
 class _Run:
     """One pass over the images of an analysis.
 
@@ -164,26 +176,41 @@ class _Run:
         self._decoder = Decoder(self._blobs, current_room())
 
     def through_all_batches(self) -> None:
-        """Decode, classify and explain every image; report progress after each batch."""
-        batches = list(batched(self._claim.images, BATCH))
+        """Decode, classify and explain every image; progress is reported after each batch."""
+        total = len(self._claim.images)
+        waiting = deque(batched(self._claim.images, BATCH))
+        ahead: deque[Future[list[Opened]]] = deque()
         with (
             self._decoder,
             ThreadPoolExecutor(1) as decoding,
             ThreadPoolExecutor(1) as writing,
         ):
-            # Two batches ahead, so that a slow file shows while the model still has work.
-            ahead = deque(decoding.submit(self._decoder.decode, one) for one in batches[:2])
+
+            def decode_next() -> None:
+                if waiting:
+                    ahead.append(decoding.submit(self._decoder.decode, waiting.popleft()))
+
+            # Two ahead, so that a slow file is noticed while there is still work.
+            decode_next()
+            decode_next()
+            done = 0
             written: Future[list[claims.NewPrediction]] | None = None
-            for number in range(len(batches)):
+            while ahead:
                 opened = self._wait_for(ahead.popleft())
-                if number + 2 < len(batches):
-                    ahead.append(decoding.submit(self._decoder.decode, batches[number + 2]))
+                done += len(opened)
+                if is_large := _bytes_of(opened) > _LARGE_BATCH:
+                    self._collect(written)  # its heatmaps are large, too
+                    written = None
+                else:
+                    decode_next()
                 results = self._predict(opened)
+                del opened  # before the next pixels come
+                if is_large:
+                    decode_next()
                 self._collect(written)
                 written = writing.submit(self._explained, results)
-                if number + 1 < len(batches):
-                    self._report(images_done=(number + 1) * BATCH)
-                    self._way.give_if_needed(images_done=(number + 1) * BATCH)
+                if done < total:
+                    self._report(images_done=done)
             self._collect(written)
         self._consider_adjacent_slices()
 
@@ -203,7 +230,8 @@ class _Run:
             answers += found
         self.answers = answers
 
-    def _predict(self, opened: list[Opened]) -> list[tuple[Opened, "Result"]]:
+    def _predict(self, opened: list[Opened]) -> list[_Answered]:
+        """What the model says of those that can be classified; pixels are not kept."""
         usable = []
         for one in opened:
             if one.decoded:
@@ -223,23 +251,23 @@ class _Run:
             if isinstance(result, UnreadableImage):
                 self.problems[one.image.id] = result.code
             else:
-                found.append((one, result))
+                found.append(_Answered(one.image.id, one.shape, result))
         return found
 
-    def _explained(self, results: list[tuple[Opened, "Result"]]) -> list[claims.NewPrediction]:
+    def _explained(self, answered: list[_Answered]) -> list[claims.NewPrediction]:
         from ml.serving.explain import overlay_png
 
         with self._blobs.batch() as kept:
             return [
                 claims.NewPrediction(
-                    image_id=one.image.id,
-                    **result.plain(),
-                    quality=[flag.value for flag in result.quality],
-                    heatmap_key=kept.put(overlay_png(result.heat, one.shape)),
-                    tumor_by_places=result.tumor_by_places,
-                    head_share=result.head_share,
+                    image_id=one.image_id,
+                    **one.result.plain(),
+                    quality=[flag.value for flag in one.result.quality],
+                    heatmap_key=kept.put(overlay_png(one.result.heat, one.shape)),
+                    tumor_by_localisation=one.result.tumor_by_localisation,
+                    head_share=one.result.head_share,
                 )
-                for one, result in results
+                for one in answered
             ]
 
     def _collect(self, written: "Future[list[claims.NewPrediction]] | None") -> None:
@@ -259,6 +287,11 @@ class _Run:
     def _report(self, *, images_done: int) -> None:
         analyses.record_progress(self._claim, images_done=images_done, decoded=self.decoded)
         self.decoded = []
+
+
+def _bytes_of(opened: Sequence[Opened]) -> int:
+    """Of the pixels that the model is to see."""
+    return sum(one.slice.pixels.nbytes for one in opened if isinstance(one.slice, Slice))
 
 
 def _stack_of(

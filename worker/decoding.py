@@ -9,8 +9,9 @@ from typing import Self, TypeVar, cast
 import cv2
 
 from ml.errors import UnreadableImage
-from ml.imaging import NO_LIMITS, Limits, Room, Slice, footprint, open_bytes, read_bytes
+from ml.imaging import NO_LIMITS, Limits, Room, Slice, open_bytes, read_bytes
 from ml.imaging.pictures import Pixels, encode_png
+from webapp.extensions import blob_in_room
 from webapp.inference.claims import ClaimedImage, Decoded
 from webapp.storage import BlobStore, Keeper
 from webapp.viewer.windowing import suggestion_in
@@ -81,8 +82,7 @@ class Decoder:
     def _kept(self, image: ClaimedImage, key: str) -> Opened:
         if self._key is not None:
             self._close()
-        content = self._blobs.get(key)  # a PNG that we wrote
-        with self._room.taken(len(content) + footprint(content).reading):
+        with blob_in_room(key, self._blobs, self._room) as content:  # a PNG of our own
             pixels = read_bytes(content, NO_LIMITS)[0].pixels
             found = reduced(Slice(pixels, spacing=image.spacing))
         return Opened(image, found, shape=pixels.shape[:2])
@@ -103,9 +103,8 @@ class Decoder:
             ) from None
 
     def _slices_in(self, key: str, plane: str | None) -> Sequence[Slice] | UnreadableImage:
-        content = self._blobs.get(key)
         try:
-            self._held.enter_context(self._room.taken(len(content) + footprint(content).reading))
+            content = self._held.enter_context(blob_in_room(key, self._blobs, self._room))
             return open_bytes(content, SOURCE_LIMITS, plane=plane or "auto")
         except UnreadableImage as error:
             return error

@@ -309,8 +309,8 @@ def pool_odds(maps: Tensor, balance: Tensor, where: Tensor | None = None) -> Ten
     return tumors * is_tumor.detach()
 
 
-def tumor_by_places(maps: Tensor, balance: Tensor) -> Tensor:
-    """(N,) probability of a tumour of any class, from the localisation maps alone.
+def tumor_by_localisation(maps: Tensor, balance: Tensor) -> Tensor:
+    """(N,) probability of a tumour of any class, from the odds of the places alone.
 
     Args:
         maps: (N, 4, h, w) log-odds against no tumour.

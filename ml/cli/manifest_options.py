@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ml.dataset.corrections import BUNDLED_EXCLUSIONS
-
 if TYPE_CHECKING:
     from ml.dataset import Entry
 
@@ -25,6 +23,7 @@ def read_named(options: argparse.Namespace) -> "tuple[list[Entry], dict[str, str
         InvalidManifest: one of the files is invalid.
     """
     from ml import dataset
+    from ml.dataset.corrections import BUNDLED_EXCLUSIONS
 
     excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
     return dataset.read_manifest(options.manifest, excluded=excluded), excluded

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ml.dataset import Entry
-from ml.dataset.pixels import pixels_of
+from ml.dataset.pixels import named, pixels_of
 from ml.errors import UnreadableImage
 from ml.evaluation.metrics import Floats, Indices, classification_figures
 from ml.imaging.pictures import Pixels
@@ -250,7 +250,5 @@ def _mean_or_none(values: Sequence[float]) -> float | None:
 
 
 def _pixels(entry: Entry) -> Pixels:
-    try:
+    with named(entry.path):
         return pixels_of(entry)
-    except UnreadableImage as error:
-        raise UnreadableImage(error.code, f"{entry.path}: {error}") from error

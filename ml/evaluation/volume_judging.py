@@ -74,7 +74,7 @@ class Judged:
             probabilities=opinion.probabilities,
             prediction_set=opinion.prediction_set,
             in_distribution=opinion.in_distribution,
-            tumor_by_places=self.result.tumor_by_places,
+            tumor_by_localisation=self.result.tumor_by_localisation,
             head_share=self.result.head_share,
             place=place,
         )

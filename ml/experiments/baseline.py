@@ -19,6 +19,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from tqdm import tqdm
 
 from ml.dataset import Entry, Split, content_hash, folds_against_source, folds_by_group
+from ml.dataset.pixels import named
 from ml.errors import UnreadableImage
 from ml.evaluation.metrics import Floats, classification_figures
 from ml.experiments.baseline_statistics import STATISTICS, file_statistics, statistics
@@ -198,11 +199,9 @@ def _drawn(images: Features, seed: int | None) -> list[list[Features]]:
 
 
 def _pixels(path: Path) -> Pixels:
-    """A file's pixels; blank pictures are refused, because they cannot be prepared."""
-    try:
+    """A file's pixels; not blank, so that they can be prepared."""
+    with named(path):
         pixels = read_path(path)[0].pixels
-    except UnreadableImage as error:
-        raise UnreadableImage(error.code, f"{path}: {error}") from error
     if pixels.max() == pixels.min():
         raise UnreadableImage("blank", f"{path} is blank.")
     return pixels

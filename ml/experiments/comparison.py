@@ -163,9 +163,9 @@ def compare(
         folder: receives one folder per candidate, and ``figures.json``.
 
     Returns:
-        The content of ``figures.json``: ``networks``, ``ablation`` and ``control``; for each
-        candidate the result of :func:`ml.experiments.crossvalidation.pooled`, its cost, and its
-        difference from the reference. Empty if another process is the main one.
+        What ``figures.json`` holds: ``networks``, ``ablation`` and ``baseline``; of each
+        candidate what :func:`ml.experiments.crossvalidation.pooled` gives, its cost, and its
+        difference from the reference. Nothing where another process is the main one.
     """
     dealt = splits_by_group(entries, folds=comparison.folds, seed=comparison.seed)
     splits = dict(islice(dealt.items(), comparison.measured_folds))
@@ -201,11 +201,11 @@ def compare(
         entries,
         list(splits.values()),
         size=comparison.reference.recipe.input_size,
-        cache=folder / "control.npz",
+        cache=folder / "baseline.npz",
     )
-    figures["control"], right[BASELINE] = _baseline(chances, entries, measured)
+    figures["baseline"], right[BASELINE] = _baseline(chances, entries, measured)
     differences = _differences(right, comparison.reference.name, measured)
-    for part in ("networks", "ablation", "control"):
+    for part in ("networks", "ablation", "baseline"):
         for name in set(figures[part]) & set(differences):
             figures[part][name]["difference"] = differences[name]
     (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -42,7 +42,7 @@ from ml.labels import Label, decide
 from ml.registry import load_model
 from ml.release.packaging import reference_features, release, said_unseen
 from ml.release.plan import Plan
-from ml.release.steps import Lessons, make_network
+from ml.release.steps import TrainingData, make_network
 from ml.training.distributed import Distributed
 from ml.training.recipe import Recipe
 from ml.training.trainer import Trained, train
@@ -267,8 +267,8 @@ def _train_fold(
     """The fold's network; loaded if its training is finished."""
     watched = split.calibration or split.validation  # only logged, not used for selection
     if plan is not None:
-        lessons = Lessons(without_mirrored_twins(split.training), also, watched)
-        return make_network(plan, lessons, folder=folder, distributed=distributed)
+        data = TrainingData(without_mirrored_twins(split.training), also, watched)
+        return make_network(plan, data, folder=folder, distributed=distributed)
     training = [*without_mirrored_twins(split.training), *also]
     return train(recipe, training, watched, folder=folder, distributed=distributed)
 

@@ -72,7 +72,7 @@ def _check_frames(dataset: pydicom.Dataset, facts: FileFacts) -> None:
     syntax, first = dataset.file_meta.TransferSyntaxUID, facts.frames[0]
     if not syntax.is_encapsulated:
         return
-    for frame in _encapsulated_frames(dataset, len(facts.frames)):
+    for frame in encapsulated_frames(dataset, len(facts.frames)):
         check_frame(dataset, frame, first.rows, first.columns, syntax, whole=True)
 
 
@@ -179,8 +179,8 @@ def _first(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _encapsulated_frames(dataset: pydicom.Dataset, count: int) -> list[bytes]:
-    """The compressed frames, at most ``count``.
+def encapsulated_frames(dataset: pydicom.Dataset, count: int) -> list[bytes]:
+    """The compressed frames, as many as there are.
 
     Raises:
         ValueError: the fragments do not form frames; pydicom may raise other errors too.

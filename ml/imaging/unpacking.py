@@ -4,9 +4,23 @@ import bz2
 import io
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Protocol, TypeVar
 
 from ml.errors import UnreadableImage
+
+
+class _Unpacker(Protocol):
+    """Of one member."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the member has come to its end."""
+        ...
+
+
+Unpacker = TypeVar("Unpacker", bound=_Unpacker)
+_Packed = bz2.BZ2Decompressor | lzma.LZMADecompressor
 
 GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0"
 _PACKED_PIECE = 2**16  # packed bytes per step
@@ -83,17 +97,14 @@ def inflated(content: bytes, size: int) -> Iterator[bytes]:
         EOFError: the last member is incomplete.
         zlib.error: the data are not gzip.
     """
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    for at in range(0, len(content), _PACKED_PIECE):
-        rest = content[at : at + _PACKED_PIECE]
-        while rest:
-            if unpacker.eof:
-                rest = rest.lstrip(b"\0")  # some writers pad the file after a member
-                if not rest:
-                    break
-                unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            yield unpacker.decompress(rest, size)
-            rest = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+
+    def feed(unpacker: "zlib._Decompress", packed: bytes) -> Generator[bytes, None, bytes]:
+        yield unpacker.decompress(packed, size)
+        return unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+
+    unpacker = yield from _through_members(
+        content, lambda: zlib.decompressobj(zlib.MAX_WBITS | 16), feed
+    )
     while not unpacker.eof:
         piece = unpacker.decompress(b"", size)
         if not piece:
@@ -102,24 +113,45 @@ def inflated(content: bytes, size: int) -> Iterator[bytes]:
 
 
 def _unpacked(content: bytes, size: int) -> Iterator[bytes]:
-    unpacker = _fresh(content)
-    for at in range(0, len(content), _PACKED_PIECE):
-        rest = content[at : at + _PACKED_PIECE]
-        while rest:
-            if unpacker.eof:
-                rest = rest.lstrip(b"\0")
-                if not rest:
-                    break
-                unpacker = _fresh(content)
-            yield unpacker.decompress(rest, size)
-            while not unpacker.eof and not unpacker.needs_input:
-                yield unpacker.decompress(b"", size)
-            rest = unpacker.unused_data if unpacker.eof else b""
+    def feed(unpacker: _Packed, packed: bytes) -> Generator[bytes, None, bytes]:
+        yield unpacker.decompress(packed, size)
+        while not unpacker.eof and not unpacker.needs_input:
+            yield unpacker.decompress(b"", size)
+        return unpacker.unused_data if unpacker.eof else b""
+
+    unpacker = yield from _through_members(content, lambda: _fresh(content), feed)
     if not unpacker.eof:
         raise EOFError
 
 
-def _fresh(content: bytes) -> bz2.BZ2Decompressor | lzma.LZMADecompressor:
+def _through_members(
+    content: bytes,
+    fresh: Callable[[], Unpacker],
+    feed: Callable[[Unpacker, bytes], Generator[bytes, None, bytes]],
+) -> Generator[bytes, None, Unpacker]:
+    """What the members of a file hold, one after the other.
+
+    Args:
+        fresh: an unpacker for the next member.
+        feed: yields what packed bytes hold, and returns those that are to be fed again.
+
+    Returns:
+        The unpacker of the last member, which need not have come to its end.
+    """
+    unpacker = fresh()
+    for at in range(0, len(content), _PACKED_PIECE):
+        rest = content[at : at + _PACKED_PIECE]
+        while rest:
+            if unpacker.eof:
+                rest = rest.lstrip(b"\0")  # some pad the file behind a member
+                if not rest:
+                    break
+                unpacker = fresh()
+            rest = yield from feed(unpacker, rest)
+    return unpacker
+
+
+def _fresh(content: bytes) -> _Packed:
     if content.startswith(_BZIP2):
         return bz2.BZ2Decompressor()
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)

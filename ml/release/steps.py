@@ -22,8 +22,8 @@ _START = "start.json"
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """The data of the training steps.
+class TrainingData:
+    """What the steps that train see.
 
     Attributes:
         further: additional training slices, for the steps that use them.
@@ -36,7 +36,7 @@ class Lessons:
 
 
 def make_network(
-    plan: Plan, lessons: Lessons, *, folder: Path, distributed: Distributed
+    plan: Plan, data: TrainingData, *, folder: Path, distributed: Distributed
 ) -> Trained:
     """The last step's network.
 
@@ -49,7 +49,7 @@ def make_network(
     """
     for step in plan.steps:
         if not (folder / step.name / _NETWORK).exists():
-            network, start = _made(plan, step, lessons, folder, distributed)
+            network, start = _made(plan, step, data, folder, distributed)
             if distributed.is_main:
                 _keep(network, start, folder / step.name)
         distributed.wait()
@@ -60,7 +60,7 @@ def make_network(
 
 
 def _made(
-    plan: Plan, step: Step, lessons: Lessons, folder: Path, distributed: Distributed
+    plan: Plan, step: Step, data: TrainingData, folder: Path, distributed: Distributed
 ) -> tuple[Network, str]:
     """A step's network, and a description of the first step's start for tables."""
     if step.kind == "train":
@@ -69,8 +69,8 @@ def _made(
             recipe = replace(recipe, start=str(folder / earlier / _NETWORK))
         trained = train(
             recipe,
-            [*lessons.training, *(lessons.further if step.also else ())],
-            list(lessons.watched),
+            [*data.training, *(data.further if step.also else ())],
+            list(data.watched),
             folder=folder / step.name,
             distributed=distributed,
         )

@@ -27,7 +27,7 @@ def write_report(
     """
     images = report.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
-    rows = figures["networks"] | figures["control"]
+    rows = figures["networks"] | figures["baseline"]
     networks, ablation = f"{report.stem}-networks.png", f"{report.stem}-ablation.png"
     plot_intervals(_bars(rows), "accuracy, 95 % interval", images / networks)
     parts = [
@@ -65,7 +65,7 @@ def summary(figures: dict[str, Any]) -> str:
     """A summary of the page in three lines."""
     lines = [
         conclusions(figures)[0],
-        _beside_baseline(figures["control"][BASELINE], figures["reference"]),
+        _beside_baseline(figures["baseline"][BASELINE], figures["reference"]),
         f"Measured on {figures['measured_folds']} of {figures['folds']} folds; all networks have "
         "the same folds, preprocessing and budget.",
     ]
@@ -87,7 +87,7 @@ def conclusions(figures: dict[str, Any]) -> list[str]:
         for name, row in networks.items()
         if name != reference
     ]
-    sentences.append(_beside_baseline(figures["control"][BASELINE], reference))
+    sentences.append(_beside_baseline(figures["baseline"][BASELINE], reference))
     sentences += [
         _verdict(f"{reference} with the preprocessing {name}", row["difference"], reference)
         for name, row in figures["ablation"].items()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ml.aggregation import borne_out, emptiness, uneven, with_neighbours, with_no_tumor
-from ml.architectures import tumor_by_places
+from ml.architectures import tumor_by_localisation
 from ml.errors import UnreadableImage
 from ml.imaging.montage import several_slices
 from ml.imaging.pictures import Pixels
@@ -75,15 +75,15 @@ class Result(Opinion):
 
     Attributes:
         heat: (height, width) float32 in 0..1 in the pixels of the slice.
-        quality: flags of poor image quality; usually empty.
-        tumor_by_places: uncalibrated probability of a tumour of any class from the localisation
-            head; None for networks without one.
-        head_share: share of the slice's area that the head covers.
+        quality: what is wrong with the picture itself; mostly nothing.
+        tumor_by_localisation: probability of a tumour of any class by the localisation head alone,
+            not calibrated; None for networks without one.
+        head_share: of the slice's area, the head.
     """
 
     heat: FloatImage
     quality: tuple[QualityFlag, ...] = ()
-    tumor_by_places: float | None = None
+    tumor_by_localisation: float | None = None
     head_share: float = 1.0
 
     def overlay_png(self) -> bytes:
@@ -105,8 +105,8 @@ class Answered(Protocol):
         ...
 
     @property
-    def tumor_by_places(self) -> float | None:
-        """Probability of a tumour from the localisation head; None without one."""
+    def tumor_by_localisation(self) -> float | None:
+        """Probability of a tumour by what is seen at places."""
         ...
 
     @property
@@ -209,7 +209,7 @@ class Predictor:
             places=apart,
             points=points,
         )
-        by_places = [one.tumor_by_places for one in compress(volume, brain)]
+        by_places = [one.tumor_by_localisation for one in compress(volume, brain)]
         certain = np.zeros(len(volume), bool)
         together[brain], certain[brain] = borne_out(
             together[brain],
@@ -255,7 +255,7 @@ class Predictor:
         distances = self._doubt.feature_distance(output.features)
         by_places: list[float | None] = [None] * len(usable)
         if self._balance is not None:
-            by_places = tumor_by_places(output.maps, self._balance).tolist()
+            by_places = tumor_by_localisation(output.maps, self._balance).tolist()
         return [
             self._result(one, probabilities[n], float(distances[n]), output.maps[n], by_places[n])
             for n, one in enumerate(usable)
@@ -284,6 +284,6 @@ class Predictor:
             **vars(self._opinion(values, self._doubt.label(values), score)),
             heat=explain.heat(maps, one.prepared, values),
             quality=quality_flags(one.pixels, one.spacing, slices=slices),
-            tumor_by_places=by_places,
+            tumor_by_localisation=by_places,
             head_share=one.prepared.head_share,
         )

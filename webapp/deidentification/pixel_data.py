@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataelem import DataElement
-from pydicom.encaps import encapsulate, generate_frames
+from pydicom.encaps import encapsulate
 from pydicom.pixels import iter_pixels
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
@@ -22,6 +22,7 @@ from ml.errors import UnreadableImage
 from ml.imaging.bare_frames import bare_frame, bare_rle
 from ml.imaging.codestreams import frame_size
 from ml.imaging.dicom import PIXELS, check_frame, optional
+from ml.imaging.dicom_pixels import encapsulated_frames
 from ml.imaging.jpeg2000 import is_jpeg2000
 from ml.imaging.lookup_tables import trim_palette, trim_table
 from ml.imaging.scan_ends import Decode, ended_with_picture
@@ -236,14 +237,7 @@ def _rebuild(dataset: pydicom.Dataset) -> None:
 
 
 def _frames(dataset: pydicom.Dataset, count: int) -> list[bytes]:
-    offsets = tuple(dataset.get(name) for name in _OFFSETS)
-    frames = list(
-        generate_frames(
-            dataset.PixelData,
-            number_of_frames=count,
-            extended_offsets=offsets if all(offsets) else None,
-        )
-    )
+    frames = encapsulated_frames(dataset, count)
     if len(frames) > count:
         raise UnreadableImage("more_frames", "The file holds more frames than its header says.")
     if len(frames) < count:

@@ -57,7 +57,7 @@ class NewPrediction:
     """The model's prediction for one image, ready to be stored.
 
     Attributes:
-        tumor_by_places, head_share: help to choose the key images and are not stored.
+        tumor_by_localisation, head_share: help to choose the key images and are not kept.
     """
 
     image_id: uuid.UUID
@@ -68,5 +68,5 @@ class NewPrediction:
     ood_score: float
     heatmap_key: str | None
     quality: list[str]
-    tumor_by_places: float | None = None
+    tumor_by_localisation: float | None = None
     head_share: float = 1.0

@@ -76,7 +76,7 @@ def conclusion(
                 probabilities=answer.probabilities,
                 prediction_set=answer.prediction_set,
                 in_distribution=answer.in_distribution,
-                tumor_by_places=answer.tumor_by_places,
+                tumor_by_localisation=answer.tumor_by_localisation,
                 head_share=answer.head_share,
                 place=images[answer.image_id].place,
             )

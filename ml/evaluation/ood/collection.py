@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml.dataset.manifest import read_rows, relative_path, write_rows
-from ml.errors import InvalidManifest, UnreadableImage
+from ml.dataset.pixels import named
+from ml.errors import InvalidManifest
 from ml.imaging import read_path
 from ml.imaging.pictures import Pixels
 
@@ -32,10 +33,8 @@ class OODPicture:
         Raises:
             UnreadableImage: it is no readable image; the message names the file.
         """
-        try:
+        with named(self.path):
             return read_path(self.path)[0].pixels
-        except UnreadableImage as error:
-            raise UnreadableImage(error.code, f"{self.path}: {error}") from error
 
 
 def read_collection(path: Path) -> list[OODPicture]:

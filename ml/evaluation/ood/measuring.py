@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ml.dataset import Entry
-from ml.dataset.pixels import pixels_of
+from ml.dataset.pixels import named, pixels_of
 from ml.errors import InvalidManifest, UnreadableImage
 from ml.evaluation.ood.collection import OODPicture, held_out_sources
 from ml.imaging import square_pixels
@@ -92,14 +92,8 @@ def _slices(entries: Sequence[Entry]) -> Iterator[Callable[[], Shown]]:
 
 
 def _read(entry: Entry, source: str) -> Shown:
-    return Shown(_pixels(entry), (source,))
-
-
-def _pixels(entry: Entry) -> Pixels:
-    try:
-        return pixels_of(entry)
-    except UnreadableImage as error:
-        raise UnreadableImage(error.code, f"{entry.path}: {error}") from error
+    with named(entry.path):
+        return Shown(pixels_of(entry), (source,))
 
 
 def _brain_slices(folder: Path) -> list[Callable[[], Shown]]:

@@ -281,9 +281,9 @@ def unsure(tumor: float, label: Label, other: Label, share: float, **about: obje
 
 
 def test_study_has_what_its_finding_shows_and_not_what_its_loudest_slice_alone_does() -> None:
-    loudest = unsure(0.95, Label.MENINGIOMA, Label.GLIOMA, 0.4, tumor_by_places=1.0)
+    loudest = unsure(0.95, Label.MENINGIOMA, Label.GLIOMA, 0.4, tumor_by_localisation=1.0)
     glioma = [
-        unsure(0.9, Label.GLIOMA, Label.MENINGIOMA, 0.1, tumor_by_places=places)
+        unsure(0.9, Label.GLIOMA, Label.MENINGIOMA, 0.1, tumor_by_localisation=places)
         for places in (0.9, 0.9, 0.8)
     ]
     none = said(0.0, places=0.0)
@@ -298,10 +298,10 @@ def test_study_has_what_its_finding_shows_and_not_what_its_loudest_slice_alone_d
 
 def test_class_that_a_confident_slice_of_the_finding_shows_is_in_the_set() -> None:
     glioma = [replace(said(0.99, places=0.9), prediction_set=(Label.GLIOMA,)) for _ in range(3)]
-    other = unsure(0.9, Label.PITUITARY, Label.GLIOMA, 0.3, tumor_by_places=0.9)
+    other = unsure(0.9, Label.PITUITARY, Label.GLIOMA, 0.3, tumor_by_localisation=0.9)
     assert Label.PITUITARY in answer_study([*glioma, other]).prediction_set
     # Not where it is likelier that it shows something else.
-    guess = unsure(0.9, Label.PITUITARY, Label.GLIOMA, 0.48, tumor_by_places=0.9)
+    guess = unsure(0.9, Label.PITUITARY, Label.GLIOMA, 0.48, tumor_by_localisation=0.9)
     assert answer_study([*glioma, guess]).prediction_set == (Label.GLIOMA,)
     # One that lies apart from the finding and does not rule it out names nothing; several do.
     apart = [*glioma, *[said(0.0, places=0.0)] * 4]
@@ -318,7 +318,7 @@ def test_slice_that_is_called_no_tumour_does_not_stand_for_a_finding_beside_it()
     found = answer_study(volume)
     assert found.label is Label.GLIOMA
     assert found.key == (0, 2)
-    nothing = answer_study([replace(quiet, tumor_by_places=0.95)] * 3)
+    nothing = answer_study([replace(quiet, tumor_by_localisation=0.95)] * 3)
     assert nothing.label is Label.NO_TUMOR
     assert nothing.prediction_set == (Label.NO_TUMOR,)
 
@@ -340,7 +340,7 @@ def answered(chances: list[float], places: float, familiar: bool) -> SliceAnswer
         probabilities=dict(zip(LABELS, shares, strict=True)),
         prediction_set=tuple({label, *possible}),
         in_distribution=familiar,
-        tumor_by_places=places,
+        tumor_by_localisation=places,
     )
 
 

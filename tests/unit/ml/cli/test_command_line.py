@@ -141,3 +141,22 @@ def test_every_command_explains_itself(command: str) -> None:
     done = ml(command, "--help")
     assert done.returncode == 0
     assert "usage" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["nonsense"]])
+def test_help_and_bad_usage_answer_before_any_large_library_is_imported(
+    arguments: list[str],
+) -> None:
+    script = (
+        "import sys\n"
+        "from ml.__main__ import main\n"
+        "try:\n"
+        f"    main({arguments})\n"
+        "except SystemExit:\n"
+        "    large = {'cv2', 'numpy', 'scipy', 'sklearn', 'torch'}\n"
+        "    print('imported', *large & set(sys.modules), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.splitlines()[-1] == "imported"

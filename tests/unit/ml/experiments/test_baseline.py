@@ -39,7 +39,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keeps the statistics of the collection, so that they are computed once for all tests."""
-    return tmp_path_factory.mktemp("cache") / "control.npz"
+    return tmp_path_factory.mktemp("cache") / "baseline.npz"
 
 
 def test_brightness_tells_the_classes_of_files(collection: list[Entry], cache: Path) -> None:
@@ -89,7 +89,7 @@ def test_where_no_source_is_mixed_nothing_is_measured_against_it(
     collection: list[Entry], tmp_path: Path
 ) -> None:
     tumors = [entry for entry in collection if entry.source == "a"]
-    cache = tmp_path / "control.npz"
+    cache = tmp_path / "baseline.npz"
     figures = baseline_figures(tumors, folds=2, seed=1, kinds=("raw",), size=64, cache=cache)
     assert figures["kinds"]["raw"]["against_source"] is None
     assert figures["kinds"]["raw"]["folds"]["auroc_tumor"] is None
@@ -99,7 +99,7 @@ def test_where_no_source_is_mixed_nothing_is_measured_against_it(
 def test_statistics_are_kept_and_made_anew_for_other_files(
     collection: list[Entry], tmp_path: Path
 ) -> None:
-    cache = tmp_path / "cache" / "control.npz"
+    cache = tmp_path / "cache" / "baseline.npz"
     first = read_features(collection[:6], size=64, cache=cache)
     assert first["augmented"].shape[1:] == (6, len(STATISTICS))
     written = cache.stat().st_mtime_ns

@@ -33,7 +33,7 @@ name = "Narrow"
 architecture = "narrow"
 [[networks]]
 name = "Odds/places"
-architecture = "narrow-odds"
+architecture = "narrow-localisation"
 head_rate = 1e-2
 """
 
@@ -61,7 +61,7 @@ def test_command_writes_a_page_that_says_how_it_was_made(tmp_path: Path) -> None
     for row in (
         figures["networks"]["Odds/places"],
         figures["ablation"]["raw"],
-        figures["control"][BASELINE],
+        figures["baseline"][BASELINE],
     ):
         assert row["n"] == 24
         assert row["difference"]["p_holm"] >= row["difference"]["p"]
@@ -178,7 +178,7 @@ def test_only_what_is_shown_is_concluded() -> None:
                 "luckier": row(0.92, 0.02, -0.01, 0.05, 0.01),
                 "worse": row(0.80, -0.10, -0.15, -0.05, 0.001) | {"start": "scratch"},
             },
-            "control": {BASELINE: row(0.70, -0.2, -0.25, -0.15, 0.0001)},
+            "baseline": {BASELINE: row(0.70, -0.2, -0.25, -0.15, 0.0001)},
             "ablation": {"raw": row(0.89, -0.01, -0.03, 0.01, 0.4)},
         }
     )

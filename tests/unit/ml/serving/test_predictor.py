@@ -120,7 +120,7 @@ def test_answers_of_a_volume_are_of_one_kind(predictor: Predictor, results: list
 class Sure:
     """A slice that is called a glioma as a whole."""
 
-    tumor_by_places: float | None
+    tumor_by_localisation: float | None
     head_share: float = 0.5
     ood_score: float = 0.5
 

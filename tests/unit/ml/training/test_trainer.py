@@ -48,8 +48,8 @@ with distributed_processes() as processes:
         torch.save(trained.network.state_dict(), folder / f"{epochs}-{processes.rank}.pt")
 """
 TINY = Recipe(
-    architecture="narrow-odds", start="scratch", stages=(Stage(32, 1),), input_size=32, batch=4,
-    frozen=0,
+    architecture="narrow-localisation", start="scratch", stages=(Stage(32, 1),), input_size=32,
+    batch=4, frozen=0,
 )  # fmt: skip
 
 
@@ -165,12 +165,12 @@ def test_command_trains_measures_and_packages_a_model_that_serves(tmp_path: Path
     manifest = write_manifest(tmp_path, data)
     folder = tmp_path / "run"
     arguments = ["train", "--manifest", str(manifest), "--out", str(folder), "--start", "scratch"]
-    small = ["--architecture", "narrow-odds", "--stages", "32:1", "--input-size", "32"]
+    small = ["--architecture", "narrow-localisation", "--stages", "32:1", "--input-size", "32"]
     assert main([*arguments, *small, "--frozen", "0"]) == 0
     assert {path.name for path in folder.glob("*.png")} == {
         "confusion.png", "reliability.png", "roc.png", "training.png",
     }  # fmt: skip
-    predictor = Predictor.load(folder / "narrow-odds.json", device="cpu")
+    predictor = Predictor.load(folder / "narrow-localisation.json", device="cpu")
     (result,) = predictor.predict([read_path(data[0].path)[0].pixels])
     assert isinstance(result, Result)
     split = predictor.card["split"]
@@ -212,10 +212,10 @@ def test_model_that_learns_from_the_validation_part_is_measured_on_its_calibrati
 ) -> None:
     manifest = write_manifest(tmp_path, slices(tmp_path, 160))
     given = ["--manifest", str(manifest), "--start", "scratch", "--frozen", "0"]
-    small = ["--architecture", "narrow-odds", "--stages", "32:1", "--input-size", "32"]
+    small = ["--architecture", "narrow-localisation", "--stages", "32:1", "--input-size", "32"]
     folder = tmp_path / "run"
     assert main(["train", *given, *small, "--with-validation", "--out", str(folder)]) == 0
-    path = folder / "narrow-odds.json"
+    path = folder / "narrow-localisation.json"
     card = load_model(path).card
     assert card["split"]["validation"] == {"slices": 0, "groups": 0}
     assert card["metrics"]["part"] == "calibration"

@@ -38,7 +38,7 @@ class Work:
         assert claim is not None
         return claim
 
-    def finish(self, claim: claims.Claim, *, tumor_by_places: float | None = None) -> None:
+    def finish(self, claim: claims.Claim, *, tumor_by_localisation: float | None = None) -> None:
         answer = claims.NewPrediction(
             image_id=claim.images[0].id,
             label="glioma",
@@ -48,7 +48,7 @@ class Work:
             ood_score=0.2,
             quality=[],
             heatmap_key=None,
-            tumor_by_places=tumor_by_places,
+            tumor_by_localisation=tumor_by_localisation,
         )
         analyses.finish_analysis(claim, answers=[answer], problems={}, model=model(), model_ms=5.0)
 
@@ -131,7 +131,7 @@ def test_study_does_not_rule_out_no_tumour_where_a_volume_does_not_bear_the_slic
 ) -> None:
     claim = work.claim()
     volume = replace(claim, images=tuple(replace(one, in_stack=True) for one in claim.images))
-    work.finish(volume, tumor_by_places=by_places)
+    work.finish(volume, tumor_by_localisation=by_places)
     assert work.result.label == "glioma"
     assert list(work.result.prediction_set) == expected
     assert work.predictions()[0].prediction_set == ["glioma"]
