@@ -211,6 +211,7 @@ class _Run:
                 written = writing.submit(self._explained, results)
                 if done < total:
                     self._report(images_done=done)
+                    self._way.give_if_needed(images_done=done)
             self._collect(written)
         self._consider_adjacent_slices()
 
