@@ -32,11 +32,12 @@ class Gate:
 
     def plain(self) -> dict[str, Any]:
         """As the report has it."""
+        interval = None if self.interval is None else [_positive_zero(one) for one in self.interval]
         return {
             "name": self.name,
-            "figure": self.figure,
-            "interval": list(self.interval) if self.interval else None,
-            "threshold": self.threshold,
+            "figure": _positive_zero(self.figure),
+            "interval": interval,
+            "threshold": _positive_zero(self.threshold),
             "verdict": self.verdict,
             "reason": self.reason,
             "required": self.required,
@@ -85,7 +86,12 @@ def verdict_if(passed: Any) -> Verdict:
 
 def points(share: float) -> str:
     """A share, or a change of one, in points of a hundred with its sign."""
-    return f"{100 * share + 0:+.1f}"
+    return f"{round(100 * share, 1) + 0:+.1f}"
+
+
+def _positive_zero(value: float | None) -> float | None:
+    """Zero without a minus: databases do not keep it, and a signed report would not fit."""
+    return None if value is None else float(value) + 0.0
 
 
 def within(found: Difference, answers: Sequence[Answer]) -> str:
