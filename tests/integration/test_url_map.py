@@ -39,7 +39,7 @@ from webapp.learning.models import Snapshot
 from webapp.learning.operations import create_snapshot
 from webapp.learning.terms import shipped_terms
 from webapp.pacs.operations import NodeDetails, register_node
-from webapp.review.models import Verdict
+from webapp.review.models import ReaderFlag, Verdict
 from webapp.review.operations import Opinion, Subject, record_assessments
 from webapp.studies.models import Image
 from webapp.tenancy import acting_for
@@ -198,6 +198,9 @@ TABLE: dict[tuple[str, str], Line] = {
     ("POST", "/learning/snapshots/<uuid:snapshot_id>/retrainings"): stewards(302, foreigner=404),
     ("GET", "/learning/retrainings/<uuid:retraining_id>"): stewards(200, foreigner=404),
     ("POST", "/learning/retrainings/<uuid:retraining_id>/cancel"): stewards(302, foreigner=404),
+    ("GET", "/learning/readers"): stewards(200),
+    ("POST", "/learning/readers/flags"): stewards(302),
+    ("POST", "/learning/readers/flags/<uuid:flag_id>/lift"): stewards(302, foreigner=404),
     ("GET", "/learning/withdrawals"): administrators(200),
     ("POST", "/learning/withdrawals"): administrators(422),
     # API
@@ -420,6 +423,7 @@ def _one_of_everything(
             "image_id": str(study.image_id),
             "analysis_id": str(study.analysis_id),
             "snapshot_id": str(_one_snapshot(image_id=series.image_ids[0]).id),
+            "flag_id": str(_one_flag(of=owner)),
             **_one_archive_and_instance(admin),
         }
 
@@ -433,6 +437,14 @@ def _one_snapshot(image_id: uuid.UUID) -> Snapshot:
         opinion=Opinion(Verdict.AGREE),
     )
     return create_snapshot(actor=None, name="first", terms=replace(shipped_terms(), quorum=1))
+
+
+def _one_flag(of: Account) -> uuid.UUID:
+    evidence = {"label": "glioma", "slices": 30, "studies": 9, "minutes": 10}
+    flag = ReaderFlag(reader_id=of.id, evidence=evidence)
+    db.session.add(flag)
+    db.session.commit()
+    return flag.id
 
 
 def _one_archive_and_instance(admin: Account) -> dict[str, str]:

@@ -50,6 +50,8 @@ def create_snapshot(*, actor: User | None, name: str, terms: Terms | None = None
     # Whatever is read here stays until rows name it.
     with current_blobs().in_use():
         found = candidates(quorum=terms.quorum)
+        if not found.slices:
+            raise Conflict(_("There is no slice yet that readers have agreed on."))
         # Nothing is locked while files are read and compared.
         db.session.rollback()
         with tempfile.TemporaryDirectory(dir=current_settings().home) as place:
@@ -64,7 +66,9 @@ def create_snapshot(*, actor: User | None, name: str, terms: Terms | None = None
                     held_out=reference.held_out,
                 )
             except InvalidManifest as error:
-                raise Conflict(_("There is no slice yet that readers have agreed on.")) from error
+                # The one thing that can be wrong with a new folder: everything was a copy.
+                message = _("All slices that readers agreed on are copies of slices held out.")
+                raise Conflict(message) from error
             return _keep(name, actor_id, written, folder)
 
 

@@ -6,6 +6,8 @@ from typing import IO
 from flask import Blueprint, Response, flash, redirect, render_template, send_file, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
+from flask_babel import lazy_gettext as _l
+from flask_babel import ngettext
 
 from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
@@ -15,9 +17,19 @@ from webapp.learning import queries
 from webapp.learning.export import archive
 from webapp.learning.forms import SnapshotForm, WithdrawalForm
 from webapp.learning.operations import create_snapshot, record_download, withdraw_patient
+from webapp.learning.readers import readers_page
 from webapp.learning.retraining import cancel_retraining, request_retraining
+from webapp.review.mass_corrections import flag_mass_corrections, lift_flag
+from webapp.review.models import OTHER
 from webapp.storage import MissingBlob
+from webapp.wording import LABELS, OTHER_LABEL, word
 
+READINGS = {
+    "slices current": _l("Slices, current assessments"),
+    "slices blind": _l("Slices, first assessments given blind"),
+    "studies current": _l("Studies as a whole, current assessments"),
+    "studies blind": _l("Studies as a whole, first assessments given blind"),
+}
 blueprint = Blueprint("learning", __name__, url_prefix="/learning")
 
 
@@ -92,6 +104,44 @@ def cancel(retraining_id: uuid.UUID) -> ResponseReturnValue:
         db.session.rollback()
         flash(error.message, "error")
     return redirect(url_for("learning.retraining", retraining_id=retraining_id))
+
+
+@blueprint.get("/readers")
+@requires(Role.STEWARD)
+def readers() -> ResponseReturnValue:
+    """How far readers agree, how often each is right, and who makes no quorum."""
+    page = readers_page()
+    return render_template(
+        "learning/readers.html",
+        page=page,
+        overall=[
+            (READINGS[f"{scope} {which}"], one) for (scope, which), one in page.overall.items()
+        ],
+        by_class=[
+            (OTHER_LABEL if label == OTHER else word(LABELS, label), one)
+            for label, one in page.by_class.items()
+        ],
+    )
+
+
+@blueprint.post("/readers/flags")
+@requires(Role.STEWARD)
+def look_for_masses() -> ResponseReturnValue:
+    """Flag readers who correct in masses; it is done before each snapshot as well."""
+    number = len(flag_mass_corrections())
+    flash(
+        ngettext("%(num)d reader was flagged.", "%(num)d readers were flagged.", number), "success"
+    )
+    return redirect(url_for("learning.readers"))
+
+
+@blueprint.post("/readers/flags/<uuid:flag_id>/lift")
+@requires(Role.STEWARD)
+def lift(flag_id: uuid.UUID) -> ResponseReturnValue:
+    """Let a reader help to make a quorum again."""
+    lift_flag(actor=actor(), flag_id=flag_id)
+    flash(_("The flag is lifted."), "success")
+    return redirect(url_for("learning.readers"))
 
 
 @blueprint.get("/withdrawals")

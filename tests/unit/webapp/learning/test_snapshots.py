@@ -25,6 +25,7 @@ from tests.factories import (
     make_account,
     make_api_token,
     make_series_study,
+    make_study,
 )
 from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
@@ -249,6 +250,14 @@ def test_stays_whole_when_its_studies_are_deleted(ward: Ward, tmp_path: Path) ->
         removal.sweep_blobs(youngest=timedelta(seconds=-1))
     ward.written(snapshot_id, tmp_path / "snapshot")
     assert len(read_snapshot(tmp_path / "snapshot").provenance) == 1
+
+
+def test_there_is_none_where_all_are_copies_of_the_reference_set(app: Flask, ward: Ward) -> None:
+    ids = make_study(app, ward.anna)  # its slice is of the reference set
+    for reader in (ward.anna, ward.ben):
+        assess(app, reader, ids)
+    with pytest.raises(Conflict, match="copies"):
+        ward.snapshot()
 
 
 def test_there_is_none_where_nobody_agrees(ward: Ward) -> None:

@@ -1,0 +1,142 @@
+"""What data stewards see of readers: how far they agree, and how often each is right."""
+
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import case, func, select
+from sqlalchemy.orm import lazyload
+
+from webapp.accounts.models import User
+from webapp.database import db
+from webapp.review.agreement import (
+    Agreement,
+    Estimate,
+    Reading,
+    agreement,
+    agreement_by_class,
+    agreement_by_month,
+    kappa_by_pair,
+    mean_of_pairs,
+)
+from webapp.review.models import Assessment, ReaderFlag, Verdict
+from webapp.review.readings import Scope, Which, readings
+from webapp.review.reliability import Reliability, reliabilities
+
+
+@dataclass(frozen=True)
+class ReaderRow:
+    """One reader.
+
+    Attributes:
+        slices: number of slices assessed.
+        against_model: share of them in which the reader disagrees with the model; None without.
+        kappa: mean of Cohen's kappa with each other reader.
+        reliability: None for who has read nothing in common with anybody.
+        flag: the one that stands.
+    """
+
+    reader: User
+    slices: int
+    against_model: float | None
+    kappa: float | None
+    reliability: Reliability | None
+    flag: ReaderFlag | None
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """Cohen's kappa of two readers."""
+
+    first: User
+    second: User
+    kappa: Estimate
+
+
+@dataclass(frozen=True)
+class ReadersPage:
+    """All of it.
+
+    Attributes:
+        overall: by what was read and which assessments count.
+        by_class, by_month: of current assessments of slices.
+        pairs: likewise, those with the most slices in common first.
+    """
+
+    overall: Mapping[tuple[Scope, Which], Agreement]
+    by_class: Mapping[str, Agreement]
+    by_month: Mapping[str, Agreement]
+    pairs: Sequence[PairRow]
+    rows: Sequence[ReaderRow]
+
+
+def readers_page() -> ReadersPage:
+    """Of the organisation acted for."""
+    overall = {
+        (scope, which): readings(which, scope)
+        for scope in Scope
+        for which in (Which.CURRENT, Which.BLIND)
+    }
+    slices = overall[Scope.SLICES, Which.CURRENT]
+    people = _people()
+    pairs = kappa_by_pair(slices)
+    return ReadersPage(
+        overall={key: agreement(some) for key, some in overall.items()},
+        by_class=agreement_by_class(slices),
+        by_month=agreement_by_month(slices),
+        pairs=sorted(
+            (PairRow(people[one], people[other], kappa) for (one, other), kappa in pairs.items()),
+            key=lambda row: (-row.kappa.units, row.first.name, row.second.name),
+        ),
+        rows=_rows(people, pairs, slices),
+    )
+
+
+def _rows(
+    people: Mapping[uuid.UUID, User],
+    pairs: Mapping[tuple[uuid.UUID, uuid.UUID], Estimate],
+    slices: Sequence[Reading],
+) -> list[ReaderRow]:
+    found = reliabilities(slices)
+    flags = {
+        one.reader_id: one
+        for one in db.session.scalars(select(ReaderFlag).where(ReaderFlag.lifted_at.is_(None)))
+    }
+    counts = _counts()
+    rows = [
+        ReaderRow(
+            reader=person,
+            slices=counts[reader_id]["slices"],
+            against_model=_share(counts[reader_id]),
+            kappa=mean_of_pairs(pairs, reader_id),
+            reliability=found.get(reader_id),
+            flag=flags.get(reader_id),
+        )
+        for reader_id, person in people.items()
+    ]
+    return sorted(rows, key=lambda row: (row.flag is None, -row.slices, row.reader.name))
+
+
+def _people() -> dict[uuid.UUID, User]:
+    """Everybody who has assessed something."""
+    wanted = select(User).where(User.id.in_(select(Assessment.reader_id).distinct()))
+    return {one.id: one for one in db.session.scalars(wanted.options(lazyload(User.organisation)))}
+
+
+def _counts() -> dict[uuid.UUID, Counter[str]]:
+    """Of current assessments of slices, how many there are and how many disagree."""
+    disagrees = func.sum(case((Assessment.verdict == Verdict.DISAGREE, 1), else_=0))
+    rows = db.session.execute(
+        select(Assessment.reader_id, func.count(), disagrees)
+        .where(Assessment.superseded_at.is_(None), Assessment.image_id.is_not(None))
+        .group_by(Assessment.reader_id)
+    )
+    found: dict[uuid.UUID, Counter[str]] = defaultdict(Counter)
+    for reader_id, slices, against in rows:
+        found[reader_id] = Counter(slices=slices, against=int(against))
+    return found
+
+
+def _share(counts: Counter[str]) -> float | None:
+    return counts["against"] / counts["slices"] if counts["slices"] else None
