@@ -32,6 +32,7 @@ from webapp.intake.assembly import patient_with
 from webapp.intake.codes import CodeDoubt, doubt_about
 from webapp.intake.patient_codes import checked_code
 from webapp.intake.submission import checked_description
+from webapp.learning.models import SnapshotSlice
 from webapp.pacs.models import Delivery, DeliveryStatus
 from webapp.review.models import Assessment
 from webapp.studies.models import (
@@ -97,6 +98,7 @@ class Extent:
         assessments_elsewhere: of these, the ones of such slices.
         deliveries: results that were sent to archives, where they stay.
         waiting: results that are still to be sent, and then will not be.
+        in_snapshots: slices that snapshots hold, where they stay.
     """
 
     images: int
@@ -106,6 +108,7 @@ class Extent:
     assessments_elsewhere: int
     deliveries: int
     waiting: int
+    in_snapshots: int
 
 
 def correct_study(
@@ -230,6 +233,9 @@ def extent_of(study: Study) -> Extent:
         ),
         waiting=_count(
             Delivery.id, Delivery.study_id == study.id, Delivery.status == DeliveryStatus.QUEUED
+        ),
+        in_snapshots=_count(
+            Image.id, Image.study_id == study.id, Image.id.in_(select(SnapshotSlice.image_id))
         ),
     )
 

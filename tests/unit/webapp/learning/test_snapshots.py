@@ -240,10 +240,14 @@ def test_never_changes(ward: Ward) -> None:
             db.session.commit()
 
 
-def test_stays_whole_when_its_studies_are_deleted(ward: Ward, tmp_path: Path) -> None:
+def test_stays_whole_when_its_studies_are_deleted(
+    ward: Ward, sign_in: SignIn, tmp_path: Path
+) -> None:
     ids = ward.study()
     ward.agree(ids)
     snapshot_id = ward.snapshot()
+    asked = sign_in(ward.admin).get(f"/studies/{ids.study_id}/delete").text
+    assert "A snapshot for training holds 1 slice. It stays there." in asked
     with ward.inside():
         admin = find_user_by_address(ward.admin.email)
         delete_study(actor=admin, study_id=ids.study_id, deletion=Deletion(DeletionReason.TEST))
