@@ -2,7 +2,8 @@
 
 Commands that build and describe data sets are in :mod:`ml.cli.data`.
 
-Exit codes: 0, 2 on bad usage, 1 on failure with one line on standard error.
+Exit codes: 0, 2 on bad usage, 1 on failure with one line on standard error; 3 where ``gates`` found
+a candidate that fails.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml.cli.data import add_data_commands
+from ml.cli.gates import add_gates
 from ml.cli.models import add_model_commands
 from ml.cli.ood import add_ood
 from ml.cli.options import add_card_option, command_line, write_json
@@ -125,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     add_crossval(commands)
     add_compare(commands)
     add_release(commands)
+    add_gates(commands)
 
     add_model_commands(commands)
 

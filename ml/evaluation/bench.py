@@ -4,8 +4,9 @@ import importlib.util
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 
 from ml.dataset import Entry, read_manifest
 from ml.evaluation.evaluation import count_same_label, observe
-from ml.preprocess import FloatImage
 from ml.registry import load_model
 from ml.serving.engines import Engine, TorchEngine, choose_device, choose_engine, serving_dtype
 from ml.serving.predictor import Predictor
@@ -45,8 +45,10 @@ def measure(*, card: Path, device: str, manifest: Path | None) -> dict[str, Any]
         engines = [*others, *([] if serving.name in {one.name for one in others} else [serving])]
         for batch in _BATCHES:
             images = np.random.default_rng(0).random((batch, 1, size, size), np.float32)
-            for name, seconds in _alternate(engines, images).items():
-                rows.append(_row(name, batch, seconds, serving=name == serving.name))
+            runs = {engine.name: partial(engine.run, images) for engine in engines}
+            for name, seconds in alternate(runs, rounds=_ROUNDS).items():
+                median = statistics.median(seconds)
+                rows.append(_row(name, batch, median, serving=name == serving.name))
         latency = {(row["name"], row["batch"]): row["latency_ms"] / 1000 for row in rows}
         largest = _BATCHES[-1]
         work = _operations(model.network, size) * largest
@@ -112,16 +114,16 @@ def _row(name: str, batch: int, seconds: float, *, serving: bool) -> dict[str, A
     }
 
 
-def _alternate(engines: Sequence[Engine], images: FloatImage) -> dict[str, float]:
-    """Median seconds of each; taking turns, so that a slow moment hits all alike."""
-    seconds: dict[str, list[float]] = {engine.name: [] for engine in engines}
-    for turn in range(_ROUNDS + 1):
-        for engine in engines:
+def alternate(runs: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each in every round; taking turns, so that a slow moment hits all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(rounds + 1):
+        for name, run in runs.items():
             started = time.perf_counter()
-            engine.run(images)
+            run()
             if turn:  # the first round warms up
-                seconds[engine.name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
 
 
 def _operations(network: nn.Module, size: int) -> float:
@@ -157,12 +159,7 @@ def _matrix_rate(device: torch.device) -> float:
 
 
 def _median_seconds(run: Callable[[], object]) -> float:
-    times = []
-    for _ in range(_ROUNDS + 1):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+    return statistics.median(alternate({"": run}, rounds=_ROUNDS)[""])
 
 
 def _agreement(

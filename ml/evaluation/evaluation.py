@@ -1,7 +1,7 @@
 """Measure a predictor on labelled slices: accuracy, calibration, coverage, pointing game."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +31,14 @@ class Observed:
     result: Result
 
     @property
+    def called(self) -> Label:
+        """What the slice was called."""
+        return self.result.label
+
+    @property
     def right(self) -> bool:
         """Whether it is called what it shows."""
-        return self.result.label is self.entry.label
+        return self.called is self.entry.label
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,19 @@ def observe(predictor: Predictor, entries: Sequence[Entry]) -> list[Observed]:
     Raises:
         UnreadableImage: a file cannot be read or classified; the message names it.
     """
-    observed: list[Observed] = []
+    return list(_observe_each(predictor, entries))
+
+
+def answer(predictor: Predictor, entries: Sequence[Entry]) -> list[Answer]:
+    """As :func:`observe`, but no heatmap is kept: memory does not grow with their number.
+
+    Raises:
+        UnreadableImage: as for :func:`observe`.
+    """
+    return [Answer.of(one) for one in _observe_each(predictor, entries)]
+
+
+def _observe_each(predictor: Predictor, entries: Sequence[Entry]) -> Iterator[Observed]:
     starts = range(0, len(entries), BATCH)
     for start in tqdm(starts, "evaluating", unit="batch", disable=None):
         batch = entries[start : start + BATCH]
@@ -108,13 +125,14 @@ def observe(predictor: Predictor, entries: Sequence[Entry]) -> list[Observed]:
         for entry, result in zip(batch, results, strict=True):
             if isinstance(result, UnreadableImage):
                 raise UnreadableImage(result.code, f"{entry.path}: {result}")
-            observed.append(Observed(entry, result))
-    return observed
+            yield Observed(entry, result)
 
 
-def count_same_label(observed: Sequence[Observed], expected: Sequence[Observed]) -> int:
+def count_same_label(
+    observed: Sequence[Observed | Answer], expected: Sequence[Observed | Answer]
+) -> int:
     """In how many slices two engines, asked about the same, say the same class."""
-    return sum(a.result.label is b.result.label for a, b in zip(observed, expected, strict=True))
+    return sum(a.called is b.called for a, b in zip(observed, expected, strict=True))
 
 
 def summarise(observed: Sequence[Observed]) -> dict[str, Any]:
