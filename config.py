@@ -1,7 +1,7 @@
-"""Settings, read once from the environment and checked at start.
+"""Settings, read once from the environment and checked at startup.
 
-A wrong value stops the start with a sentence that names the variable. What each variable is for
-stands beside its field in :class:`Settings` and :class:`WebServerSettings`.
+An invalid value stops the startup with a message that names the variable. Each variable is
+documented in :class:`Settings` or :class:`WebServerSettings`.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _HOST = re.compile(r"\.?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?")
 
 
 class InvalidSetting(Exception):
-    """A variable has a value that cannot work; the text names the variable and says what can."""
+    """A variable has an invalid value; the message names it and says what is valid."""
 
 
 def is_ae_title(text: str) -> bool:
@@ -42,7 +42,7 @@ def _absolute(path: Path) -> Path:
 
 
 def _one_of(*starts: str) -> AfterValidator:
-    """A URL that starts in one of these ways. The value stays out of messages: it has passwords."""
+    """Require one of these URL prefixes. Messages omit the value: it may contain a password."""
 
     def check(url: str) -> str:
         if url and not url.startswith(starts):
@@ -80,7 +80,7 @@ def _without_slash(url: str) -> str:
 
 
 Megabytes = Annotated[int, AfterValidator(lambda number: number * 2**20)]
-"""Bytes; the variable counts in MB."""
+"""Bytes; the variable is in MB."""
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _File = Annotated[Path, AfterValidator(_file)] | None
 
@@ -95,7 +95,7 @@ class _FromEnvironment(BaseModel):
         """Read and check all settings; an empty variable counts as not set.
 
         Raises:
-            InvalidSetting: for the first value that cannot work.
+            InvalidSetting: for the first invalid value.
         """
         given = os.environ if environment is None else environment
         try:
@@ -105,17 +105,17 @@ class _FromEnvironment(BaseModel):
 
 
 def _sentence(error: ValidationError) -> str:
-    """What is wrong with the first value that is."""
+    """Describe the first error in one sentence."""
     fault = error.errors()[0]
     reason = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else ""
     name = next((str(part) for part in fault["loc"]), "")
-    if reason:  # our own words, which quote no secret
+    if reason:  # raised by our validators, which never quote a secret
         return f"{name} {reason}." if name else f"{reason}."
     return f"{name} is {fault['input']!r}. {fault['msg']}."
 
 
 class Settings(_FromEnvironment):
-    """What the environment decides.
+    """Settings of the web application, the worker and the DICOM receiver.
 
     Attributes:
         home: SULCUS_HOME, folder of everything that the product writes (default ``var/``).
@@ -128,32 +128,33 @@ class Settings(_FromEnvironment):
         database_url: SULCUS_DATABASE_URL, ``sqlite:///…`` or ``postgresql+psycopg://…``.
         broker_url: SULCUS_BROKER_URL, ``redis://…``, ``rediss://…`` or ``redis+socket://…``.
         storage_dir: SULCUS_STORAGE_DIR, folder of slices and heatmaps.
-        public_url: SULCUS_PUBLIC_URL, the address that people type; used in invitations.
-        trusted_proxies: SULCUS_TRUSTED_PROXIES, how many proxies' X-Forwarded headers to believe.
-        cookie_secure: SULCUS_COOKIE_SECURE; by default true where ``public_url`` is https.
-        session_idle_minutes: SULCUS_SESSION_IDLE_MINUTES, after how long without use a session
-            ends; those that a person asked to keep on a device last 14 days.
-        trusted_hosts: SULCUS_TRUSTED_HOSTS, the names that the portal answers to, separated by
-            commas; others are answered 400. Without it every name is taken.
+        public_url: SULCUS_PUBLIC_URL, the address that users open; used in invitations.
+        trusted_proxies: SULCUS_TRUSTED_PROXIES, number of proxies whose X-Forwarded headers are
+            trusted.
+        cookie_secure: SULCUS_COOKIE_SECURE; by default true if ``public_url`` is https.
+        session_idle_minutes: SULCUS_SESSION_IDLE_MINUTES, idle time after which a session ends;
+            a session on a remembered device lasts 14 days.
+        trusted_hosts: SULCUS_TRUSTED_HOSTS, accepted host names, separated by commas; requests
+            for others get 400. If not set, every name is accepted.
         max_upload_bytes: SULCUS_MAX_UPLOAD_MB, limit of one file and of one request.
         max_pixels: SULCUS_MAX_MEGAPIXELS, limit of one image.
         device: SULCUS_DEVICE, where the worker runs the model: ``auto``, ``cpu`` or ``cuda``.
         log_level: SULCUS_LOG_LEVEL.
-        dicom_port: SULCUS_DICOM_PORT, where the DICOM receiver listens; 0 starts none.
+        dicom_port: SULCUS_DICOM_PORT, port of the DICOM receiver; 0 disables the receiver.
         dicom_ae_title: SULCUS_DICOM_AE_TITLE, the receiver's application entity title.
-        dicom_bind: SULCUS_DICOM_BIND, the address that it listens at.
-        dicom_tls_certificate: SULCUS_DICOM_TLS_CERTIFICATE, a PEM file; with it the receiver
-            speaks TLS alone.
+        dicom_bind: SULCUS_DICOM_BIND, the address that the receiver listens on.
+        dicom_tls_certificate: SULCUS_DICOM_TLS_CERTIFICATE, a PEM file; if set, the receiver
+            accepts only TLS.
         dicom_tls_key: SULCUS_DICOM_TLS_KEY, the certificate's private key.
-        dicom_tls_ca: SULCUS_DICOM_TLS_CA, whose certificates senders have to show.
-        quiet_seconds: SULCUS_QUIET_SECONDS, after how long without news a study that another
-            system sends counts as complete.
-        least_free_bytes: SULCUS_LEAST_FREE_MB, room on the disk below which nothing more is kept.
-        stalled_minutes: SULCUS_STALLED_MINUTES, after how long without a sign of life from worker
-            or beat, or with a job that nobody takes, ``/readyz`` says so.
+        dicom_tls_ca: SULCUS_DICOM_TLS_CA, the CA that must have issued the senders' certificates.
+        quiet_seconds: SULCUS_QUIET_SECONDS, time without new images after which a study sent by
+            another system counts as complete.
+        least_free_bytes: SULCUS_LEAST_FREE_MB, free disk space below which nothing is stored.
+        stalled_minutes: SULCUS_STALLED_MINUTES, time without a heartbeat from worker or beat, or
+            with a job that no worker takes, after which ``/readyz`` reports it.
         max_volume_bytes: SULCUS_MAX_VOLUME_MB, limit of a series that is shown as a volume.
-        max_decoding_bytes: SULCUS_MAX_DECODING_MB, what images that are being decoded may take
-            together in one process; what needs more waits for its turn.
+        max_decoding_bytes: SULCUS_MAX_DECODING_MB, memory that all images being decoded in one
+            process may take together; further images wait.
     """
 
     home: Annotated[Path, AfterValidator(_absolute)] = REPOSITORY / "var"
@@ -193,7 +194,7 @@ class Settings(_FromEnvironment):
     quiet_seconds: int = Field(10, ge=0)
     least_free_bytes: Megabytes = Field(256 * 2**20, ge=0, alias="SULCUS_LEAST_FREE_MB")
     stalled_minutes: int = Field(5, ge=1)
-    # What images may take once they are opened.
+    # Memory limits of decoded images.
     max_volume_bytes: Megabytes = Field(1024 * 2**20, ge=1, alias="SULCUS_MAX_VOLUME_MB")
     max_decoding_bytes: Megabytes = Field(1536 * 2**20, ge=64, alias="SULCUS_MAX_DECODING_MB")
 
@@ -210,7 +211,7 @@ class Settings(_FromEnvironment):
 
     @property
     def redis_url(self) -> str:
-        """``broker_url`` in the form that redis-py takes."""
+        """``broker_url`` in the form that redis-py accepts."""
         parts = urlsplit(self.broker_url)
         if parts.scheme == "redis+socket":
             return f"unix://{unquote(parts.path)}"
@@ -218,22 +219,22 @@ class Settings(_FromEnvironment):
 
     @property
     def limits_url(self) -> str:
-        """``broker_url`` in the form that the package limits takes."""
+        """``broker_url`` in the form that the package limits accepts."""
         return self.redis_url.replace("unix://", "redis+unix://", 1)
 
 
 class WebServerSettings(_FromEnvironment):
-    """What the environment decides about gunicorn (deploy/gunicorn.conf.py).
+    """Settings of gunicorn (deploy/gunicorn.conf.py).
 
     Attributes:
-        bind: SULCUS_BIND, the address that it listens at.
+        bind: SULCUS_BIND, the address to listen on.
         port: PORT.
         web_workers: SULCUS_WEB_WORKERS, number of processes.
         web_threads: SULCUS_WEB_THREADS, requests that one process answers at the same time.
-        graceful_timeout: SULCUS_GRACEFUL_TIMEOUT, seconds that requests may take to end.
-        forwarded_allow_ips: FORWARDED_ALLOW_IPS, whose X-Forwarded headers count for the scheme
-            of an address: IP addresses separated by commas, or ``*``.
-        metrics_dir: PROMETHEUS_MULTIPROC_DIR, where several processes add up their metrics.
+        graceful_timeout: SULCUS_GRACEFUL_TIMEOUT, seconds that running requests get at shutdown.
+        forwarded_allow_ips: FORWARDED_ALLOW_IPS, proxies whose X-Forwarded headers set the URL
+            scheme: IP addresses separated by commas, or ``*``.
+        metrics_dir: PROMETHEUS_MULTIPROC_DIR, folder in which several processes sum their metrics.
         log_level: SULCUS_LOG_LEVEL.
     """
 
@@ -248,7 +249,7 @@ class WebServerSettings(_FromEnvironment):
 
 
 def _key(given: str, home: Path, name: str) -> str:
-    """A secret from the environment, or one that is made once and kept in ``home``."""
+    """The secret from the environment, or one that is generated once and kept in ``home``."""
     variable = f"SULCUS_{name.upper()}"
     if given:
         if len(given) < 32:
@@ -268,7 +269,7 @@ def _key(given: str, home: Path, name: str) -> str:
 
 
 def _make_secret(path: Path) -> None:
-    """Write a new secret, complete before it has its name: of two processes the first one wins."""
+    """Write a new secret atomically; if two processes do so at once, the first one wins."""
     descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:

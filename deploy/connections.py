@@ -1,10 +1,10 @@
-"""A worker of gunicorn's that no slow connection can block.
+"""A gunicorn worker that slow connections cannot block.
 
-Gunicorn's own threads read requests: sixteen senders that stop in the middle hold sixteen threads,
-and nobody else is answered. Here the loop that waits for connections collects what arrives, and a
-thread gets a request when all of it is there. Large bodies alone are read by a thread, once the
-portal has seen whose they are, and have to keep a pace. These have threads of their own, so that
-slow uploads keep nobody from the pages.
+In gunicorn's threaded worker a thread reads the request: sixteen stalled clients hold sixteen
+threads, and nobody else is served. Here the event loop collects each request, and a thread gets it
+once it is complete. Only large bodies are read by a thread, after the portal has identified the
+user, and at a minimum rate. They have a separate thread pool, so that slow uploads do not delay
+pages.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 LARGEST_HEAD = 32 * 2**10
 """Bytes of request line and headers."""
 LARGEST_COLLECTED = 64 * 2**10
-"""Bytes of a body up to which it is collected; what nobody has signed in for is not larger."""
+"""Bytes of a body up to which the loop collects it; requests without sign-in are not larger."""
 SECONDS_TO_ARRIVE = 20.0
-"""From the first byte to the last of what is collected."""
+"""Limit for a collected request, from the first byte to the last."""
 STALL_SECONDS = 20
-"""Without any byte of a large body, or without the receiver taking any of an answer."""
+"""Limit without a byte of a large body, or without the client reading any of a response."""
 LEAST_PACE = 1000
-"""Bytes a second of a large body, after ``STALL_SECONDS``."""
+"""Minimum rate of a large body in bytes per second, checked after ``STALL_SECONDS``."""
 SECONDS_TO_PART = 2.0
-"""For the receiver to take the last answer, while what it still sends is thrown away."""
+"""Limit for the client to read the last response; what it sends meanwhile is discarded."""
 
 _END_OF_HEAD = b"\r\n\r\n"
 _LENGTH = re.compile(rb"^content-length[ \t]*:[ \t]*(\d{1,15})[ \t]*\r?$", re.I | re.M)
@@ -44,10 +44,10 @@ _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 30" + _LAST
 
 
 class PacedReader(SocketUnreader):
-    """Reads from a connection in a thread, and gives up where it stalls or crawls.
+    """Reads from a connection in a thread, at a minimum rate.
 
     Raises:
-        TimeoutError: that is what happened.
+        TimeoutError: the connection stalls or is too slow.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -55,12 +55,12 @@ class PacedReader(SocketUnreader):
         self.start_anew()
 
     def start_anew(self) -> None:
-        """Another request begins."""
+        """Reset the rate for the next request."""
         self._since = time.monotonic()
         self._taken = 0
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        """The next bytes; none at the end."""
+        """The next bytes; empty at the end."""
         spent = time.monotonic() - self._since
         if spent > STALL_SECONDS and self._taken < LEAST_PACE * spent:
             raise TimeoutError("the body comes too slowly")
@@ -73,7 +73,7 @@ class PacedReader(SocketUnreader):
 
 
 class CollectingWorker(ThreadWorker):
-    """Threads for requests that have arrived, and none for those that are on their way."""
+    """Collects requests in the event loop and gives only complete ones to a thread."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -83,12 +83,12 @@ class CollectingWorker(ThreadWorker):
         self._large: set[TConn] = set()
 
     def init_process(self) -> None:
-        """Start the threads and serve; large bodies get half as many, beside the others."""
+        """Start the threads and serve; large bodies get a second pool of half the size."""
         self._uploads = ThreadPoolExecutor(max(1, self.cfg.threads // 2))
         super().init_process()
 
     def enqueue_req(self, conn: TConn) -> None:
-        """Give a request to a thread of its kind."""
+        """Give a request to the pool for its size."""
         pool = self._uploads if conn in self._large else self.tpool
         future = pool.submit(self.handle, conn)
         future.add_done_callback(
@@ -96,15 +96,15 @@ class CollectingWorker(ThreadWorker):
         )
 
     def accept(self, listener: socket.socket) -> None:
-        """Take a connection and wait for what it sends."""
-        if self.cfg.is_ssl:  # only a thread can read what is encrypted
+        """Accept a connection and collect what it sends."""
+        if self.cfg.is_ssl:  # TLS is read by a thread
             super().accept(listener)
             return
         try:
             connection, address = listener.accept()
         except OSError as error:
             if not isinstance(error, BlockingIOError | ConnectionAbortedError):
-                # Out of descriptors, for one: those that are open have to end first.
+                # For example no file descriptors left: wait until open connections end.
                 self.log.warning("a connection was not accepted: %s", error)
                 time.sleep(0.1)
             return
@@ -112,13 +112,13 @@ class CollectingWorker(ThreadWorker):
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             connection.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", STALL_SECONDS, 0))
         if len(self._collected) >= self.worker_connections // 2:
-            # Who has waited longest gives way: what is meant to arrive does so at once.
+            # Drop the oldest: an honest request arrives at once.
             self._end(next(iter(self._collected)), _TOO_SLOW)
         conn = TConn(self.cfg, connection, address, listener.getsockname())
         self._collect(conn, b"")
 
     def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
-        """A kept connection sends its next request."""
+        """Collect the next request of a keep-alive connection."""
         if self.cfg.is_ssl:
             super().on_client_socket_readable(conn, client)
             return
@@ -128,7 +128,7 @@ class CollectingWorker(ThreadWorker):
         self._read(conn, client)
 
     def finish_request(self, conn: TConn, fs: Any) -> None:
-        """What was sent behind the request that is done is the beginning of the next."""
+        """Treat bytes received after the finished request as the start of the next."""
         self._large.discard(conn)
         if self.cfg.is_ssl or fs.cancelled() or fs.exception():
             super().finish_request(conn, fs)
@@ -142,7 +142,7 @@ class CollectingWorker(ThreadWorker):
             super().finish_request(conn, fs)
 
     def murder_pending(self) -> None:
-        """End the connections whose requests did not arrive in time."""
+        """Close the connections whose requests did not arrive in time."""
         super().murder_pending()
         now = time.monotonic()
         for conn in [one for one, deadline in self._deadlines.items() if deadline < now]:
@@ -151,14 +151,14 @@ class CollectingWorker(ThreadWorker):
             self._close(conn)
 
     def handle(self, conn: TConn) -> Any:
-        """Let a thread deal with a request."""
+        """Handle a request in a thread."""
         conn.data_ready = True
         if not self.cfg.is_ssl:
-            conn.parser.unreader.start_anew()  # the wait for the thread is not the sender's
+            conn.parser.unreader.start_anew()  # waiting for a thread does not count
         return super().handle(conn)
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
-        """Answer, unless the receiver does not take it: nobody may keep the thread so."""
+        """Answer, but give up if the client does not read the response: it would hold a thread."""
         try:
             return bool(super().handle_request(req, conn))
         except BlockingIOError:  # SO_SNDTIMEO
@@ -166,7 +166,7 @@ class CollectingWorker(ThreadWorker):
             return False
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
-        # What the portal did not read it did not want: nobody waits for the rest of it.
+        # The portal does not need the part of the body that it left unread: do not wait for it.
         return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + 0.05))
 
     def _cap_keepalive(self, deadline: float) -> None:
@@ -192,7 +192,7 @@ class CollectingWorker(ThreadWorker):
         self._judge(conn)
 
     def _judge(self, conn: TConn) -> None:
-        """Hand a request on once it is complete, or once it is clear that it is a large one."""
+        """Give a request to a thread once it is complete or known to be large."""
         collected = self._collected[conn]
         while collected.startswith(b"\r\n"):  # RFC 9112 2.2
             del collected[:2]
@@ -209,7 +209,7 @@ class CollectingWorker(ThreadWorker):
                 self._encourage(conn, end)
             return
         if missing > 0 or _IN_CHUNKS.search(head):
-            # Those that wait for a thread hold connections, and must not hold all of them.
+            # Large requests hold connections while they wait for a thread; limit their share.
             if len(self._large) >= self.worker_connections // 4:
                 self._end(conn, _TOO_MANY)
                 return
@@ -217,7 +217,7 @@ class CollectingWorker(ThreadWorker):
         self._hand_on(conn)
 
     def _encourage(self, conn: TConn, end: int) -> None:
-        """Say once that the body is waited for; afterwards the request does not ask any more."""
+        """Send 100 Continue once, and remove the Expect header so that it is not sent again."""
         collected = self._collected[conn]
         lines = bytes(collected[:end])
         collected[:end] = _WAITS.sub(b"", lines).replace(b"\r\n\n", b"\r\n")
@@ -250,7 +250,7 @@ class CollectingWorker(ThreadWorker):
         return self._collected.pop(conn)
 
     def _part(self, conn: TConn) -> None:
-        """Close in the way of RFC 9112 9.6, which takes time: gunicorn's loop would stand still."""
+        """Close as RFC 9112 9.6 describes, without blocking the loop as gunicorn would."""
         try:
             conn.sock.setblocking(False)
             conn.sock.shutdown(socket.SHUT_WR)
@@ -279,6 +279,6 @@ class CollectingWorker(ThreadWorker):
 
     @staticmethod
     def _send(conn: TConn, words: bytes) -> None:
-        """Send a few bytes where there is room; a full window is the receiver's loss."""
+        """Send a few bytes without waiting; they are lost if the client's window is full."""
         with contextlib.suppress(OSError):
             conn.sock.send(words)

@@ -1,8 +1,8 @@
 """Gunicorn's settings, the same on one machine and in the container.
 
-Threads, because a request waits for the database and a page that waits for its
-result keeps a connection open; processes, where one interpreter is not enough.
-No proxy is needed to keep slow connections away from the threads.
+Threads, because requests wait for the database, and a page that waits for its result
+keeps a connection open. Processes, if one interpreter is not enough. No proxy is needed
+to protect the threads from slow connections.
 """
 
 import shutil
@@ -23,45 +23,45 @@ bind = f"{_settings.bind}:{_settings.port}"
 worker_class = "deploy.connections.CollectingWorker"
 workers = _settings.web_workers
 threads = _settings.web_threads
-# With a hundred descriptors to spare where a process may have 1,024.
+# Leaves a hundred descriptors free if a process may have 1,024.
 worker_connections = 800
-# The heartbeat file in memory: on a slow disk it can stall a healthy worker.
+# The heartbeat file is in memory: on a slow disk it can stall a healthy worker.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
-# gthread's timeout is about the worker, not about one request, so a slow upload
-# does not trip it.
+# gthread's timeout applies to the worker, not to one request, so a slow upload does
+# not trigger it.
 timeout = 60
 graceful_timeout = _settings.graceful_timeout
 keepalive = 5
 limit_request_fields = 64
 
-# Whose X-Forwarded-* headers count for the URL scheme; a comma-separated list or "*".
+# Proxies whose X-Forwarded-* headers set the URL scheme; a comma-separated list or "*".
 forwarded_allow_ips = _settings.forwarded_allow_ips
 
-# SCRIPT_NAME and PATH_INFO come from the request line alone, whoever sends headers of that name.
+# SCRIPT_NAME and PATH_INFO come only from the request line, never from headers of that name.
 forwarder_headers = ""
 
-# Paths hold invitations' tokens and studies' identifiers, query strings a search for a patient's
-# code, and logs travel further than the database does: what is logged is the address's rule.
+# Paths contain invitation tokens and study identifiers, and query strings contain patient codes.
+# More people read logs than the database, so only the URL rule is logged.
 accesslog = "-"
 errorlog = "-"
 access_log_format = '%(h)s "%({sulcus.route}e)s %(H)s" %(s)s %(b)s %(M)sms'
 logger_class = "webapp.gunicornlogs.DiscreetLogger"
 loglevel = _settings.log_level
 
-# Its default path is one per user, so two instances would fight over it.
+# Its default path is per user, so two instances would conflict.
 control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:
-    """Give the processes' metrics an empty folder: old files would count twice."""
+    """Empty the folder of the processes' metrics: old files would be counted again."""
     if _settings.metrics_dir:
         shutil.rmtree(_settings.metrics_dir, ignore_errors=True)
         _settings.metrics_dir.mkdir(parents=True)
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Take a dead worker's gauges out of the sum."""
+    """Remove a dead worker's gauges from the sum."""
     if _settings.metrics_dir:
         from prometheus_client import multiprocess
 
@@ -69,7 +69,7 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Reach the broker before the first upload needs it."""
+    """Connect to the broker before the first upload needs it."""
     from webapp.queueing import warm_up
 
     warm_up(worker.wsgi)

@@ -22,9 +22,9 @@ from typing import IO, NoReturn
 from urllib.parse import quote
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# A Unix socket's path has to fit into about 108 bytes (104 on some systems).
+# Bytes. A Unix socket's path is limited to 108 bytes (104 on some systems).
 LONGEST_SOCKET_PATH = 100
-# What an earlier run may need to end by itself after its launcher was killed.
+# Seconds that an earlier run may need to end after its launcher was killed.
 ENDING_TAKES = 10.0
 
 
@@ -72,8 +72,8 @@ def make_folders(*folders: Path) -> None:
 def lock_home(home: Path) -> IO[bytes]:
     """Make sure that this is the only run with this home, and return the lock.
 
-    After a launcher was killed its processes end by themselves, which takes some
-    seconds; only a launcher that is alive is a reason to give up at once.
+    The processes of a killed launcher end by themselves within seconds, so this
+    waits for them. It fails at once only if another launcher is alive.
     """
     lock = (home / "run" / "launcher.lock").open("a+b")
     if not locked_within(0, lock):
@@ -135,7 +135,7 @@ def checked_port(value: str, host: str) -> int:
 def set_environment(*, home: Path, host: str, port: int, demo: bool) -> None:
     """Set what deploy/supervisord.conf and config.py read; what the user has set stays."""
     os.environ |= {
-        # The virtual environment's programs first, activated or not.
+        # The virtual environment's programs first, even if it is not activated.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PYTHONUNBUFFERED": "1",
         "SULCUS_HOME": str(home),
@@ -146,7 +146,7 @@ def set_environment(*, home: Path, host: str, port: int, demo: bool) -> None:
         "SULCUS_START_DEMO": str(demo).lower(),
     }
     os.environ.setdefault("SULCUS_PUBLIC_URL", f"http://{host}:{port}")
-    # Ctrl-C should not wait for pages that listen for a result.
+    # Ctrl-C should not wait for pages with an open event stream.
     os.environ.setdefault("SULCUS_GRACEFUL_TIMEOUT", "2")
 
 
@@ -164,11 +164,11 @@ def find_redis_server() -> str:
 
 
 def configure_redis(home: Path) -> str:
-    """Write the private Redis's configuration and return the URL it will answer at.
+    """Write the configuration of the private Redis and return its URL.
 
-    A Unix socket in a private folder needs no password. Where its path would be
-    too long: a free loopback port, which other users of the machine can reach,
-    hence a password, in a file and not on a command line that everybody sees.
+    A Unix socket in a private folder needs no password. If its path would be too
+    long, Redis gets a free loopback port. Other users of the machine can reach it,
+    so it has a password, kept in a file because others can read a command line.
     """
     path = home / "run" / "redis.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
@@ -181,12 +181,12 @@ def configure_redis(home: Path) -> str:
         url = f"redis://:{password}@127.0.0.1:{port}/0"
     keep = [
         f"dir {quoted(home / 'redis')}",
-        # Queued jobs outlive the end of the process; snapshots add nothing to that.
+        # The append-only file keeps queued jobs across restarts; snapshots are not needed.
         "appendonly yes",
         "appendfsync everysec",
         'save ""',
         "daemonize no",
-        # A broker that evicts keys loses jobs; better that it refuses new ones.
+        # A broker that evicts keys loses jobs; it should refuse new ones instead.
         "maxmemory-policy noeviction",
         "loglevel warning",
     ]
@@ -195,7 +195,7 @@ def configure_redis(home: Path) -> str:
 
 
 def quoted(path: Path) -> str:
-    """The path as redis.conf wants a value with blanks."""
+    """The path quoted for redis.conf, where it may contain spaces."""
     escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
@@ -233,8 +233,8 @@ def announce(address: str, *, home: Path, demo: bool) -> None:
 
 
 def become_supervisor(lock: IO[bytes]) -> NoReturn:
-    """Replace this process by supervisord, which keeps the process id and so the lock."""
-    # The launcher's own mark; what supervisord starts does not inherit it.
+    """Replace this process with supervisord, which keeps the process id and so the lock."""
+    # supervisord inherits the lock; the processes that it starts do not.
     os.set_inheritable(lock.fileno(), True)
     sys.stdout.flush()
     supervisor = [sys.executable, "-m", "supervisor.supervisord"]

@@ -1,7 +1,7 @@
 # The web image: pages and API, without torch and without the model's weights.
 # Build from the repository's root: docker build -f deploy/web.Dockerfile -t sulcus-web .
-# Base images are pinned to a patch release; for a registry of your own, pin the
-# digest that you have scanned instead.
+# Base images are pinned to a patch release; with your own registry, pin the digest
+# that you have scanned instead.
 
 FROM python:3.11.14-slim-bookworm AS build
 WORKDIR /app
@@ -15,12 +15,12 @@ COPY webapp/ webapp/
 COPY worker/ worker/
 COPY ml/ ml/
 COPY deploy/gunicorn.conf.py deploy/connections.py deploy/
-# The pages name the model by its card; the weights are the worker's business.
+# The pages need only the model cards; the weights are needed only in the worker.
 RUN find ml/weights -type f ! -name '*.json' -delete \
     && python -m compileall -q .
 
 FROM python:3.11.14-slim-bookworm
-# The folder exists with its owner so that a new named volume takes both over.
+# A new named volume takes over this folder's owner and mode.
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin sulcus \
     && install -d -o sulcus -g sulcus -m 0700 /var/lib/sulcus
 COPY --from=build /venv /venv

@@ -3,7 +3,7 @@
 #
 # One image for CPU and GPU: the torch that pip takes by default on x86-64 Linux
 # brings its CUDA libraries (about 4 GB) and runs on the CPU where there is no GPU.
-# For a small CPU-only image give the address of PyTorch's index of CPU builds:
+# For a small CPU-only image, pass the URL of PyTorch's index of CPU builds:
 #   docker build --build-arg TORCH_INDEX_URL=... -f deploy/worker.Dockerfile .
 
 FROM python:3.11.14-slim-bookworm AS build
@@ -31,7 +31,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin 
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 WORKDIR /app
-# HOME and the caches of torch and matplotlib lie in /tmp: the rest is read-only.
+# HOME and the caches of torch and matplotlib are in /tmp: the rest is read-only.
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -42,7 +42,7 @@ ENV PATH=/venv/bin:$PATH \
     SULCUS_LOG_LEVEL=INFO \
     SULCUS_WORKER_CONCURRENCY=1
 USER 10001:10001
-# Asks this very worker over the broker; without "-A" so that torch stays out of it.
+# Pings this worker through the broker; without "-A", so that torch is not imported.
 HEALTHCHECK --interval=60s --timeout=20s --start-period=60s --retries=3 \
     CMD ["sh", "-c", "CELERY_BROKER_URL=$SULCUS_BROKER_URL exec celery inspect ping --timeout 10 --destination celery@$(hostname)"]
 # "exec" makes Celery process 1, the one that gets Docker's stop signal.

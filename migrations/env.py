@@ -1,4 +1,4 @@
-"""Alembic's environment: migrates the database that the Flask application is configured for."""
+"""Alembic environment for the database that the Flask application is configured for."""
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
@@ -9,14 +9,14 @@ from webapp.database import UtcDateTime
 
 
 def render_item(kind: str, item: object, _context: AutogenContext) -> str | bool:
-    """Write our own column type as what it is in the database; migrations outlive our modules."""
+    """Write our column type as its SQLAlchemy type, so that migrations import none of our code."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"
     return False
 
 
 def leave_out_empty_revision(_context: object, _revision: object, directives: list[object]) -> None:
-    """`flask db migrate` writes no file where nothing has changed."""
+    """Make `flask db migrate` write no file if nothing has changed."""
     script = directives[0]
     asked = getattr(context.config.cmd_opts, "autogenerate", False)
     if asked and script.upgrade_ops.is_empty():  # type: ignore[attr-defined]
@@ -24,13 +24,14 @@ def leave_out_empty_revision(_context: object, _revision: object, directives: li
 
 
 def run_migrations() -> None:
-    """Run inside one transaction, in batch mode so that SQLite can alter tables."""
+    """Migrate in one transaction, in batch mode because SQLite cannot alter most columns."""
     database = current_app.extensions["migrate"].db
     metadata: MetaData = database.metadata
     with database.engine.connect() as connection:
         if connection.dialect.name == "sqlite":
-            # A table is altered by building it anew. With foreign keys on, dropping the old one
-            # would delete the rows that refer to it. Outside a transaction, or it has no effect.
+            # Batch mode alters a table by rebuilding it. With foreign keys on, dropping the old
+            # table would delete the rows that refer to it. The pragma has no effect inside a
+            # transaction, so it comes first.
             connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
             connection.commit()
         context.configure(
@@ -44,7 +45,7 @@ def run_migrations() -> None:
         with context.begin_transaction():
             context.run_migrations()
         if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("PRAGMA foreign_keys=ON")  # it goes back to the pool
+            connection.exec_driver_sql("PRAGMA foreign_keys=ON")  # the pool reuses the connection
 
 
 if context.is_offline_mode():

@@ -1,4 +1,4 @@
-"""The web tier: pages and API. It never imports torch; the worker does that."""
+"""The web tier: pages and API. It never imports torch; only the worker does."""
 
 from typing import Any
 
@@ -27,10 +27,10 @@ from webapp.storage import BlobStore
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Build the application. Needs a database for requests, but no broker to start.
+    """Build the application. Requests need a database; startup needs no broker.
 
     Raises:
-        InvalidSetting: the environment holds a wrong value.
+        InvalidSetting: a variable of the environment has an invalid value.
     """
     settings = settings or Settings.from_environment()
     app = Flask(__name__)
@@ -68,10 +68,10 @@ def _flask_settings(settings: Settings) -> dict[str, Any]:
     return {
         "SECRET_KEY": settings.secret_key,
         "SQLALCHEMY_DATABASE_URI": settings.database_url,
-        # Errors of statements go to the logs, and their parameters are patients' data and hashes.
+        # Statement errors are logged; their parameters contain patient data and password hashes.
         "SQLALCHEMY_ENGINE_OPTIONS": {"hide_parameters": True}
         | ({} if sqlite else {"pool_pre_ping": True, "pool_size": 10}),
-        "MAX_CONTENT_LENGTH": uploads.LARGEST_OF_VISITORS,  # webapp.uploads says where it is more
+        "MAX_CONTENT_LENGTH": uploads.LARGEST_OF_VISITORS,  # webapp.uploads raises it per endpoint
         "MAX_FORM_MEMORY_SIZE": 2**20,
         "MAX_FORM_PARTS": 2100,
         "SESSION_COOKIE_NAME": "sulcus",
@@ -82,13 +82,13 @@ def _flask_settings(settings: Settings) -> dict[str, Any]:
         "REMEMBER_COOKIE_SAMESITE": "Lax",
         "REMEMBER_COOKIE_SECURE": settings.cookie_secure,
         "REMEMBER_COOKIE_DURATION": SESSION_LASTS,
-        # The server's own row decides (webapp.accounts.sessions); no cookie outlasts it.
+        # The session's database row decides (webapp.accounts.sessions); no cookie outlasts it.
         "PERMANENT_SESSION_LIFETIME": SESSION_LASTS,
-        "WTF_CSRF_TIME_LIMIT": None,  # as long as the session: a page left open can be sent
+        "WTF_CSRF_TIME_LIMIT": None,  # as long as the session, so that an open page can be sent
         "WTF_CSRF_SSL_STRICT": True,
         "RATELIMIT_STORAGE_URI": settings.limits_url,
         "RATELIMIT_STORAGE_OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},
-        "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": True,  # each process by itself
+        "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": True,  # per process
         "TRUSTED_HOSTS": _trusted_hosts(settings),
         "TEMPLATES_AUTO_RELOAD": False,
         "API_TITLE": "Sulcus",
@@ -98,14 +98,14 @@ def _flask_settings(settings: Settings) -> dict[str, Any]:
 
 
 def _trusted_hosts(settings: Settings) -> list[str] | None:
-    """None: every name is taken. Checks of health come to the machine itself."""
+    """None accepts every name. Health checks use the loopback names."""
     if not settings.trusted_hosts:
         return None
     return [*settings.trusted_hosts, "localhost", "127.0.0.1"]
 
 
 def _register_features(app: Flask) -> None:
-    # Bound here: they need the extensions.
+    # Imported here because they need the extensions.
     from webapp import (
         accounts,
         api,

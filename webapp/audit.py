@@ -1,4 +1,4 @@
-"""The audit trail: who did what to what. Written in the same transaction as the change itself."""
+"""The audit trail: who did what to which row. Written in the same transaction as the change."""
 
 import uuid
 from typing import Any
@@ -12,9 +12,9 @@ from webapp.tenancy import OrganisationOwned, current_organisation_id
 
 
 class AuditEvent(Timestamped, OrganisationOwned, Base):
-    """One change. Rows are only ever added.
+    """One change. Rows are never changed or deleted.
 
-    ``details`` never holds a patient's data, a password or a token.
+    ``details`` never holds patient data, a password or a token.
     """
 
     __tablename__ = "audit_event"
@@ -41,9 +41,9 @@ def record(
 
     Args:
         action: verb of the operation, such as ``submit_study``.
-        subject: the row that it was done to; flushed before, so that it has its id.
-        actor_id: the user; None where the system itself acted.
-        organisation_id: by default the one acted for.
+        subject: the row that was changed; the session is flushed first, so that it has an id.
+        actor_id: the user; None if the system acted.
+        organisation_id: by default the current one.
     """
     if subject is not None:
         db.session.flush()

@@ -1,4 +1,4 @@
-"""What all commands share: how they tell that something went wrong."""
+"""Error handling shared by all commands."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from webapp.errors import PortalError
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """Turn what goes wrong into one line and exit code 1."""
+    """Turn an expected error into one line and exit code 1."""
     try:
         yield
     except PortalError as error:

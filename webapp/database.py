@@ -1,4 +1,4 @@
-"""The database: base class, column types and the SQLite settings that every connection gets."""
+"""The database: base class, column types, retries, and the settings of SQLite connections."""
 
 import hashlib
 import random
@@ -32,9 +32,9 @@ from sqlalchemy.types import TypeDecorator
 from webapp.tenancy import LimitedSession
 
 _TRIES = 10
-_TRIES_LAST = 20.0  # seconds: SQLite alone waits for half of that until it gives up once
-# serialization_failure, deadlock_detected, lock_not_available; the rest of class 57 and 08 says
-# that the server is away.
+_TRIES_LAST = 20.0  # seconds: SQLite alone waits half of that before it gives up once
+# serialization_failure, deadlock_detected, lock_not_available; classes 57 and 08 mean that the
+# server is unavailable.
 _POSTGRES_BUSY = ("40001", "40P01", "55P03", "57", "08")
 _POSTGRES_FULL = "53100"  # disk_full
 
@@ -42,7 +42,7 @@ Found = TypeVar("Found")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC, aware on both databases; SQLite itself would forget the zone."""
+    """A time in UTC, timezone-aware on both databases; SQLite itself drops the time zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -59,7 +59,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    """Names of constraints are fixed, so that migrations can change them on both databases."""
+    """Base of all models. Constraint names are fixed, so that migrations can refer to them."""
 
     metadata = MetaData(
         naming_convention={
@@ -82,11 +82,11 @@ class Base(DeclarativeBase):
 
 
 Identifier = Annotated[uuid.UUID, mapped_column(primary_key=True, default=uuid.uuid4)]
-"""A random primary key: addresses that hold it tell nothing and cannot be guessed."""
+"""A random primary key: URLs that contain it reveal nothing and cannot be guessed."""
 
 
 def now() -> datetime:
-    """The current moment in UTC."""
+    """The current time in UTC."""
     return datetime.now(UTC)
 
 
@@ -97,7 +97,7 @@ class Timestamped:
 
 
 def enum_column(kind: type[StrEnum], name: str) -> Enum:
-    """Stored as text with a check, the same on both databases."""
+    """A column type stored as text with a check constraint, the same on both databases."""
     return Enum(
         kind,
         native_enum=False,
@@ -108,19 +108,19 @@ def enum_column(kind: type[StrEnum], name: str) -> Enum:
     )
 
 
-# Models inherit from Base and not from db.Model, so that type checkers understand them.
+# Models inherit from Base, not from db.Model, so that type checkers understand them.
 db = SQLAlchemy(metadata=Base.metadata, session_options={"class_": LimitedSession})
 
 
 def retried(work: Callable[[], Found]) -> Found:
-    """Do a short transaction, again where another was faster, in its way, or locked the database.
+    """Run a short transaction; retry it after a conflict, a lost race or a locked database.
 
     Args:
-        work: reads all that it decides by, writes, and commits; the session is rolled back
-            between two tries.
+        work: reads everything that it depends on, writes and commits; the session is rolled
+            back between attempts.
 
     Raises:
-        DBAPIError, StaleDataError: of the last try, or one that another try would not mend.
+        DBAPIError, StaleDataError: from the last attempt, or at once if a retry cannot help.
     """
     deadline = time.monotonic() + _TRIES_LAST
     for number in range(1, _TRIES + 1):
@@ -131,13 +131,13 @@ def retried(work: Callable[[], Found]) -> Found:
             lost = isinstance(error, IntegrityError | StaleDataError) or is_busy(error)
             if not lost or number == _TRIES or time.monotonic() > deadline:
                 raise
-        # At random: those that met once must not meet again.
+        # Random, so that two transactions that collided do not collide again.
         time.sleep(random.uniform(0, 0.02 * 2**number))  # noqa: S311
     raise AssertionError("the last try returns or raises")
 
 
 def write_if_free(statement: Executable) -> None:
-    """Do a small write and commit; a database that is busy is no reason to turn anybody away."""
+    """Do a small write and commit; skip it if the database is busy."""
     try:
         db.session.execute(statement)
         db.session.commit()
@@ -146,16 +146,16 @@ def write_if_free(statement: Executable) -> None:
 
 
 def one_at_a_time(names: Iterable[str]) -> None:
-    """Wait until no other transaction has any of ``names``; they are held until this one ends.
+    """Wait until no other transaction holds any of ``names``; hold them until this one ends.
 
-    What the session has read before may be out of date by then, and is read anew.
+    Objects loaded before may be stale by then, so the session reloads them.
     """
     connection = db.session.connection()
     if connection.dialect.name == "postgresql":
-        for key in sorted({_lock_key(name) for name in names}):  # one order: no deadlock
+        for key in sorted({_lock_key(name) for name in names}):  # a fixed order avoids deadlocks
             connection.execute(select(func.pg_advisory_xact_lock(key)))
     elif not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # SQLite has one writer anyway
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # SQLite has only one writer
     db.session.expire_all()
 
 
@@ -164,7 +164,7 @@ def _lock_key(name: str) -> int:
 
 
 def is_busy(error: Exception) -> bool:
-    """Whether the database is locked, chose this transaction to give way, or is away."""
+    """Whether the database is locked or unavailable, or aborted this transaction in a conflict."""
     if not isinstance(error, DBAPIError):
         return False
     code = getattr(error.orig, "sqlite_errorcode", None)
@@ -189,10 +189,10 @@ def _sqlstate(error: DBAPIError) -> str:
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     if not type(connection).__module__.startswith("sqlite3"):
         return
-    # SQLite's own knows ASCII alone: a search for "ähnlich" has to find "Ähnlich".
+    # SQLite's lower() knows only ASCII: a search for "ähnlich" has to find "Ähnlich".
     connection.create_function("lower", 1, _lower, deterministic=True)
     cursor = connection.cursor()
-    # Readers do not wait for the writer, and the worker writes beside the web process.
+    # WAL: readers do not wait for the writer, and the worker writes beside the web process.
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
@@ -202,14 +202,14 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 @event.listens_for(Engine, "handle_error")
 def _keep_values_out_of_texts(context: ExceptionContext) -> None:
-    """PostgreSQL repeats the values that it refuses; the text of an error may go to a log."""
+    """Remove the values that PostgreSQL quotes: the text of an error may be logged."""
     original, wrapped = context.original_exception, context.sqlalchemy_exception
     state = getattr(original, "sqlstate", None)
     if state is None:
         return
     kind = f"{type(original).__module__}.{type(original).__name__}"
-    text = str(original).partition("\n")[0]  # behind it: DETAIL: Key (email)=(…) already exists.
-    if state.startswith("22"):  # data exceptions quote the value at once
+    text = str(original).partition("\n")[0]  # the rest: DETAIL: Key (email)=(…) already exists.
+    if state.startswith("22"):  # data exceptions quote the value in the first line
         text = f"SQLSTATE {state}"
     original.args = (text,)
     if wrapped is not None:

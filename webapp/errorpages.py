@@ -1,4 +1,4 @@
-"""Every error becomes a page, a problem (RFC 9457) or a fragment here, and nowhere else."""
+"""The only place where an error becomes a page, a problem document (RFC 9457) or a fragment."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 def init_app(app: Flask) -> None:
-    """Answer domain errors, HTTP errors and crashes."""
+    """Register the handlers of domain errors, HTTP errors and crashes."""
     app.register_error_handler(PortalError, _portal_error)
     app.register_error_handler(CSRFError, csrf_error)
     app.register_error_handler(HTTPException, _http_error)
@@ -42,7 +42,7 @@ def _portal_error(error: PortalError) -> Response:
 
 
 def csrf_error(_error: CSRFError) -> Response:
-    """A form came without its token, or with one of an earlier session."""
+    """Answer a form without a CSRF token, or with one of an earlier session."""
     return _answer(
         400, gettext("This form is out of date. Go back, reload the page and try again.")
     )
@@ -53,7 +53,7 @@ def _http_error(error: HTTPException) -> Response:
         return error.response  # type: ignore[return-value]
     status = error.code or 500
     if isinstance(error, SecurityError):
-        # The name that the request was sent to is none of ours: no page can be addressed under it.
+        # The host name is not ours, so no page can have a URL under it.
         sentence = gettext("The portal does not answer under this host name.")
         return Response(sentence, status=status, content_type="text/plain; charset=utf-8")
     answer = _answer(status, _sentence(status, error), code=_slug(status))
@@ -66,17 +66,17 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _no_room(_error: Exception) -> Response:
-    """A full disk passes: the sender may try the same again later."""
+    """Answer 503 for a full disk; the client may try again later."""
     db.session.rollback()
     _log.error("%s was refused: a disk is full", name_of(request))
-    # The user's language is in the database, here and below, which may be what failed.
+    # The user's language is in the database, which may be what failed (also below).
     with force_locale(browser_locale()):
         message = gettext("The server has no room left. Nothing was stored; please try later.")
         return _later(message, code="storage-full", seconds=120)
 
 
 def _memory_busy(_error: MemoryBusy) -> Response:
-    """Other images are being opened: the sender may try the same again later."""
+    """Answer 503 while other images use the memory; the client may try again later."""
     db.session.rollback()
     _log.warning("%s was refused: others have needed the memory for too long", name_of(request))
     message = gettext(
@@ -178,6 +178,6 @@ def _answer(
 
 
 def wants_json() -> bool:
-    """Whether the caller would rather have JSON than a page."""
+    """Whether the client prefers JSON to HTML."""
     best = request.accept_mimetypes.best_match(["text/html", "application/json"])
     return best == "application/json"

@@ -1,4 +1,4 @@
-"""What can go wrong in the portal, as a small tree; pages and the API answer it in one place."""
+"""The portal's domain errors; ``webapp.errorpages`` answers them for pages and the API."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
@@ -7,8 +7,8 @@ from typing import Self
 class PortalError(Exception):
     """Base of every error that an operation raises on purpose.
 
-    ``status`` is the HTTP status; ``code`` a stable word for the API; the text is one translated
-    sentence for the person at the screen. ``extra`` holds further members of the problem document.
+    ``status`` is the HTTP status; ``code`` is a stable word for the API; the message is one
+    translated sentence for the user. ``extra`` holds further members of the problem document.
     """
 
     status = 400
@@ -28,27 +28,27 @@ class PortalError(Exception):
 
 
 class InvalidInput(PortalError):
-    """A value is missing or cannot be taken; ``fields`` says which."""
+    """A value is missing or invalid; ``fields`` says which."""
 
     status = 422
     code = "invalid-input"
 
     @classmethod
     def of_form(cls, errors: Mapping[str | None, Iterable[object]]) -> Self:
-        """What a form found: its errors by field."""
+        """Build the error from the errors of a form, by field."""
         fields = {name: " ".join(map(str, found)) for name, found in errors.items() if name}
         return cls(next(iter(fields.values())), fields=fields)
 
 
 class RefusedUpload(PortalError):
-    """A file is not an image that the portal takes."""
+    """A file is not an image that the portal accepts."""
 
     status = 422
     code = "refused-upload"
 
 
 class QuestionableUpload(PortalError):
-    """A person has to look at the pixels first; ``regions`` says where, by the file's name.
+    """A person has to check the pixels first; ``regions`` says where, by file name.
 
     Each region is (left, top, right, bottom) in fractions of width and height.
     """
@@ -69,13 +69,13 @@ class QuestionableUpload(PortalError):
 
 
 class QuestionableCode(InvalidInput):
-    """The patient code looks like a name or a date of birth, and nobody said that it is none."""
+    """The patient code looks like a name or a date of birth, and the user did not confirm it."""
 
     code = "patient-code-questioned"
 
 
 class CodeConflict(InvalidInput):
-    """The study is here already under another patient code; ``extra`` names both."""
+    """The study already exists under another patient code; ``extra`` names both."""
 
     code = "patient-code-conflict"
 
@@ -87,28 +87,28 @@ class SeveralStudies(InvalidInput):
 
 
 class TooLarge(PortalError):
-    """The request or a file in it is over the limit."""
+    """The request, or a file in it, exceeds the limit."""
 
     status = 413
     code = "too-large"
 
 
 class NotFound(PortalError):
-    """There is no such thing, or it is another organisation's."""
+    """The object does not exist or belongs to another organisation."""
 
     status = 404
     code = "not-found"
 
 
 class ExpiredToken(PortalError):
-    """The bearer token was good once."""
+    """The bearer token has expired."""
 
     status = 401
     code = "token-expired"
 
 
 class NotAllowed(PortalError):
-    """The person's role does not reach that far."""
+    """The user's role does not permit this."""
 
     status = 403
     code = "not-allowed"
@@ -122,18 +122,18 @@ class Conflict(PortalError):
 
 
 class KnownContent(Conflict):
-    """The images are here already; the uploader has to choose. ``extra`` names the studies."""
+    """The images already exist; the uploader has to choose. ``extra`` names the studies."""
 
     code = "known-content"
 
 
 class OtherPatient(InvalidInput):
-    """A file names a study that the organisation holds of another patient."""
+    """A file names a study that the organisation has under another patient."""
 
     code = "other-patient"
 
 
 class OtherContent(Conflict):
-    """Another image is kept under the identifier of this one."""
+    """Another image is stored under this image's identifier."""
 
     code = "other-content"

@@ -1,4 +1,4 @@
-"""Flask extensions, created bare and bound in ``create_app``, and what else an application has."""
+"""Flask extensions, bound in ``create_app``, and accessors for objects of the current app."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,28 +24,28 @@ migrate = Migrate()
 
 
 def current_settings() -> Settings:
-    """The settings of the application acted in."""
+    """The settings of the current application."""
     return cast("Settings", current_app.extensions["settings"])
 
 
 def current_room() -> Room:
-    """What this process has to decode images in."""
+    """This process's memory budget for decoding images."""
     return cast("Room", current_app.extensions["room"])
 
 
 def current_blobs() -> BlobStore:
-    """The blobs of the application acted in."""
+    """The blob store of the current application."""
     return cast("BlobStore", current_app.extensions["blobs"])
 
 
 @contextmanager
 def blob_to_read(key: str, blobs: Keeper | None = None) -> Iterator[bytes]:
-    """A kept file, with the memory for it and for one slice of it after the other.
+    """Read a stored file and reserve memory for it and for one of its slices at a time.
 
     Raises:
-        MissingBlob: there is none.
-        UnreadableImage: ``too_many_pixels`` where it takes more memory than there is at all.
-        MemoryBusy: others have needed the memory for too long.
+        MissingBlob: there is no such file.
+        UnreadableImage: ``too_many_pixels`` if it needs more than the whole budget.
+        MemoryBusy: other work needed the memory for too long.
     """
     room = current_room()
     blobs = blobs or current_blobs()

@@ -1,4 +1,4 @@
-"""Forms that show what an operation refuses beside the field that it is about."""
+"""Forms that show an operation's errors beside the fields."""
 
 from flask_wtf import FlaskForm
 
@@ -12,7 +12,7 @@ class CheckedForm(FlaskForm):
         """Put each sentence of ``error`` beside its field, or above the form if there is none."""
         beside = {name: sentence for name, sentence in error.fields.items() if name in self}
         for name, sentence in beside.items():
-            # In place of what the field's own checks say: the error may be made of that.
+            # Replaces the field's own errors: ``error`` may be built from them.
             self[name].errors = [sentence]
         if not beside:
             self.form_errors = [error.message]

@@ -1,4 +1,4 @@
-"""Gunicorn's own log; Gunicorn alone imports this, since a worker's machine may not have it."""
+"""Gunicorn's logger; only Gunicorn imports this, since the worker may not have it installed."""
 
 import sys
 from typing import Any
@@ -9,16 +9,16 @@ from webapp.logs import DiscreetFormatter
 
 
 class DiscreetLogger(Logger):
-    """Does not repeat request lines, headers and bytes of bodies."""
+    """Logs no request lines, headers or bytes of bodies."""
 
     def setup(self, cfg: Any) -> None:
-        """Write exceptions without their texts."""
+        """Format exceptions without their messages."""
         super().setup(cfg)
         for handler in self.error_log.handlers:
             handler.setFormatter(DiscreetFormatter(self.error_fmt, self.datefmt))
 
     def warning(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """Of a request that cannot be read: who sent it, and what is wrong in one word."""
+        """For an unreadable request, log only its sender and the type of the error."""
         if str(msg).startswith("Invalid request from ip="):
             kind = sys.exc_info()[0]
             msg = f"{str(msg).partition(': ')[0]}: {kind.__name__ if kind else 'unreadable'}"
@@ -26,11 +26,11 @@ class DiscreetLogger(Logger):
         super().warning(msg, *args, **kwargs)
 
     def debug(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """What happens, without the paths and errors that it happens with."""
+        """Log the message without its arguments, which may be paths and errors."""
         super().debug(str(msg).replace("%s", "…") if args else msg, **kwargs)
 
     def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """Without the address that the request was sent to."""
+        """Log the exception without the request's URL."""
         if isinstance(msg, BaseException):
             msg, args = type(msg).__name__, ()
         elif str(msg).startswith("Error handling request"):

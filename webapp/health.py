@@ -1,7 +1,7 @@
-"""Whether the portal can do its work. Whatever stands in the way has a code.
+"""Readiness of the portal. Each reason for not being ready has a code.
 
-Beat and worker leave a sign of life in the broker: the moment of the last message sent or taken.
-That a worker answers a ping says nothing: it may do so while it takes no message any more.
+Beat and worker write heartbeats to the broker: the time of the last message sent or taken.
+A ping does not replace them: a worker may answer it and still take no messages.
 """
 
 import time
@@ -25,7 +25,7 @@ from webapp.tenancy import unscoped
 BEAT_SIGN = "sulcus:sign:beat"
 WORKER_SIGN = "sulcus:sign:worker"
 BUSY_SIGN = "sulcus:sign:busy"
-# A delivery or a sweep may take as long as this; an analysis renews its lease meanwhile.
+# Limit of a delivery or a sweep; an analysis renews its lease meanwhile.
 _LONGEST_TASK = 15 * 60.0  # seconds
 
 
@@ -42,17 +42,17 @@ class Trouble(StrEnum):
 
 
 def init_app(app: Flask) -> None:
-    """Remember the start: whoever has left no sign yet gets some minutes."""
+    """Record the start time: heartbeats may be missing for some minutes after it."""
     app.extensions["started_at"] = time.time()
 
 
 def broker_client(settings: Settings) -> redis.Redis:
-    """A client that gives up soon: no request and no task waits for a sign of life."""
+    """A client with short timeouts: no request or task waits long for a heartbeat."""
     return redis.Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
 
 
 def troubles() -> list[Trouble]:
-    """Everything that stands in the way now; empty where the portal is ready."""
+    """Every reason why the portal is not ready; empty if it is."""
     return [*_of_disks(), *_of_database(), *_of_broker()]
 
 
@@ -92,13 +92,13 @@ def _of_broker() -> Iterator[Trouble]:
 
 
 def _age(sign: bytes | None) -> float:
-    """Seconds since a sign was left; since the start of this process where there is none."""
+    """Seconds since a heartbeat, or since this process started if there is none."""
     moment = float(sign) if sign else float(current_app.extensions["started_at"])
     return time.time() - moment
 
 
 def _queue_stalled() -> bool:
-    """Whether a job has waited for long, and in all that time nobody took any."""
+    """Whether a job has waited for ``stalled_minutes`` and no job was taken in that time."""
     moment = now() - timedelta(minutes=current_settings().stalled_minutes)
     with unscoped():
         waiting = db.session.scalar(

@@ -1,4 +1,4 @@
-"""Which language a page speaks: the user's choice, else the browser's wish, else English."""
+"""The language of a page: the user's choice, else the browser's preference, else English."""
 
 from flask import Flask, has_request_context, request, session
 from flask_babel import get_locale
@@ -12,8 +12,8 @@ LANGUAGES: dict[str, str] = {
     "es": "Español",
     "fr": "Français",
 }
-# How a language writes dates and numbers, where that is not plain from its code: the English of
-# the portal is British, so that the day comes before the month.
+# Locale for dates and numbers, if it is not the language code itself: the portal's English is
+# British, so that the day comes before the month.
 _REGIONS: dict[str, str] = {"en": "en_GB"}
 
 
@@ -28,18 +28,18 @@ def choose_locale() -> str:
 
 
 def browser_locale() -> str:
-    """The locale that the browser wishes for; asks nobody else."""
+    """The locale that the browser prefers; does not use the database."""
     return _locale_of(request.accept_languages.best_match(list(LANGUAGES)) or "en")
 
 
 def current_language() -> str:
-    """The language that this page speaks, one of :data:`LANGUAGES`."""
+    """The language of this page, one of :data:`LANGUAGES`."""
     locale = str(get_locale() or "en")
     return next((code for code in LANGUAGES if locale in (code, _locale_of(code))), locale)
 
 
 def language_tag() -> str:
-    """The same with its region, as HTML and browsers name it (BCP 47), such as "en-GB"."""
+    """The current language with its region as a BCP 47 tag, such as "en-GB"."""
     return _locale_of(current_language()).replace("_", "-")
 
 
@@ -48,7 +48,7 @@ def _locale_of(language: str) -> str:
 
 
 def init_app(app: Flask) -> None:
-    """Bind translation and tell templates the languages."""
+    """Bind Babel and give templates the languages."""
     babel.init_app(
         app, locale_selector=choose_locale, default_translation_directories="translations"
     )

@@ -1,8 +1,8 @@
-"""Logs tell what happened and where, and never whom it was about.
+"""Logs say what happened and where, but never name a person.
 
-Logs travel further than the database does. So requests are named by the rule of their address,
-without links' tokens, identifiers and query strings, and exceptions by their kind and place,
-without their texts: those repeat what could not be read.
+More people read logs than the database. So requests are named by their URL rule, without tokens,
+identifiers and query strings, and exceptions by type and traceback, without their messages, which
+quote the data that could not be read.
 """
 
 import logging
@@ -16,25 +16,25 @@ from sqlalchemy.exc import DBAPIError
 from webapp.errors import PortalError
 
 ROUTE = "sulcus.route"
-"""Of the WSGI environment, for the access log: what was asked for, without what was in it."""
+"""Key of the WSGI environment for the access log: method and URL rule of the request."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _FORMAT = "%(levelname)s %(name)s: %(message)s"
-# They write down values of the files that they read, or addresses that they call.
+# They log values of the files that they read, or URLs that they call.
 _TALKATIVE = ("PIL", "pydicom", "highdicom", "urllib3", "fontTools", "sqlalchemy")
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class DiscreetFormatter(logging.Formatter):
-    """Writes exceptions without their texts."""
+    """Formats exceptions without their messages."""
 
     def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802 - logging's name
-        """Where it happened and of which kind it was."""
+        """The traceback and the exception's type."""
         return told(ei[1]) if ei[1] is not None else ""
 
 
 def init_app(app: Flask, *, level: str) -> None:
-    """Set the process's logs up; name every request for the access log."""
+    """Configure the process's logging and name every request for the access log."""
     handler = logging.StreamHandler()
     handler.setFormatter(DiscreetFormatter(_FORMAT))
     logging.basicConfig(level=level, handlers=[handler])
@@ -44,16 +44,16 @@ def init_app(app: Flask, *, level: str) -> None:
 
 
 def keep_quiet(handlers: Iterable[logging.Handler]) -> None:
-    """Let handlers that another library has made write exceptions as ours do."""
+    """Make the handlers of another library format exceptions as ours do."""
     for handler in handlers:
         handler.addFilter(_without_texts)
 
 
 def _without_texts(record: logging.LogRecord) -> bool:
-    """Take an exception's text out of a record, and out of the message that Celery makes of it."""
+    """Remove an exception's message from a record, and from the text that Celery builds from it."""
     error = record.exc_info[1] if record.exc_info else None
     if error is not None:
-        record.exc_text = told(error)  # formatters write this down, where it is there
+        record.exc_text = told(error)  # formatters use this if it is set
     context = record.args
     if isinstance(context, dict) and "exc" in context:
         kind = type(error).__qualname__ if error else "an exception"
@@ -62,7 +62,7 @@ def _without_texts(record: logging.LogRecord) -> bool:
 
 
 def told(error: BaseException) -> str:
-    """An exception and what led to it: places in the code and kinds, no texts."""
+    """An exception and its causes: tracebacks and types, without messages."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
@@ -76,18 +76,18 @@ def told(error: BaseException) -> str:
 
 
 def name_of(asked: Request) -> str:
-    """Method and rule of a request."""
+    """Method and URL rule of a request."""
     method = method_of(asked)
     return f"{method} {asked.url_rule.rule if asked.url_rule else '(no such address)'}"
 
 
 def method_of(asked: Request) -> str:
-    """The method, or ``other``: a client may send any word."""
+    """The method, or ``other``: a client may send any word as method."""
     return asked.method if asked.method in METHODS else "other"
 
 
 def _known_of(error: BaseException) -> str:
-    """What an exception says in fixed words."""
+    """The part of an exception's message that never contains data."""
     if isinstance(error, DBAPIError):
         return f": {type(error.orig).__name__} {getattr(error.orig, 'sqlstate', None) or ''}"
     if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, what does it count: ``/healthz``, ``/readyz`` and ``/metrics``."""
+"""Liveness, readiness and metrics: ``/healthz``, ``/readyz`` and ``/metrics``."""
 
 import os
 import time
@@ -26,7 +26,7 @@ _SECONDS = Histogram("sulcus_http_request_seconds", "Time to answer", ["endpoint
 
 
 def init_app(app: Flask) -> None:
-    """Add the addresses and count every request."""
+    """Add the endpoints and count every request."""
     app.register_blueprint(blueprint)
     app.before_request(_start)
     app.after_request(_count)
@@ -35,14 +35,14 @@ def init_app(app: Flask) -> None:
 @blueprint.get("/healthz")
 @public
 def healthz() -> ResponseReturnValue:
-    """The process answers."""
+    """Liveness: 200 while the process answers."""
     return {"status": "ok"}
 
 
 @blueprint.get("/readyz")
 @public
 def readyz() -> ResponseReturnValue:
-    """Everything that is needed works; 503 with codes of what does not."""
+    """Readiness: 200, or 503 with the codes of what is not working."""
     found = troubles()
     checks = {"database": Trouble.DATABASE not in found, "queue": Trouble.BROKER not in found}
     answer = {"status": "not ready" if found else "ok", **checks, "reasons": found}
@@ -52,7 +52,7 @@ def readyz() -> ResponseReturnValue:
 @blueprint.get("/metrics")
 @public
 def metrics() -> ResponseReturnValue:
-    """Counters in Prometheus's text format; of all web processes where there are several."""
+    """Metrics in Prometheus's text format, summed over all web processes."""
     registry = REGISTRY
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""The queue: one Celery configuration for those who send and those who work."""
+"""The Celery configuration shared by the web application, the workers and beat."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ _QUEUE_OF = {
 _JOB = "job"  # the header with the id of the job that a message is about
 _PAGE = 1000  # messages that are read at once
 NO_BROKER = (OperationalError, redis.RedisError, OSError)
-"""What is raised where the broker does not answer."""
+"""Raised if the broker does not answer."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,28 +59,28 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,  # results live in the database
-        result_expires=None,  # so beat has none to clean up
-        # A worker takes from all of them in turn, so the sweeper has its turn however many jobs
-        # wait, unless it is told which to take (celery worker -Q).
+        result_expires=None,  # so beat schedules no cleanup of results
+        # A worker takes from all queues in turn, so that housekeeping runs however many jobs wait,
+        # unless it is told which queues to take (celery worker -Q).
         task_queues=[
             Queue(name, Exchange(name), routing_key=name)
             for name in (INFERENCE, DELIVERY, HOUSEKEEPING)
         ],
         task_routes={task: {"queue": queue} for task, queue in _QUEUE_OF.items()},
-        # Late, so that a worker holds one message for each task that it can work on. Nothing is
-        # given back when it dies: rows and leases tell the sweeper what to send again.
+        # Late, so that a worker reserves one message per task that it can run. Nothing is
+        # redelivered when it dies: rows and leases tell the sweep what to send again.
         task_acks_late=True,
         task_reject_on_worker_lost=False,
         worker_prefetch_multiplier=1,
         worker_enable_prefetch_count_reduction=False,
         broker_transport_options={
-            # Acknowledging stays inside the worker. Redis kept a copy of each message until then:
-            # one such call that failed filled the prefetch for good (docs/decisions/0034).
+            # Acknowledging stays inside the worker. With emulation Redis keeps a copy of each
+            # message, and one failed call fills the prefetch for good (docs/decisions/0034).
             "ack_emulation": False,
             "socket_timeout": 10,
             "socket_connect_timeout": 2,
             "health_check_interval": 10,
-            # Whoever uploads does not wait for a broker that is away: the sweeper sends later.
+            # An upload does not wait for an unavailable broker: the sweep sends the job later.
             "max_retries": 1,
             "interval_start": 0,
             "interval_step": 0.1,
@@ -88,16 +88,16 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
         },
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        # A Redis that starts, is full or changes its role answers with errors that pass.
+        # A Redis that is starting, full or changing its role returns transient errors.
         broker_channel_error_retry=True,
-        # The row's lease decides who works; a lost connection is no reason to stop.
+        # The lease in the database decides who works; a lost connection does not stop a task.
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_send_task_events=False,
         # A child loads the model before it reports; that takes seconds on a slow disk.
         worker_proc_alive_timeout=120.0,
         worker_hijack_root_logger=False,
         timezone="UTC",
-        # With nobody to work, one waiting message of a kind is enough.
+        # Without workers, one waiting message of each task is enough.
         beat_scheduler="worker.beat:Scheduler",
         beat_schedule={
             "resend-lost-jobs": {"task": RESEND, "schedule": RESEND_EVERY},
@@ -109,22 +109,22 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Give ``app`` its queue."""
+    """Create the queue of ``app``."""
     app.extensions["celery"] = make_celery(settings, app)
 
 
 def send_classification(analysis_id: uuid.UUID) -> bool:
-    """Ask the workers to classify the study of an analysis; call it after the commit.
+    """Queue the analysis for the workers; call it after the commit.
 
     Returns:
-        False if the broker cannot be reached. Nothing is lost by that: the analysis stays queued in
-        the database and the sweeper sends it again.
+        False if the broker cannot be reached. Nothing is lost: the analysis stays queued in the
+        database and the sweep sends it again.
     """
     return _send(CLASSIFY, "analysis_id", analysis_id)
 
 
 def send_delivery(delivery_id: uuid.UUID) -> bool:
-    """Ask the workers to send results to an archive; as :func:`send_classification`."""
+    """Queue the delivery for the workers; as :func:`send_classification`."""
     return _send(DELIVER, "delivery_id", delivery_id)
 
 
@@ -141,13 +141,13 @@ def _send(task: str, name: str, job: uuid.UUID) -> bool:
 
 
 def without_message(queue: str, jobs: Iterable[uuid.UUID]) -> list[uuid.UUID]:
-    """Those of the jobs that no waiting message is about; a second one would only be in the way.
+    """The jobs that no waiting message is about; a second message would be redundant.
 
     Args:
-        queue: where their messages wait.
+        queue: the queue of their messages.
 
     Returns:
-        None of them where the broker does not answer: the next sweep looks again.
+        No jobs if the broker does not answer: the next sweep checks again.
     """
     asked = list(jobs)
     if not asked:
@@ -170,16 +170,16 @@ def waiting(celery: Celery, queue: str) -> Iterator[dict[str, Any]]:
         OperationalError, RedisError, OSError: the broker does not answer.
     """
     with celery.connection_for_read() as connection:
-        channel: Any = connection.default_channel  # Redis's, which has a client
+        channel: Any = connection.default_channel  # of Redis, which has a client
         start = 0
-        # What arrives meanwhile moves the others on: one may be read twice, none is missed.
+        # New messages shift the others: a message may be read twice, but none is missed.
         while page := channel.client.lrange(queue, start, start + _PAGE - 1):
             yield from (json.loads(message)["headers"] for message in page)
             start += _PAGE
 
 
 def warm_up(app: Flask) -> None:
-    """Open the connection to the broker beside the start, so that the first upload is fast."""
+    """Connect to the broker in the background, so that the first upload is fast."""
     celery: Celery = app.extensions["celery"]
 
     def connect() -> None:

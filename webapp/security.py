@@ -1,4 +1,4 @@
-"""Headers that every answer carries."""
+"""Security headers of every response."""
 
 from flask import Flask, Response, request
 
@@ -19,7 +19,7 @@ _CONTENT_SECURITY_POLICY = "; ".join(
 
 
 def init_app(app: Flask) -> None:
-    """Add the headers to every answer of ``app``."""
+    """Add the headers to every response of ``app``."""
     app.after_request(_harden)
 
 
@@ -35,6 +35,6 @@ def _harden(response: Response) -> Response:
     if request.is_secure:
         headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     if request.endpoint != "static":
-        # Pages hold patients' data: no cache but the one that a view chose itself.
+        # Pages contain patient data: no caching unless a view allows it.
         headers.setdefault("Cache-Control", "no-store")
     return response

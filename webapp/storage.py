@@ -1,8 +1,8 @@
 """Content-addressed blobs in a folder: slices and heatmaps, named by their SHA-256.
 
-Between the moment when content is kept and the commit of the row that names it, the blob looks as
-if nobody wanted it. Whoever keeps content therefore holds a shared lock on the folder until that
-commit (:func:`release_kept` in the web process), and whoever removes blobs holds it alone.
+Until the commit of the row that refers to it, a stored blob looks unused. A writer therefore holds
+a shared lock on the folder until that commit (:func:`release_kept` in the web process), and the
+removal of blobs holds the exclusive lock.
 """
 
 import errno
@@ -27,26 +27,26 @@ from sqlalchemy.orm import Session
 _KEY = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{2}")
 _PARTIAL = ".partial-"
-_FLUSHES = 8  # at once: a file system writes down together what waits for it together
-_WAIT = 0.5  # seconds that a removal waits for those who keep content just now
+_FLUSHES = 8  # in parallel: the file system combines flushes that wait together
+_WAIT = 0.5  # seconds that a removal waits for writers
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class MissingBlob(Exception):
-    """There is no blob of that name."""
+    """There is no blob under this key."""
 
 
 class NoRoom(OSError):
-    """The disk is full, or less is free than has to stay so. It passes once there is room."""
+    """The disk is full, or has less free space than required. Transient."""
 
 
 class Keeper(Protocol):
-    """Where content can be kept: the store itself, or a batch of it."""
+    """Where content can be stored: the blob store or a batch."""
 
     def put(self, content: bytes) -> str:
-        """Keep ``content`` and return its key."""
+        """Store ``content`` and return its key."""
 
     def get(self, key: str) -> bytes:
         """Return the content; raises :class:`MissingBlob`."""
@@ -56,25 +56,25 @@ class Keeper(Protocol):
 
 
 class BlobStore:
-    """Write once, read many. The same content has the same key and is kept once."""
+    """Write once, read many. The same content has the same key and is stored once."""
 
     def __init__(self, folder: Path, least_free: int = 0) -> None:
-        """Keep blobs in ``folder``, while more than ``least_free`` bytes of its disk are free."""
+        """Store blobs in ``folder`` while more than ``least_free`` bytes of its disk are free."""
         self._folder = folder
         self._least_free = least_free
 
     def has_room(self) -> bool:
-        """Whether content can be kept now."""
+        """Whether content can be stored now."""
         return free_bytes(self._folder) > self._least_free
 
     def put(self, content: bytes) -> str:
-        """Keep ``content`` and return its key. Safe against a crash and against a twin writer."""
+        """Store ``content`` and return its key. Safe against crashes and concurrent writers."""
         with self.batch() as batch:
             return batch.put(content)
 
     @contextmanager
     def batch(self) -> Iterator["Batch"]:
-        """Keep many blobs: they are there once the block has ended, and none where it fails.
+        """Store many blobs: all exist once the block has ended, or none if it fails.
 
         Raises:
             NoRoom: the disk is full, or nearly so.
@@ -93,7 +93,7 @@ class BlobStore:
         """Return the content.
 
         Raises:
-            MissingBlob: nothing was kept under ``key``.
+            MissingBlob: nothing is stored under ``key``.
         """
         try:
             return self._path(key).read_bytes()
@@ -116,7 +116,7 @@ class BlobStore:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Let nobody remove a blob inside the block: rows will name what is kept or found here."""
+        """Block the removal of blobs inside the block, in which rows will refer to some of them."""
         descriptor = self._locked()
         try:
             yield
@@ -125,7 +125,7 @@ class BlobStore:
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """Whether nobody keeps content now; until the end of the block nobody then begins to."""
+        """Take the exclusive lock for the block; yields False if somebody is storing content."""
         descriptor = self._locked_alone()
         try:
             yield descriptor is not None
@@ -133,7 +133,7 @@ class BlobStore:
             _unlock(descriptor)
 
     def remove(self, keys: Iterable[str]) -> int:
-        """Remove blobs that no row names; return how many there were. Call it :meth:`alone`."""
+        """Remove blobs that no row refers to; return how many existed. Call it in :meth:`alone`."""
         removed = 0
         for key in keys:
             try:
@@ -144,13 +144,13 @@ class BlobStore:
         return removed
 
     def folders(self) -> list[str]:
-        """The first two letters of all keys that there are."""
+        """The first two letters of all stored keys."""
         if not self._folder.is_dir():
             return []
         return sorted(one.name for one in self._folder.iterdir() if _PREFIX.fullmatch(one.name))
 
     def older_than(self, moment: datetime, folder: str) -> list[str]:
-        """Keys in one of :meth:`folders` that were kept before ``moment``."""
+        """Keys in one of :meth:`folders` that were stored before ``moment``."""
         return [
             folder + path.name
             for path in (self._folder / folder).iterdir()
@@ -158,7 +158,7 @@ class BlobStore:
         ]
 
     def remove_partial(self, moment: datetime, folder: str) -> int:
-        """Remove what killed processes began to write before ``moment``; return how many."""
+        """Remove files left before ``moment`` by killed processes; return how many."""
         left = [
             path for path in (self._folder / folder).glob(f"{_PARTIAL}*") if _is_older(path, moment)
         ]
@@ -168,7 +168,7 @@ class BlobStore:
 
     @contextmanager
     def _until_named(self) -> Iterator[None]:
-        """As :meth:`in_use`, in an application's context until its next commit or its end."""
+        """Like :meth:`in_use`; in an app context until its next commit or end."""
         if not has_app_context():
             with self.in_use():
                 yield
@@ -180,7 +180,7 @@ class BlobStore:
         descriptor = self._open()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
-        except OSError:  # a network file system that cannot lock folders: `alone` fails as well
+        except OSError:  # a network file system without folder locks: `alone` fails as well
             os.close(descriptor)
             return None
         return descriptor
@@ -210,7 +210,7 @@ class BlobStore:
 
 
 class Batch:
-    """Blobs that get their names together, after all of them have reached the disk."""
+    """Blobs that become visible together, after all of them have reached the disk."""
 
     def __init__(self, folder: Path, path_of: Callable[[str], Path]) -> None:
         self._folder = folder
@@ -219,10 +219,10 @@ class Batch:
         self._named_in: set[Path] = set()
 
     def put(self, content: bytes) -> str:
-        """Write ``content`` and return the key under which it will be found."""
+        """Write ``content`` and return its key."""
         key = hashlib.sha256(content).hexdigest()
         path = self._path_of(key)
-        # Of what is there already a twin may not have flushed the name yet.
+        # If the blob exists, a concurrent writer may not have flushed its name yet.
         self._named_in.add(path.parent)
         if key in self._partial or path.exists():
             return key
@@ -234,10 +234,10 @@ class Batch:
         return key
 
     def get(self, key: str) -> bytes:
-        """Return the content, which may have no name yet.
+        """Return the content, also of a blob that is not visible yet.
 
         Raises:
-            MissingBlob: nothing was kept under ``key``.
+            MissingBlob: nothing is stored under ``key``.
         """
         try:
             return self._partial.get(key, self._path_of(key)).read_bytes()
@@ -252,7 +252,7 @@ class Batch:
             raise MissingBlob(key) from error
 
     def finish(self) -> None:
-        """Wait for the disk, give everything its name, and wait until the names are there, too."""
+        """Flush the files, rename them to their keys, and flush the folders."""
         with ThreadPoolExecutor(_FLUSHES) as pool:
             list(pool.map(_flush, self._partial.values()))
             for key, partial in list(self._partial.items()):
@@ -263,13 +263,13 @@ class Batch:
             _flush_folder(self._folder)
 
     def discard(self) -> None:
-        """Remove what has no name yet."""
+        """Remove the files that were not renamed."""
         for partial in self._partial.values():
             partial.unlink(missing_ok=True)
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free on the disk of a folder, which need not be there yet, in bytes."""
+    """Free bytes on the disk of a folder, which need not exist yet."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
@@ -294,7 +294,7 @@ def _flush(path: Path) -> None:
 
 
 def _flush_folder(path: Path) -> None:
-    """A name is an entry of its folder: after a power cut it is there only if that was flushed."""
+    """Flush a folder, so that new names in it survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -315,12 +315,12 @@ def _unlock(descriptor: int | None) -> None:
 
 
 def init_app(app: Flask) -> None:
-    """Let go of what a request or task kept at the latest when it ends."""
+    """Release the locks of a request or task when it ends."""
     app.teardown_appcontext(lambda _error: release_kept())
 
 
 def release_kept() -> None:
-    """Rows name what was kept so far, or never will: others may remove blobs again."""
+    """Release the locks: from now on blobs may be removed again."""
     for descriptor in g.pop("blob_locks", []):
         _unlock(descriptor)
 

@@ -1,9 +1,9 @@
-"""The one layer that keeps organisations apart; no query can forget it.
+"""The single layer that separates organisations; it covers every query.
 
 Every model that belongs to an organisation inherits from :class:`OrganisationOwned`. Each ORM
-statement then gets the condition ``organisation_id = …`` of the organisation that the request (or
-the task) acts for. Without one, statements about owned models raise :class:`ScopeMissing`; code
-of the system itself that must look across organisations says so with :func:`unscoped`.
+statement then gets the condition ``organisation_id = …`` for the organisation of the request or
+task. Without an organisation, statements about owned models raise :class:`ScopeMissing`; system
+code that must work across organisations uses :func:`unscoped`.
 """
 
 import uuid
@@ -29,32 +29,32 @@ _KEYS_AT_ONCE = 1000
 
 
 class ScopeMissing(RuntimeError):
-    """A statement about owned rows ran without an organisation: a mistake in our code."""
+    """A statement about owned rows ran without an organisation: a programming error."""
 
 
 class ForeignRow(RuntimeError):
-    """A row of another organisation was about to be written: a mistake in our code."""
+    """A row of another organisation was about to be written: a programming error."""
 
 
 class UnlimitedStatement(RuntimeError):
-    """Rows were about to be written by key, past the condition: a mistake in our code."""
+    """Rows were about to be written by key, without the condition: a programming error."""
 
 
 class LimitedSession(FlaskSession):
-    """The session of the portal: without the old verbs for many rows, which pass by the layer."""
+    """The portal's session, without SQLAlchemy's legacy bulk methods, which bypass this layer."""
 
     def bulk_save_objects(self, *_arguments: Any, **_options: Any) -> None:
-        """Not offered; raises :class:`UnlimitedStatement` but in :func:`unscoped`."""
+        """Raise :class:`UnlimitedStatement` outside :func:`unscoped`."""
         _refuse_unless_unscoped("bulk_save_objects")
         super().bulk_save_objects(*_arguments, **_options)
 
     def bulk_insert_mappings(self, *_arguments: Any, **_options: Any) -> None:
-        """Not offered; raises :class:`UnlimitedStatement` but in :func:`unscoped`."""
+        """Raise :class:`UnlimitedStatement` outside :func:`unscoped`."""
         _refuse_unless_unscoped("bulk_insert_mappings")
         super().bulk_insert_mappings(*_arguments, **_options)
 
     def bulk_update_mappings(self, *_arguments: Any, **_options: Any) -> None:
-        """Not offered; raises :class:`UnlimitedStatement` but in :func:`unscoped`."""
+        """Raise :class:`UnlimitedStatement` outside :func:`unscoped`."""
         _refuse_unless_unscoped("bulk_update_mappings")
         super().bulk_update_mappings(*_arguments, **_options)
 
@@ -74,7 +74,7 @@ def acting_for(organisation_id: uuid.UUID) -> Iterator[None]:
 
 @contextmanager
 def unscoped() -> Iterator[None]:
-    """Let the system itself look across organisations: sign-in, the queue, housekeeping."""
+    """Allow system code to work across organisations: sign-in, the queue, housekeeping."""
     with _scope(_EVERYTHING):
         yield
 
@@ -85,7 +85,7 @@ def set_request_scope(organisation_id: uuid.UUID) -> None:
 
 
 def current_organisation_id() -> uuid.UUID:
-    """The organisation acted for.
+    """The organisation of the current scope.
 
     Raises:
         ScopeMissing: there is none.
@@ -111,10 +111,10 @@ def update_by_key(
     model: type[OrganisationOwned],
     rows: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Update rows of the organisation acted for, each by its ``id``, in one statement.
+    """Update rows of the current organisation, each by its ``id``, in one statement.
 
     Raises:
-        ForeignRow: a row is not there, or another organisation's, or would become that.
+        ForeignRow: a row does not exist, or is or would become another organisation's.
     """
     if not rows:
         return
@@ -132,7 +132,7 @@ def update_by_key(
 
 
 def _writes_by_key(state: ORMExecuteState) -> bool:
-    """Whether no condition can be added: an update of one row for each parameter, an insert."""
+    """Whether no condition can be added: a bulk update by primary key, or an insert."""
     if state.is_insert:
         mapper = state.bind_mapper
         return mapper is not None and issubclass(mapper.class_, OrganisationOwned)
@@ -158,7 +158,7 @@ def _limit_to_organisation(state: ORMExecuteState) -> None:
     if scope is None:
         if any(issubclass(mapper.class_, OrganisationOwned) for mapper in state.all_mappers):
             raise ScopeMissing(f"{state.statement.__class__.__name__} without an organisation")
-        # A statement can reach owned rows without naming the mapper first; then it finds none.
+        # A statement can reach owned rows although no mapper names them; it then finds none.
         condition: Any = with_loader_criteria(
             OrganisationOwned, lambda _cls: false(), include_aliases=True
         )

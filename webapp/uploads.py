@@ -1,8 +1,8 @@
-"""Bodies of requests: how large each may be, who may send it, and where it is kept meanwhile.
+"""Request bodies: their size limits, who may send them, and where they are kept temporarily.
 
-Limits hold before anything is parsed. Only views marked with :func:`takes_files` take large
-bodies, and of people alone who have signed in. The files of one request share one temporary file,
-which has no name and is gone when the request is; small ones never leave the memory.
+Limits apply before anything is parsed. Only views marked with :func:`takes_files` accept large
+bodies, and only from signed-in users. The files of one request share one unnamed temporary file,
+which disappears with the request; small files stay in memory.
 """
 
 import io
@@ -32,22 +32,22 @@ from webapp.extensions import current_settings
 View = TypeVar("View", bound=Callable[..., object])
 
 LARGEST_OF_VISITORS = 64 * 2**10
-"""Bytes of a body that somebody may send who has not signed in."""
+"""Limit in bytes of a body from a visitor who has not signed in."""
 LARGEST = 256 * 2**10
-"""Bytes of a form or of JSON, unless a view says otherwise."""
-_BESIDE_FILES = 2**20  # fields and headers of parts
-_MOST_BESIDE_FILES = _BESIDE_FILES + 2**19  # and what has been read, but not written yet
+"""Limit in bytes of a form or of JSON, unless a view sets another."""
+_BESIDE_FILES = 2**20  # form fields and part headers
+_MOST_BESIDE_FILES = _BESIDE_FILES + 2**19  # plus what was read but not written yet
 _IN_MEMORY = 2**20
 
 
 def takes_files(view: View) -> View:
-    """Let ``view`` take bodies as large as an upload may be."""
+    """Let ``view`` accept bodies as large as an upload may be."""
     view.takes_files = True  # type: ignore[attr-defined]
     return view
 
 
 def takes(largest: int) -> Callable[[View], View]:
-    """Let ``view`` take bodies of up to ``largest`` bytes."""
+    """Let ``view`` accept bodies of up to ``largest`` bytes."""
 
     def mark(view: View) -> View:
         view.largest_body = largest  # type: ignore[attr-defined]
@@ -57,7 +57,7 @@ def takes(largest: int) -> Callable[[View], View]:
 
 
 def init_app(app: Flask) -> None:
-    """Bind the limits. They come ahead of all that looks into a body, such as CSRF protection."""
+    """Bind the limits. They run before anything that reads a body, such as CSRF protection."""
     app.request_class = PortalRequest
     app.before_request(_limit)
     folder = app.extensions["settings"].home / "uploads"
@@ -67,21 +67,21 @@ def init_app(app: Flask) -> None:
 def _limit() -> ResponseReturnValue | None:
     view = current_app.view_functions.get(request.endpoint or "")
     largest = _largest(view)
-    chosen = cast("PortalRequest", request).chosen_limit  # by a blueprint
+    chosen = cast("PortalRequest", request).chosen_limit  # set by a blueprint
     request.max_content_length = largest if chosen is None else min(chosen, largest)
     length = request.content_length
     if length is None and "chunked" in request.headers.get("Transfer-Encoding", "").lower():
         if view is None or is_public(view):
-            # Nobody knows how long it will be, and nobody knows the sender.
+            # Neither the length nor the sender is known.
             raise LengthRequired(_("Send the length of the body."))
         length = largest
-        # Werkzeug would cut what is longer, and take the rest for the whole.
+        # Werkzeug would truncate a longer body and treat it as complete.
         request.environ["wsgi.input"].limit = request.max_content_length
         request.max_content_length += 1
     if view is None or (length or 0) <= LARGEST_OF_VISITORS:
         return None
     refused = refuse_visitor()
-    # The body takes its time: it must not keep a connection to the database.
+    # Receiving the body takes time: do not hold a database connection meanwhile.
     db.session.rollback()
     return refused
 
@@ -90,16 +90,16 @@ def _largest(view: Callable[..., object] | None) -> int:
     if view is None or is_public(view):
         return LARGEST_OF_VISITORS
     if getattr(view, "takes_files", False):
-        # One request may hold several files; the limit of one file is checked beside it.
+        # A request may hold several files; the limit per file is checked separately.
         return current_settings().max_upload_bytes + _BESIDE_FILES
     return int(getattr(view, "largest_body", LARGEST))
 
 
 class Spool:
-    """Bytes of several parts, one behind the other: in memory, and on the disk once there are many.
+    """Bytes of several parts in sequence: in memory, or on disk once there are many.
 
     Raises:
-        ServiceUnavailable: when written to, if the disk is full.
+        ServiceUnavailable: on a write, if the disk is full.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -107,7 +107,7 @@ class Spool:
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(folder))  # noqa: SIM115
 
     def write(self, content: bytes, at: int) -> int:
-        """Write ``content`` at an offset; returns the number of bytes written."""
+        """Write ``content`` at an offset; return the number of bytes written."""
         try:
             if at + len(content) > _IN_MEMORY:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -130,16 +130,16 @@ class Spool:
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether nothing was written to the disk."""
+        """Whether nothing has been written to the disk."""
         return self._file.name is None
 
     def close(self) -> None:
-        """Give memory and disk back."""
+        """Release memory and disk space."""
         self._file.close()
 
 
 class SpooledPart(io.RawIOBase):
-    """One part of a request, a range of its spool. Parts are written one after the other."""
+    """One part of a request, a range of its spool. Parts are written one after another."""
 
     def __init__(self, spool: Spool) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class SpooledPart(io.RawIOBase):
         return len(content)
 
     def readall(self) -> bytes:
-        """The rest in one piece: Python's own way puts it together from small ones."""
+        """The rest in one read; the base class would assemble it from small reads."""
         content = self._spool.read(max(0, self._size - self._at), self._start + self._at)
         self._at += len(content)
         return content
@@ -192,12 +192,12 @@ class SpooledPart(io.RawIOBase):
 
 
 class Body:
-    """The body as the server hands it over; what goes wrong there is the sender's fault."""
+    """The request body as a stream; errors while reading it become 4xx errors."""
 
     limit: int | None = None
-    """Bytes after which it is too large; needed where no length was announced."""
+    """Limit in bytes; needed if the request has no Content-Length."""
     in_files: Callable[[], int] | None = None
-    """Of a form: bytes of its files so far. The rest is kept in memory and must not be much."""
+    """Bytes of a form's files so far. The rest is kept in memory, so it is limited."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -207,9 +207,9 @@ class Body:
         """Up to ``size`` bytes.
 
         Raises:
-            RequestEntityTooLarge: it is longer than ``limit``.
-            RequestTimeout: the sender has stopped or is too slow.
-            BadRequest: the body ends too early, or its chunks are not well-formed.
+            RequestEntityTooLarge: the body is longer than ``limit``.
+            RequestTimeout: the client stalls or is too slow.
+            BadRequest: the body ends early, or its chunks are malformed.
         """
         return self._taken(self._stream.read, size)
 
@@ -222,7 +222,7 @@ class Body:
             found = read(size)
         except TimeoutError as error:
             raise RequestTimeout(_("The body of the request came too slowly.")) from error
-        except Exception as error:  # each server has errors of its own
+        except Exception as error:  # each server raises different errors
             raise BadRequest(_("The body of the request is incomplete or damaged.")) from error
         self._given += len(found)
         if self.limit is not None and self._given > self.limit:
@@ -233,7 +233,7 @@ class Body:
 
 
 class PortalRequest(Request):
-    """A request whose files are spooled."""
+    """A request whose uploaded files are spooled."""
 
     _spool: Spool | None = None
 
@@ -244,7 +244,7 @@ class PortalRequest(Request):
 
     @property
     def chosen_limit(self) -> int | None:
-        """The limit that was set for this very request."""
+        """The limit set for this request, or None."""
         return self._max_content_length
 
     def _get_file_stream(self, *_sizes_and_names: object, **_more: object) -> IO[bytes]:
@@ -253,12 +253,12 @@ class PortalRequest(Request):
         return cast("IO[bytes]", SpooledPart(self._spool))
 
     def make_form_data_parser(self) -> FormDataParser:
-        """Watch what a form holds beside its files: werkzeug limits each field by itself."""
+        """Limit the total size of a form without its files: werkzeug limits only each field."""
         self.environ["wsgi.input"].in_files = lambda: self._spool.size if self._spool else 0
         return super().make_form_data_parser()
 
     def close(self) -> None:
-        """Close the files and give their room back."""
+        """Close the files and free their space."""
         super().close()
         if self._spool is not None:
             self._spool.close()

@@ -1,4 +1,4 @@
-"""Words for the values that the database keeps: classes, states, reasons. All translated."""
+"""Words for values in the database: classes, statuses, reasons. All are translated."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -10,7 +10,7 @@ from flask_babel import LazyString, get_locale
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 
-# Probability from which the likeliest class stands out, even where others are not ruled out.
+# Probability from which the likeliest class stands out, even if others are not ruled out.
 _STANDS_OUT = 0.8
 NO_TUMOR = "no_tumor"
 
@@ -28,7 +28,7 @@ STATUSES: Mapping[str, LazyString] = {
     "failed": _l("Failed"),
     "rejected": _l("Rejected"),
 }
-# What an analysis can be besides; a study never is.
+# Statuses of an analysis; unlike a study it can be superseded.
 ANALYSIS_STATUSES: Mapping[str, LazyString] = {**STATUSES, "superseded": _l("Superseded")}
 
 PRIORITIES: Mapping[str, LazyString] = {"routine": _l("Routine"), "urgent": _l("Urgent")}
@@ -79,10 +79,10 @@ LEFT_OUT: Mapping[str, LazyString] = {
     "group with copies (mirrored)": _l("The patient has mirror images of slices that are held out"),
 }
 
-# What readers say instead of one of the model's classes (Assessment.label, "other").
+# A reader's answer that is none of the model's classes (Assessment.label, "other").
 OTHER_LABEL = _l("Something else")
 
-# What that may be: suggestions, and keys under which they are kept in whatever language.
+# Suggestions for that answer; the keys are stored whatever the language.
 FINDINGS: Mapping[str, LazyString] = {
     "haemorrhage": _l("haemorrhage"),
     "stroke": _l("stroke"),
@@ -96,7 +96,7 @@ FINDINGS: Mapping[str, LazyString] = {
     "cannot_be_judged": _l("cannot be judged"),
 }
 
-# What is wrong with a picture (Prediction.quality; ml.serving.quality.QualityFlag).
+# Image quality flags (Prediction.quality; ml.serving.quality.QualityFlag).
 QUALITY: Mapping[str, LazyString] = {
     "too_small": _l("The head fills too little of the image, so detail is lost."),
     "saturated": _l("Bright areas are saturated, so detail in them is lost."),
@@ -109,7 +109,7 @@ QUALITY: Mapping[str, LazyString] = {
     "cut_off": _l("Part of the image seems to be missing: its lower rows all have one value."),
 }
 
-# Codes of ml.errors.UnreadableImage: why a file could not be taken in.
+# Codes of ml.errors.UnreadableImage: why a file could not be read.
 FILE_PROBLEMS: Mapping[str, LazyString] = {
     "empty": _l("The file is empty."),
     "unsupported": _l("This is not an image that the portal can read."),
@@ -176,7 +176,7 @@ FILE_PROBLEMS: Mapping[str, LazyString] = {
     ),
 }
 
-# What the order of slices goes by where nothing says how they lie (ml.imaging.series.Order).
+# How slices are ordered if their positions are unknown (ml.imaging.series.Order).
 GUESSED_ORDERS: Mapping[str, LazyString] = {
     "number": _l(
         "The order of the slices is a guess: the files do not say where in the head they lie, so "
@@ -188,7 +188,7 @@ GUESSED_ORDERS: Mapping[str, LazyString] = {
     ),
 }
 
-# Why a study ended without an answer (Study.reason, Analysis.reason, Image.problem).
+# Why a study has no answer (Study.reason, Analysis.reason, Image.problem).
 REASONS: Mapping[str, LazyString] = {
     **FILE_PROBLEMS,
     "blank": _l(
@@ -209,22 +209,22 @@ REASONS: Mapping[str, LazyString] = {
 
 
 def word(table: Mapping[str, LazyString], value: str | None) -> LazyString | str:
-    """The word for ``value``; the value itself where there is none."""
+    """The word for ``value``, or the value itself if it has none."""
     return table.get(value, value) if value else ""
 
 
 def diagnosis(label: str | None, finding: str) -> LazyString | str:
-    """What a reader holds for right, in words; a finding of the reader's own as it was typed."""
+    """A reader's diagnosis in words; a finding that the reader typed stays as it is."""
     return word(FINDINGS, finding) if finding else word(LABELS, label)
 
 
 def order_note(order: str | None, count: int) -> str:
-    """That the order of ``count`` slices is a guess, and what it goes by; empty where it is not."""
+    """Says that the order of ``count`` slices is a guess, and by what; empty if it is not one."""
     return str(word(GUESSED_ORDERS, order)) if order in GUESSED_ORDERS and count > 1 else ""
 
 
 def scope_sentence() -> str:
-    """What the model can see at all; stands wherever an answer does."""
+    """Which diseases the model recognises; shown next to every answer."""
     return str(
         _(
             "The model recognises glioma, meningioma and pituitary tumour only, not stroke, "
@@ -234,7 +234,7 @@ def scope_sentence() -> str:
 
 
 def familiar_share(share: str, *, are_slices: bool) -> str:
-    """How much of a study looks as the model expects; ``share`` is a percentage in words."""
+    """How much of a study resembles the training data; ``share`` is a formatted percentage."""
     if are_slices:
         return str(
             _(
@@ -254,13 +254,13 @@ def doubt_sentence(
     *,
     against: Iterable[str] = (),
 ) -> str:
-    """What a prediction set says, as a sentence.
+    """A prediction set as a sentence.
 
     Args:
-        called: the class that is said.
+        called: the class given as the answer.
         prediction_set: classes that are not ruled out, likeliest first.
         probabilities: class -> calibrated probability.
-        against: other classes, which images of the same study suggest.
+        against: other classes that images of the same study suggest.
     """
     if others := [label for label in against if label != called]:
         labels = both([str(called), *others])
@@ -296,17 +296,17 @@ def doubt_sentence(
 
 
 def both(labels: Sequence[str]) -> str:
-    """The classes joined by "and", in the reader's language."""
+    """The class names joined by "and", in the user's language."""
     return joined([str(word(LABELS, one)) for one in labels], "standard")
 
 
 def either(labels: Sequence[str]) -> str:
-    """The classes joined by "or", in the reader's language."""
+    """The class names joined by "or", in the user's language."""
     return joined([str(word(LABELS, one)) for one in labels], "or")
 
 
 def joined(words: Sequence[str], style: Literal["standard", "or"]) -> str:
-    """A list as the reader's language writes it; in lower case but for the first word."""
+    """A list in the style of the user's language; all but the first word in lower case."""
     locale = get_locale() or Locale("en", "GB")
     rest = list(words[1:])
     if locale.language != "de":  # German writes nouns with a capital letter

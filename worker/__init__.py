@@ -1,1 +1,1 @@
-"""The background tier: the only place where the portal and the model meet."""
+"""The background tier: the only package in which the portal and the model meet."""

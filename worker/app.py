@@ -27,8 +27,8 @@ except InvalidSetting as problem:
     sys.exit(f"Sulcus cannot start: {problem}")
 
 
-# Two lines for each task, the sweeper's every five seconds included, would hide what matters;
-# the tasks log themselves what they did.
+# Celery logs two lines per task, also for the sweep that runs every five seconds. The tasks log
+# what they did themselves.
 for noisy in ("celery.app.trace", "celery.beat", "celery.worker.strategy"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
 
@@ -38,19 +38,19 @@ app: Celery = flask_app.extensions["celery"]
 @after_setup_logger.connect
 @after_setup_task_logger.connect
 def write_discreetly(logger: logging.Logger, **_signal: object) -> None:
-    """Celery sets handlers of its own up, in place of ours."""
+    """Redact Celery's own log handlers, which replace ours."""
     logs.keep_quiet(logger.handlers)
 
 
 @lru_cache(maxsize=1)
 def _broker() -> redis.Redis:
-    """One client for each process that leaves signs; Celery's parent process leaves none."""
+    """One client per process that writes heartbeats; Celery's parent process writes none."""
     return broker_client(flask_app.extensions["settings"])
 
 
 @after_task_publish.connect
 def sign_of_beat(sender: str = "", **_signal: object) -> None:
-    """Beat alone sends this task, or finds that it waits already (worker/beat.py)."""
+    """Write beat's heartbeat: only beat sends this task or skips it (worker/beat.py)."""
     if sender == RESEND:
         with suppress(redis.RedisError):
             _broker().set(BEAT_SIGN, time.time())
@@ -58,13 +58,13 @@ def sign_of_beat(sender: str = "", **_signal: object) -> None:
 
 @task_prerun.connect
 def sign_of_worker(**_signal: object) -> None:
-    """A message was taken."""
+    """Write the worker's heartbeat: it took a message."""
     with suppress(redis.RedisError):
         _broker().mset({WORKER_SIGN: time.time(), BUSY_SIGN: time.time()})
 
 
 @task_postrun.connect
 def sign_of_idle_worker(**_signal: object) -> None:
-    """The task has ended."""
+    """Mark the worker as idle: the task has ended."""
     with suppress(redis.RedisError):
         _broker().delete(BUSY_SIGN)

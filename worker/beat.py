@@ -1,4 +1,4 @@
-"""Beat's schedule: a periodic task is sent once, however long nobody takes it."""
+"""Beat's schedule: at most one message of each periodic task is in the queue."""
 
 import logging
 from typing import Any
@@ -12,10 +12,10 @@ _log = logging.getLogger(__name__)
 
 
 class Scheduler(PersistentScheduler):
-    """Sends a task unless a message of its kind waits: a second one would do nothing more."""
+    """Skips a task while a message of the same task waits: a second one would do nothing."""
 
     def apply_async(self, entry: ScheduleEntry, *args: Any, **options: Any) -> Any:
-        """Send the entry's task; where one waits already, only leave a sign of life."""
+        """Send the entry's task; if one waits already, only write the heartbeat."""
         task = str(entry.task)
         if _waits(task):
             sign_of_beat(sender=task)
@@ -27,6 +27,6 @@ def _waits(task: str) -> bool:
     try:
         return any(headers["task"] == task for headers in waiting(app, HOUSEKEEPING))
     except NO_BROKER as error:
-        # The attempt to send says what is wrong; one message too many does no harm.
+        # Sending reports the fault; one message too many does no harm.
         _log.warning("beat cannot look into the queue: %s", error)
         return False

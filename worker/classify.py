@@ -52,28 +52,28 @@ def predictor() -> "Predictor":
 
 @worker_init.connect
 def load_torch(**_signal: object) -> None:
-    """Load the library once, for all children. Beat reads this module too and needs none of it."""
+    """Import torch once, in the parent of all children. Beat also imports this module."""
     import_module("ml.serving.predictor")
 
 
 @worker_process_init.connect
 def load_model(**_signal: object) -> None:
-    """Load and warm the model before the first task, so that no clinician waits for it."""
+    """Load and warm up the model before the first task, so that no clinician waits for it."""
     # A connection of the parent process must not be used by its children.
     with flask_app.app_context():
         db.engine.dispose(close=False)
     try:
         predictor().warm_up()
     except InvalidModel:
-        # Each analysis then ends with a reason on the page, and the log says what is wrong.
+        # Each analysis then fails with a reason on the page; the log has the details.
         _log.exception("the model cannot be loaded")
 
 
 @app.task(name=CLASSIFY)
 def classify_study(*, analysis_id: str) -> None:
-    """Claim the analysis, classify, keep the answers. Runs twice without harm."""
+    """Claim the analysis, classify its images and store the answers. Idempotent."""
     if not current_blobs().has_room():
-        # It stays queued; the sweeper sends it again and again until there is room.
+        # It stays queued; the sweep sends it again until there is space.
         _log.error("analysis %s waits: the disk is full, or nearly so", analysis_id)
         return
     claim = analyses.claim_analysis(uuid.UUID(analysis_id))
@@ -135,28 +135,28 @@ def _model_version() -> ModelVersion:
 class _Run:
     """One pass over the images of an analysis.
 
-    While the model works on a batch, one thread decodes the next and another writes the heatmaps
-    of the one before; both leave the interpreter free most of the time.
+    While the model runs on one batch, one thread decodes the next batch and another writes the
+    heatmaps of the previous one; both release the GIL most of the time.
     """
 
     def __init__(self, claim: claims.Claim) -> None:
         self.answers: list[claims.NewPrediction] = []
         self.problems: dict[uuid.UUID, str] = {}
-        self.decoded: list[claims.Decoded] = []  # since the last report of progress
+        self.decoded: list[claims.Decoded] = []  # since the last progress report
         self.model_seconds = 0.0
         self._claim = claim
         self._blobs = current_blobs()
         self._decoder = Decoder(self._blobs, current_room())
 
     def through_all_batches(self) -> None:
-        """Decode, classify and explain every image; progress is reported after each batch."""
+        """Decode, classify and explain every image; report progress after each batch."""
         batches = list(batched(self._claim.images, BATCH))
         with (
             self._decoder,
             ThreadPoolExecutor(1) as decoding,
             ThreadPoolExecutor(1) as writing,
         ):
-            # Two ahead, so that a slow file is noticed while there is still work.
+            # Two batches ahead, so that a slow file shows while the model still has work.
             ahead = deque(decoding.submit(self._decoder.decode, one) for one in batches[:2])
             written: Future[list[claims.NewPrediction]] | None = None
             for number in range(len(batches)):
@@ -172,7 +172,7 @@ class _Run:
         self._consider_adjacent_slices()
 
     def _consider_adjacent_slices(self) -> None:
-        """Let the slices of each stack be answered in the light of those around them."""
+        """Revise the answers of each stack with those of the adjacent slices."""
         stacks = {image.id: image for image in self._claim.images if image.in_stack}
         answers = []
         for stack, group in groupby(self.answers, key=lambda one: _stack_of(one, stacks)):
@@ -231,7 +231,7 @@ class _Run:
             self.answers += written.result()
 
     def _wait_for(self, future: "Future[list[Opened]]") -> list[Opened]:
-        """The decoded batch; the lease is renewed while a large file takes its time."""
+        """The decoded batch; renews the lease while a large file is decoded."""
         while True:
             try:
                 return future.result(timeout=analyses.LEASE.total_seconds() / 4)
@@ -253,9 +253,9 @@ def _stack_of(
 
 
 def _try_later(claim: claims.Claim, fault: Exception) -> None:
-    """Back off after a passing fault, until the attempts are used up; the sweeper sends it.
+    """Release the analysis with a back-off after a transient fault, up to ``MAX_ATTEMPTS``.
 
-    A full disk uses up no attempt: it lasts until somebody makes room.
+    The sweep sends it again. A full disk uses up no attempt: it lasts until somebody frees space.
     """
     full = isinstance(fault, NoRoom) or is_full(fault)
     if claim.attempt >= analyses.MAX_ATTEMPTS and not full:

@@ -1,4 +1,4 @@
-"""From kept files to slices: each decoded once, kept as a PNG, and handed to the model."""
+"""From stored files to slices: each is decoded once, stored as a PNG and given to the model."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,10 @@ from webapp.inference.claims import ClaimedImage, Decoded
 from webapp.storage import BlobStore, Keeper
 from webapp.viewer.windowing import suggestion_in
 
-# What one file may take once it is decoded; the worker itself needs about a gigabyte beside it.
+# Limit of one decoded file; the worker itself needs about another gigabyte.
 SOURCE_LIMITS = Limits(max_bytes=2**30, max_total_bytes=2**30)
 
-LARGEST_FOR_MODEL = 4_000_000  # pixels; no slice of a scanner is larger, and the model's is small
+LARGEST_FOR_MODEL = 4_000_000  # pixels; more than any scanner's slice and the model's input
 
 Item = TypeVar("Item")
 
@@ -28,10 +28,9 @@ class Opened:
     """An image with its slice, or with the reason why it has none.
 
     Attributes:
-        slice: what the model is to see, of a large picture a small copy: a batch has to fit into
-            the memory.
-        decoded: what is to be recorded; None where the image was kept as a PNG before.
-        shape: (height, width) of the slice as it is kept.
+        slice: input of the model; a large picture is reduced, so that a batch fits into memory.
+        decoded: what to record; None if the image was stored as a PNG before.
+        shape: (height, width) of the stored slice.
     """
 
     image: ClaimedImage
@@ -41,13 +40,13 @@ class Opened:
 
 
 class Decoder:
-    """Opens images of one analysis, in their order; the file opened last stays open.
+    """Opens images of one analysis, in their order; the last file stays open.
 
-    Use it as a context: at its end the file is closed, and its memory given back.
+    Use it as a context manager: on exit the file is closed and its memory released.
     """
 
     def __init__(self, blobs: BlobStore, room: Room) -> None:
-        """``room`` is what decoding takes its memory from."""
+        """``room`` is the memory budget for decoding."""
         self._blobs = blobs
         self._room = room
         self._key: tuple[str, str | None] | None = None
@@ -64,8 +63,8 @@ class Decoder:
         """Open a batch.
 
         Raises:
-            MissingBlob: a kept file is gone.
-            MemoryBusy: others in this process have needed the memory for too long.
+            MissingBlob: a stored file is gone.
+            MemoryBusy: other work in this process needed the memory for too long.
         """
         with self._blobs.batch() as kept:
             return [self._open(image, kept) for image in images]
@@ -82,7 +81,7 @@ class Decoder:
     def _kept(self, image: ClaimedImage, key: str) -> Opened:
         if self._key is not None:
             self._close()
-        content = self._blobs.get(key)  # a PNG of our own
+        content = self._blobs.get(key)  # a PNG that we wrote
         with self._room.taken(len(content) + footprint(content).reading):
             pixels = read_bytes(content, NO_LIMITS)[0].pixels
             found = reduced(Slice(pixels, spacing=image.spacing))
@@ -117,9 +116,9 @@ class Decoder:
 
 
 def reduced(item: Slice) -> Slice:
-    """A slice of no more than ``LARGEST_FOR_MODEL`` pixels, averaged over squares of them.
+    """Reduce a slice to at most ``LARGEST_FOR_MODEL`` pixels by averaging areas.
 
-    So many also once its pixels are made square.
+    The limit also holds after the pixels are made square.
     """
     height, width = item.pixels.shape[:2]
     stretched = max(item.spacing) / min(item.spacing) if item.spacing else 1.0
@@ -145,13 +144,13 @@ def _keep(image: ClaimedImage, found: Slice, kept: Keeper) -> Decoded:
         height=height,
         value_scale=found.scale,
         value_offset=found.offset,
-        # What shows nothing is not offered either.
+        # No window if it would show nothing.
         window_centre=window.centre if window else None,
         window_width=window.width if window else None,
     )
 
 
 def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Pieces of at most ``size``, in order."""
+    """Split into batches of at most ``size``, in order."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

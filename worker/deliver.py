@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @app.task(name=DELIVER)
 def deliver_results(*, delivery_id: str) -> None:
-    """Claim the delivery, build the objects, send them. Runs twice without harm."""
+    """Claim the delivery, build the objects and send them. Idempotent."""
     claim = deliveries.claim_delivery(uuid.UUID(delivery_id))
     if claim is None:
         return
@@ -69,9 +69,9 @@ def _objects(claim: deliveries.DeliveryClaim) -> Objects:
         try:
             content = gather(find_study(claim.study_id))
         except Conflict as error:
-            # New images came since: what the newer analysis says is the result to send.
+            # New images arrived since: the result of the newer analysis is to be sent.
             raise NotDelivered("under_way", passing=True) from error
-        # Nothing may stay open while the other side takes its time.
+        # Keep no transaction open while the archive responds.
         db.session.rollback()
     with room_for_pictures(content):
         return dicom_result(content, blobs).objects

@@ -1,8 +1,8 @@
-"""The way in for archives and scanners: ``python -m worker.dicom_receiver`` (C-ECHO, C-STORE).
+"""DICOM receiver for archives and scanners: ``python -m worker.dicom_receiver`` (C-ECHO, C-STORE).
 
-A process of its own beside the web server. It takes instances from registered nodes alone, hands
-each to :func:`webapp.pacs.receiving.receive`, and says nothing about what is in them: pynetdicom's
-own log lines quote datasets and are switched off.
+Runs as a separate process beside the web server. It accepts instances only from registered nodes,
+gives each to :func:`webapp.pacs.receiving.receive` and logs nothing about their content:
+pynetdicom's log lines quote datasets and are switched off.
 """
 
 import logging
@@ -52,17 +52,17 @@ from webapp.tenancy import acting_for
 _log = logging.getLogger(__name__)
 
 MAX_ASSOCIATIONS = 16
-# Connections that have not said yet who they are count here.
+# Counts also the connections that have not identified themselves yet.
 _MAX_CONNECTIONS = 48
 _MAX_PDU = 128 * 1024
-# A-ASSOCIATE-RQ with 128 contexts and many transfer syntaxes is larger than a PDU of data.
+# An A-ASSOCIATE-RQ with 128 contexts and many transfer syntaxes is larger than a data PDU.
 _LONGEST_PDU = 2**20
 # PS3.8 9.3.1: type, a reserved byte, length in four bytes.
 _PDU_HEADER, _PDU_TYPES = 6, range(1, 8)
 _SMALL_MESSAGE = 2**20
 _WAIT_SECONDS = 30.0
 _REQUEST_SECONDS, _IDLE_SECONDS = 10.0, 60.0
-# deploy/supervisord.conf waits five seconds before it becomes impatient.
+# Less than the five seconds after which deploy/supervisord.conf kills the process.
 _FINISH_SECONDS = 2.0
 
 # PS3.8 9.3.4: result, source and reason of a rejection.
@@ -72,17 +72,17 @@ _LATER = (2, 3, 1)
 
 
 class Receiver:
-    """The storage service of one portal.
+    """The storage SCP of one portal.
 
     Attributes:
-        address: where it listens, with the port that the system chose where 0 was wanted.
+        address: (host, port) that it listens on; the system chose the port if 0 was set.
     """
 
     def __init__(self, app: Flask, settings: Settings) -> None:
-        """Begin to listen.
+        """Start to listen.
 
         Raises:
-            OSError: the address cannot be listened at, or the certificate cannot be used.
+            OSError: the address cannot be used, or the certificate is invalid.
         """
         self._app = app
         self._title = settings.dicom_ae_title
@@ -109,12 +109,12 @@ class Receiver:
         server.longest_message = settings.max_upload_bytes + _LONGEST_PDU
         server.most_received = max(server.longest_message, settings.max_decoding_bytes // 2)
         self.address: tuple[str, int] = self._server.server_address[:2]
-        # pynetdicom counts the associations of servers that it knows of.
+        # pynetdicom counts only the associations of servers in this list.
         entity._servers.append(self._server)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Take no new associations, let those that are open finish, then abort the rest."""
+        """Accept no new associations, let open ones finish, then abort the rest."""
         self._server.shutdown()
         deadline = time.monotonic() + _FINISH_SECONDS
         while self._server.active_associations and time.monotonic() < deadline:
@@ -132,7 +132,7 @@ class Receiver:
     def _admit(self, event: Event) -> None:
         """Reject an association unless a registered node asks for it.
 
-        C-STORE looks for the node once more, so that nothing gets in where this fails.
+        C-STORE checks the node again, so that nothing is accepted if this fails.
         """
         association = event.assoc
         request = association.requestor.primitive
@@ -159,7 +159,7 @@ class Receiver:
         with self._app.app_context():
             node = node_calling(ae_title=title, address=address)
             if node is None:
-                # The title is what a stranger sent: it is not written down.
+                # The title comes from an unknown sender: it is not logged.
                 _log.warning("%s is not a registered sender, or not under this title", address)
                 return _UNKNOWN_CALLER
             self._nodes[association] = (node.id, node.organisation_id)
@@ -181,7 +181,7 @@ class Receiver:
                 return self._receive(event, find_node(node_id))
             except NotFound:
                 return _status(NOT_AUTHORISED, "This sender is no longer registered.")
-            except UnreadableImage as error:  # larger than the memory is
+            except UnreadableImage as error:  # larger than the memory budget
                 return _status(CANNOT_UNDERSTAND, str(error))
             except (DBAPIError, MemoryError) as error:
                 receipt = out_of_resources(error)
@@ -200,23 +200,23 @@ class Receiver:
 
 
 class _Server(ThreadedAssociationServer):
-    """pynetdicom's server, which also bears with strangers that connect and say nothing.
+    """pynetdicom's server with limits for clients that connect and stall.
 
     Attributes:
-        longest_message: bytes on the wire.
-        most_received: bytes of all messages together that are being received.
+        longest_message: limit of one message in bytes on the wire.
+        most_received: limit of all messages being received together, in bytes.
     """
 
     longest_message = most_received = _LONGEST_PDU
 
     @property
     def received(self) -> int:
-        """Bytes of all messages that have not been stored yet."""
+        """Bytes of all messages that are not stored yet."""
         sockets = [one.dul.socket for one in self.active_associations]
         return sum(one.received for one in sockets if isinstance(one, _BoundedSocket))
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection. The TLS handshake is left to its thread: it may take its time."""
+        """Accept a connection. Its own thread does the TLS handshake, which may be slow."""
         client, address = self.socket.accept()  # type: ignore[union-attr]
         client.settimeout(_REQUEST_SECONDS)
         return client, address
@@ -243,7 +243,7 @@ class _Server(ThreadedAssociationServer):
 class _Handler(RequestHandler):
     def _create_association(self) -> Association:
         association = super()._create_association()
-        # The bounded socket announces the connection in the place of the first one.
+        # The bounded socket queues a connection event too: remove that of the first socket.
         association.dul.event_queue.get_nowait()
         bounded = _BoundedSocket(association, client_socket=self.request)
         bounded.server = cast("_Server", self.server)
@@ -252,7 +252,7 @@ class _Handler(RequestHandler):
 
 
 class _BoundedSocket(AssociationSocket):
-    """Reads no more than is allowed; pynetdicom would keep whatever length a stranger announces."""
+    """Limits what is read; pynetdicom would accept any length that a client announces."""
 
     received = 0
     server: _Server
@@ -265,14 +265,14 @@ class _BoundedSocket(AssociationSocket):
         if self.received > _SMALL_MESSAGE:
             self._wait_for_others()
         read = super().recv(nr_bytes)
-        # pynetdicom would answer each six bytes of noise by themselves.
+        # pynetdicom would answer every six bytes of noise separately.
         if nr_bytes == _PDU_HEADER and read and read[0] not in _PDU_TYPES:
             _log.warning("a connection was cut off: it does not speak DICOM")
             raise OSError("not DICOM")
         return read
 
     def _wait_for_others(self) -> None:
-        """Let the sender wait while messages fill the memory; pynetdicom keeps them there."""
+        """Make the sender wait while messages fill the memory, where pynetdicom keeps them."""
         deadline = time.monotonic() + _WAIT_SECONDS
         while self.server.received > self.server.most_received:
             if time.monotonic() > deadline:
@@ -282,7 +282,7 @@ class _BoundedSocket(AssociationSocket):
 
 
 def readable_syntaxes() -> list[str]:
-    """The transfer syntaxes whose pixels can be decoded here."""
+    """UIDs of the transfer syntaxes whose pixels can be decoded here."""
     found = []
     for syntax in AllTransferSyntaxes:
         try:
@@ -295,7 +295,7 @@ def readable_syntaxes() -> list[str]:
 
 
 def main() -> None:
-    """Run until told to stop."""
+    """Run until SIGTERM or SIGINT."""
     try:
         settings = Settings.from_environment()
         app = create_app(settings)
@@ -306,7 +306,7 @@ def main() -> None:
         return
     where = f"{settings.dicom_bind}:{settings.dicom_port}"
     threading.excepthook = _log_kind
-    # Blocked in all threads, so that this one can wait for them.
+    # Blocked in all threads, so that this thread can wait for them.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         receiver = Receiver(app, settings)
@@ -325,12 +325,12 @@ def main() -> None:
 
 def _let_pynetdicom_say_nothing() -> None:
     _config.LOG_HANDLER_LEVEL = "none"
-    # What it still says quotes exceptions, and they quote the data.
+    # Its remaining log lines quote exceptions, which quote the data.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
 
 def _message_received(event: Event) -> None:
-    """A message is complete; the limit is for each. One to be stored counts until it is."""
+    """Reset the count after a complete message; after a C-STORE, only once it is stored."""
     if not isinstance(event.message, C_STORE_RQ):
         _start_counting_again(event)
 
@@ -361,7 +361,7 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def _log_kind(arguments: threading.ExceptHookArgs) -> None:
-    """Neither the text of the exception nor its traceback: both may quote the data."""
+    """Log only the type: the exception's text and traceback may quote the data."""
     _log.error("a thread ended: %s", arguments.exc_type.__name__)
 
 

@@ -1,4 +1,4 @@
-"""C-STORE and STOW-RS: hand DICOM objects to an archive and see that it has taken each of them."""
+"""C-STORE and STOW-RS: send DICOM objects to an archive and check that it stored each of them."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from pynetdicom.presentation import build_context
 
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 30.0
-# PS3.7 C.1 and PS3.4 B.2.3: 0xB000 to 0xB007 mean stored, though with a remark.
+# PS3.7 C.1 and PS3.4 B.2.3: 0xB000 to 0xB007 mean stored, with a warning.
 _SUCCESS = 0x0000
 _STORED_WITH_REMARK = range(0xB000, 0xB008)
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
-# What the readers of JSON and XML answers raise over ones that are something else.
+# Raised by the JSON and XML readers for responses in an unexpected form.
 _UNREADABLE = (AttributeError, KeyError, SyntaxError, TypeError)
 _REJECTED_FOR_NOW = 2  # PS3.8 9.3.4: the result of an A-ASSOCIATE-RJ
 
@@ -24,11 +24,11 @@ Objects = Sequence[Dataset]
 
 
 class NotDelivered(Exception):
-    """The archive has not taken everything.
+    """The archive has not stored every object.
 
     Attributes:
         reason: a key of ``webapp.reporting.words.DELIVERY_REASONS``.
-        passing: whether another try may go better.
+        passing: whether a later attempt may succeed.
     """
 
     def __init__(self, reason: str, detail: str = "", *, passing: bool = False) -> None:
@@ -42,7 +42,7 @@ def store_by_dimse(objects: Objects, *, calling: str, called: str, address: str,
 
     Args:
         calling: our application entity title.
-        called: the archive's.
+        called: the archive's application entity title.
 
     Raises:
         NotDelivered: at least one object was not stored.
@@ -57,7 +57,7 @@ def store_by_dimse(objects: Objects, *, calling: str, called: str, address: str,
 
 
 def store_by_stow(objects: Objects, *, url: str, authorization: str | None) -> None:
-    """Send by STOW-RS (PS3.18 10.5). Certificates are checked; redirects are not followed.
+    """Send by STOW-RS (PS3.18 10.5). TLS certificates are checked; redirects are not followed.
 
     Raises:
         NotDelivered: at least one object was not stored.
@@ -66,7 +66,7 @@ def store_by_stow(objects: Objects, *, url: str, authorization: str | None) -> N
     try:
         with _session(authorization) as session:
             client = DICOMwebClient(url=url, session=session, timeout=timeouts)
-            # Whether and when to try again is decided by the delivery.
+            # The delivery decides whether and when to try again.
             client.set_http_retry_params(retry=False)
             answer = client.store_instances(list(objects))
     except requests.HTTPError as error:
@@ -77,7 +77,7 @@ def store_by_stow(objects: Objects, *, url: str, authorization: str | None) -> N
         raise NotDelivered("unreachable", type(error).__name__, passing=True) from error
     except (requests.exceptions.JSONDecodeError, *_UNREADABLE) as error:
         raise NotDelivered("not_accepted", "unreadable answer") from error
-    except requests.RequestException as error:  # a redirect, or no address at all
+    except requests.RequestException as error:  # a redirect or an invalid URL
         raise NotDelivered("refused", type(error).__name__) from error
     stored = {
         item.get("ReferencedSOPInstanceUID") for item in answer.get("ReferencedSOPSequence", [])
@@ -100,7 +100,7 @@ def _associate(objects: Objects, calling: str, called: str, address: str, port: 
             ae_title=called,
             contexts=[build_context(each, syntaxes) for each in classes],
         )
-    except OSError as error:  # the name is not known
+    except OSError as error:  # the host name is unknown
         raise NotDelivered("unreachable", type(error).__name__, passing=True) from error
     if association.is_established:
         return association
@@ -108,7 +108,7 @@ def _associate(objects: Objects, calling: str, called: str, address: str, port: 
         result = getattr(association.acceptor.primitive, "result", None)
         raise NotDelivered("rejected_association", passing=result == _REJECTED_FOR_NOW)
     if association.acceptor.primitive is not None:
-        # It answered, and took none of the proposed kinds of object.
+        # It answered, but accepted none of the proposed SOP classes.
         raise NotDelivered("not_accepted", "no presentation context")
     raise NotDelivered("unreachable", passing=True)
 
@@ -116,7 +116,7 @@ def _associate(objects: Objects, calling: str, called: str, address: str, port: 
 def _store(association: Association, each: Dataset) -> None:
     try:
         answer = association.send_c_store(each)
-    except ValueError as error:  # no context for this kind of object was accepted
+    except ValueError as error:  # no accepted context for this SOP class
         raise NotDelivered("not_accepted", "no presentation context") from error
     except RuntimeError as error:  # the association is gone
         raise NotDelivered("unreachable", "association ended", passing=True) from error
@@ -132,7 +132,7 @@ def _store(association: Association, each: Dataset) -> None:
 
 def _session(authorization: str | None) -> requests.Session:
     session = requests.Session()
-    # An archive that points elsewhere is set up wrongly, or up to no good.
+    # An archive that redirects is misconfigured or malicious.
     session.max_redirects = 0
     session.headers["Accept"] = "application/dicom+json"
     session.hooks["response"] = [_plain_media_type]
@@ -142,7 +142,7 @@ def _session(authorization: str | None) -> requests.Session:
 
 
 def _plain_media_type(answer: requests.Response, **_options: object) -> None:
-    """Drop parameters such as the charset: dicomweb-client reads no answer that has them."""
+    """Drop parameters such as charset: dicomweb-client rejects a media type that has them."""
     media_type = answer.headers.get("Content-Type", "")
     answer.headers["Content-Type"] = media_type.partition(";")[0].strip()
 

@@ -27,9 +27,9 @@ _log = logging.getLogger(__name__)
 
 @app.task(name=RESEND)
 def resend_lost_jobs() -> None:
-    """Make studies of what archives have sent, and send again what got lost on its way.
+    """Make studies of received images, and resend jobs whose message was lost.
 
-    Each part by itself: what goes wrong in one must not keep the others from their work.
+    The parts are independent: a fault in one does not stop the others.
     """
     _each("study", assemble_quiet_studies, send_classification)
     _each(
@@ -58,7 +58,7 @@ def _each(
 
 @app.task(name=SWEEP)
 def sweep() -> None:
-    """Remove blobs that no row names and that are older than any upload or analysis takes."""
+    """Remove blobs that no row refers to and that are older than any upload or analysis takes."""
     removed = sweep_blobs()
     if removed:
         _log.info("%d files that nothing names were removed", removed)
@@ -66,8 +66,8 @@ def sweep() -> None:
 
 @app.task(name=PURGE)
 def purge_old_drafts() -> None:
-    """Forget assessments that somebody began long ago, and files that nobody finished."""
-    # Every hour: the daily sweep is for what has a name, and a restart of beat puts it off.
+    """Delete old assessment drafts and unfinished files."""
+    # Hourly here, because a restart of beat delays the daily sweep.
     if count := remove_unfinished():
         _log.info("%d unfinished files were removed", count)
     if count := purge_drafts():

@@ -6,11 +6,11 @@ from flask import Flask
 
 def init_app(app: Flask) -> None:
     """Add the pages and the command line."""
-    # Bound here: the views need webapp.accounts.access, which needs this package's models.
+    # Imported here: the views need webapp.accounts.access, which needs this package's models.
     from webapp.accounts.commands import tokens, users
     from webapp.accounts.views import blueprint
 
-    # Addresses are names to sign in with, and a hospital's own network may end in .local.
+    # Addresses are only sign-in names here, and a hospital's internal domain may end in .local.
     email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
     app.register_blueprint(blueprint)
     app.cli.add_command(users)

@@ -1,7 +1,7 @@
-"""Who may call which view: marks on views, read by :mod:`webapp.accounts.guard`.
+"""Access marks on views, enforced by :mod:`webapp.accounts.guard`.
 
-Without a mark a view wants a signed-in user. :func:`public` opens it, :func:`requires` asks for a
-role.
+A view without a mark requires a signed-in user. :func:`public` opens it to everybody,
+:func:`requires` asks for a role.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from webapp.accounts.models import Role, User
 
 View = TypeVar("View", bound=Callable[..., object])
 DICOMWEB_PREFIX = "/dicomweb/"
-# Whoever calls these is a program: it has a token, and is answered with problem documents.
+# Paths for programs, which send a token and get problem documents.
 API_PREFIX = ("/api/", DICOMWEB_PREFIX)
 
 
 def public(view: View) -> View:
-    """Let anybody call ``view``."""
+    """Open ``view`` to everybody."""
     view.is_public = True  # type: ignore[attr-defined]
     return view
 
@@ -34,11 +34,11 @@ def requires(role: Role) -> Callable[[View], View]:
 
 
 def is_public(view: Callable[..., object]) -> bool:
-    """Whether anybody may call ``view``; what serves static files does not say so itself."""
+    """Whether everybody may call ``view``; Flask's view of static files has no mark."""
     return getattr(view, "is_public", False) or view is current_app.view_functions.get("static")
 
 
 def actor() -> User:
-    """The user on whose behalf the request acts, by cookie or by token."""
+    """The user of the current request, signed in by cookie or token."""
     user: User = g.actor
     return user

@@ -1,4 +1,4 @@
-"""What addresses, names and languages have to look like before they are kept."""
+"""Validation and normalisation of e-mail addresses, names and languages."""
 
 from email_validator import EmailNotValidError, validate_email
 from flask_babel import gettext as _
@@ -8,7 +8,7 @@ from webapp.languages import LANGUAGES
 
 
 def checked_email(email: str) -> str:
-    """The address in the one form that is kept; raises :class:`InvalidInput`."""
+    """The normalised address; raises :class:`InvalidInput`."""
     address = address_or_none(email)
     if address is None:
         message = _("This is not an e-mail address.")
@@ -17,7 +17,7 @@ def checked_email(email: str) -> str:
 
 
 def address_or_none(email: str) -> str | None:
-    """The address in the one form that is kept, or None where it is none."""
+    """The normalised address, or None if it is not valid."""
     try:
         found = validate_email(
             email.strip(), check_deliverability=False, globally_deliverable=False
@@ -28,7 +28,7 @@ def address_or_none(email: str) -> str | None:
 
 
 def checked_name(name: str, *, field: str = "name", longest: int = 120) -> str:
-    """The name without surplus blanks and control characters; raises :class:`InvalidInput`."""
+    """The name without control characters and extra spaces; raises :class:`InvalidInput`."""
     checked = " ".join("".join(sign if sign.isprintable() else " " for sign in name).split())
     message = None
     if not checked:
@@ -41,7 +41,7 @@ def checked_name(name: str, *, field: str = "name", longest: int = 120) -> str:
 
 
 def checked_language(locale: str) -> str:
-    """``locale`` itself; raises :class:`InvalidInput` where the portal does not speak it."""
+    """``locale``; raises :class:`InvalidInput` if the portal is not available in it."""
     if locale not in LANGUAGES:
         message = _("The portal is not available in this language.")
         raise InvalidInput(message, fields={"locale": message})

@@ -20,7 +20,7 @@ tokens = AppGroup("tokens", help="Make and list tokens of the API.")
 
 
 def _password_option(command: Command) -> Command:
-    # A password on the command line would stand in the list of processes and in the history.
+    # A password on the command line would appear in the process list and in the shell history.
     option = click.option(
         "--password-stdin", is_flag=True, help="Read the password from standard input, one line."
     )

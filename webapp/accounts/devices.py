@@ -1,4 +1,4 @@
-"""What a User-Agent header says about a device, in words that its owner knows it by."""
+"""Browser and operating system from a User-Agent header, under their common names."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flask_babel import gettext as _
 
 LONGEST_FAMILY = 20
-# The first that fits: most browsers also name those that they want to be taken for.
+# The first match counts: most browsers also name others for compatibility.
 _BROWSERS = (
     ("Edge", re.compile(r"\bEdg(e|A|iOS)?/")),
     ("Opera", re.compile(r"\bOPR/|\bOpera\b")),
@@ -29,7 +29,7 @@ _LONGEST_READ = 1024
 
 @dataclass(frozen=True)
 class Device:
-    """Families of browser and operating system; empty where they are not known.
+    """Browser and operating system; empty if unknown.
 
     Both come from the lists above, never from the header itself.
     """
@@ -44,7 +44,7 @@ class Device:
 
 
 def device_of(user_agent: str) -> Device:
-    """The device that a User-Agent header (RFC 9110 10.1.5) speaks of."""
+    """The device described by a User-Agent header (RFC 9110 10.1.5)."""
     text = user_agent[:_LONGEST_READ]
     return Device(_first(_BROWSERS, text), _first(_SYSTEMS, text))
 

@@ -1,4 +1,4 @@
-"""The forms of the account pages. What a value must look like is checked by the operations."""
+"""The forms of the account pages. The operations check the values."""
 
 from flask_babel import lazy_gettext as _l
 from wtforms import BooleanField, EmailField, PasswordField, SelectField, StringField
@@ -63,7 +63,7 @@ class SignInForm(CheckedForm):
 
 
 class AcceptInvitationForm(CheckedForm):
-    """What an invited person chooses."""
+    """What an invited person fills in."""
 
     name = _name_field()
     password = _password_field()
@@ -79,7 +79,7 @@ class PasswordForm(CheckedForm):
 
 
 class TokenForm(CheckedForm):
-    """What a new token of the API is for, what it may do, and for how long."""
+    """A new API token: its purpose, access and lifetime."""
 
     name = StringField(_l("Name"), [_given, Length(max=80)])
     scope = SelectField(_l("Access"), choices=_SCOPES, coerce=Scope, default=Scope.WRITE)
@@ -89,21 +89,21 @@ class TokenForm(CheckedForm):
 
 
 class InviteForm(CheckedForm):
-    """Whom to invite."""
+    """The address and role of a person to invite."""
 
     email = _email_field()
     role = _role_field()
 
 
 class ChangeUserForm(CheckedForm):
-    """A user's role, and whether the account is open."""
+    """A user's role, and whether the account is active."""
 
     role = _role_field()
     is_active = BooleanField(_l("May sign in"))
 
 
 class ReadingForm(CheckedForm):
-    """How the organisation's readers work."""
+    """How readers of the organisation work."""
 
     blind_reading = BooleanField(
         _l("Hide other readers’ assessments until one’s own has been saved")

@@ -1,8 +1,8 @@
-"""Who may call which view, decided in one place before every request.
+"""Access control, in one place before every request.
 
-Pages know the session cookie alone, and what programs call knows tokens alone, so that a page of
-another site cannot use the API with a visitor's cookie. Many picture archives know no bearer
-tokens: DICOMweb takes a token as the password of basic authentication, too.
+Pages accept only the session cookie, and paths for programs accept only tokens, so that another
+site's page cannot call the API with a visitor's cookie. Many PACS cannot send bearer tokens, so
+DICOMweb also accepts a token as the password of basic authentication.
 """
 
 from flask import Flask, current_app, g, redirect, request, url_for
@@ -30,15 +30,15 @@ def init_app(app: Flask) -> None:
 
 
 def _load_user(session_token: str) -> User | None:
-    # Fragments poll while nobody sits there; pages, forms and images are asked for by somebody.
+    # Polling fragments do not count as use of the session; pages, forms and images do.
     polls = request.method == "GET" and "HX-Request" in request.headers
     return user_of_session(session_token, by_person=not polls)
 
 
 def admit_visitor() -> bool:
-    """Let the request act for the person who has signed in; False where nobody has.
+    """Set the signed-in user as the request's actor; False if nobody is signed in.
 
-    For what answers ahead of the guard, such as a form whose token is out of date.
+    For code that answers before the guard, such as a form with an outdated CSRF token.
     """
     user = _signed_in()
     if user is None:
@@ -49,23 +49,23 @@ def admit_visitor() -> bool:
 
 
 def refuse_visitor() -> ResponseReturnValue | None:
-    """What a person gets who may not call the view of this request; None for all others.
+    """The response to a person who may not call this request's view; None for all others.
 
-    For what has to know it ahead of the guard, such as whether to read a large body.
+    For code that must know this before the guard, such as whether to read a large body.
 
     Raises:
-        Unauthorized, NotAllowed: instead of an answer, where programs call or a role is missing.
+        Unauthorized, NotAllowed: for a program, or if the user's role is insufficient.
     """
     return _guard()
 
 
 def _guard() -> ResponseReturnValue | None:
     if request.endpoint is None:
-        return None  # no such address: 404 for everybody
+        return None  # no such URL: 404 for everybody
     view = current_app.view_functions[request.endpoint]
     is_api = request.path.startswith(API_PREFIX)
     if is_public(view) and is_api:
-        return None  # whatever the token
+        return None  # whatever the token is
     user = _token_holder() if is_api else _signed_in()
     if user is not None:
         g.actor = user
@@ -92,13 +92,13 @@ def _token_holder() -> User | None:
         return None
     token = given.token if given.type == "bearer" else None
     if given.type == "basic" and request.path.startswith(DICOMWEB_PREFIX):
-        token = given.password  # whatever the user name
+        token = given.password  # whatever the user name is
     writes = request.method not in _READING
     return user_of_token(token, writes=writes) if token else None
 
 
 def _to_sign_in() -> ResponseReturnValue:
-    """Send a visitor to the sign-in page; a script that polls gets 401 and a place to go to."""
+    """Redirect a visitor to the sign-in page; an htmx request gets 401 with HX-Redirect."""
     if request.headers.get("HX-Request"):
         return "", 401, {"HX-Redirect": url_for("accounts.sign_in")}
     wanted = request.full_path.rstrip("?") if request.method == "GET" else None

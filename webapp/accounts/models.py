@@ -1,4 +1,4 @@
-"""Who may sign in, and for which organisation they act."""
+"""Organisations, users and their credentials."""
 
 import uuid
 from datetime import datetime
@@ -14,7 +14,7 @@ from webapp.tenancy import OrganisationOwned
 
 
 class Role(StrEnum):
-    """What a user may do; each role includes the one before it."""
+    """What a user may do; each role includes the previous one."""
 
     CLINICIAN = "clinician"
     REVIEWER = "reviewer"
@@ -22,13 +22,13 @@ class Role(StrEnum):
     ADMIN = "admin"
 
     def includes(self, other: "Role") -> bool:
-        """Whether this role may do what ``other`` may."""
+        """Whether this role may do everything that ``other`` may."""
         order = list(Role)
         return order.index(self) >= order.index(other)
 
 
 def role_column() -> Enum:
-    """Stored as text with a check, the same on both databases."""
+    """A column type stored as text with a check constraint, the same on both databases."""
     return Enum(
         Role,
         native_enum=False,
@@ -69,11 +69,11 @@ class User(UserMixin, Timestamped, OrganisationOwned, Base):
 
     organisation: Mapped[Organisation] = relationship(lazy="joined")
 
-    # Of the session that is acted in; not kept here, and only its hash is kept anywhere.
+    # Token of the current session, set per request; the database has only its hash.
     session_token = ""
 
     def get_id(self) -> str:
-        """What the session cookie and the remember cookie hold."""
+        """The value of the session cookie and the remember cookie."""
         return self.session_token
 
     def may(self, role: Role | str) -> bool:
@@ -82,13 +82,13 @@ class User(UserMixin, Timestamped, OrganisationOwned, Base):
 
 
 class UserSession(Timestamped, OrganisationOwned, Base):
-    """One device on which a user has signed in, until it ends; only its token's hash is kept.
+    """A user's session on one device; only the hash of its token is stored.
 
     Attributes:
-        last_seen_at: the last use by a person; fragments that poll do not count.
-        expires_at: when it ends in any case.
-        is_remembered: it outlasts the browser, and does not end by being idle.
-        browser, system: as in :class:`Device`; of the sign-in, and never updated.
+        last_seen_at: the last use by a person; polling fragments do not count.
+        expires_at: when it ends even if it is used.
+        is_remembered: it outlasts the browser and has no idle limit.
+        browser, system: as in :class:`Device`; set at sign-in and never updated.
     """
 
     __tablename__ = "user_session"
@@ -106,12 +106,12 @@ class UserSession(Timestamped, OrganisationOwned, Base):
 
     @property
     def device(self) -> Device:
-        """Where the user signed in."""
+        """The device on which the user signed in."""
         return Device(self.browser, self.system)
 
 
 class Invitation(Timestamped, OrganisationOwned, Base):
-    """A link that lets one person make an account, once, until it expires."""
+    """A single-use link with which one person creates an account before it expires."""
 
     __tablename__ = "invitation"
 
@@ -133,17 +133,17 @@ class Invitation(Timestamped, OrganisationOwned, Base):
 
 
 class Scope(StrEnum):
-    """What a token of the API lets a program do; writing includes reading."""
+    """What an API token permits; writing includes reading."""
 
     READ = "read"
     WRITE = "write"
 
 
 class ApiToken(Timestamped, OrganisationOwned, Base):
-    """A bearer token of the API; only its hash is kept.
+    """A bearer token of the API; only its hash is stored.
 
     Attributes:
-        expires_at: None for tokens of before 0009, which never expire.
+        expires_at: None for tokens from before migration 0009, which never expire.
     """
 
     __tablename__ = "api_token"

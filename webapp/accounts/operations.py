@@ -1,4 +1,4 @@
-"""What can be done with accounts: one function a verb, one transaction and audit entry each."""
+"""Operations on accounts; each is one transaction with an audit entry."""
 
 import secrets
 import uuid
@@ -29,21 +29,21 @@ DEFAULT_ORGANISATION = "Default"
 INVITATION_LASTS = timedelta(days=7)
 TOKEN_PREFIX = "sulcus_"  # noqa: S105 - what tokens start with, not one
 TOKEN_DAYS = (30, 90, 365)
-"""How long a new token of the API may last."""
+"""Permitted lifetimes of a new API token, in days."""
 DEFAULT_TOKEN_DAYS = 90
-# Held for the rules that look at several rows: one first account, one account an address, one
-# administrator left, one use of an invitation.
+# Lock for rules about several rows: a single first account, unique addresses, at least one
+# administrator, single use of an invitation.
 _ACCOUNTS = "accounts"
-# One write a minute instead of one a request.
+# At most one write per minute instead of one per request.
 _LAST_USED_EVERY = timedelta(minutes=1)
 
 
 def create_first_account(*, organisation: str, name: str, email: str, password: str) -> User:
-    """Make the first organisation and its administrator.
+    """Create the first organisation and its administrator.
 
     Raises:
-        NotFound: there is an account already.
-        InvalidInput: a value cannot be taken.
+        NotFound: an account already exists.
+        InvalidInput: a value is invalid.
     """
     organisation = checked_name(organisation, field="organisation")
     name, email = checked_name(name), checked_email(email)
@@ -75,15 +75,15 @@ def create_user(
     name: str = "",
     organisation: str = DEFAULT_ORGANISATION,
 ) -> User:
-    """Make an account from the command line; administrators :func:`invite`.
+    """Create an account from the command line; administrators :func:`invite`.
 
     Args:
         name: by default the part of ``email`` before the @.
-        organisation: the name of one, made if it is new.
+        organisation: its name; a new one is created.
 
     Raises:
-        InvalidInput: a value cannot be taken.
-        Conflict: there is an account with this address.
+        InvalidInput: a value is invalid.
+        Conflict: an account with this address exists.
     """
     email = checked_email(email)
     name = checked_name(name or email.partition("@")[0])
@@ -111,7 +111,7 @@ def sign_in(
     """Check address and password and begin a session, whose token is ``session_token``.
 
     Raises:
-        InvalidInput: they do not fit, or the account is closed; the sentence does not say which.
+        InvalidInput: they do not match, or the account is closed; the message does not say which.
     """
     user = user_by_address(email)
     checked = user.password_hash if user else None
@@ -125,7 +125,7 @@ def sign_in(
             db.session.commit()
             raise _wrong_sign_in()
         renewed = passwords.hash_password(password) if passwords.is_outdated(checked) else checked
-        # The password may be changed, or the account closed, beside this: then nobody is found.
+        # If the password or the account was changed concurrently, no row matches.
         found = db.session.scalar(
             update(User)
             .where(User.id == user.id, User.password_hash == checked, User.is_active)
@@ -142,7 +142,7 @@ def sign_in(
 
 
 def change_password(*, user: User, current: str, new: str) -> None:
-    """Set a new password, sign the user out everywhere and end all tokens of theirs.
+    """Set a new password, end all of the user's sessions and revoke their API tokens.
 
     The caller opens a new session.
 
@@ -158,7 +158,7 @@ def change_password(*, user: User, current: str, new: str) -> None:
 
 
 def set_password(*, email: str, password: str) -> User:
-    """Set a user's password from the command line, as :func:`change_password`.
+    """Set a user's password from the command line, like :func:`change_password`.
 
     Raises:
         NotFound: there is no such user.
@@ -173,10 +173,10 @@ def set_password(*, email: str, password: str) -> User:
 
 
 def choose_language(*, user: User, locale: str) -> None:
-    """Keep the language that the user's pages speak.
+    """Store the language of the user's pages.
 
     Raises:
-        InvalidInput: it is none of :data:`webapp.languages.LANGUAGES`.
+        InvalidInput: it is not in :data:`webapp.languages.LANGUAGES`.
     """
     user.locale = checked_language(locale)
     audit.record("choose_language", subject=user, actor_id=user.id, locale=locale)
@@ -184,18 +184,18 @@ def choose_language(*, user: User, locale: str) -> None:
 
 
 def invite(*, actor: User, email: str, role: Role) -> tuple[Invitation, str]:
-    """Invite a person into the actor's organisation; an earlier invitation of theirs ends.
+    """Invite a person into the actor's organisation; revokes their earlier invitation.
 
     Returns:
-        The invitation and its token, of which only the hash is kept.
+        The invitation and its token; only the token's hash is stored.
 
     Raises:
-        InvalidInput: the address cannot be taken.
+        InvalidInput: the address is invalid.
         Conflict: the organisation has an account with this address.
     """
     email = checked_email(email)
     with acting_for(actor.organisation_id):
-        # Of accounts elsewhere only who has the link is told.
+        # That an account exists in another organisation is told only to the holder of the link.
         _refuse_known_address(email)
     token = secrets.token_urlsafe(32)
     invitation = Invitation(
@@ -214,12 +214,12 @@ def invite(*, actor: User, email: str, role: Role) -> tuple[Invitation, str]:
 
 
 def accept_invitation(*, token: str, name: str, password: str) -> User:
-    """Make the account that the invitation is for; it works once.
+    """Create the account that the invitation is for; it works once.
 
     Raises:
-        NotFound: there is no such invitation, or it was used, revoked or is over.
-        InvalidInput: a value cannot be taken.
-        Conflict: there is an account with this address.
+        NotFound: no such invitation, or it was used, revoked or has expired.
+        InvalidInput: a value is invalid.
+        Conflict: an account with this address exists.
     """
     email = find_invitation(token).email
     name = checked_name(name)
@@ -227,7 +227,7 @@ def accept_invitation(*, token: str, name: str, password: str) -> User:
     password_hash = passwords.hash_password(password)
     with unscoped():
         one_at_a_time([_ACCOUNTS])
-        invitation = find_invitation(token)  # again: somebody may have been faster
+        invitation = find_invitation(token)  # again: it may have been used meanwhile
         if user_by_address(email) is not None:
             owner = invitation.organisation_id
             audit.record("refuse_invitation", subject=invitation, organisation_id=owner)
@@ -248,7 +248,7 @@ def accept_invitation(*, token: str, name: str, password: str) -> User:
 
 
 def revoke_invitation(*, actor: User, invitation_id: uuid.UUID) -> None:
-    """End an invitation; raises :class:`NotFound` where there is none that is still open."""
+    """Revoke an invitation; raises :class:`NotFound` if there is no such open one."""
     invitation = db.session.scalar(select(Invitation).where(Invitation.id == invitation_id))
     if invitation is None or not invitation.is_open:
         raise NotFound(_("There is no such invitation, or it has expired."))
@@ -258,10 +258,10 @@ def revoke_invitation(*, actor: User, invitation_id: uuid.UUID) -> None:
 
 
 def change_user(*, actor: User, user_id: uuid.UUID, role: Role, is_active: bool) -> User:
-    """Set a user's role, and whether the account is open.
+    """Set a user's role, and whether the account is active.
 
-    Whoever is closed out is signed out everywhere, and their API tokens stop working. Invitations
-    of somebody who is no longer an administrator end.
+    Closing an account ends its sessions and revokes its API tokens. A user who is no longer an
+    administrator also loses their open invitations.
 
     Raises:
         NotFound: there is no such user.
@@ -287,7 +287,7 @@ def change_user(*, actor: User, user_id: uuid.UUID, role: Role, is_active: bool)
 
 
 def set_blind_reading(*, actor: User, is_on: bool) -> None:
-    """Say whether readers of the actor's organisation see each other's assessments only after."""
+    """Set whether readers see each other's assessments only after saving their own."""
     actor.organisation.blind_reading = is_on
     audit.record("set_blind_reading", actor_id=actor.id, is_on=is_on)
     db.session.commit()
@@ -296,17 +296,17 @@ def set_blind_reading(*, actor: User, is_on: bool) -> None:
 def create_token(
     *, user: User, name: str, days: int = DEFAULT_TOKEN_DAYS, scope: Scope = Scope.WRITE
 ) -> tuple[ApiToken, str]:
-    """Make a bearer token for the API.
+    """Create a bearer token for the API.
 
     Args:
-        days: after how many it expires, one of :data:`TOKEN_DAYS`.
-        scope: reading alone, or uploading and changing as well.
+        days: its lifetime, one of :data:`TOKEN_DAYS`.
+        scope: read only, or read and write.
 
     Returns:
-        The row and the token itself, of which only the hash is kept.
+        The row and the token; only the token's hash is stored.
 
     Raises:
-        InvalidInput: the name is missing or too long, or no token may last that long.
+        InvalidInput: the name is missing or too long, or the lifetime is not permitted.
     """
     name = checked_name(name, longest=80)
     if days not in TOKEN_DAYS:
@@ -328,7 +328,7 @@ def create_token(
 
 
 def revoke_token(*, user: User, token_id: uuid.UUID) -> None:
-    """End one of the user's own tokens; raises :class:`NotFound` where there is no such one."""
+    """Revoke one of the user's own tokens; raises :class:`NotFound`."""
     row = db.session.scalar(
         select(ApiToken).where(ApiToken.id == token_id, ApiToken.user_id == user.id)
     )
@@ -343,11 +343,11 @@ def user_of_token(token: str, *, writes: bool = False) -> User | None:
     """The active user that a bearer token belongs to, or None.
 
     Args:
-        writes: the program wants to change something.
+        writes: whether the request changes something.
 
     Raises:
-        ExpiredToken: the token was good until it expired.
-        NotAllowed: the token is for reading alone.
+        ExpiredToken: the token has expired.
+        NotAllowed: the token is read-only.
     """
     moment = now()
     with unscoped():
@@ -387,7 +387,7 @@ def _add_user(action: str, user: User, *, actor: User | None) -> None:
 
 
 def _refuse_known_address(email: str) -> None:
-    """Refuse an address that has an account in the organisation acted for, or, unscoped, in any."""
+    """Refuse an address with an account in the current organisation, or, unscoped, in any."""
     if db.session.scalar(select(User.id).where(User.email == email)) is None:
         return
     db.session.rollback()
@@ -418,7 +418,7 @@ def _replace_password(user: User, new: str) -> None:
 
 
 def _shut_out(user: User) -> None:
-    """End all sessions and tokens of the user, in the current transaction."""
+    """End all sessions and revoke all tokens of the user, in the current transaction."""
     end_sessions(user)
     db.session.execute(
         update(ApiToken)

@@ -1,4 +1,4 @@
-"""Passwords: the rules for new ones, hashing with Argon2id, and checking."""
+"""Passwords: rules for new ones, hashing with Argon2id, and verification."""
 
 import unicodedata
 from functools import lru_cache
@@ -12,7 +12,7 @@ from webapp.errors import InvalidInput
 SHORTEST = 10
 LONGEST = 200
 
-# Those of the commonest that are long enough for the first rule.
+# The most common passwords that are long enough for the first rule.
 _COMMON_WORDS = """
     0123456789 0987654321 1111111111 1122334455 123123123123 123321123321 1234512345 123456123456
     1234567890 12345678900 12345678910 123456789a 123456789q 1234567891 12345qwert 1q2w3e4r5t
@@ -51,14 +51,14 @@ def check_rules(password: str, *, email: str, name: str, field: str = "password"
 
 
 def hash_password(password: str) -> str:
-    """Hash with Argon2id, the current parameters and a fresh salt."""
+    """Hash with Argon2id, the current parameters and a new salt."""
     return _hasher.hash(_same_form(password))
 
 
 def matches(password: str, password_hash: str | None) -> bool:
-    """Whether the password belongs to the hash.
+    """Whether the password matches the hash.
 
-    Without a hash (no such user) the answer is no, after as long a time as with one.
+    Without a hash (no such user) the result is False, after the same time.
     """
     try:
         _hasher.verify(password_hash or _nobodys_hash(), _same_form(password))
@@ -68,7 +68,7 @@ def matches(password: str, password_hash: str | None) -> bool:
 
 
 def is_outdated(password_hash: str) -> bool:
-    """Whether the hash was made with other parameters than those of today."""
+    """Whether the hash was made with outdated parameters."""
     return _hasher.check_needs_rehash(password_hash)
 
 
@@ -78,5 +78,5 @@ def _nobodys_hash() -> str:
 
 
 def _same_form(password: str) -> str:
-    # One keyboard sends é as one character, another as two.
+    # Some keyboards send é as one character, others as two.
     return unicodedata.normalize("NFKC", password)

@@ -1,4 +1,4 @@
-"""What views and commands read about accounts. Nothing here changes anything."""
+"""Read-only queries on accounts, for views and commands."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from webapp.tenancy import acting_for, unscoped
 
 
 def no_account_yet() -> bool:
-    """Whether the first account is still to be made."""
+    """Whether no account exists."""
     with unscoped():
         return db.session.scalar(select(User.id).limit(1)) is None
 
 
 def list_users() -> Sequence[User]:
-    """The users by name: those of the organisation acted for, or all where unscoped."""
+    """The users by name: of the current organisation, or all if unscoped."""
     return db.session.scalars(select(User).order_by(func.lower(User.name), User.email)).all()
 
 
 def user_by_address(email: str) -> User | None:
-    """The user with this address, in whichever organisation."""
+    """The user with this address, in any organisation, or None."""
     address = address_or_none(email)
     if address is None:
         return None
@@ -35,7 +35,7 @@ def user_by_address(email: str) -> User | None:
 
 
 def find_user_by_address(email: str) -> User:
-    """The same, but raises :class:`NotFound` where there is none."""
+    """Like :func:`user_by_address`, but raises :class:`NotFound`."""
     user = user_by_address(email)
     if user is None:
         raise NotFound(_("There is no user with this e-mail address."))
@@ -43,7 +43,7 @@ def find_user_by_address(email: str) -> User:
 
 
 def list_invitations() -> Sequence[Invitation]:
-    """The open invitations of the organisation acted for, the newest first."""
+    """The open invitations of the current organisation, newest first."""
     return db.session.scalars(
         select(Invitation)
         .where(
@@ -56,7 +56,7 @@ def list_invitations() -> Sequence[Invitation]:
 
 
 def find_invitation(token: str) -> Invitation:
-    """The open invitation with this token, and who sent it; raises :class:`NotFound`."""
+    """The open invitation with this token, with its sender loaded; raises :class:`NotFound`."""
     with unscoped():
         invitation = db.session.scalar(
             select(Invitation)
@@ -72,7 +72,7 @@ def find_invitation(token: str) -> Invitation:
 
 
 def list_tokens(user: User) -> Sequence[ApiToken]:
-    """The user's API tokens that were not revoked, the newest first."""
+    """The user's API tokens that are not revoked, newest first."""
     with acting_for(user.organisation_id):
         return db.session.scalars(
             select(ApiToken)
@@ -82,8 +82,8 @@ def list_tokens(user: User) -> Sequence[ApiToken]:
 
 
 def token_hash(token: str) -> str:
-    """What is kept of an invitation's or the API's token, in hexadecimal.
+    """The stored hash of an invitation's or API token, in hexadecimal.
 
-    SHA-256 is enough: tokens have 32 random bytes, so that there is nothing to guess.
+    SHA-256 is enough: tokens have 32 random bytes and cannot be guessed.
     """
     return hashlib.sha256(token.encode()).hexdigest()

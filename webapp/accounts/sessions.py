@@ -1,7 +1,7 @@
-"""Sessions as the server knows them: a cookie is worth something only while its row is here.
+"""Server-side sessions: a cookie is valid only while its database row exists.
 
 The session cookie and the remember cookie hold the same random token. Signing out, a new password
-and a closed account delete rows, so that no copy of a cookie works any longer.
+and closing the account delete rows, so that copies of a cookie stop working.
 """
 
 import secrets
@@ -23,8 +23,8 @@ from webapp.extensions import current_settings
 from webapp.tenancy import acting_for, unscoped
 
 SESSION_LASTS = timedelta(days=14)
-"""However much it is used; also how long a device remembers who signed in."""
-# One write a minute instead of one a request.
+"""Maximum lifetime of a session; also how long a remembered device stays signed in."""
+# At most one write per minute instead of one per request.
 _SEEN_EVERY = timedelta(minutes=1)
 
 
@@ -49,7 +49,7 @@ def begin_session(user: User, *, is_remembered: bool = False, device: Device | N
 
 
 def open_session(*, user: User, is_remembered: bool = False, device: Device | None = None) -> None:
-    """Begin a session of somebody who has just got an account or a new password."""
+    """Begin a session after an account was created or a password changed."""
     with acting_for(user.organisation_id):
         begin_session(user, is_remembered=is_remembered, device=device)
         db.session.commit()
@@ -59,7 +59,7 @@ def user_of_session(token: str, *, by_person: bool) -> User | None:
     """The active user of an open session, or None.
 
     Args:
-        by_person: somebody did something; the session is idle from now on, not from before.
+        by_person: whether a person acted, which restarts the idle time.
     """
     moment = now()
     with unscoped():
@@ -80,7 +80,7 @@ def user_of_session(token: str, *, by_person: bool) -> User | None:
 
 
 def sign_out(*, user: User) -> None:
-    """End the session acted in."""
+    """End the current session."""
     db.session.execute(
         delete(UserSession).where(UserSession.token_hash == token_hash(user.session_token))
     )
@@ -89,7 +89,7 @@ def sign_out(*, user: User) -> None:
 
 
 def sign_out_everywhere(*, user: User) -> None:
-    """End all sessions of the user, the one acted in as well."""
+    """End all sessions of the user, including the current one."""
     end_sessions(user)
     audit.record("sign_out_everywhere", subject=user, actor_id=user.id)
     db.session.commit()
@@ -97,24 +97,24 @@ def sign_out_everywhere(*, user: User) -> None:
 
 def end_sessions(user: User) -> None:
     """Delete all sessions of the user in the current transaction."""
-    db.session.flush()  # first what the sessions end for: a sign-in beside it waits for that row
+    db.session.flush()  # the user's row first: a concurrent sign-in waits for it
     db.session.execute(delete(UserSession).where(UserSession.user_id == user.id))
 
 
 def end_session(*, user: User, session_id: uuid.UUID) -> None:
-    """End one of the user's own sessions; raises :class:`NotFound` where there is no such one."""
+    """End one of the user's own sessions; raises :class:`NotFound`."""
     found = select(UserSession).where(UserSession.id == session_id, UserSession.user_id == user.id)
     row = db.session.scalar(found.where(_is_open(now())))
     if row is None:
         raise NotFound(_("There is no such session, or it has ended."))
     audit.record("end_session", subject=row, actor_id=user.id)
-    # As a statement: somebody may end the same one beside this.
+    # As a statement, because the row may be deleted concurrently.
     db.session.execute(delete(UserSession).where(UserSession.id == row.id))
     db.session.commit()
 
 
 def end_other_sessions(*, user: User) -> None:
-    """End all sessions of the user but the one acted in."""
+    """End all sessions of the user except the current one."""
     db.session.execute(
         delete(UserSession).where(
             UserSession.user_id == user.id,
@@ -126,7 +126,7 @@ def end_other_sessions(*, user: User) -> None:
 
 
 def list_sessions(user: User) -> Sequence[UserSession]:
-    """The user's open sessions, the last used first."""
+    """The user's open sessions, most recently used first."""
     return db.session.scalars(
         select(UserSession)
         .where(UserSession.user_id == user.id, _is_open(now()))
@@ -135,7 +135,7 @@ def list_sessions(user: User) -> Sequence[UserSession]:
 
 
 def is_acted_in(row: UserSession, user: User) -> bool:
-    """Whether it is the session that the user acts in now."""
+    """Whether ``row`` is the user's current session."""
     return row.token_hash == token_hash(user.session_token)
 
 

@@ -1,11 +1,11 @@
-"""How often a password may be tried before somebody has to wait.
+"""Rate limits for password attempts.
 
-Every try is counted before the password is looked at, in Redis, which all processes share; where
-Redis does not answer, each process counts by itself. A try that turns out right is given back.
+Each attempt is counted before the password is checked, in Redis, which all processes share. If
+Redis does not respond, each process counts for itself. A successful attempt is not counted.
 
-What counts is who tries at which account. So somebody elsewhere who guesses makes themselves wait,
-not the account's owner. Those who guess from many addresses meet a slower limit of the account as
-a whole, which does not hold for devices on which the owner has signed in before.
+Attempts are counted per client and account, so that an attacker locks out only themselves and not
+the account's owner. Guesses from many addresses meet a slower limit on the whole account, which
+does not apply to devices on which the owner has signed in before.
 """
 
 import hashlib
@@ -30,31 +30,31 @@ from config import Settings
 from webapp.accounts.checks import address_or_none
 from webapp.extensions import current_settings
 
-# Each step makes whoever goes on wait longer.
+# Each further limit makes a persistent client wait longer.
 _AT_ONE_ACCOUNT = "10/minute;20/10minute;40/hour;100/day"
-_FROM_ONE_ADDRESS = "20/minute;100/hour"  # a ward may share one
+_FROM_ONE_ADDRESS = "20/minute;100/hour"  # a ward may share one address
 _AT_ONE_ACCOUNT_FROM_ANYWHERE = "100/hour"
 _COOKIE = "sulcus_device"
 _KNOWN_FOR = 180 * 24 * 3600  # seconds
 _ACCOUNTS_OF_A_DEVICE = 8
-_WITHOUT_REDIS = 5.0  # seconds until it is asked again
+_WITHOUT_REDIS = 5.0  # seconds until Redis is tried again
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Whoever has the key may try as often as all limits let them."""
+    """Limits on the attempts that share a key; all of them apply."""
 
     key: str
     limits: Sequence[RateLimitItem]
 
     @classmethod
     def of(cls, limits: str, *key: str) -> "Rule":
-        """A rule; the key is hashed, so that neither Redis nor its log holds an address."""
+        """A rule; the key is hashed, so that Redis and its log contain no address."""
         return cls(hashlib.sha256("\0".join(key).encode()).hexdigest(), parse_many(limits))
 
 
 class Throttle:
-    """Counts tries, in Redis or by itself."""
+    """Counts attempts in Redis, or in this process if Redis does not respond."""
 
     def __init__(self, url: str) -> None:
         shared = storage_from_string(
@@ -65,15 +65,15 @@ class Throttle:
         self._shared_from = 0.0
 
     def count(self, rules: Sequence[Rule]) -> None:
-        """Count a try.
+        """Count an attempt.
 
         Raises:
-            TooManyRequests: it may not be made yet; ``retry_after`` says in how many seconds.
+            TooManyRequests: a limit is reached; ``retry_after`` is the time to wait in seconds.
         """
         self._do(_count, rules)
 
     def give_back(self, rules: Sequence[Rule]) -> None:
-        """The try was right after all."""
+        """Undo the count of a successful attempt."""
         self._do(_give_back, rules)
 
     def _do(
@@ -81,7 +81,7 @@ class Throttle:
         work: Callable[[FixedWindowRateLimiter, Sequence[Rule]], None],
         rules: Sequence[Rule],
     ) -> None:
-        """In Redis; by this process alone where it does not answer, and for a while after."""
+        """Use Redis; after a failure use this process's counters for a while."""
         if time.monotonic() >= self._shared_from:
             try:
                 return work(self._shared, rules)
@@ -91,18 +91,18 @@ class Throttle:
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Give ``app`` its counters."""
+    """Create the throttle of ``app``."""
     app.extensions["throttle"] = Throttle(settings.limits_url)
 
 
 def current_throttle() -> Throttle:
-    """The counters of the application acted in."""
+    """The throttle of the current application."""
     throttle: Throttle = current_app.extensions["throttle"]
     return throttle
 
 
 def rules_of_sign_in(request: Request, email: str) -> list[Rule]:
-    """What limits a try to sign in at ``email`` by whoever sent the request."""
+    """The limits for an attempt to sign in as ``email`` from this request's client."""
     account = _account(email)
     device, accounts = _device(request)
     if _mark(account) in accounts:
@@ -116,12 +116,12 @@ def rules_of_sign_in(request: Request, email: str) -> list[Rule]:
 
 
 def rules_of_secret(request: Request, kind: str, owner: str = "") -> list[Rule]:
-    """What limits tries at something else than signing in, of ``owner`` or of one address."""
+    """The limits for attempts other than signing in, per ``owner`` or else per client."""
     return [Rule.of(_AT_ONE_ACCOUNT, kind, owner or client_of(request))]
 
 
 def client_of(request: Request) -> str:
-    """Where a request comes from; of IPv6 the network, since each customer has all of one."""
+    """The client's IP address; for IPv6 its /64 network, since one customer has a whole one."""
     given = request.remote_addr or ""
     try:
         address = ipaddress.ip_address(given.partition("%")[0])
@@ -135,7 +135,7 @@ def client_of(request: Request) -> str:
 
 
 def remember_device(request: Request, response: Response, email: str) -> None:
-    """Let the browser know that the account's owner has signed in on it."""
+    """Mark the browser as one on which the account's owner has signed in."""
     device, accounts = _device(request)
     mark = _mark(_account(email))
     others = [one for one in accounts if one != mark][: _ACCOUNTS_OF_A_DEVICE - 1]
@@ -151,7 +151,7 @@ def remember_device(request: Request, response: Response, email: str) -> None:
 
 def _count(limiter: FixedWindowRateLimiter, rules: Sequence[Rule]) -> None:
     limits = [(item, rule.key) for rule in rules for item in rule.limits]
-    # First without counting: who is turned away anyhow does not use up what others share.
+    # Test first without counting: a refused attempt must not use up the shared limits.
     for item, key in limits:
         if not limiter.test(item, key):
             raise _too_many(limiter, item, key)
@@ -172,13 +172,13 @@ def _give_back(limiter: FixedWindowRateLimiter, rules: Sequence[Rule]) -> None:
 
 
 def _account(email: str) -> str:
-    """One spelling for all that lead to the same account: of full width, or in capitals."""
+    """One form for all spellings of an account's address, such as full width or capitals."""
     address = address_or_none(email) or email.strip()[:254]
     return unicodedata.normalize("NFKC", address).casefold()
 
 
 def _device(request: Request) -> tuple[str, list[str]]:
-    """The browser's own number and the marks of the accounts that it knows."""
+    """The browser's random id and the marks of the accounts used on it."""
     try:
         device, *accounts = _signer().loads(request.cookies.get(_COOKIE, ""), max_age=_KNOWN_FOR)
     except BadSignature:
@@ -187,7 +187,7 @@ def _device(request: Request) -> tuple[str, list[str]]:
 
 
 def _mark(account: str) -> str:
-    """Tells nobody the address, not even by trying all: it needs the key."""
+    """A keyed hash of the account, which nobody can reverse without the key."""
     key = current_settings().secret_key.encode()
     return hmac.new(key, b"device " + account.encode(), hashlib.sha256).hexdigest()[:24]
 

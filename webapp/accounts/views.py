@@ -1,4 +1,4 @@
-"""Pages for signing in, for one's own account, and for an organisation's users."""
+"""Pages for signing in, for the user's own account, and for an organisation's users."""
 
 import re
 import uuid
@@ -47,7 +47,7 @@ blueprint = Blueprint("accounts", __name__)
 @blueprint.route("/first-run", methods=["GET", "POST"])
 @access.public
 def first_run() -> ResponseReturnValue:
-    """Make the first account; there is no such page once there is one."""
+    """Create the first account; 404 once an account exists."""
     if not queries.no_account_yet():
         abort(404)
     form = FirstRunForm()
@@ -68,7 +68,7 @@ def first_run() -> ResponseReturnValue:
 @blueprint.route("/sign-in", methods=["GET", "POST"])
 @access.public
 def sign_in() -> ResponseReturnValue:
-    """Sign in, then go to where the visitor wanted to."""
+    """Sign in, then redirect to the page that the visitor wanted."""
     target = _local_address(request.args.get("next"))
     if current_user.is_authenticated:
         return redirect(target)
@@ -98,14 +98,14 @@ def sign_out() -> ResponseReturnValue:
 
 @blueprint.post("/account/sign-out-everywhere")
 def sign_out_everywhere() -> ResponseReturnValue:
-    """End the sessions on all devices, this one as well."""
+    """End the sessions on all devices, including this one."""
     sessions.sign_out_everywhere(user=access.actor())
     return _signed_out()
 
 
 @blueprint.post("/account/sessions/<uuid:session_id>/end")
 def end_session(session_id: uuid.UUID) -> ResponseReturnValue:
-    """End one of one's own sessions."""
+    """End one of the user's own sessions."""
     sessions.end_session(user=access.actor(), session_id=session_id)
     flash(_("The device has been signed out."), "success")
     return redirect(url_for("accounts.account"))
@@ -113,7 +113,7 @@ def end_session(session_id: uuid.UUID) -> ResponseReturnValue:
 
 @blueprint.post("/account/sessions/end-others")
 def end_other_sessions() -> ResponseReturnValue:
-    """End the sessions on all devices but this one."""
+    """End the sessions on all other devices."""
     sessions.end_other_sessions(user=access.actor())
     flash(_("All other devices have been signed out."), "success")
     return redirect(url_for("accounts.account"))
@@ -122,7 +122,7 @@ def end_other_sessions() -> ResponseReturnValue:
 @blueprint.route("/invitations/<token>", methods=["GET", "POST"])
 @access.public
 def accept_invitation(token: str) -> ResponseReturnValue:
-    """Make the account that an invitation is for."""
+    """Create the account that an invitation is for."""
     form = AcceptInvitationForm()
     with _errors_shown_in(form):
         if form.validate_on_submit():
@@ -140,7 +140,7 @@ def accept_invitation(token: str) -> ResponseReturnValue:
 @blueprint.post("/language")
 @access.public
 def choose_language() -> ResponseReturnValue:
-    """Keep the language, with the user or, for a visitor, with the session."""
+    """Store the language with the user or, for a visitor, in the session."""
     locale = checked_language(request.form.get("locale", ""))
     if current_user.is_authenticated:
         operations.choose_language(user=access.actor(), locale=locale)
@@ -151,13 +151,13 @@ def choose_language() -> ResponseReturnValue:
 
 @blueprint.get("/account")
 def account() -> ResponseReturnValue:
-    """One's own password, devices and tokens."""
+    """The user's own password, devices and tokens."""
     return _account_page()
 
 
 @blueprint.post("/account/password")
 def change_password() -> ResponseReturnValue:
-    """Change the password; all other devices are signed out, and tokens end."""
+    """Change the password; signs out all other devices and revokes all tokens."""
     user, form = access.actor(), PasswordForm()
     with _errors_shown_in(form):
         if form.validate_on_submit():
@@ -176,7 +176,7 @@ def change_password() -> ResponseReturnValue:
 
 @blueprint.post("/account/tokens")
 def create_token() -> ResponseReturnValue:
-    """Make a token and show it this once."""
+    """Create a token and show it once."""
     form, new_token = TokenForm(), None
     with _errors_shown_in(form):
         if form.validate_on_submit():
@@ -192,7 +192,7 @@ def create_token() -> ResponseReturnValue:
 
 @blueprint.post("/account/tokens/<uuid:token_id>/revoke")
 def revoke_token(token_id: uuid.UUID) -> ResponseReturnValue:
-    """End one of one's own tokens."""
+    """Revoke one of the user's own tokens."""
     operations.revoke_token(user=access.actor(), token_id=token_id)
     flash(_("The token has been revoked."), "success")
     return redirect(url_for("accounts.account"))
@@ -209,7 +209,7 @@ def users() -> ResponseReturnValue:
 @access.requires(Role.ADMIN)
 @limiter.limit("100/hour")
 def invite() -> ResponseReturnValue:
-    """Make an invitation and show its link this once."""
+    """Create an invitation and show its link once."""
     form, url = InviteForm(), None
     with _errors_shown_in(form):
         if form.validate_on_submit():
@@ -223,7 +223,7 @@ def invite() -> ResponseReturnValue:
 @blueprint.post("/admin/invitations/<uuid:invitation_id>/revoke")
 @access.requires(Role.ADMIN)
 def revoke_invitation(invitation_id: uuid.UUID) -> ResponseReturnValue:
-    """End an invitation."""
+    """Revoke an invitation."""
     operations.revoke_invitation(actor=access.actor(), invitation_id=invitation_id)
     flash(_("The invitation has been revoked."), "success")
     return redirect(url_for("accounts.users"))
@@ -232,7 +232,7 @@ def revoke_invitation(invitation_id: uuid.UUID) -> ResponseReturnValue:
 @blueprint.post("/admin/reading")
 @access.requires(Role.ADMIN)
 def change_reading() -> ResponseReturnValue:
-    """Say how the organisation's readers work."""
+    """Set how the organisation's readers work."""
     is_on = bool(ReadingForm().blind_reading.data)
     operations.set_blind_reading(actor=access.actor(), is_on=is_on)
     flash(_("Saved."), "success")
@@ -242,7 +242,7 @@ def change_reading() -> ResponseReturnValue:
 @blueprint.post("/admin/users/<uuid:user_id>")
 @access.requires(Role.ADMIN)
 def change_user(user_id: uuid.UUID) -> ResponseReturnValue:
-    """Set a user's role, and whether the account is open."""
+    """Set a user's role, and whether the account is active."""
     actor, form = access.actor(), ChangeUserForm()
     if not form.validate():
         raise InvalidInput(_("There is no such role."))
@@ -255,7 +255,7 @@ def change_user(user_id: uuid.UUID) -> ResponseReturnValue:
         page, _status_of_forms = _users_page()
         return page, error.status
     flash(_("The changes to %(name)s have been saved.", name=user.name), "success")
-    # Who gave up the role may not see the page of users any more.
+    # A user who gave up the role can no longer open the user list.
     return redirect(url_for("accounts.users" if actor.may(Role.ADMIN) else "worklist.index"))
 
 
@@ -297,7 +297,7 @@ def _users_page(
 
 @contextmanager
 def _errors_shown_in(form: CheckedForm) -> Iterator[None]:
-    """Put what an operation refuses beside the fields, so that the page can be shown again."""
+    """Show an operation's errors beside the fields of the form."""
     try:
         yield
     except (InvalidInput, Conflict) as error:
@@ -310,7 +310,7 @@ def _status(*forms: FlaskForm) -> int:
 
 @contextmanager
 def _counted(rules: list[throttle.Rule]) -> Iterator[None]:
-    """Count a try before it is made; one that succeeds is given back."""
+    """Count an attempt before it is made; undo that if it succeeds."""
     counters = throttle.current_throttle()
     counters.count(rules)
     yield
@@ -318,7 +318,7 @@ def _counted(rules: list[throttle.Rule]) -> Iterator[None]:
 
 
 def _signed_in(user: User, *, remember: bool = False, target: str | None = None) -> Response:
-    # Nothing of the session before, which somebody else may have prepared, stays.
+    # Clear the previous session, which somebody else may have prepared (session fixation).
     _forget_session()
     login_user(user, remember=remember)
     answer = cast("Response", redirect(target or url_for("worklist.index")))
@@ -337,7 +337,7 @@ def _signed_out() -> ResponseReturnValue:
 
 
 def _forget_session() -> None:
-    """Empty the session but for the visitor's language."""
+    """Clear the session but keep the visitor's language."""
     locale = session.get("locale")
     session.clear()
     if locale:
@@ -345,9 +345,9 @@ def _forget_session() -> None:
 
 
 def _local_address(wanted: str | None) -> str:
-    """``wanted`` where it is a path of this site, else the worklist.
+    """``wanted`` if it is a path on this site, else the worklist.
 
-    Browsers read a backslash as a slash and skip tabs and line ends, hence the strictness.
+    Strict, because browsers read a backslash as a slash and skip tabs and line breaks.
     """
     local = wanted is not None and re.fullmatch(r"/(?![/\\])[^\\]*", wanted)
     return wanted if wanted and local and wanted.isprintable() else url_for("worklist.index")

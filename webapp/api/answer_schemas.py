@@ -1,4 +1,4 @@
-"""What the API gives, for writing and for the description."""
+"""Schemas of the API's responses, for serialisation and for the OpenAPI description."""
 
 import marshmallow as ma
 from marshmallow import fields, validate
@@ -60,28 +60,28 @@ class ProblemSchema(ma.Schema):
 
 
 class LinksSchema(ma.Schema):
-    """Where to go from here; paths on this server."""
+    """Related paths on this server."""
 
     self = fields.String()
     page = fields.String(metadata={"description": "For people, with a browser."})
 
 
 class ListLinksSchema(ma.Schema):
-    """Where a list goes on."""
+    """Paths of this page and the next page of a list."""
 
     self = fields.String()
     next = fields.String(allow_none=True)
 
 
 class ImageLinksSchema(ma.Schema):
-    """The pictures themselves."""
+    """Paths of the image's pixels and heatmap."""
 
     pixels = fields.String(metadata={"description": "The image at full bit depth, PNG."})
     heatmap = fields.String(allow_none=True, metadata={"description": "An overlay, PNG."})
 
 
 class ModelSchema(ma.Schema):
-    """The model that gave a result."""
+    """The model version that produced a result."""
 
     name = fields.String()
     sha256 = fields.String()
@@ -113,7 +113,7 @@ class FindingSchema(ma.Schema):
 
 
 class PredictionSchema(FindingSchema):
-    """What the model says about one image."""
+    """The model's result for one image."""
 
     ood_score = fields.Float()
     quality = fields.List(
@@ -124,7 +124,7 @@ class PredictionSchema(FindingSchema):
 
 
 class StudyFindingSchema(FindingSchema):
-    """What one analysis says about the whole study."""
+    """The result of one analysis for the whole study."""
 
     analysis_id = fields.UUID()
     named = fields.List(
@@ -135,7 +135,7 @@ class StudyFindingSchema(FindingSchema):
 
 
 class ResultSchema(StudyFindingSchema):
-    """What the model says about the whole study."""
+    """The current result for the whole study."""
 
     mode = fields.String(
         allow_none=True,
@@ -162,7 +162,7 @@ class ResultSchema(StudyFindingSchema):
 
 
 class SeriesSchema(ma.Schema):
-    """Images that belong together."""
+    """A series of images."""
 
     id = fields.UUID()
     position = fields.Integer()
@@ -240,7 +240,7 @@ class KnownStudySchema(ma.Schema):
 
 
 class OmissionSchema(ma.Schema):
-    """A file that was not kept."""
+    """A file that was not stored."""
 
     name = fields.String()
     code = fields.String(metadata={"description": "A stable word for a program."})
@@ -288,7 +288,7 @@ class StudySummarySchema(AcceptedSchema):
 
 
 class AnalysisSchema(ma.Schema):
-    """One model version's pass over the images of a study."""
+    """One analysis of a study's images by one model version."""
 
     id = fields.UUID()
     number = fields.Integer(
@@ -302,7 +302,7 @@ class AnalysisSchema(ma.Schema):
 
 
 class EarlierAnalysisSchema(AnalysisSchema):
-    """The result before the study was analysed again."""
+    """An analysis that is no longer the current one, with its result."""
 
     result = fields.Nested(StudyFindingSchema, allow_none=True)
 
@@ -328,7 +328,7 @@ class StudyListSchema(ma.Schema):
 
 
 class FeedbackSchema(ma.Schema):
-    """One assessment by a reader; the same fields as in the manifest of the ZIP."""
+    """One reader's assessment, with the same fields as in the manifest of the ZIP export."""
 
     id = fields.UUID()
     path = fields.String(allow_none=True)
@@ -354,7 +354,7 @@ class FeedbackSchema(ma.Schema):
 
 
 class KeptFeedbackSchema(FeedbackSchema):
-    """What was kept: the first, and with `image_ids` all of them."""
+    """What was stored: the first assessment, and with `image_ids` also the list of all."""
 
     assessments = fields.List(fields.Nested(FeedbackSchema))
 

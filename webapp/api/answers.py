@@ -1,4 +1,4 @@
-"""Rows as the API shows them."""
+"""Convert rows to the API's JSON."""
 
 import uuid
 from collections import Counter
@@ -31,17 +31,17 @@ Columns = Row[*tuple[Any, ...]]
 
 
 def notice() -> str:
-    """What every answer with a result says."""
+    """The disclaimer in every response with a result."""
     return str(_("Research software. Not a certified medical device; not for diagnosis."))
 
 
 def accepted(study: Study) -> Json:
-    """A study that was taken in."""
+    """A study that was accepted."""
     return {"id": study.id, "status": study.status, "links": _links(study)}
 
 
 def submitted(submission: Submission) -> Json:
-    """What came of an upload."""
+    """The outcome of an upload."""
     return accepted(submission.study) | {
         "studies": [
             accepted(study) | {"patient_code": study.patient.code, "label": label}
@@ -177,7 +177,7 @@ def _series(series: Series, count: int) -> Json:
 def _image(
     image: Columns, prediction: Columns | None, model: ModelVersion | None, links: "_ImageLinks"
 ) -> Json:
-    """As :class:`webapp.api.answer_schemas.ImageSchema` describes it."""
+    """As :class:`webapp.api.answer_schemas.ImageSchema` describes."""
     heated = prediction is not None and prediction.heatmap_key is not None
     return {
         "id": image.id,
@@ -211,7 +211,7 @@ def _links(study: Study) -> Json:
 
 
 class _ImageLinks:
-    """The addresses of images; building each by itself would take most of an answer's time."""
+    """URLs of images. Calling ``url_for`` for each would take most of a response's time."""
 
     def __init__(self) -> None:
         self._any = str(uuid.UUID(int=0))

@@ -1,4 +1,4 @@
-"""How flask-smorest is bound: the portal's own errors, arguments and OpenAPI description."""
+"""Adapts flask-smorest to the portal: errors, argument parsing and OpenAPI description."""
 
 import json
 from collections.abc import Iterator
@@ -30,22 +30,22 @@ _DESCRIPTION = (
 
 
 class PortalParser(FlaskParser):
-    """Arguments that cannot be taken become the portal's own errors, and so problem documents."""
+    """Reports invalid arguments as the portal's own errors, and so as problem documents."""
 
     def load_json(self, req: Request, schema: ma.Schema) -> Any:
-        """Read a JSON body; raises 400 for what is none and 415 for another type."""
+        """Read a JSON body; raises 400 if it is malformed and 415 for another content type."""
         if not req.is_json:
             raise UnsupportedMediaType(_("Send JSON with the content type application/json."))
         try:
             found = super().load_json(req, schema)
             if found is not ma.missing:
-                json.dumps(found, ensure_ascii=False).encode()  # no halves of characters
-        except (RecursionError, ValueError) as error:  # too deep, or a number of too many digits
+                json.dumps(found, ensure_ascii=False).encode()  # refuses lone surrogates
+        except (RecursionError, ValueError) as error:  # nested too deeply, or number too long
             raise _malformed() from error
         return found
 
     def load_form(self, req: Request, schema: ma.Schema) -> MultiDictProxy:
-        """Fields and files of a form together: one multipart body is one set of values."""
+        """Merge the fields and files of a form, which are one multipart body."""
         values: MultiDict[str, str | FileStorage] = MultiDict(req.form)
         values.update(req.files)
         return MultiDictProxy(values, schema)
@@ -53,7 +53,7 @@ class PortalParser(FlaskParser):
     def handle_error(
         self, error: ma.ValidationError, *_args: object, **_options: object
     ) -> NoReturn:
-        """Say which values are wrong."""
+        """Raise :class:`InvalidInput` with the message of each invalid value."""
         fields: dict[str, str] = {}
         for messages in error.messages_dict.values():  # by location: json, query, …
             fields |= islice(_flattened(messages), _MOST_SENTENCES)
@@ -67,16 +67,16 @@ class PortalParser(FlaskParser):
 
 
 class PortalBlueprint(flask_smorest.Blueprint):
-    """A blueprint whose arguments are read by :class:`PortalParser`."""
+    """A blueprint that reads arguments with :class:`PortalParser`."""
 
     ARGUMENTS_PARSER = PortalParser()
 
 
 class ConditionsConverter(OpenAPIConverter):
-    """Describes what a schema demands of several fields together, too: ``Meta.conditions``."""
+    """Adds a schema's conditions on several fields (``Meta.conditions``) to its JSON Schema."""
 
     def schema2jsonschema(self, schema: ma.Schema | type[ma.Schema]) -> dict[str, Any]:
-        """The JSON Schema of a schema."""
+        """The JSON Schema of a marshmallow schema."""
         found: dict[str, Any] = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call]
         if conditions := getattr(schema.Meta, "conditions", None):
             found["allOf"] = conditions
@@ -84,13 +84,13 @@ class ConditionsConverter(OpenAPIConverter):
 
 
 class ConditionsPlugin(MarshmallowPlugin):
-    """Schemas with their conditions."""
+    """The marshmallow plugin with :class:`ConditionsConverter`."""
 
     Converter = ConditionsConverter
 
 
 class PortalApi(flask_smorest.Api):
-    """Bearer tokens for everything; errors stay with :mod:`webapp.errorpages`."""
+    """Requires bearer tokens throughout and leaves errors to :mod:`webapp.errorpages`."""
 
     ERROR_SCHEMA = ProblemSchema
     DEFAULT_RESPONSE_CONTENT_TYPE = "application/json"
@@ -108,10 +108,10 @@ class PortalApi(flask_smorest.Api):
         self.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
 
     def _register_error_handlers(self) -> None:
-        """None: flask-smorest's handler would replace the portal's problem documents."""
+        """Register none: flask-smorest's handler would replace the portal's problem documents."""
 
     def _register_responses(self) -> None:
-        """Describe errors as what they are, problem documents (RFC 9457)."""
+        """Describe errors as problem documents (RFC 9457)."""
         usual = self.DEFAULT_RESPONSE_CONTENT_TYPE
         self.DEFAULT_RESPONSE_CONTENT_TYPE = _PROBLEM
         try:
@@ -121,7 +121,7 @@ class PortalApi(flask_smorest.Api):
 
     @public
     def _openapi_json(self) -> Response:
-        """The description; it holds nothing secret, so anybody may read it."""
+        """The OpenAPI description; public, because it contains no secrets."""
         answer: Response = super()._openapi_json()
         return answer
 
@@ -131,11 +131,11 @@ def _malformed() -> BadRequest:
 
 
 def _flattened(messages: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Nested messages as pairs of a dotted path and one sentence."""
+    """Flatten nested messages to pairs of a dotted path and a sentence."""
     if isinstance(messages, dict):
         for name, inner in messages.items():
             yield from _flattened(inner, f"{path}.{name}" if path else str(name))
     elif isinstance(messages, list):
         yield path or "_schema", " ".join(map(str, messages))
-    else:  # one sentence that is translated only now
+    else:  # one lazily translated sentence
         yield path or "_schema", str(messages)

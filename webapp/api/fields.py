@@ -1,4 +1,4 @@
-"""Fields of the API that take exactly what its description says."""
+"""Fields of the API that accept exactly what the OpenAPI description says."""
 
 import re
 from typing import Any
@@ -11,7 +11,7 @@ from werkzeug.datastructures import FileStorage
 
 
 class ReceivedFile(Upload):
-    """An uploaded file, and not a text field of the same name."""
+    """An uploaded file; a text field of the same name is refused."""
 
     def _deserialize(
         self, value: object, _attr: str | None, _data: object, **_options: object
@@ -22,7 +22,7 @@ class ReceivedFile(Upload):
 
 
 class Flag(fields.Boolean):
-    """Yes or no in JSON, and none of the words that forms use for it."""
+    """A JSON boolean; the strings that forms use are refused."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:  # noqa: ARG002
         if not isinstance(value, bool):
@@ -31,7 +31,7 @@ class Flag(fields.Boolean):
 
 
 class Coordinate(fields.Float):
-    """A number in JSON, and no text that could be read as one."""
+    """A JSON number; a string with a number is refused."""
 
     def _validated(self, value: object) -> float:
         if not isinstance(value, int | float):
@@ -40,7 +40,7 @@ class Coordinate(fields.Float):
 
 
 class WholeNumber(fields.Integer):
-    """A number in an address: digits alone."""
+    """An integer in a query string: only digits and an optional minus sign."""
 
     def _validated(self, value: object) -> int:
         if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,9}", value):
@@ -49,9 +49,9 @@ class WholeNumber(fields.Integer):
 
 
 class Written(fields.List[Any]):
-    """A list that is described like others and written as it is.
+    """A list that is described with its schema but serialised unchanged.
 
-    A series has hundreds of images, whose fields are what the schema says already.
+    A series has hundreds of images, whose fields already have the schema's form.
     """
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:  # noqa: ARG002

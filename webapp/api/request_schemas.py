@@ -1,4 +1,4 @@
-"""What the API takes, for checking and for the description."""
+"""Schemas of the API's requests, for validation and for the OpenAPI description."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ _CODE = validate.Length(
 _DESCRIPTION = validate.Length(
     max=LONGEST_DESCRIPTION, error=_l("The description can have at most 200 characters.")
 )
-_WORDS = r"[^\s\u0000]"  # somewhere in the text
+_WORDS = r"[^\s\u0000]"  # JSON Schema pattern: matches anywhere in the text
 
 
 def _either(*alternatives: Json) -> Json:
@@ -45,12 +45,12 @@ def _either(*alternatives: Json) -> Json:
 
 
 def _where(**rules: Json) -> Json:
-    """Each field follows its rule, where it is there."""
+    """Each field follows its rule if present."""
     return {"properties": rules}
 
 
 def _needs(**rules: Json) -> Json:
-    """Each field is there and follows its rule."""
+    """Each field is present and follows its rule."""
     return {"required": list(rules), "properties": rules}
 
 
@@ -130,7 +130,7 @@ class SubmissionSchema(ma.Schema):
             )
         },
     )
-    # A program is not asked: that is for people who can answer.
+    # There is no `ask` for a program: only a person can answer.
     known = fields.String(
         load_default=Known.NEW.value,
         validate=validate.OneOf([Known.NEW.value, Known.REUSE.value, Known.ADD.value]),
@@ -147,7 +147,7 @@ class SubmissionSchema(ma.Schema):
 
 
 class CorrectionSchema(ma.Schema):
-    """What is to be corrected; what is left out stays as it is."""
+    """Corrections; omitted fields keep their values."""
 
     patient_code = fields.String(
         validate=_CODE,
@@ -179,7 +179,7 @@ class DeletionSchema(ma.Schema):
     """Why a study is to be deleted."""
 
     class Meta:
-        """`other` needs a note."""
+        """The reason `other` needs a note."""
 
         conditions = [
             _either(
@@ -214,7 +214,7 @@ class DeletionSchema(ma.Schema):
 
 
 class IdempotencySchema(ma.Schema):
-    """A key that makes it safe to send the same upload again."""
+    """A key that makes it safe to repeat an upload."""
 
     key = fields.String(
         data_key="Idempotency-Key",
@@ -225,7 +225,7 @@ class IdempotencySchema(ma.Schema):
 
 
 class PageQuerySchema(ma.Schema):
-    """Which page of a list."""
+    """Selects a page of a list."""
 
     limit = WholeNumber(load_default=25, validate=validate.Range(1, MOST_ROWS))
     cursor = fields.String(
@@ -236,7 +236,7 @@ class PageQuerySchema(ma.Schema):
 
 
 class StudyQuerySchema(PageQuerySchema):
-    """Which studies."""
+    """Filters of the study list."""
 
     status = fields.Enum(Status, by_value=True, load_default=None)
     label = fields.String(load_default=None, validate=_LABEL)
@@ -259,7 +259,7 @@ class ReportQuerySchema(ma.Schema):
 
 
 class FeedbackQuerySchema(PageQuerySchema):
-    """Which assessments, and in which format."""
+    """Page and format of the list of assessments."""
 
     format = fields.String(
         load_default="json",
@@ -272,7 +272,7 @@ class AnswerSchema(ma.Schema):
     """A reader's assessment of one slice, of several, or of the study as a whole."""
 
     class Meta:
-        """One subject; a diagnosis to disagree, words for `other`, a region in one slice."""
+        """One subject; a label to disagree; a finding for `other`; a region only for one slice."""
 
         conditions = [
             _either(

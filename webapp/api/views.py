@@ -1,4 +1,4 @@
-"""The addresses of the API."""
+"""The endpoints of the API. The docstrings of views are part of the OpenAPI description."""
 
 import uuid
 from http import HTTPStatus

@@ -1,11 +1,11 @@
-"""Studies put right: their data, their slices, and that they are here at all."""
+"""Correct a study's data, move its slices to another study, or delete it."""
 
 from flask import Flask
 
 
 def init_app(app: Flask) -> None:
     """Add the pages."""
-    # Bound here: the views need models beside this package.
+    # Imported here: the views need other packages' models.
     from webapp.corrections.views import blueprint
 
     app.register_blueprint(blueprint)

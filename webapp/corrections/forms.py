@@ -1,4 +1,4 @@
-"""What the pages that put studies right take from a request."""
+"""Forms of the correction pages."""
 
 import uuid
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ NEW, EXISTING = "new", "existing"
 
 
 class CorrectionForm(CheckedForm):
-    """What a study is called. What the values may be is decided in the operations."""
+    """A study's data. The operations check the values."""
 
     patient_code = StringField(_l("Patient code"))
     description = StringField(_l("Description"))
@@ -30,7 +30,7 @@ class CorrectionForm(CheckedForm):
 
     @property
     def correction(self) -> Correction:
-        """The values of a checked form."""
+        """The values of a validated form."""
         return Correction(
             patient_code=self.patient_code.data or "",
             description=self.description.data or "",
@@ -40,7 +40,7 @@ class CorrectionForm(CheckedForm):
 
 
 class MoveForm(CheckedForm):
-    """Where slices are to be moved to; which ones stands in :func:`chosen_images`."""
+    """Where to move slices; :func:`chosen_images` reads which ones."""
 
     where = RadioField(
         _l("Move them to"),
@@ -58,7 +58,7 @@ class MoveForm(CheckedForm):
 
     @property
     def destination(self) -> uuid.UUID | NewStudy:
-        """The study that was chosen, or the one to be made.
+        """The chosen study, or the new one to create.
 
         Raises:
             InvalidInput: none was chosen.
@@ -78,7 +78,7 @@ class MoveForm(CheckedForm):
 
 
 class DeletionForm(CheckedForm):
-    """Why a study is to go, and that somebody has looked twice."""
+    """Why a study is deleted, and a box to confirm it."""
 
     reason = SelectField(
         _l("Reason"),
@@ -91,7 +91,7 @@ class DeletionForm(CheckedForm):
 
     @property
     def deletion(self) -> Deletion:
-        """What was decided.
+        """The reason and note.
 
         Raises:
             InvalidInput: there is no reason, or the box is not ticked.
@@ -108,7 +108,7 @@ class DeletionForm(CheckedForm):
 
 
 def identifier(text: str | None) -> uuid.UUID | None:
-    """An id as a form holds it; None where it is none."""
+    """Parse an id from a form; None if it is not one."""
     try:
         return uuid.UUID(text) if text else None
     except ValueError:
@@ -116,7 +116,7 @@ def identifier(text: str | None) -> uuid.UUID | None:
 
 
 def chosen_images(values: MultiDict[str, str], series: Sequence[Series]) -> set[uuid.UUID]:
-    """Ids of the slices that a form names: one by one, by ranges, or by whole series."""
+    """Ids of the slices chosen in a form: one by one, by range, or by whole series."""
     named = map(identifier, values.getlist("image"))
     chosen = {image_id for image_id in named if image_id is not None}
     whole = set(values.getlist("series"))

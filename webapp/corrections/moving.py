@@ -1,8 +1,8 @@
-"""Slices that are in the wrong study: moved to another one, with everything that holds them.
+"""Move slices that are in the wrong study to another one, with their files.
 
-An image takes its place in another study and is analysed there. What earlier analyses said about
-it stays theirs, and with it the assessments of what was said. Both studies get a new analysis in
-the same transaction, so that neither says anything about images that it no longer has.
+An image gets a position in the target study and is analysed there. Predictions of earlier analyses
+and the assessments of them stay with those analyses. Both studies get a new analysis in the same
+transaction, so that no result includes images that are no longer in the study.
 """
 
 import math
@@ -39,17 +39,17 @@ from webapp.tenancy import update_by_key
 
 MOVED_AWAY = "moved_away"
 """Why the analysis of a study without images has no answer."""
-_SAME_PLACE = 1.0  # mm between the corners of slices that show the same
-_ASIDE = 3_000_000  # below zero, and below where slices stand while they are put in order
+_SAME_PLACE = 1.0  # mm; a smaller distance of the corners means the same slice
+_ASIDE = 3_000_000  # moves positions below zero, and below those used while slices are sorted
 _OTHERS_AT_MOST = 20
 
 
 @dataclass(frozen=True)
 class NewStudy:
-    """The study that is to be made of the slices.
+    """The study to create from the slices.
 
     Attributes:
-        code_confirmed: the patient code names nobody, although it looks so.
+        code_confirmed: the patient code identifies nobody, although it looks like a name.
     """
 
     patient_code: str
@@ -60,10 +60,10 @@ class NewStudy:
 
 @dataclass(frozen=True)
 class Moved:
-    """What became of it.
+    """The outcome of a move.
 
     Attributes:
-        is_empty: the study that the images came from has none left.
+        is_empty: the source study has no images left.
     """
 
     source_id: uuid.UUID
@@ -74,7 +74,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class Destinations:
-    """Studies that slices can be moved to, the newest first."""
+    """Studies to which slices can be moved, newest first."""
 
     same_patient: Sequence[Study]
     recent: Sequence[Study]
@@ -82,12 +82,12 @@ class Destinations:
 
 @dataclass(frozen=True)
 class _Destination:
-    """Where to, before anything is written.
+    """The resolved target, before anything is written.
 
     Attributes:
-        new: None for a study that there is.
-        uid: Study Instance UID of what is DICOM in it; for one that never was DICOM the one that
-            its reports bear.
+        new: None for an existing study.
+        uid: Study Instance UID for DICOM files in it; for a study that never had any, the one in
+            its reports.
     """
 
     id: uuid.UUID
@@ -98,7 +98,7 @@ class _Destination:
 
 @dataclass(frozen=True)
 class _Rewritten:
-    """An instance and how it is kept from now on."""
+    """An instance and its rewritten file."""
 
     id: uuid.UUID
     before: str
@@ -117,19 +117,19 @@ def move_images(
 ) -> Moved:
     """Move images to another study of the organisation, or to a new one.
 
-    DICOM instances go with their images and get the Study Instance UID of where they go; copies
-    that were left out since they show the same slice again go, too.
+    DICOM instances move with their images and get the target's Study Instance UID; copies left out
+    because they show the same slice move as well.
 
     Args:
-        target: id of a study, or what is to be made.
+        target: id of a study, or the study to create.
 
     Raises:
         NotFound: there is no such study.
-        InvalidInput: no images, a part of a multi-frame file, the same study, a wrong value;
-            QuestionableCode: the new patient code seems to name somebody.
+        InvalidInput: no images, a part of a multi-frame file, the same study, an invalid value;
+            QuestionableCode: the new patient code looks like a name.
         TooLarge: the target would have too many slices.
-        Conflict: not all of these images are in the study any more.
-        UnreadableImage, MissingBlob: a kept file is damaged or gone.
+        Conflict: some of these images are no longer in the study.
+        UnreadableImage, MissingBlob: a stored file is damaged or gone.
     """
     wanted = set(image_ids)
     source = find_study(study_id)
@@ -164,7 +164,7 @@ def move_images(
 
 
 def destinations(study: Study) -> Destinations:
-    """The studies that are offered: the patient's others, and the newest of the organisation."""
+    """The offered studies: the patient's others, and the newest of the organisation."""
     others = select(Study).where(Study.id != study.id).order_by(Study.created_at.desc(), Study.id)
     own = Study.patient_id == study.patient_id
     return Destinations(
@@ -216,7 +216,7 @@ def _check_size(target_id: uuid.UUID, more: int) -> None:
 
 
 def _instances(source: Study, chosen: Sequence[Image]) -> list[Instance]:
-    """The DICOM instances that go with these images."""
+    """The DICOM instances that move with these images."""
     every = db.session.scalars(select(Instance).where(Instance.study_id == source.id)).all()
     if len(chosen) == len(source.images):
         return list(every)
@@ -232,7 +232,7 @@ def _instances(source: Study, chosen: Sequence[Image]) -> list[Instance]:
 
 
 def _shows(instance: Instance, places: Sequence[Sequence[float]]) -> bool:
-    """Whether a file that was left out shows a slice at one of ``places`` again."""
+    """Whether a file that was left out repeats a slice at one of ``places``."""
     try:
         facts = inspect(current_blobs().get(instance.blob_key), NO_LIMITS)
     except (MissingBlob, UnreadableImage):
@@ -248,7 +248,7 @@ def _rewrite(
     blobs: BlobStore,
     batch: Keeper,
 ) -> list[_Rewritten]:
-    """Keep each file as one of the destination's, before anything is recorded."""
+    """Store each file with the target's identifiers, before anything is recorded."""
     if not instances:
         return []
     there = db.session.scalars(
@@ -284,7 +284,7 @@ def _check_still_there(source: Study, wanted: Collection[uuid.UUID]) -> None:
 
 
 def _open(destination: _Destination, source: Study) -> Study:
-    """The study that the images go to; a new one stays in the name of who uploaded them."""
+    """The target study; a new one keeps the uploader of the source."""
     new = destination.new
     if new is None:
         return find_study(destination.id)
@@ -303,7 +303,7 @@ def _open(destination: _Destination, source: Study) -> Study:
 
 
 def _give_instances(target: Study, rewritten: Sequence[_Rewritten]) -> dict[uuid.UUID, str]:
-    """Instance id -> the key of its file."""
+    """Assign the instances to the target; returns instance id -> key of its file."""
     rows = [
         {
             "id": one.id,
@@ -325,7 +325,7 @@ def _give_instances(target: Study, rewritten: Sequence[_Rewritten]) -> dict[uuid
 def _give_images(
     source: Study, target: Study, wanted: Collection[uuid.UUID], keys: dict[uuid.UUID, str]
 ) -> None:
-    """Give the images to the target, each series of theirs as one of its own."""
+    """Assign the images to the target; each of their series becomes a new one there."""
     rows = []
     for series in source.series:
         images = [image for image in series.images if image.id in wanted]
@@ -371,7 +371,7 @@ def _copy(series: Series, target: Study) -> Series:
 
 
 def _measure(series: Series) -> None:
-    """Say anew of slices without DICOM headers how they lie, now that some have come or gone."""
+    """Recompute the geometry of a series without DICOM headers after slices came or went."""
     if not series.images or not series.row_direction or not series.column_direction:
         return
     row, column = series.row_direction, series.column_direction
@@ -402,7 +402,7 @@ def _vector(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _settled(study: Study) -> uuid.UUID:
-    """Put the study's slices in order and ask for its analysis; its id."""
+    """Sort the study's slices and request its analysis; return the analysis's id."""
     sources = sources_of(study.uid) if study.uid else []
     attach(study, sources)
     arrange(study, sources)

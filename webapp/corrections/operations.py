@@ -1,4 +1,4 @@
-"""What a user can put right about a study: its data, and that it is here at all."""
+"""Correct a study's data, or delete the study."""
 
 import hashlib
 import re
@@ -54,7 +54,7 @@ Outcome = TypeVar("Outcome")
 
 
 class DeletionReason(StrEnum):
-    """Why a study is deleted; the audit trail keeps it."""
+    """Why a study is deleted; recorded in the audit trail."""
 
     WRONG_PATIENT = "wrong_patient"
     UPLOADED_TWICE = "uploaded_twice"
@@ -65,10 +65,10 @@ class DeletionReason(StrEnum):
 
 @dataclass(frozen=True)
 class Correction:
-    """New values of a study; None leaves one as it is.
+    """New values of a study; None keeps the old value.
 
     Attributes:
-        code_confirmed: the patient code names nobody, although it looks so.
+        code_confirmed: the patient code identifies nobody, although it looks like a name.
     """
 
     patient_code: str | None = None
@@ -79,7 +79,7 @@ class Correction:
 
 @dataclass(frozen=True)
 class Deletion:
-    """Why a study is to go.
+    """Why a study is deleted.
 
     Attributes:
         note: for ``OTHER``, a few words without anything about the patient.
@@ -91,13 +91,13 @@ class Deletion:
 
 @dataclass(frozen=True)
 class Extent:
-    """What goes with a study.
+    """What is deleted with a study.
 
     Attributes:
-        assessments: of readers, those of slices that were moved to other studies included.
-        assessments_elsewhere: of these, the ones of such slices.
+        assessments: including those of slices that were moved to other studies.
+        assessments_elsewhere: only those of such moved slices.
         deliveries: results that were sent to archives, where they stay.
-        waiting: results that are still to be sent, and then will not be.
+        waiting: results that are queued for sending and will not be sent.
         in_snapshots: slices that snapshots hold, where they stay.
     """
 
@@ -116,16 +116,16 @@ def correct_study(
 ) -> Study:
     """Change patient code, description and priority.
 
-    A patient whom this leaves without studies is forgotten. The audit entry says which fields
-    changed, not what they held.
+    A patient left without studies is removed. The audit entry names the changed fields, not their
+    values.
 
     Args:
-        seen: :func:`version_of` the study that the values were typed for.
+        seen: :func:`version_of` the study when the form was shown.
 
     Raises:
         NotFound: there is no such study.
-        InvalidInput: a value cannot be taken; QuestionableCode: the code seems to name somebody.
-        Conflict: somebody else has changed the study since ``seen``; nothing was changed.
+        InvalidInput: a value is invalid; QuestionableCode: the code looks like a name.
+        Conflict: the study has changed since ``seen``; nothing was changed.
     """
 
     def record() -> None:
@@ -154,19 +154,19 @@ def correct_study(
 def delete_study(
     *, actor: User, study_id: uuid.UUID, deletion: Deletion, seen: uuid.UUID | None = None
 ) -> None:
-    """Delete a study with all that is kept of it, for good.
+    """Delete a study permanently, with everything stored for it.
 
-    Workers that analyse it or send its results find nothing more to write to. Its blobs go once
-    the rows have, unless another study holds the same content; what a crash leaves of them, the
-    sweep removes. The audit entry keeps reason and counts, and nothing of the patient.
+    Workers that analyse it or send its results find no row to write to. Its blobs are removed
+    after its rows, unless another study has the same content; after a crash the sweep removes
+    the rest. The audit entry has the reason and counts, and nothing about the patient.
 
     Args:
         seen: the study's current analysis when the counts were shown.
 
     Raises:
         NotFound: there is no such study.
-        NotAllowed: it is somebody else's, and the actor is no reviewer.
-        InvalidInput: the note says too little, too much, or something about the patient.
+        NotAllowed: the actor neither uploaded it nor is a reviewer.
+        InvalidInput: the note is missing, too long, or says something about the patient.
         Conflict: images came or went since ``seen``; nothing was deleted.
     """
 
@@ -204,7 +204,7 @@ def delete_study(
 
 
 def version_of(study: Study) -> str:
-    """Stands for what :func:`correct_study` can change: the same as long as nothing has."""
+    """A hash of the values that :func:`correct_study` can change."""
     values = (study.patient.code, study.description, study.priority.value)
     return hashlib.sha256("\0".join(values).encode()).hexdigest()[:16]
 
@@ -215,7 +215,7 @@ def may_delete(actor: User, study: Study) -> bool:
 
 
 def extent_of(study: Study) -> Extent:
-    """Count what would go with the study."""
+    """Count what would be deleted with the study."""
     told = _assessed_here(study)
     elsewhere = Image.study_id != study.id
     return Extent(
@@ -241,7 +241,7 @@ def extent_of(study: Study) -> Extent:
 
 
 def demanded_code(patient_code: str, *, confirmed: bool) -> str:
-    """The patient code in its usual form, as :func:`checked_code`; it may not be empty."""
+    """The normalised patient code, as from :func:`checked_code`, but required."""
     code = checked_code(patient_code, confirmed=confirmed)
     if not code:
         raise _invalid("patient_code", _("Please give a patient code."))
@@ -249,14 +249,14 @@ def demanded_code(patient_code: str, *, confirmed: bool) -> str:
 
 
 def changed_meanwhile() -> Conflict:
-    """What somebody is told whose page is older than a change by somebody else."""
+    """The error for a form that is older than another user's change."""
     return Conflict(
         _("Somebody else has changed this study in the meantime. Nothing of yours was saved yet.")
     )
 
 
 def forget_patient(patient_id: uuid.UUID) -> None:
-    """Remove a patient who has no studies left; belongs into the caller's transaction."""
+    """Delete a patient who has no studies left, in the caller's transaction."""
     db.session.execute(
         delete(Patient)
         .where(Patient.id == patient_id, ~exists().where(Study.patient_id == Patient.id))
@@ -265,14 +265,14 @@ def forget_patient(patient_id: uuid.UUID) -> None:
 
 
 def locked(*study_ids: uuid.UUID) -> None:
-    """Let nobody else change these studies until the transaction ends (SQLite has one writer)."""
+    """Lock the rows of these studies until the transaction ends (SQLite has only one writer)."""
     db.session.execute(
         select(Study.id).where(Study.id.in_(study_ids)).order_by(Study.id).with_for_update()
     )
 
 
 def twice(record: Callable[[], Outcome]) -> Outcome:
-    """Run a transaction, and once more where another one was in its way."""
+    """Run a transaction, and retry it once after a conflict with another."""
     try:
         return record()
     except (IntegrityError, OperationalError):
@@ -281,7 +281,7 @@ def twice(record: Callable[[], Outcome]) -> Outcome:
 
 
 def _changed(study: Study, correction: Correction) -> dict[str, object]:
-    """The checked values that differ from what the study has."""
+    """The validated values that differ from the study's."""
     values: dict[str, object] = {}
     code = correction.patient_code
     if code is not None and " ".join(code.split()) != study.patient.code:
@@ -296,7 +296,7 @@ def _changed(study: Study, correction: Correction) -> dict[str, object]:
 
 
 def _change(study: Study, values: dict[str, object]) -> None:
-    """In one statement, which looks whether the study still is what the caller has read."""
+    """Update the study in one statement that checks that it is still as the caller read it."""
     found = db.session.scalar(
         update(Study)
         .where(
@@ -315,7 +315,7 @@ def _change(study: Study, values: dict[str, object]) -> None:
 
 
 def _checked_note(deletion: Deletion, study: Study) -> str:
-    """What the audit trail may keep: it must never hold a patient's data."""
+    """The note, checked because the audit trail must not contain patient data."""
     if deletion.reason is not DeletionReason.OTHER:
         return ""
     note = " ".join(deletion.note.replace("\0", "").split())
@@ -340,7 +340,7 @@ def _checked_note(deletion: Deletion, study: Study) -> str:
 
 
 def _assessed_here(study: Study) -> ColumnElement[bool]:
-    """Assessments of the study, of its slices, and of what its analyses said about others."""
+    """Assessments of the study, of its slices, and of predictions of its analyses on any slice."""
     return or_(
         Assessment.study_id == study.id,
         Assessment.image_id.in_(select(Image.id).where(Image.study_id == study.id)),
@@ -362,7 +362,7 @@ def _count(what: InstrumentedAttribute[uuid.UUID], *conditions: ColumnElement[bo
 
 
 def _blob_keys(study: Study) -> set[str]:
-    """Everything that the study's rows name; others may name it as well."""
+    """All blob keys in the study's rows; other rows may refer to them as well."""
     of_image = select(Image.id).where(Image.study_id == study.id)
     heated = or_(Prediction.image_id.in_(of_image), Prediction.id.in_(_predictions(study)))
     wanted = (
@@ -375,7 +375,7 @@ def _blob_keys(study: Study) -> set[str]:
 
 
 def _instances_of(study: Study) -> ColumnElement[bool]:
-    """Those in the study, and those that have just come for it: they would bring it back."""
+    """The study's instances, and those still waiting to join it, which would recreate it."""
     if study.uid is None:
         return Instance.study_id == study.id
     waiting = and_(Instance.study_id.is_(None), Instance.study_uid == study.uid)
@@ -383,7 +383,7 @@ def _instances_of(study: Study) -> ColumnElement[bool]:
 
 
 def _forget(study: Study) -> None:
-    """Remove the rows; what belongs to the study goes with it (ON DELETE CASCADE)."""
+    """Delete the study's row; its other rows follow by ON DELETE CASCADE."""
     study_id, patient_id = study.id, study.patient_id
     without_sync: dict[str, Any] = {"synchronize_session": False}
     db.session.execute(

@@ -1,8 +1,8 @@
-"""A kept DICOM file becomes part of another study.
+"""Rewrite a stored DICOM file as part of another study.
 
-PS3.4 B.4.1.3 lets whoever keeps an instance correct its Patient ID, Study and Series Instance
-UID; its SOP Instance UID stays, so that a file that is sent again is known. Where it came from is
-kept in Original Attributes (PS3.3 C.12.1.1.9), so that moving it back undoes the move.
+PS3.4 B.4.1.3 lets an archive correct an instance's Patient ID, Study and Series Instance UID; the
+SOP Instance UID stays, so that a file that is sent again is recognised. The original UIDs are kept
+in Original Attributes (PS3.3 C.12.1.1.9), so that moving the file back undoes the move.
 """
 
 import uuid
@@ -17,7 +17,7 @@ from webapp.database import now
 from webapp.deidentification.dicom import as_file
 
 _DAMAGED = ("truncated", "The DICOM file is damaged or incomplete.")
-# What is the same in all instances of a study (PS3.3 C.7.1, C.7.2).
+# Attributes that are the same in all instances of a study (PS3.3 C.7.1, C.7.2).
 _OF_THE_STUDY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
     "StudyID", "AccessionNumber", "StudyDescription", "ReferringPhysicianName",
@@ -27,7 +27,7 @@ _SYSTEM = "Sulcus"
 
 @dataclass(frozen=True)
 class Reassigned:
-    """The file as it is kept from now on, and the series that it is in."""
+    """The rewritten file and its Series Instance UID."""
 
     content: bytes
     series_uid: str
@@ -36,11 +36,11 @@ class Reassigned:
 def reassign(
     content: bytes, *, study_uid: str, patient_code: str | None, sample: bytes | None
 ) -> Reassigned:
-    """Make a file one of the study ``study_uid``; its pixels stay as they are stored.
+    """Rewrite a file as part of the study ``study_uid``; the pixel data are unchanged.
 
     Args:
-        patient_code: the pseudonym of the study's patient; None where it is the same patient.
-        sample: another file of the study, from which its description of the study is taken.
+        patient_code: the pseudonym of the study's patient; None if the patient is the same.
+        sample: another file of the study, from which its patient and study attributes are copied.
 
     Raises:
         UnreadableImage: one of the files is damaged.
@@ -55,7 +55,7 @@ def reassign(
         if like is not None:
             _take_over(dataset, like)
         original_study, original_series = _origin(dataset)
-        if original_study == study_uid:  # back to where it came from
+        if original_study == study_uid:  # moved back
             series_uid = original_series
             dataset.pop("OriginalAttributesSequence", None)
         else:
@@ -76,7 +76,7 @@ def _take_over(dataset: pydicom.Dataset, like: pydicom.Dataset) -> None:
 
 
 def _origin(dataset: pydicom.Dataset) -> tuple[str, str]:
-    """Study and series that the file came in."""
+    """Original Study and Series Instance UID of the file."""
     for item in dataset.get("OriginalAttributesSequence") or []:
         if item.get("ModifyingSystem") == _SYSTEM:
             for values in item.get("ModifiedAttributesSequence") or []:
@@ -85,7 +85,7 @@ def _origin(dataset: pydicom.Dataset) -> tuple[str, str]:
 
 
 def _note(study_uid: str, series_uid: str) -> pydicom.Dataset:
-    """Nothing of the patient: the one that it was taken for may have been the wrong one."""
+    """An Original Attributes item with the UIDs only: the patient may have been the wrong one."""
     values, item = pydicom.Dataset(), pydicom.Dataset()
     values.StudyInstanceUID, values.SeriesInstanceUID = study_uid, series_uid
     item.SourceOfPreviousValues = ""
@@ -97,5 +97,5 @@ def _note(study_uid: str, series_uid: str) -> pydicom.Dataset:
 
 
 def _series_uid(study_uid: str, original: str) -> str:
-    """Slices of one series meet in one series again, whatever way they came."""
+    """The same UID for all slices of an original series, however they were moved here."""
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{study_uid}/{original}').int}"

@@ -1,4 +1,4 @@
-"""Blobs that no row names any more: taken away after a deletion, and by a daily sweep."""
+"""Removal of blobs that no row refers to: after a deletion, and by a daily sweep."""
 
 import logging
 from collections.abc import Collection, Iterable, Iterator
@@ -32,10 +32,10 @@ _log = logging.getLogger(__name__)
 
 
 def remove_unnamed(keys: Collection[str]) -> int:
-    """Remove those of ``keys`` that no row names; call it after the commit that forgot them.
+    """Remove those of ``keys`` that no row refers to; call it after the commit.
 
-    Where content is being kept at this moment, which may be the same, all stay: the sweep
-    finds them.
+    If content is being stored at the same time, nothing is removed, since it may be the same:
+    the sweep removes it later.
 
     Returns:
         The number of blobs removed.
@@ -52,10 +52,10 @@ def remove_unnamed(keys: Collection[str]) -> int:
 
 
 def sweep_blobs(*, youngest: timedelta = YOUNGEST) -> int:
-    """Remove what crashes left: blobs without a row, and files that were never finished.
+    """Remove leftovers of crashes: blobs without a row, and unfinished files.
 
     Args:
-        youngest: what was written within this time stays.
+        youngest: files written within this time stay.
     """
     blobs = current_blobs()
     moment = now() - youngest
@@ -66,10 +66,10 @@ def sweep_blobs(*, youngest: timedelta = YOUNGEST) -> int:
 
 
 def remove_unfinished(*, youngest: timedelta = YOUNGEST) -> int:
-    """Remove files that killed processes began to write, and never finished; return how many.
+    """Remove files that killed processes left unfinished; return how many.
 
     Args:
-        youngest: what was written within this time stays.
+        youngest: files written within this time stay.
     """
     blobs, moment = current_blobs(), now() - youngest
     return sum(blobs.remove_partial(moment, folder) for folder in blobs.folders())

@@ -1,4 +1,4 @@
-"""Pages that put a study right: its data, its slices, and that it is here at all."""
+"""Pages to correct a study, move its slices or delete it."""
 
 import uuid
 from typing import Any
@@ -36,7 +36,7 @@ blueprint = Blueprint("corrections", __name__, url_prefix="/studies/<uuid:study_
 
 @blueprint.route("/correct", methods=["GET", "POST"])
 def correct(study_id: uuid.UUID) -> ResponseReturnValue:
-    """Patient code, description and priority."""
+    """Correct patient code, description and priority."""
     study = find_study(study_id)
     form = CorrectionForm(data=_values(study) | {"seen": version_of(study)})
     if request.method == "GET":
@@ -58,7 +58,7 @@ def correct(study_id: uuid.UUID) -> ResponseReturnValue:
 
 @blueprint.route("/move", methods=["GET", "POST"])
 def move(study_id: uuid.UUID) -> ResponseReturnValue:
-    """Choose slices and where they go."""
+    """Choose slices and move them."""
     study = find_study(study_id)
     form = MoveForm(data={"priority": study.priority.value})
     if request.method == "GET":
@@ -80,7 +80,7 @@ def move(study_id: uuid.UUID) -> ResponseReturnValue:
 
 @blueprint.route("/delete", methods=["GET", "POST"])
 def delete(study_id: uuid.UUID) -> ResponseReturnValue:
-    """A second look at what would go, and the deletion."""
+    """Show what would be deleted, then delete the study."""
     study = find_study(study_id)
     if not may_delete(actor(), study):
         raise NotAllowed(
@@ -100,7 +100,7 @@ def delete(study_id: uuid.UUID) -> ResponseReturnValue:
     except (InvalidInput, Conflict) as error:
         db.session.rollback()
         study = find_study(study_id)
-        if isinstance(error, Conflict):  # the counts are others now: to be looked at again
+        if isinstance(error, Conflict):  # the counts have changed: ask again
             form.seen.data, form.sure.data = str(study.current_analysis_id or ""), False
         return _deletion_page(study, form, error), error.status
     flash(_("The study has been deleted."), "success")
@@ -125,7 +125,7 @@ def _correction_page(study: Study, form: CorrectionForm, error: PortalError | No
     if error is not None:
         form.show(error)
     if isinstance(error, Conflict):
-        # Whoever saves again has seen what the other one wrote.
+        # The page shows the newer values, so saving again may overwrite them.
         form.seen.data = version_of(study)
         newer = {name: value for name, value in _values(study).items() if value != form[name].data}
     return render_template(

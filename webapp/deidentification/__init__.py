@@ -1,4 +1,4 @@
-"""What names a patient leaves a file before anything of it is kept."""
+"""Removal of everything that identifies a patient, before a file is stored."""
 
 import uuid
 
@@ -10,6 +10,6 @@ __all__ = ["Deidentified", "Pseudonymiser", "as_file", "deidentify", "pseudonymi
 
 
 def pseudonymiser_for(organisation_id: uuid.UUID) -> Pseudonymiser:
-    """The pseudonyms of one organisation, under this installation's key."""
+    """The pseudonymiser of one organisation, under this installation's key."""
     settings = current_settings()
     return Pseudonymiser(settings.pseudonym_key.encode(), organisation_id)

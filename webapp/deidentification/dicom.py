@@ -1,8 +1,8 @@
-"""De-identify a DICOM file in memory: PS3.15 Annex E, basic profile, dates moved, values untouched.
+"""De-identify a DICOM file in memory: PS3.15 Annex E, basic profile with modified dates.
 
-What happens to which attribute stands in :mod:`webapp.deidentification.profile`. Elements are
-looked at as the bytes that the file holds, so that a value in the wrong place or of the wrong
-kind is noticed before anything is made of it.
+The action for each attribute is in :mod:`webapp.deidentification.profile`. Elements are checked as
+the raw bytes in the file, so that a misplaced value or one of the wrong type is noticed before it
+is converted.
 """
 
 import io
@@ -35,11 +35,11 @@ from webapp.deidentification.profile import (
 )
 from webapp.deidentification.pseudonyms import Pseudonymiser
 
-# PS3.5 6.2: what a code string, a number as text, a time may be made of.
+# PS3.5 6.2: the characters of code strings, numbers as text, and times.
 _CODE = re.compile(r"[A-Z0-9_ \\\0]*")
 _NUMBER = re.compile(r"[0-9eE+\-. \\\0]*")
 _TIME = re.compile(r"[0-9.: \\\0]*")
-# Code strings whose few values are judged by themselves (:mod:`ml.imaging.dicom`).
+# Code strings with few defined values, which are checked elsewhere (:mod:`ml.imaging.dicom`).
 _DEFINED = frozenset(
     tag_for_keyword(keyword) for keyword in ("Modality", "PhotometricInterpretation")
 )
@@ -56,12 +56,12 @@ _ACTIONS_OF_PS3_15 = (
 
 @dataclass(frozen=True)
 class Deidentified:
-    """What is left of a file.
+    """A de-identified file.
 
     Attributes:
-        content: a DICOM file in the transfer syntax that it came in.
-        dataset: the same, as pydicom has it.
-        patient_code: the patient's pseudonym; of the study where the file names no patient.
+        content: a DICOM file in the original transfer syntax.
+        dataset: the same as a pydicom dataset.
+        patient_code: the patient's pseudonym; made from the study if the file names no patient.
         burned_in: what the file says about identifiers in its pixels: yes, no or unknown.
     """
 
@@ -72,10 +72,11 @@ class Deidentified:
 
 
 def deidentify(dataset: pydicom.Dataset, pseudonymiser: Pseudonymiser) -> Deidentified:
-    """Take out of ``dataset``, which is changed, whatever could name the patient.
+    """Remove everything from ``dataset`` that could identify the patient; changes it in place.
 
     Raises:
-        UnreadableImage: ``truncated`` where the file is damaged or has no identity of its own.
+        UnreadableImage: ``truncated`` if the file is damaged or lacks a study, series or SOP
+            instance UID.
     """
     with discreet("truncated", "The DICOM header is damaged."):
         return _deidentify(dataset, pseudonymiser)
@@ -88,7 +89,7 @@ def _deidentify(dataset: pydicom.Dataset, pseudonymiser: Pseudonymiser) -> Deide
     burned_in = {"YES": "yes", "NO": "no"}.get(_text(dataset, "BurnedInAnnotation"), "unknown")
     cleaner = _Cleaner(pseudonymiser, pseudonymiser.days(*identity), Identifiers(dataset))
     cleaner.clean(dataset)
-    _demand_identity(dataset)  # what is no UID is gone now
+    _demand_identity(dataset)  # again: invalid UIDs were removed
     _say_so(dataset, code)
     _new_meta(dataset)
     keep_only_pixels(dataset)
@@ -96,7 +97,7 @@ def _deidentify(dataset: pydicom.Dataset, pseudonymiser: Pseudonymiser) -> Deide
 
 
 def as_file(dataset: pydicom.Dataset) -> bytes:
-    """The bytes of a DICOM file, in the transfer syntax that its meta information names."""
+    """Encode as a DICOM file, in the transfer syntax of its file meta information."""
     buffer = io.BytesIO()
     with hushed():
         pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
@@ -110,7 +111,7 @@ def _demand_identity(dataset: pydicom.Dataset) -> None:
 
 
 def _identity(dataset: pydicom.Dataset) -> tuple[str, str]:
-    """(identifier, issuer): of the patient, as far as the file names one; else of the study."""
+    """(identifier, issuer) of the patient, or of the study if the file names no patient."""
     if identifier := _text(dataset, "PatientID"):
         return identifier, _text(dataset, "IssuerOfPatientID")
     if name := _text(dataset, "PatientName"):
@@ -123,7 +124,7 @@ def _text(dataset: pydicom.Dataset, name: str) -> str:
 
 
 class _Cleaner:
-    """The rules for one patient."""
+    """Applies the rules for one patient."""
 
     def __init__(self, pseudonymiser: Pseudonymiser, days: int, names: Identifiers) -> None:
         self._pseudonymiser = pseudonymiser
@@ -131,10 +132,10 @@ class _Cleaner:
         self._names = names
 
     def clean(self, dataset: pydicom.Dataset, inside: int | None = None) -> None:
-        """Go through all elements, those inside sequences alike.
+        """Clean all elements, also those in sequences.
 
         Args:
-            inside: tag of the sequence that ``dataset`` is an item of.
+            inside: tag of the sequence that contains ``dataset`` as an item, or None.
         """
         for tag in list(dataset.keys()):
             element = dataset.get_item(tag)
@@ -148,7 +149,7 @@ class _Cleaner:
         element: DataElement | RawDataElement,
         inside: int | None,
     ) -> bool:
-        """Apply the rules to one element; False where it has to go."""
+        """Apply the rules to one element; False if it must be removed."""
         if tag.is_private or tag.group in _REMOVED_GROUPS or _is_overlay(tag):
             return False
         vr = _vr(tag, element)
@@ -173,7 +174,7 @@ class _Cleaner:
         return self._is_plain(vr, element)
 
     def _is_plain(self, vr: str, element: DataElement | RawDataElement) -> bool:
-        """Whether the value is what its kind allows, and names nobody."""
+        """Whether the value is valid for its VR and identifies nobody."""
         if vr not in _SHAPES and vr not in TEXT_VRS:
             return _is_as_many(element)
         value = _as_text(element.value)
@@ -195,7 +196,7 @@ class _Cleaner:
         return True
 
     def _moved(self, dataset: pydicom.Dataset, tag: BaseTag) -> bool:
-        """Dates go back by the patient's number of days; what is no date goes altogether."""
+        """Shift dates back by the patient's number of days; an invalid date is removed."""
         element = dataset[tag]
         values = [element.value] if element.VM <= 1 else list(element.value)
         if not element.value:
@@ -207,7 +208,7 @@ class _Cleaner:
         return True
 
     def _earlier(self, value: str) -> str | None:
-        """``YYYYMMDD`` and what follows it; a date without a day is not precise enough to keep."""
+        """Shift ``YYYYMMDD`` and keep the time after it; None if it is not a full date."""
         text = value.strip()
         if not re.fullmatch(r"\d{8}[\d.+-]{0,18}", text):
             return None
@@ -233,9 +234,9 @@ class _Cleaner:
 
 
 def _is_well_known(tag: BaseTag, uid: str) -> bool:
-    """Whether a UID is registered in PS3.6, in a place where one is meant.
+    """Whether a UID is registered in PS3.6 and the attribute may hold such a UID.
 
-    Not for instances: what lies below DICOM's own root there was made up by a sender.
+    Not for instance UIDs: a sender may have invented one below DICOM's root.
     """
     if uid not in UID_dictionary:
         return False
@@ -245,16 +246,16 @@ def _is_well_known(tag: BaseTag, uid: str) -> bool:
 
 
 def _is_overlay(tag: BaseTag) -> bool:
-    """Overlays and curves (groups 60xx and 50xx) can be drawn text."""
+    """Whether it is an overlay or curve (groups 60xx and 50xx), which can contain drawn text."""
     return tag.group & 0xFF00 in {0x5000, 0x6000}
 
 
 def _vr(tag: BaseTag, element: DataElement | RawDataElement) -> str:
-    """The kind that the dictionary names, which the file's own word cannot change."""
+    """The VR in the standard's dictionary; the VR in the file cannot override it."""
     try:
         known = dictionary_VR(tag)
     except KeyError:
-        return "UN"  # unknown to the standard: it could be anything
+        return "UN"  # not in the standard: it could contain anything
     first = known.split(" or ")[0]
     if " or " not in known:
         return first
@@ -263,7 +264,7 @@ def _vr(tag: BaseTag, element: DataElement | RawDataElement) -> str:
 
 
 def _is_as_many(element: DataElement | RawDataElement) -> bool:
-    """Whether there are no more binary numbers than the dictionary allows: more could be text."""
+    """Whether binary numbers are not more than the dictionary allows: others could encode text."""
     try:
         allowed = dictionary_VM(element.tag)
     except KeyError:
@@ -287,7 +288,7 @@ def _as_text(value: Any) -> str:
 
 
 def _say_so(dataset: pydicom.Dataset, code: str) -> None:
-    """PS3.15 E.1.1: mark the file, and fill the attributes that every image has to have."""
+    """Mark the file as de-identified (PS3.15 E.1.1) and fill attributes that every image needs."""
     dataset.PatientName = dataset.PatientID = code
     dataset.PatientBirthDate = dataset.PatientSex = ""
     for name in ("AccessionNumber", "ReferringPhysicianName", "StudyID"):
@@ -308,7 +309,7 @@ def _coded(value: str, meaning: str) -> Dataset:
 
 
 def _new_meta(dataset: pydicom.Dataset) -> None:
-    """File meta information and preamble of our own; of the old only how the pixels are stored."""
+    """Write new file meta information and preamble; keep only the transfer syntax."""
     old = getattr(dataset, "file_meta", None) or FileMetaDataset()
     syntax = old.get("TransferSyntaxUID")
     if syntax is None:

@@ -1,4 +1,4 @@
-"""Words that name the people of an image, found again in text however they are written there."""
+"""Find the names, numbers and birth dates of a dataset's people in text, in any spelling."""
 
 import re
 import unicodedata
@@ -20,9 +20,9 @@ _IDENTIFIERS = (
 )
 _TITLES = "mr mrs ms miss dr prof med phd md herr frau sir jr sr ii iii iv"
 _PARTICLES = "von vom van der den de di da del della la le du dos das al el bin ibn zu zum und"
-# Parts of names that name nobody; a particle is a name where it stands alone.
+# Parts of names that identify nobody; a particle counts if it is the whole name.
 _NOBODY, _NOT_ALONE = frozenset(_TITLES.split()), frozenset(_PARTICLES.split())
-# What letters stand for that no decomposition takes apart; then vowels written out as two.
+# Letters that Unicode does not decompose. Below: vowels written as two letters.
 _LETTERS = str.maketrans(
     {"ø": "o", "æ": "a", "œ": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ŋ": "n"}
 )
@@ -45,7 +45,7 @@ _MONTHS = (
     ("nov",),
     ("dez", "dec", "dic"),
 )
-# Short terms of the standard that are in use as codes, whatever a patient is called.
+# Short defined terms of the standard, allowed even if a patient has such a name.
 _SHORT_TERMS = (
     "mr ot sc m p r i no yes se ir gr ep rm sk mtc ss trs sp mp osp nd ffe ax cor sag pd fl tr te "
     "us cm br hfs hfp ffs mip mpr adc fa eco"
@@ -54,14 +54,14 @@ _CODES = frozenset(_SHORT_TERMS.split())
 
 
 def folded(text: str) -> str:
-    """``text`` so that spellings of one name become one: Müller, MUELLER and mueller alike."""
+    """Fold the spellings of a name into one: Müller, MUELLER and mueller become the same."""
     plain = unicodedata.normalize("NFKD", text.casefold()).translate(_LETTERS)
     plain = "".join(one for one in plain if not unicodedata.combining(one))
     return _WRITTEN_OUT.sub(lambda pair: pair[0][0], plain)
 
 
 class Identifiers:
-    """Names, numbers and days of birth of everybody that a dataset names."""
+    """Names, numbers and birth dates of all people in a dataset."""
 
     def __init__(self, dataset: pydicom.Dataset) -> None:
         long: set[str] = set()
@@ -85,12 +85,12 @@ class Identifiers:
         elif word in _NOBODY:
             pass
         elif len(word) >= _LONG or not word.isascii():
-            long.add(word)  # names of one letter are names in scripts that write syllables
+            long.add(word)  # in syllabic scripts one character can be a name
         elif len(word) > 1:
             short.add(word)
 
     def in_text(self, text: str) -> bool:
-        """Whether a free text holds any of them; short names as whole words alone."""
+        """Whether a free text contains any of them; short names only as whole words."""
         return any(self._in(folded(one)) for one in _readings(text))
 
     def _in(self, text: str) -> bool:
@@ -105,7 +105,7 @@ class Identifiers:
         return any(pattern.search(text) for pattern in self._dates)
 
     def in_code(self, text: str) -> bool:
-        """Whether a code string is one of them, or has one as a word of its own."""
+        """Whether a code string is one of them or contains one as a whole word."""
         plain = folded(text)
         words = {*_WORD.findall(plain), *_LETTER_RUN.findall(plain)}
         if not words.isdisjoint(self._long) or not words.isdisjoint(self._numbers):
@@ -113,12 +113,12 @@ class Identifiers:
         return not (words - _CODES).isdisjoint(self._short)
 
     def in_number(self, text: str) -> bool:
-        """Whether a whole number is one of them: "0.10000" is not the patient 10000."""
+        """Whether a whole number is one of them: "0.10000" does not match the patient 10000."""
         return not self._numbers.isdisjoint(one.strip(" \0") for one in text.split("\\"))
 
 
 def _readings(text: str) -> Iterator[str]:
-    """The text, and as it was meant where UTF-8 was read as Latin-1."""
+    """The text, and its UTF-8 decoding if it looks like UTF-8 read as Latin-1."""
     yield text
     if not text.isascii():
         try:
@@ -128,7 +128,7 @@ def _readings(text: str) -> Iterator[str]:
 
 
 def _texts(dataset: pydicom.Dataset, born: set[date]) -> Iterator[str]:
-    """Names and numbers, those inside of sequences too; days of birth go into ``born``."""
+    """Names and numbers, also those in sequences; birth dates are added to ``born``."""
     for element in dataset:
         if element.VR == "SQ":
             for item in element.value or ():
@@ -151,7 +151,7 @@ def _day(text: str) -> date | None:
 
 
 def _date_pattern(day: date) -> re.Pattern[str]:
-    """A day as it is written in numbers or with the name of its month, in any usual order."""
+    """Matches a date in digits or with the name of its month, in any usual order."""
     month = rf"(?:0?{day.month}|(?:{'|'.join(_MONTHS[day.month - 1])})[^\W\d_]*)"
     number, year = rf"0?{day.day}(?:st|nd|rd|th)?", rf"(?:{day.year}|'?{day.year % 100:02d})"
     between = r"[\W_]+"

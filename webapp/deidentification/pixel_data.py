@@ -1,8 +1,8 @@
-"""Pixel Data taken apart: what is kept is the picture that the header announces, and no other bit.
+"""Rebuild Pixel Data so that it contains only the picture described by the header.
 
-A name can stand in the comment of a compressed frame, behind the pixels, in bits that no value
-uses, or in a table's surplus. So nothing here is copied: frames are rebuilt from their parts, and
-values from the bits that belong to them. What cannot be followed to its end is refused.
+A name can be in the comment of a compressed frame, after the pixels, in unused bits, or in surplus
+entries of a table. So nothing is copied: frames are rebuilt from their parts, and values from the
+bits that belong to them. Data that cannot be parsed to the end are refused.
 """
 
 import copy
@@ -28,22 +28,22 @@ from ml.imaging.scan_ends import Decode, ended_with_picture
 
 _LARGEST = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
-_PIECE = 2**22  # values that are looked at together
+_PIECE = 2**22  # values processed at once
 _OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 
 
 def keep_only_pixels(dataset: pydicom.Dataset) -> None:
-    """Rewrite the pixels and lookup tables of ``dataset`` without what is not the picture.
+    """Rewrite pixels and lookup tables of ``dataset`` without anything but the picture.
 
-    The transfer syntax stays, but for compressed values with something in bits that they do not
-    use: those are written uncompressed.
+    The transfer syntax stays, except for compressed values that use unused bits: these are written
+    uncompressed.
 
     Args:
-        dataset: with ``file_meta``; changed. One without pixels stays as it is.
+        dataset: with ``file_meta``; changed in place. Without pixels it stays as it is.
 
     Raises:
-        UnreadableImage: ``truncated`` where the pixels are damaged, ``header_lies`` where they
-            are others than the header says, ``more_frames`` where there are more.
+        UnreadableImage: ``truncated`` if the pixels are damaged, ``header_lies`` if they do not
+            match the header, ``more_frames`` if there are more.
     """
     names = [name for name in PIXELS if name in dataset]
     little = dataset.file_meta.TransferSyntaxUID.is_little_endian
@@ -71,7 +71,7 @@ def _trim_tables(dataset: pydicom.Dataset, *, little: bool) -> None:
 
 
 def _levels(dataset: pydicom.Dataset) -> list[pydicom.Dataset]:
-    """The dataset and all items below it."""
+    """The dataset and all its nested items."""
     found = [dataset]
     for level in found:
         for element in level:
@@ -90,7 +90,7 @@ def _number(dataset: pydicom.Dataset, name: str, missing: int | None = None) -> 
 
 
 def _size(dataset: pydicom.Dataset) -> tuple[int, int, int, int]:
-    """Rows, columns, frames, samples."""
+    """(rows, columns, frames, samples)."""
     size = (
         _number(dataset, "Rows"),
         _number(dataset, "Columns"),
@@ -103,10 +103,10 @@ def _size(dataset: pydicom.Dataset) -> tuple[int, int, int, int]:
 
 
 def _field(dataset: pydicom.Dataset, allocated: int) -> tuple[int, int]:
-    """(bits, number of the lowest) of what a stored value is made of."""
+    """(number of bits, lowest bit) of a stored value."""
     stored = _number(dataset, "BitsStored")
     lowest = _number(dataset, "HighBit", stored - 1) + 1 - stored
-    if not 0 < lowest < 16:  # what decoders take a wrong HighBit for
+    if not 0 < lowest < 16:  # decoders ignore such a HighBit
         lowest = 0
     if not 1 <= stored <= allocated - lowest:
         raise _lies()
@@ -124,7 +124,7 @@ def _cut(dataset: pydicom.Dataset, name: str, *, little: bool) -> None:
     rows, columns, count, samples = _size(dataset)
     element = dataset[name]
     if element.is_undefined_length:
-        raise _lies()  # fragments in a file that says it has none
+        raise _lies()  # fragments although the transfer syntax is not encapsulated
     allocated = _LARGEST.get(name) or _number(dataset, "BitsAllocated")
     if allocated not in {1, 8, 16, 32, 64}:
         raise _lies()
@@ -137,7 +137,7 @@ def _cut(dataset: pydicom.Dataset, name: str, *, little: bool) -> None:
         raise _lies()
     if len(raw) >= wanted + math.ceil(bits / count / 8) + wanted % 2:
         raise UnreadableImage("more_frames", "The file holds more frames than its header says.")
-    # Bytes in words (PS3.5 8.1.2) lie the other way round in big endian.
+    # Bytes in OW words (PS3.5 8.1.2) are swapped in big endian.
     swapped = not little and allocated <= 8 and element.VR == "OW"
     kept = _exactly(raw, wanted, swapped=swapped)
     if name != "PixelData":
@@ -166,14 +166,14 @@ def _swapped(raw: bytes) -> bytes:
 
 
 def _plain_floats(raw: bytes, dtype: str) -> bytes:
-    """One kind of NaN: the bits of one could be anything."""
+    """Replace every NaN by the same one: the payload of a NaN could hold data."""
     values = np.frombuffer(raw, dtype)
     nowhere = np.isnan(values)
     return np.where(nowhere, np.nan, values).astype(dtype).tobytes() if nowhere.any() else raw
 
 
 def _without_last_bits(raw: bytes, bits: int) -> bytes:
-    """Pixels of one bit fill bytes from the lowest bit on; the last byte may have bits left."""
+    """Clear the unused bits of the last byte; one-bit pixels fill bytes from the lowest bit."""
     left = bits % 8
     return raw[:-1] + bytes((raw[-1] & (1 << left) - 1,)) if left else raw
 
@@ -199,7 +199,7 @@ def _without_unused_bits(
 def _cleared(
     values: npt.NDArray[np.unsignedinteger], stored: int, lowest: int, *, signed: bool
 ) -> npt.NDArray[np.generic]:
-    """Bits outside of the field zero; above it the sign, where there is one."""
+    """Clear the bits outside of the value; above it repeat the sign if it is signed."""
     field = (2**stored - 1) << lowest
     kept = values & values.dtype.type(field)
     if signed:
@@ -252,7 +252,7 @@ def _frames(dataset: pydicom.Dataset, count: int) -> list[bytes]:
 
 
 def _decoder(dataset: pydicom.Dataset) -> Decode:
-    """Decodes one frame by itself, as the header of ``dataset`` describes it."""
+    """A function that decodes one frame as the header of ``dataset`` describes it."""
     one = copy.deepcopy(dataset.group_dataset(0x0028))
     one.NumberOfFrames = 1
     one.file_meta = dataset.file_meta
@@ -266,7 +266,7 @@ def _decoder(dataset: pydicom.Dataset) -> Decode:
 
 
 def _has_spare_bits(dataset: pydicom.Dataset, frames: list[bytes]) -> bool:
-    """Whether the streams carry more bits than a value is made of."""
+    """Whether the streams have more bits per sample than BitsStored."""
     stored = _number(dataset, "BitsStored")
     if dataset.file_meta.TransferSyntaxUID == RLELossless:
         return stored < _number(dataset, "BitsAllocated")
@@ -275,9 +275,9 @@ def _has_spare_bits(dataset: pydicom.Dataset, frames: list[bytes]) -> bool:
 
 
 def _write_out_if_used(dataset: pydicom.Dataset) -> None:
-    """Keep the values uncompressed where bits that do not belong to them are used."""
+    """Store the values uncompressed if unused bits are set."""
     stored, signed = _number(dataset, "BitsStored"), _is_signed(dataset)
-    # Decoders take compressed values to lie lowest, whatever HighBit says.
+    # Decoders place compressed values in the lowest bits, whatever HighBit says.
     as_signed = as_plain = True
     for frame in _raw_frames(dataset):
         as_signed &= np.array_equal(frame, _cleared(frame, stored, 0, signed=signed))
@@ -302,7 +302,7 @@ def _write_out_if_used(dataset: pydicom.Dataset) -> None:
 
 
 def _raw_frames(dataset: pydicom.Dataset) -> Iterator[npt.NDArray[np.unsignedinteger]]:
-    """Values as decoded, one frame at a time: pydicom would clear bits, or turn colours."""
+    """Decoded values, one frame at a time, without pydicom's bit masking or colour conversion."""
     for frame in iter_pixels(dataset, raw=True, correct_unused_bits=False):
         yield frame.view(f"u{frame.dtype.itemsize}")
 

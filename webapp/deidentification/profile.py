@@ -1,8 +1,8 @@
-"""What happens to an attribute, as data.
+"""The de-identification action for each attribute, as data.
 
-The table is that of PS3.15 Annex E, Table E.1-1, Basic Application Level Confidentiality Profile,
-edition 2026c, as the package dicom-anonymizer carries it. On top of it this module is stricter:
-text that could hold anything is kept for the attributes named here alone, and for no others.
+The table is PS3.15 Annex E, Table E.1-1, Basic Application Level Confidentiality Profile, edition
+2026c, from the package dicom-anonymizer. This module is stricter: attributes with free text are
+kept only if they are listed here.
 """
 
 from enum import Enum
@@ -12,7 +12,7 @@ from pydicom.datadict import tag_for_keyword
 
 
 class Action(Enum):
-    """What is done with an attribute of the standard's table."""
+    """The action for an attribute of the standard's table."""
 
     REMOVE = "X"
     EMPTY = "Z"
@@ -20,13 +20,13 @@ class Action(Enum):
 
 
 def _tags(*groups: list[tuple[int, ...]]) -> set[int]:
-    """Tags as numbers; repeating groups (four numbers) are dropped as a whole elsewhere."""
+    """Tags as integers; repeating groups (four numbers) are removed as a whole elsewhere."""
     return {(tag[0] << 16) | tag[1] for group in groups for tag in group if len(tag) == 2}
 
 
-# Numbers of a patient's studies, reports and images, retired before the table was made.
+# Identifiers of a patient's studies, reports and images that were retired before the table.
 _RETIRED = ("OtherStudyNumbers", "ReportNumber", "ModifiedImageID")
-# Where the table leaves a choice (X/Z, X/D, Z/D …), the attribute goes or is left empty.
+# If the table leaves a choice (X/Z, X/D, Z/D …), the attribute is removed or emptied.
 ACTIONS: dict[int, Action] = {
     **dict.fromkeys(
         _tags(table.X_TAGS, table.X_Z_TAGS, table.X_D_TAGS, table.X_Z_D_TAGS, table.D_TAGS),
@@ -38,7 +38,7 @@ ACTIONS: dict[int, Action] = {
     **{tag: Action.REMOVE for keyword in _RETIRED if (tag := tag_for_keyword(keyword)) is not None},
 }
 
-# Free text that says how the image was made, and nothing about whom it shows.
+# Free text about the acquisition that does not describe the patient.
 HARMLESS_TEXT: frozenset[int] = frozenset(
     tag
     for keyword in (
@@ -58,17 +58,17 @@ HARMLESS_TEXT: frozenset[int] = frozenset(
         "WindowCenterWidthExplanation",
         "RescaleType",
         "ModalityLUTType",
-        "StackID",  # slices of several stacks at one place are told apart by nothing else
+        "StackID",  # the only difference between slices of several stacks at one position
     )
     if (tag := tag_for_keyword(keyword)) is not None
 )
 
-# Values of this kind can hold anything; they stay for HARMLESS_TEXT alone.
+# Values of these VRs can contain anything; they are kept only for HARMLESS_TEXT.
 TEXT_VRS = frozenset({"AE", "AS", "LO", "LT", "PN", "SH", "ST", "UC", "UN", "UR", "UT"})
-# Bytes: only those that a picture is made of, and of these only the picture
+# Binary VRs: kept only for PICTURE_BYTES, and of these only the picture
 # (:mod:`webapp.deidentification.pixel_data`).
 BYTES_VRS = frozenset({"OB", "OW", "OD", "OF", "OL", "OV"})
-# In the dataset itself; pixels and palettes inside of sequences are icons and the like.
+# At the top level only: pixels and palettes in sequences are icons and the like.
 PICTURE_BYTES: frozenset[int] = frozenset(
     tag
     for keyword in (
@@ -86,7 +86,7 @@ PICTURE_BYTES: frozenset[int] = frozenset(
     )
     if (tag := tag_for_keyword(keyword)) is not None
 )
-LUT_DATA = tag_for_keyword("LUTData")  # in the items of these sequences alone
+LUT_DATA = tag_for_keyword("LUTData")  # only in items of LUT_SEQUENCES
 LUT_SEQUENCES: frozenset[int] = frozenset(
     tag
     for keyword in ("ModalityLUTSequence", "VOILUTSequence")

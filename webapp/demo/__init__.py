@@ -1,4 +1,4 @@
-"""``make demo``: an account and a dozen real slices, so that a newcomer sees a living portal."""
+"""``make demo``: an account and a dozen real slices, so that a new user sees results."""
 
 from flask import Flask
 

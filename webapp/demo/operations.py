@@ -1,4 +1,4 @@
-"""Fill a portal with the bundled sample slices. Doing it twice adds nothing."""
+"""Add the bundled sample slices to a portal. Idempotent."""
 
 import csv
 import os
@@ -26,7 +26,7 @@ _URGENT = {"glioma-1", "meningioma-2"}
 
 
 def demo_account() -> tuple[User, str]:
-    """The demo administrator and its password, which is kept in a private file."""
+    """The demo administrator and its password, which is stored in a private file."""
     settings = current_settings()
     path = settings.home / "demo_password"
     user = user_by_address(EMAIL)
@@ -51,7 +51,7 @@ def demo_account() -> tuple[User, str]:
 
 
 def submit_samples(user: User) -> int:
-    """Submit each bundled slice as a study of its own; those that are there already stay."""
+    """Submit each bundled slice as one study; existing ones stay."""
     with (_SAMPLES / "manifest.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     with acting_for(user.organisation_id):
@@ -80,7 +80,7 @@ def wait_until_finished(user: User, *, seconds: float) -> int:
     while True:
         with acting_for(user.organisation_id):
             left = db.session.scalar(open_studies) or 0
-        db.session.rollback()  # the next look starts a new transaction and sees what is new
+        db.session.rollback()  # the next query starts a new transaction and sees new data
         if not left or time.monotonic() > deadline:
             return left
         pause.wait(0.5)

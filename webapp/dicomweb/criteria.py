@@ -1,4 +1,4 @@
-"""What a QIDO-RS query asks for (PS3.18 8.3.4), as conditions on the rows of instances."""
+"""Parse a QIDO-RS query (PS3.18 8.3.4) into SQL conditions on instances."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ _MOST_UIDS = 500
 _TAG = re.compile(r"[0-9a-fA-F]{8}")
 _DATE_RANGE = re.compile(r"(\d{8})?(-)?(\d{8})?")
 
-# De-identification removes these, so that only a query for anything at all finds something.
+# De-identification removes these, so only universal matching finds anything.
 _NEVER_KEPT = {
     "AccessionNumber",
     "OtherPatientIDs",
@@ -35,10 +35,10 @@ class Query:
     """A parsed query.
 
     Attributes:
-        conditions: all of them have to hold.
-        fields: keywords of further attributes that the answer should have.
-        everything: whether it should have all there are.
-        ignored: keywords that nothing is matched against.
+        conditions: all must hold.
+        fields: keywords of further attributes to return.
+        everything: whether to return all available attributes.
+        ignored: keywords that are not matched.
     """
 
     conditions: list[ColumnElement[bool]] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Query:
 
 
 def parse_query(arguments: MultiDict[str, str]) -> Query:
-    """Read the parameters of a query; raises 400 for what cannot be understood."""
+    """Parse the parameters of a query; raises 400 for invalid ones."""
     query = Query()
     for name, value in arguments.items(multi=True):
         if not value.isprintable():
@@ -93,7 +93,7 @@ def _match(query: Query, name: str, value: str) -> None:
 
 
 def _keyword(text: str) -> str:
-    """The keyword of an attribute given by keyword or tag; raises 400 where there is none."""
+    """The keyword of an attribute given by keyword or tag; raises 400 if there is none."""
     tag = int(text, 16) if _TAG.fullmatch(text) else tag_for_keyword(text)
     keyword = keyword_for_tag(tag) if tag is not None else ""
     if not keyword:
@@ -132,7 +132,7 @@ def _text(column: InstrumentedAttribute[str]) -> Callable[[str], ColumnElement[b
 
 
 def _patient_name(value: str) -> ColumnElement[bool]:
-    """The name is the pseudonym, as a family name."""
+    """Match the name: it is the pseudonym, as a family name."""
     return _text(Instance.patient_code)(value.rstrip("^"))
 
 
@@ -174,7 +174,7 @@ def _day(text: str | None) -> date | None:
 
 
 def _modalities_in_study(value: str) -> ColumnElement[bool]:
-    """Any series of the study may have one of the modalities."""
+    """Match studies in which any series has one of the modalities."""
     other = aliased(Instance)
     modalities = [one for one in re.split(r"[,\\]", value) if one]
     matches = or_(*(_text(other.modality)(one) for one in modalities))

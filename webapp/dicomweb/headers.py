@@ -1,4 +1,4 @@
-"""Headers of kept instances as DICOM JSON (PS3.18 F)."""
+"""Headers of stored instances as DICOM JSON (PS3.18 F)."""
 
 import json
 from typing import Any, BinaryIO
@@ -13,13 +13,13 @@ from webapp.storage import MissingBlob
 Json = dict[str, Any]
 
 _GROUP_OF_PIXELS = 0x7FE0
-# Larger values are tables and spectra, which belong to bulk data.
+# Larger binary values are tables and spectra, which are bulk data.
 _LONGEST_BINARY = 1024
 _BINARY = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
 
 
 def header_of(blob_key: str) -> Json:
-    """All of an instance's header but bulk data; nothing where the file can no longer be read."""
+    """An instance's header without bulk data; empty if the file is gone or unreadable."""
     blobs = current_blobs()
     try:
         with blobs.open(blob_key) as file:
@@ -29,17 +29,17 @@ def header_of(blob_key: str) -> Json:
 
 
 def header_in(file: BinaryIO) -> Json:
-    """The header of a DICOM file, without what cannot be written as JSON."""
+    """The header of a DICOM file, without values that JSON cannot represent."""
     with hushed():
         try:
             dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
             return json_of(dataset)
-        except Exception:  # a damaged file can raise anything at all
+        except Exception:  # a damaged file can raise any exception
             return {}
 
 
 def json_of(dataset: Dataset) -> Json:
-    """A dataset as DICOM JSON without bulk data."""
+    """A dataset as DICOM JSON without bulk data; removes them from ``dataset``."""
     with hushed():
         _drop_bulk(dataset)
         found: Json = dataset.to_json_dict(suppress_invalid_tags=True)
@@ -56,7 +56,7 @@ def _drop_bulk(dataset: Dataset) -> None:
 
 
 def _is_json(element: object) -> bool:
-    """JSON knows no infinity, and no number that is none."""
+    """Whether JSON can represent the element: it has no infinity and no NaN."""
     try:
         json.dumps(element, allow_nan=False)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What the caller wants to have: media types and transfer syntaxes (PS3.18 8.7)."""
+"""Content negotiation: media types and transfer syntaxes (PS3.18 8.7)."""
 
 import re
 from collections.abc import Collection
@@ -20,7 +20,7 @@ _UNQUOTED = re.compile(r"(;\s*type)=([^\s\";,]+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Wanted:
-    """One entry of the Accept header; ``part_type`` is its parameter ``type``."""
+    """One entry of the Accept header; ``part_type`` is its ``type`` parameter."""
 
     media_type: str
     part_type: str | None = None
@@ -30,9 +30,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Representation:
-    """How to answer: as multipart or as one bare part, and in which transfer syntaxes.
+    """The form of the response: multipart or a single part, and its transfer syntaxes.
 
-    ``syntaxes`` may hold :data:`AS_STORED`.
+    ``syntaxes`` may contain :data:`AS_STORED`.
     """
 
     multipart: bool
@@ -40,26 +40,26 @@ class Representation:
 
 
 def wanted() -> list[Wanted]:
-    """What the caller accepts, the most welcome first."""
+    """What the client accepts, highest quality value first."""
     header = request.args.get("accept") or request.headers.get("Accept") or "*/*"
     found = [_entry(text) for text in parse_http_list(header)]
     return sorted((one for one in found if one.quality > 0), key=lambda one: -one.quality)
 
 
 def check_json() -> None:
-    """Raise 406 where the caller does not take DICOM JSON."""
+    """Raise 406 if the client does not accept DICOM JSON."""
     if not any(_fits(one.media_type, (DICOM_JSON, "application/json")) for one in wanted()):
         raise _not_acceptable(DICOM_JSON)
 
 
 def delivery(part_type: str, *, alone: bool) -> Representation:
-    """How to send parts of a type.
+    """Choose how to send parts of a media type.
 
     Args:
-        alone: there is one part only, which may travel without a multipart envelope.
+        alone: there is only one part, which may be sent without multipart.
 
     Raises:
-        NotAcceptable: the caller takes neither.
+        NotAcceptable: the client accepts neither form.
     """
     first: bool | None = None
     syntaxes: set[str] = set()
@@ -76,7 +76,7 @@ def delivery(part_type: str, *, alone: bool) -> Representation:
 
 
 def image_type(offered: Collection[str]) -> str:
-    """The most welcome of the media types of pictures; raises 406 where none is welcome."""
+    """The client's preferred media type among those offered; raises 406 if it accepts none."""
     for one in wanted():
         for each in offered:
             if _fits(one.media_type, (each,)):
@@ -87,8 +87,8 @@ def image_type(offered: Collection[str]) -> str:
 def parse_media_type(text: str) -> tuple[str, dict[str, str]]:
     """A media type and its parameters.
 
-    Many programs leave ``type=application/dicom`` unquoted, against RFC 2045 5.1 and as in the
-    examples of older editions of PS3.18; such values are read up to the next parameter.
+    Many programs send ``type=application/dicom`` unquoted, against RFC 2045 5.1, as in the
+    examples of older editions of PS3.18; such a value is read up to the next parameter.
     """
     return parse_options_header(_UNQUOTED.sub(r'\1="\2"', text))
 
@@ -109,7 +109,7 @@ def _entry(text: str) -> Wanted:
 
 
 def _as_multipart(one: Wanted, part_type: str) -> bool | None:
-    """Whether the entry asks for a multipart answer with such parts; None: for something else."""
+    """True for a multipart response with such parts, False for a single part, None for neither."""
     if one.media_type in {"multipart/related", "multipart/*", "*/*"}:
         return True if one.part_type in {None, part_type, "*/*"} else None
     return False if one.media_type == part_type else None

@@ -1,6 +1,6 @@
 """``multipart/related`` bodies (RFC 2387, RFC 2046 5.1), read and written part by part.
 
-A request may hold hundreds of instances. Each lies in a file until it is its turn.
+A request may contain hundreds of instances, so only one part is held at a time, in a file.
 """
 
 import secrets
@@ -15,7 +15,7 @@ from webapp.uploads import Spool
 
 _CHUNK = 64 * 1024
 _LONGEST_HEADERS = 16 * 1024
-# RFC 2046 5.1.1 allows 70; Orthanc's have 73.
+# RFC 2046 5.1.1 allows 70; Orthanc uses 73.
 _LONGEST_BOUNDARY = 200
 _LONGEST_PREAMBLE = 64 * 1024
 _MOST_PARTS = 10_000
@@ -26,9 +26,9 @@ class Part:
     """One part of a body.
 
     Attributes:
-        headers: by name in small letters.
-        spool: holds the content, until the next part is asked for.
-        size: of the content, in bytes; None where that was larger than the limit.
+        headers: by lower-case name.
+        spool: holds the content until the next part is read.
+        size: of the content in bytes; None if it exceeds the limit.
     """
 
     headers: Mapping[str, str]
@@ -37,23 +37,22 @@ class Part:
 
     @property
     def content(self) -> bytes:
-        """All of it; nothing where it was larger than the limit."""
+        """The whole content; empty if it exceeds the limit."""
         return self.spool.read(self.size or 0, 0)
 
 
 def read_parts(
     stream: IO[bytes], boundary: str, *, max_part_bytes: int, spool: Spool
 ) -> Iterator[Part]:
-    """Read a body.
+    """Read the parts of a body; parts before an error are yielded.
 
     Args:
-        spool: takes the content of one part after the other.
+        spool: receives the content of each part in turn.
 
     Raises:
-        BadRequest: the body is not well-formed, or ends too early; parts that came before that
-            have been given already.
-        RequestEntityTooLarge: it has more than 10,000 parts; likewise.
-        ServiceUnavailable: the disk is full; likewise.
+        BadRequest: the body is malformed or ends early.
+        RequestEntityTooLarge: it has more than 10,000 parts.
+        ServiceUnavailable: the disk is full.
     """
     reader = _Reader(stream, boundary)
     reader.skip_preamble()
@@ -66,12 +65,12 @@ def read_parts(
 
 
 def new_boundary() -> str:
-    """A boundary that no content holds."""
+    """A random boundary that occurs in no content."""
     return secrets.token_hex(16)
 
 
 def written_parts(parts: Iterable[tuple[str, Iterable[bytes]]], boundary: str) -> Iterator[bytes]:
-    """A body of parts, each a content type and a content in pieces."""
+    """Encode parts, each given as content type and content in pieces."""
     for content_type, pieces in parts:
         yield f"--{boundary}\r\nContent-Type: {content_type}\r\n\r\n".encode()
         yield from pieces
@@ -89,14 +88,14 @@ class _Reader:
             raise BadRequest(_("The body has no valid boundary."))
         self._stream = stream
         self._delimiter = b"\r\n--" + boundary.encode()
-        # The line end before the first delimiter is not sent.
+        # The first delimiter has no line break before it.
         self._buffer = bytearray(b"\r\n")
 
     def skip_preamble(self) -> None:
         self._upto(self._delimiter, longest=_LONGEST_PREAMBLE)
 
     def headers(self) -> dict[str, str] | None:
-        """The headers of the next part; None behind the last one."""
+        """The headers of the next part; None after the last one."""
         while len(self._buffer) < 2:
             self._fill()
         if self._buffer.startswith(b"--"):
@@ -113,9 +112,9 @@ class _Reader:
         return headers
 
     def content(self, longest: int, spool: Spool) -> int | None:
-        """Write the content of this part; its size, or None where that is more than allowed."""
+        """Write this part's content; return its size, or None if it exceeds the limit."""
         kept, size = len(self._delimiter) - 1, 0
-        # A part without content: the line end of its headers is that of the delimiter.
+        # In an empty part the line break after the headers belongs to the delimiter.
         self._buffer[:0] = b"\r\n"
         skipped = 2
         while True:

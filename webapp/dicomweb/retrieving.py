@@ -1,4 +1,4 @@
-"""WADO-RS (PS3.18 10.4): instances, frames and pictures of what is here."""
+"""WADO-RS (PS3.18 10.4): instances, frames and rendered pictures."""
 
 import logging
 import tempfile
@@ -31,13 +31,13 @@ from webapp.viewer.windowing import Suggestion, shown_in_grey, suggestion_in
 
 _log = logging.getLogger(__name__)
 
-_PIECE = 2**20  # bytes that are sent at once
-_FRAME_PIXEL = 48  # bytes of a pixel while a frame is decoded, of three samples at most
+_PIECE = 2**20  # bytes sent at once
+_FRAME_PIXEL = 48  # bytes per pixel while a frame with at most three samples is decoded
 
 
 @dataclass(frozen=True)
 class Kept:
-    """An instance as far as its file is needed, usable outside of any session.
+    """What is needed of an instance to read its file, without a database session.
 
     Attributes:
         frame_pixels: rows times columns.
@@ -51,10 +51,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class Source:
-    """What files are made of, usable outside of any session and request.
+    """Where files are read and written, without a database session or request.
 
     Attributes:
-        folder: for files without a name that are gone once they are sent.
+        folder: for unnamed temporary files.
     """
 
     blobs: BlobStore
@@ -65,7 +65,7 @@ class Source:
 def find_instances(
     study_uid: str, series_uid: str | None = None, uid: str | None = None
 ) -> list[Instance]:
-    """The instances of a study, of one series, or one alone; raises :class:`NotFound`."""
+    """The instances of a study, of a series, or a single one; raises :class:`NotFound`."""
     statement = select(Instance).where(Instance.study_uid == study_uid)
     if series_uid is not None:
         statement = statement.where(Instance.series_uid == series_uid)
@@ -80,7 +80,7 @@ def find_instances(
 
 
 def deliverable(instances: Sequence[Instance], syntaxes: frozenset[str]) -> list[Kept]:
-    """Those that can be had in one of the transfer syntaxes; raises 406 where none can."""
+    """Those available in one of the transfer syntaxes; raises 406 if there are none."""
     any_of = {AS_STORED, ExplicitVRLittleEndian}
     found = [
         kept(each)
@@ -93,7 +93,7 @@ def deliverable(instances: Sequence[Instance], syntaxes: frozenset[str]) -> list
 
 
 def kept(instance: Instance) -> Kept:
-    """An instance, usable outside of any session."""
+    """The instance as a :class:`Kept`."""
     return Kept(
         instance.blob_key,
         instance.transfer_syntax_uid,
@@ -105,9 +105,9 @@ def kept(instance: Instance) -> Kept:
 def files(
     wanted: Sequence[Kept], syntaxes: frozenset[str], source: Source
 ) -> Iterator[tuple[str, BinaryIO]]:
-    """(transfer syntax, open file) of each; what can no longer be read is left out.
+    """(transfer syntax, open file) of each; unreadable ones are skipped.
 
-    Needs neither session nor request: the answer is on its way already.
+    Uses no session or request: the response has already started.
     """
     for each in wanted:
         try:
@@ -117,27 +117,27 @@ def files(
 
 
 def pieces(file: BinaryIO) -> Iterator[bytes]:
-    """A file piece by piece; it is closed at its end."""
+    """The content in pieces; closes the file at the end."""
     with file:
         while piece := file.read(_PIECE):
             yield piece
 
 
 def frames(one: Kept, numbers: Sequence[int], source: Source) -> Iterator[bytes]:
-    """Pixels of frames, numbered from 1, uncompressed and little endian, one after the other.
+    """Pixels of each frame, numbered from 1, uncompressed and little endian.
 
-    Needs neither session nor request: the answer may be on its way already.
+    Uses no session or request: the response may have started already.
 
     Raises:
-        NotFound: there is no frame of that number.
-        UnreadableImage: the pixels are damaged, also in the middle.
+        NotFound: there is no frame with that number.
+        UnreadableImage: the pixels of a frame are damaged; may come after other frames.
         MissingBlob: the file is gone.
-        MemoryBusy: others have needed the memory for too long.
+        MemoryBusy: other work needed the memory for too long.
     """
     _check_frames(numbers, one.frames)
     with source.blobs.open(one.blob_key) as file:
         for number in numbers:
-            # Kept until it is sent.
+            # Reserved until the pixels are sent.
             with source.room.taken(_FRAME_PIXEL * one.frame_pixels):
                 with _discreet_pixels():
                     pixels = _little_endian(pixel_array(file, index=number - 1, raw=True))
@@ -152,13 +152,13 @@ def rendered(
     Args:
         number: of the frame, from 1.
         media_type: ``image/png`` or ``image/jpeg``.
-        window: ``centre,width[,function]`` (PS3.18 8.3.5.1.4); by default the one that pages
-            show the slice with.
+        window: ``centre,width[,function]`` (PS3.18 8.3.5.1.4); by default the window that the
+            pages use for the slice.
         quality: of a JPEG, 1 to 100.
 
     Raises:
-        NotFound, UnreadableImage: as :func:`frames`.
-        BadRequest: ``window`` or ``quality`` are not valid.
+        NotFound, UnreadableImage: as for :func:`frames`.
+        BadRequest: ``window`` or ``quality`` is invalid.
     """
     wanted = _given_window(window)
     options = _encoder_options(media_type, quality)
@@ -178,7 +178,7 @@ def rendered(
 
 
 def frame_numbers(text: str) -> list[int]:
-    """Numbers separated by commas; raises 400 for anything else."""
+    """Parse frame numbers separated by commas; raises 400 for anything else."""
     numbers = text.split(",")
     if len(numbers) > 1000 or not all(one.isascii() and one.isdigit() for one in numbers):
         raise BadRequest(_("Frames must be numbers separated by commas, for example 1,2,3."))
@@ -195,7 +195,7 @@ def _file(each: Kept, syntaxes: frozenset[str], source: Source) -> tuple[str, Bi
 
 
 def _uncompressed(content: bytes, folder: Path) -> BinaryIO:
-    """The file in Explicit VR Little Endian; no other element changes."""
+    """The file in Explicit VR Little Endian; other elements stay unchanged."""
     dataset = parse_dicom(content, NO_LIMITS)
     with _discreet_pixels():
         syntax = UID(dataset.file_meta.TransferSyntaxUID)

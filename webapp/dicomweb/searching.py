@@ -1,4 +1,4 @@
-"""QIDO-RS (PS3.18 10.6): what is here, level by level."""
+"""QIDO-RS (PS3.18 10.6): search for studies, series and instances."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from webapp.studies.models import Instance
 
 Json = dict[str, Any]
 
-# Each result may ask for one file to be read.
+# A result may require reading a file.
 _MOST_READ = 200
 _SERIES_FIELDS = (
     "SeriesNumber",
@@ -37,7 +37,7 @@ class Found:
 
 
 def find_studies(query: Query) -> Found:
-    """Studies, the latest arrival first."""
+    """Studies, latest received first."""
     matching = select(Instance.study_uid).where(*query.conditions)
     statement = (
         select(
@@ -154,7 +154,7 @@ def _modalities(study_uids: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _result(dataset: Dataset, query: Query, sample: str, *, always: Sequence[str] = ()) -> Json:
-    """The attributes, and those that only the file of an instance can tell."""
+    """The attributes, and those that are only in the file of an instance."""
     known = json_of(dataset)
     tags = {f"{tag_for_keyword(name):08X}" for name in (*always, *query.fields)}
     wanted = tags - known.keys()

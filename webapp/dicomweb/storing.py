@@ -1,4 +1,4 @@
-"""STOW-RS (PS3.18 10.5): take in what another program sends, one part after the other."""
+"""STOW-RS (PS3.18 10.5): receive instances, one part at a time."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class SenderIdentity:
-    """An instance as the sender calls it; None where that is no UID."""
+    """The UIDs that the sender uses for an instance; None if one is invalid."""
 
     sop_class: str | None = None
     sop_instance: str | None = None
@@ -42,7 +42,7 @@ class SenderIdentity:
 
 @dataclass
 class Outcome:
-    """What became of the parts, as the items of the answer (PS3.18 10.5.3.3.1)."""
+    """The outcome of all parts, as items of the response (PS3.18 10.5.3.3.1)."""
 
     study_url: str | None = None
     stored: list[Json] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Outcome:
 
     @property
     def status(self) -> int:
-        """200: all are stored, 202: some are, 409: none is."""
+        """200 if all are stored, 202 if some are, 409 if none is."""
         if not self.failed:
             return 200
         return 202 if self.stored else 409
@@ -58,8 +58,8 @@ class Outcome:
     def as_json(self) -> Json:
         """The Store Instances Response Module.
 
-        Items name instances as the sender does, so that it finds its own again; the addresses
-        beside them lead to what is kept, under pseudonymous UIDs.
+        Items have the sender's own UIDs, so that it can match them; their URLs have the
+        pseudonymous UIDs of the stored instances.
         """
         answer: Json = {}
         if self.study_url:
@@ -75,7 +75,7 @@ def store(parts: Iterable[Part], *, actor: User, study_uid: str | None = None) -
     """Store the parts.
 
     Args:
-        study_uid: all have to be of this study, as the sender calls it.
+        study_uid: the study to which all must belong, by the sender's UID.
     """
     outcome = Outcome()
     for part in parts:
@@ -84,7 +84,7 @@ def store(parts: Iterable[Part], *, actor: User, study_uid: str | None = None) -
 
 
 def _store(part: Part, outcome: Outcome, *, actor: User, study_uid: str | None) -> None:
-    identity, reason = SenderIdentity(), PROCESSING_FAILURE  # larger than one file may be
+    identity, reason = SenderIdentity(), PROCESSING_FAILURE  # exceeds the limit of one file
     if part.size is not None:
         try:
             with current_room().taken(part.size):
@@ -94,7 +94,7 @@ def _store(part: Part, outcome: Outcome, *, actor: User, study_uid: str | None) 
                 if reason == SUCCESS:
                     receipt = receive(content, received_by=actor)
                     reason = receipt.status
-        except UnreadableImage:  # larger than the memory is
+        except UnreadableImage:  # exceeds the memory budget
             reason = CANNOT_UNDERSTAND
         except MemoryBusy:
             reason = OUT_OF_RESOURCES
@@ -119,7 +119,7 @@ def _reason_against(part: Part, identity: SenderIdentity, study_uid: str | None)
 
 
 def _earlier(identity: SenderIdentity, actor: User) -> Instance | None:
-    """The row of an instance that was here already."""
+    """The row of an instance that was stored before."""
     uid = pseudonymiser_for(actor.organisation_id).uid(identity.sop_instance or "")
     return db.session.scalar(select(Instance).where(Instance.uid == uid))
 
@@ -144,7 +144,7 @@ def _uid(dataset: Dataset, name: str) -> str | None:
     with hushed():
         try:
             text = str(dataset.get(name) or "").strip(" \0")
-        except Exception:  # a damaged element can raise anything at all
+        except Exception:  # a damaged element can raise any exception
             return None
     return text if is_uid(text) else None
 

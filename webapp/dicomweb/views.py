@@ -1,4 +1,4 @@
-"""The addresses of the DICOMweb service."""
+"""The endpoints of the DICOMweb service."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -36,7 +36,7 @@ _PICTURES = ("image/jpeg", "image/png")
 
 @blueprint.after_request
 def say_how_to_sign_in(response: Response) -> Response:
-    """A token as bearer or, for the many archives that know nothing else, as a password."""
+    """Offer bearer tokens, and basic authentication for archives that support nothing else."""
     if response.status_code == 401:
         response.headers["WWW-Authenticate"] = 'Basic realm="Sulcus", Bearer'
     return response
@@ -45,7 +45,7 @@ def say_how_to_sign_in(response: Response) -> Response:
 @blueprint.errorhandler(MissingBlob)
 @blueprint.errorhandler(UnreadableImage)
 def unreadable(_error: MissingBlob | UnreadableImage) -> ResponseReturnValue:
-    """A kept file that is damaged is as good as gone."""
+    """Answer 404 for a stored file that is missing or damaged."""
     raise NotFound(_("The stored image can no longer be read."))
 
 
@@ -56,7 +56,7 @@ def unreadable(_error: MissingBlob | UnreadableImage) -> ResponseReturnValue:
 @blueprint.post(_STUDY)
 @takes_files
 def store_instances(study_uid: str | None = None) -> ResponseReturnValue:
-    """Store instances; each is kept, or refused with a reason, by itself."""
+    """Store instances; each is accepted or refused separately."""
     media.check_json()
     media_type, options = media.parse_media_type(request.headers.get("Content-Type", ""))
     part_type = options.get("type", media.DICOM).lower()
@@ -108,7 +108,7 @@ def find_instances(
 def retrieve(
     study_uid: str, series_uid: str | None = None, uid: str | None = None
 ) -> ResponseReturnValue:
-    """The files of a study, a series or an instance."""
+    """Send the files of a study, a series or an instance."""
     delivery = media.delivery(media.DICOM, alone=uid is not None)
     instances = retrieving.find_instances(study_uid, series_uid, uid)
     wanted = retrieving.deliverable(instances, delivery.syntaxes)
@@ -124,7 +124,7 @@ def retrieve(
 def retrieve_metadata(
     study_uid: str, series_uid: str | None = None, uid: str | None = None
 ) -> ResponseReturnValue:
-    """The headers of a study, a series or an instance, without bulk data."""
+    """Send the headers of a study, a series or an instance, without bulk data."""
     media.check_json()
     instances = retrieving.find_instances(study_uid, series_uid, uid)
     keys, blobs = [each.blob_key for each in instances], current_blobs()
@@ -135,7 +135,7 @@ def retrieve_metadata(
 def retrieve_frames(
     study_uid: str, series_uid: str, uid: str, frame_list: str
 ) -> ResponseReturnValue:
-    """Pixels of frames, uncompressed."""
+    """Send the uncompressed pixels of frames."""
     numbers = retrieving.frame_numbers(frame_list)
     delivery = media.delivery(media.OCTETS, alone=len(numbers) == 1)
     one = retrieving.kept(retrieving.find_instances(study_uid, series_uid, uid)[0])
@@ -150,7 +150,7 @@ def retrieve_frames(
 def retrieve_rendered(
     study_uid: str, series_uid: str, uid: str, frame: int = 1
 ) -> ResponseReturnValue:
-    """A frame as a picture."""
+    """Send a frame as a picture."""
     media_type = media.image_type(_PICTURES)
     key = retrieving.find_instances(study_uid, series_uid, uid)[0].blob_key
     with blob_to_read(key) as content:
@@ -183,7 +183,7 @@ def _search(
 
 
 def _warn(response: Response, text: str) -> None:
-    """A warning as PS3.18 8.3.4 wants it; its agent is a pseudonym (RFC 7234 5.5)."""
+    """Add a warning as in PS3.18 8.3.4; the agent is a pseudonym (RFC 7234 5.5)."""
     response.headers.add("Warning", f'299 sulcus "{text}"')
 
 
@@ -192,7 +192,7 @@ def _json(value: Any, *, status: int = 200) -> Response:
 
 
 def _json_array(keys: list[str], blobs: BlobStore) -> Iterator[str]:
-    """One header after the other: all of a study's at once could fill the memory."""
+    """One header at a time: all headers of a study could exhaust the memory."""
     separator = "["
     for key in keys:
         try:
@@ -206,7 +206,7 @@ def _json_array(keys: list[str], blobs: BlobStore) -> Iterator[str]:
 
 
 def _begun(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items; the first is made at once, while the answer can still be an error."""
+    """Produce the first item now, while the response can still become an error."""
     try:
         first = next(items)
     except StopIteration:

@@ -1,11 +1,11 @@
-"""The model's answers about studies: analyses, their leases, and what is said."""
+"""The model's answers about studies: analyses, their leases, and results."""
 
 from flask import Flask
 
 
 def init_app(app: Flask) -> None:
-    """Let templates put answers into words."""
-    # Bound here: results need models beside this package.
+    """Give templates the functions that put results into words."""
+    # Imported here: results need other packages' models.
     from webapp.inference import results
 
     app.jinja_env.globals.update(

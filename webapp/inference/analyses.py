@@ -47,24 +47,24 @@ MAX_ATTEMPTS = 4
 RESEND_AFTER = timedelta(seconds=15)
 study_finished = signal("study-finished")
 """Sent with a study whose analysis has just ended, in the transaction that ends it and in the
-scope of its organisation. Whoever has to follow connects to it."""
+scope of its organisation. Other packages connect their follow-up work to it."""
 _UNDER_WAY = (Status.QUEUED, Status.RUNNING)
 
 _log = logging.getLogger(__name__)
 
 
 def request_analysis(study: Study) -> Analysis:
-    """Ask for all images that the study has to be analysed; belongs into the caller's transaction.
+    """Request an analysis of all images of the study, in the caller's transaction.
 
-    Whatever was under way for the study is superseded: its worker finds out by its fence.
+    An unfinished analysis of the study is superseded; its worker notices at the fence.
 
     Args:
-        study: in the session, its images as they shall be from now on. Its ``current_analysis``
-            is the one that the caller has seen.
+        study: in the session, with its final images. Its ``current_analysis`` is the one that
+            the caller has seen.
 
     Raises:
-        IntegrityError: somebody else asked at the same moment; roll back and look again.
-        Conflict: a newer analysis than the caller has seen is there already.
+        IntegrityError: a concurrent request was faster; roll back and look again.
+        Conflict: there is a newer analysis than the caller has seen.
     """
     db.session.flush()
     seen = study.current_analysis
@@ -96,7 +96,7 @@ def request_analysis(study: Study) -> Analysis:
 
 
 def _take_over(analysis: Analysis) -> None:
-    """Make it the study's current one, in one statement that looks for a newer one as well."""
+    """Make it the study's current one, in one statement that checks that there is no newer one."""
     newer = aliased(Analysis)
     is_newest = ~exists().where(
         newer.study_id == analysis.study_id,
@@ -210,7 +210,7 @@ def finish_analysis(
             lease_until=None,
             **(conclusion(claim, answers, points) if answers else {}),
         )
-        # Read anew: its current analysis is the one that has just ended.
+        # Reload: its current analysis has just ended.
         study = db.session.get_one(Study, claim.study_id, populate_existing=True)
         keep_decoded(claim, decoded)
         keep_predictions(claim, answers)
@@ -277,13 +277,13 @@ def analyses_to_resend() -> list[uuid.UUID]:
 
 
 def _is_free(moment: datetime) -> ColumnElement[bool]:
-    """Nobody works on the analysis: it is queued, or its lease is over."""
+    """Whether nobody works on the analysis: it is queued, or its lease has expired."""
     over = and_(Analysis.status == Status.RUNNING, Analysis.lease_until < moment)
     return or_(Analysis.status == Status.QUEUED, over)
 
 
 def _is_wanted() -> ColumnElement[bool]:
-    """Nothing newer has taken over: it is its study's current analysis, or not for serving."""
+    """Whether the analysis is its study's current one, or not for serving."""
     is_current = exists().where(
         Study.id == Analysis.study_id, Study.current_analysis_id == Analysis.id
     )
@@ -366,7 +366,7 @@ def _claimed_images(analysis: Analysis) -> tuple[ClaimedImage, ...]:
 
 
 def _place(image: Image) -> float | None:
-    """Millimetres along the normal of its stack; None where the file does not tell."""
+    """Position in millimetres along the normal of its stack; None if unknown."""
     series: Series = image.series
     if image.origin is None or not series.row_direction or not series.column_direction:
         return None

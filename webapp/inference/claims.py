@@ -1,4 +1,4 @@
-"""What a worker holds of an analysis, and what it hands back."""
+"""What a worker gets of an analysis, and what it returns."""
 
 import uuid
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class ClaimedImage:
-    """What a worker has to know of an image; the fields are those of :class:`Image`.
+    """What a worker needs of an image; the fields are those of :class:`Image`.
 
     Attributes:
-        in_stack: the slices before and behind it in its series are adjacent in the head.
+        in_stack: the slices before and after it in its series are adjacent in the head.
         place: millimetres along the normal of its stack.
     """
 
@@ -42,7 +42,7 @@ class ClaimedImage:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A slice that the worker has decoded and kept as a PNG; the fields are those of Image."""
+    """A slice that the worker has decoded and stored as a PNG; the fields are those of Image."""
 
     image_id: uuid.UUID
     blob_key: str
@@ -56,10 +56,10 @@ class Decoded:
 
 @dataclass(frozen=True)
 class NewPrediction:
-    """What the model says about one image, ready to be kept.
+    """The model's prediction for one image, ready to be stored.
 
     Attributes:
-        tumor_by_places, head_share: help to choose the key images and are not kept.
+        tumor_by_places, head_share: help to choose the key images and are not stored.
     """
 
     image_id: uuid.UUID

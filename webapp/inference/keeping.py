@@ -1,4 +1,4 @@
-"""What a worker has found, as rows. All of it belongs into the transaction that is fenced."""
+"""Store a worker's findings as rows, within the transaction that holds the fence."""
 
 import uuid
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from webapp.tenancy import acting_for, update_by_key
 
 
 def keep_decoded(claim: Claim, decoded: Sequence[Decoded]) -> None:
-    """Say of images where their PNG is, and how its values are those of the scanner."""
+    """Record where each image's PNG is, and how its values map to the scanner's."""
     if not decoded:
         return
     rows = [{"id": one.image_id} | _columns(one) for one in decoded]
@@ -31,7 +31,7 @@ def _columns(decoded: Decoded) -> dict[str, Any]:
 
 
 def keep_problems(claim: Claim, problems: dict[uuid.UUID, str]) -> None:
-    """Say which images could not be used, and of all others that they could."""
+    """Record which images could not be used, and clear the problem of all others."""
     ids = [image.id for image in claim.images]
     db.session.execute(update(Image).where(Image.id.in_(ids)).values(problem=None))
     for image_id, code in problems.items():
@@ -39,7 +39,7 @@ def keep_problems(claim: Claim, problems: dict[uuid.UUID, str]) -> None:
 
 
 def keep_predictions(claim: Claim, answers: Sequence[NewPrediction]) -> None:
-    """Add a row for each answer."""
+    """Add a row for each prediction."""
     db.session.add_all(
         Prediction(
             analysis_id=claim.analysis_id,
@@ -59,10 +59,10 @@ def keep_predictions(claim: Claim, answers: Sequence[NewPrediction]) -> None:
 def conclusion(
     claim: Claim, answers: Sequence[NewPrediction], points: OperatingPoints
 ) -> dict[str, object]:
-    """The answer about the study, as the fields of :class:`Analysis`.
+    """The answer for the study, as fields of :class:`Analysis`.
 
     Args:
-        points: by which the model answers.
+        points: the model's operating points.
     """
     images = {image.id: image for image in claim.images}
     series = dict.fromkeys(image.series_id for image in claim.images)
@@ -110,6 +110,6 @@ def _mode(images: Sequence[ClaimedImage]) -> Mode:
 
 
 def common_reason(problems: dict[uuid.UUID, str]) -> str:
-    """The code of all problems where they are one, else the code of several."""
+    """The code if all problems have the same one, else a general one."""
     codes = set(problems.values())
     return codes.pop() if len(codes) == 1 else "no_usable_image"

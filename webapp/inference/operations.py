@@ -1,4 +1,4 @@
-"""What a user can ask of the model: to look at a study again."""
+"""User operations on analyses: analyse a study again."""
 
 import uuid
 
@@ -20,7 +20,7 @@ def retry_study(*, actor: User, study_id: uuid.UUID) -> Study:
 
     Raises:
         NotFound: there is no such study.
-        Conflict: it has not failed.
+        Conflict: its analysis did not fail.
     """
     study = find_study(study_id)
     refusal = Conflict(_("Only a study whose analysis failed can be analysed again."))
@@ -30,7 +30,7 @@ def retry_study(*, actor: User, study_id: uuid.UUID) -> Study:
         analysis = request_analysis(study)
         audit.record("retry_study", subject=study, actor_id=actor.id)
         db.session.commit()
-    except IntegrityError as error:  # a double click: its twin was faster
+    except IntegrityError as error:  # a double click: the other request was faster
         db.session.rollback()
         raise refusal from error
     send_classification(analysis.id)

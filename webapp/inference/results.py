@@ -1,7 +1,7 @@
-"""What is said about a study. Everything that says it reads it here: pages, lists, reports, API.
+"""The result of a study, the single source for pages, lists, reports and the API.
 
-The current analysis owns the answer (docs/decisions/0025). While a newer analysis waits or
-works, a study has no answer; what earlier analyses said stays readable, and is called earlier.
+The current analysis owns the answer (docs/decisions/0025). While a newer analysis is queued or
+running, a study has no answer; results of earlier analyses stay readable, marked as earlier.
 """
 
 import uuid
@@ -21,20 +21,20 @@ from webapp.wording import NO_TUMOR, doubt_sentence, either
 
 @dataclass(frozen=True)
 class StudyResult:
-    """The answer of one analysis about its study.
+    """The result of one analysis of a study.
 
     Attributes:
-        number: of the analysis, from 1 inside the study.
-        images: number of images that it is of.
-        label: what the study is called.
-        named: every class that the headline names: ``label`` first, then whatever else is not
-            ruled out, likeliest first.
-        probability: of ``label``; None where the headline names several classes, images suggest
-            different tumours, or the study is unlike what the model was trained on. Then no one
-            number stands for it.
+        number: of the analysis within the study, from 1.
+        images: number of images analysed.
+        label: the class given as the answer.
+        named: every class in the headline: ``label`` first, then the others that are not ruled
+            out, likeliest first.
+        probability: of ``label``; None if the headline names several classes, if images suggest
+            different tumours, or if the study is unlike the training data. No single number
+            describes the result then.
         probabilities: class -> calibrated probability, of the first key image.
-        prediction_set: classes that are not ruled out; empty where none fits well.
-        key_images: those that stand for the study, the most telling first.
+        prediction_set: classes that are not ruled out; empty if none fits well.
+        key_images: the images that represent the study, most significant first.
         contradicting: id -> label of images that suggest another tumour.
         mode: None for analyses from before it was recorded.
     """
@@ -56,23 +56,23 @@ class StudyResult:
 
     @property
     def is_familiar(self) -> bool:
-        """Whether the study looks like the brain MRI that the model was trained on."""
+        """Whether the study resembles the brain MRI that the model was trained on."""
         share = self.in_distribution_share
         return self.in_distribution and (share is None or share >= 0.5)
 
     @property
     def is_certain(self) -> bool:
-        """Whether one class alone is named, and nothing speaks against it."""
+        """Whether exactly one class is named and no image contradicts it."""
         return len(self.prediction_set) == 1 and len(self.named) == 1 and not self.contradicting
 
     @property
     def headline(self) -> str:
-        """What the study is called, in words: every class that is not ruled out."""
+        """The result in words: every class that is not ruled out."""
         return headline(self.named)
 
     @property
     def doubt(self) -> str:
-        """What the model is not certain of, as a sentence."""
+        """The model's uncertainty as a sentence."""
         return doubt_sentence(
             self.label,
             self.prediction_set,
@@ -82,12 +82,12 @@ class StudyResult:
 
 
 def result_of(study: Study) -> StudyResult | None:
-    """What is said about the study now: the answer of its current analysis, None without one."""
+    """The result of the study's current analysis, or None."""
     return result_of_analysis(study.current_analysis) if study.current_analysis else None
 
 
 def result_of_analysis(analysis: Analysis) -> StudyResult | None:
-    """The answer of any analysis; None where it has none."""
+    """The result of an analysis, or None if it has none."""
     if (
         analysis.status is not Status.DONE
         or analysis.label is None
@@ -121,12 +121,12 @@ def result_of_analysis(analysis: Analysis) -> StudyResult | None:
 
 
 def model_of(study: Study) -> ModelVersion | None:
-    """The model that gave the study's answer."""
+    """The model of the study's current analysis."""
     return study.current_analysis.model_version if study.current_analysis else None
 
 
 def earlier_analyses(study: Study) -> Sequence[Analysis]:
-    """Those that answered before the current one, the latest first."""
+    """Completed analyses before the current one, latest first."""
     return db.session.scalars(
         select(Analysis)
         .where(
@@ -143,23 +143,23 @@ def earlier_analyses(study: Study) -> Sequence[Analysis]:
 
 
 def headline(named: Sequence[str]) -> str:
-    """Classes in words. "No tumour" is worded as what was looked for: the model knows no more."""
+    """Classes in words. "No tumour" names the classes looked for: the model knows no others."""
     if tuple(named) == (NO_TUMOR,):
         return str(_("No glioma, meningioma or pituitary tumour found"))
     return either(named)
 
 
 def short_headline(named: Sequence[str]) -> str:
-    """The same where there is little room, as in a line of a list."""
+    """A shorter headline, for example for lists."""
     if tuple(named) == (NO_TUMOR,):
         return str(_("None of the three tumours found"))
     return either(named)
 
 
 def named_classes(label: str, possible: Sequence[str]) -> tuple[str, ...]:
-    """The classes that a headline names, of a study or of one slice.
+    """The classes that a headline names, for a study or a slice.
 
-    ``label`` first, then whatever else is not ruled out; "no tumour" last among these.
+    ``label`` first, then the others that are not ruled out, with "no tumour" last.
     """
     others = [one for one in dict.fromkeys(possible) if one != label]
     return (

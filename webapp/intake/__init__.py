@@ -1,11 +1,11 @@
-"""What arrives: checked, de-identified, put together, and handed to the model."""
+"""Receive images: check, de-identify, group into studies, and queue for the model."""
 
 from flask import Flask
 
 
 def init_app(app: Flask) -> None:
     """Add the upload page."""
-    # Bound here: the views need models beside this package.
+    # Imported here: the views need other packages' models.
     from webapp.intake.views import blueprint
 
     app.register_blueprint(blueprint)

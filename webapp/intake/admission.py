@@ -1,4 +1,4 @@
-"""All files of an upload taken in, or none: what is refused, asked about and left out."""
+"""Admit all files of an upload or none; collect what is refused, questioned or left out."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from webapp.studies.models import Instance
 def take_in_all(
     actor: User, files: Sequence[NamedFile], handling: Handling, blobs: Keeper
 ) -> Delivered:
-    """Take in every file before anything is recorded: one bad file leaves no half a study."""
+    """Check every file before anything is recorded: one bad file must not leave half a study."""
     delivered = Delivered()
     pseudonymiser = pseudonymiser_for(actor.organisation_id)
     paths = [PurePosixPath(file.file.name.replace("\\", "/")) for file in files]
@@ -63,7 +63,7 @@ def take_in_all(
 
 
 def _sort_out_repeated(delivered: Delivered, blobs: Keeper, *, forgiving: bool) -> None:
-    """DICOM instances that came twice are left out; other pixels under one UID are refused."""
+    """Leave out repeated DICOM instances; refuse other pixels under the same UID."""
     uids = [arrival.facts.sop_uid for arrival in delivered.arrivals if arrival.dicom]
     kept = {instance.uid: instance for instance in instances_with(uids)}
     first: dict[str, Arrival] = {}
@@ -86,7 +86,7 @@ def _sort_out_repeated(delivered: Delivered, blobs: Keeper, *, forgiving: bool) 
 
 def _repeats(one: Arrival, other: Arrival, blobs: Keeper) -> bool:
     if not same_places(one.facts, other.facts):
-        return False  # equal pixels at another place: another slice under a wrong identifier
+        return False  # equal pixels at another position: another slice with a wrong UID
     if one.dicom and other.dicom and one.dicom.pixels_key == other.dicom.pixels_key:
         return True
     return same_picture(one.blob_key, other.blob_key, blobs)
@@ -100,5 +100,5 @@ def _refuse_other_content(arrival: Arrival, delivered: Delivered, *, forgiving: 
 
 
 def instances_with(uids: Sequence[str | None]) -> list[Instance]:
-    """The stored instances that bear one of these SOP Instance UIDs."""
+    """The stored instances with one of these SOP Instance UIDs."""
     return list(db.session.scalars(select(Instance).where(Instance.uid.in_(uids))))

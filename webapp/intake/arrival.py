@@ -1,9 +1,9 @@
-"""From a received file to what may be kept. Nothing that names a patient gets past this module.
+"""From a received file to what may be stored. Identifying data never pass this module.
 
-A DICOM file is de-identified in memory and judged by its header. A volume (NIfTI, MGH, NRRD) is
-kept as NIfTI whose header holds geometry alone. Pixels of both are searched for letters, and made
-into slices by the worker. A picture is decoded at once and kept as a PNG of its pixels, one for
-each page.
+A DICOM file is de-identified in memory and checked by its header. A volume (NIfTI, MGH, NRRD) is
+stored as NIfTI with only geometry in its header. Both are searched for letters in the pixels, and
+the worker makes them into slices. A picture is decoded at once and stored as a PNG of its pixels,
+one per page.
 """
 
 import io
@@ -49,12 +49,12 @@ from webapp.storage import Keeper
 
 @dataclass(frozen=True)
 class Handling:
-    """How the files of an upload are to be treated.
+    """How to treat the files of an upload.
 
     Attributes:
         burned_in: what to do with letters in the pixels.
-        plane: in which volumes are cut: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
-        forgiving: pass over files that are no MR images, as on a disc from a hospital.
+        plane: slicing plane of volumes: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
+        forgiving: skip files that are not MR images, as on a patient CD.
     """
 
     burned_in: BurnedIn = BurnedIn.ASK
@@ -63,50 +63,50 @@ class Handling:
 
 
 class ReceivedFile(Protocol):
-    """A file as it arrived. ``name`` serves in messages alone and is never kept."""
+    """A received file. ``name`` is used only in messages and never stored."""
 
     @property
     def name(self) -> str:
-        """As the sender calls it."""
+        """The sender's name of the file."""
         ...
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size in bytes."""
         ...
 
     @property
     def content(self) -> bytes:
-        """All of it."""
+        """The whole content."""
         ...
 
     def open(self) -> IO[bytes]:
-        """From its beginning."""
+        """Open the file at its beginning."""
         ...
 
 
 @dataclass(frozen=True)
 class UploadedFile:
-    """A file whose content is at hand."""
+    """A file whose content is in memory."""
 
     name: str
     content: bytes
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size in bytes."""
         return len(self.content)
 
     def open(self) -> IO[bytes]:
-        """From its beginning."""
+        """Open the file at its beginning."""
         return io.BytesIO(self.content)
 
 
 @dataclass(frozen=True)
 class DicomFacts:
-    """What the row of a DICOM instance says beyond :class:`ml.imaging.FileFacts`; pseudonymous.
+    """Values for the row of a DICOM instance, besides :class:`ml.imaging.FileFacts`; pseudonymous.
 
-    ``pixels_key`` is the SHA-256 of size and stored pixels.
+    ``pixels_key`` is the SHA-256 of image size and stored pixels.
     """
 
     patient_code: str
@@ -116,13 +116,13 @@ class DicomFacts:
 
 @dataclass(frozen=True)
 class Arrival:
-    """A file that was taken in.
+    """A file that was accepted.
 
     Attributes:
-        facts: what its header says; every identifier in it is a pseudonym.
-        blob_key: the de-identified file, or, for a picture, the PNG.
+        facts: from its header; every identifier is a pseudonym.
+        blob_key: the de-identified file or, for a picture, the PNG.
         dicom: None for other formats.
-        name: what messages call it; never kept.
+        name: for messages; never stored.
     """
 
     facts: FileFacts
@@ -138,13 +138,13 @@ class Arrival:
 
 @dataclass
 class Delivered:
-    """What came of a whole upload.
+    """The outcome of a whole upload.
 
     Attributes:
-        arrivals: the files taken in.
-        left_out: (name, code of the reason) of files passed over.
-        refused: name of a file -> code, for files that have to be acceptable.
-        questions: name of a file -> regions with letters that somebody has to look at.
+        arrivals: the accepted files.
+        left_out: (name, reason code) of skipped files.
+        refused: file name -> reason code of files that may not be skipped.
+        questions: file name -> regions with letters that a person has to check.
     """
 
     arrivals: list[Arrival] = field(default_factory=list)
@@ -154,7 +154,7 @@ class Delivered:
 
 
 def upload_limits() -> Limits:
-    """The limits of one upload."""
+    """The limits of one upload, from the settings."""
     settings = current_settings()
     return Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
 
@@ -169,15 +169,15 @@ def take_in_file(
     plane: str,
     forgiving: bool,
 ) -> None:
-    """Take in one file of an upload, or all files of an archive, and note what happened.
+    """Accept one file of an upload, or all files of an archive, and note the outcome.
 
     Args:
-        forgiving: pass over what is no MR image, as in a folder or on a disc from a hospital,
-            instead of refusing it. What is in an archive is treated so in any case, and so is
-            what operating systems and discs add.
+        forgiving: skip a file that is not an MR image instead of refusing it, as in a folder or
+            on a patient CD. Files in an archive, and files that operating systems and CDs add,
+            are always skipped.
 
     Raises:
-        MemoryBusy: others have needed the memory for too long; the same may work later.
+        MemoryBusy: other work needed the memory for too long; a retry may succeed.
     """
     limits = upload_limits()
     try:
@@ -217,17 +217,17 @@ def take_in(
     burned_in: BurnedIn = BurnedIn.ASK,
     plane: str = "auto",
 ) -> Arrival:
-    """De-identify one file, judge it, and keep it as a blob.
+    """De-identify one file, check it, and store it as a blob.
 
     Args:
-        content: the caller has taken room for it; what checking it needs beside is taken here.
-        blobs: where to keep it.
+        content: the caller has reserved memory for it; checking reserves more.
+        blobs: where to store it.
         plane: for volumes: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
 
     Raises:
-        TextInPixels: there are letters in the pixels and ``burned_in`` is ``ASK``.
-        UnreadableImage: the file is not acceptable; nothing was kept.
-        MemoryBusy: others have needed the memory for too long.
+        TextInPixels: the pixels contain letters and ``burned_in`` is ``ASK``.
+        UnreadableImage: the file is not acceptable; nothing was stored.
+        MemoryBusy: other work needed the memory for too long.
     """
     if len(content) > limits.max_bytes:
         raise UnreadableImage("too_large", "The file is larger than the limit.")
@@ -249,7 +249,7 @@ def take_in(
 
 
 def _demand_room_to_read(kept: bytes) -> None:
-    """Refuse what the worker would have no room for; it has as much."""
+    """Refuse a file that the worker, with the same budget, would lack the memory to read."""
     if len(kept) + footprint(kept).reading > current_room().size:
         raise UnreadableImage("too_many_pixels", "The file needs more memory than there is.")
 
@@ -306,7 +306,7 @@ def _checked_dicom(
     content: bytes, pseudonymiser: Pseudonymiser, limits: Limits, burned_in: BurnedIn
 ) -> tuple[bytes, FileFacts, DicomFacts]:
     dataset = parse_dicom(content, limits)
-    check_dicom(dataset, limits)  # before anything is made of its pixels
+    check_dicom(dataset, limits)  # before its pixels are decoded
     done = deidentify(dataset, pseudonymiser)
     facts = inspect_dicom(done.dataset, limits)
     kept = checked_dicom(done, facts, burned_in)
@@ -315,7 +315,7 @@ def _checked_dicom(
 
 
 def pixels_key(dataset: pydicom.Dataset) -> str:
-    """SHA-256 of a DICOM file's size and stored pixels, whatever its identifiers are."""
+    """SHA-256 of a DICOM file's image size and stored pixels, independent of its identifiers."""
     with discreet("truncated", "The pixels are damaged."):
         shape = [dataset.get(name) for name in ("Rows", "Columns", "NumberOfFrames")]
         digest = sha256("x".join(str(number or 1) for number in shape).encode())

@@ -1,4 +1,4 @@
-"""From kept files to a study: series, slices in order, and the analysis for the worker."""
+"""Assemble stored files into a study: series, sorted slices, and the analysis for the worker."""
 
 import logging
 import uuid
@@ -20,9 +20,9 @@ from webapp.storage import MissingBlob
 from webapp.studies.models import Image, Instance, Patient, Series, Study
 from webapp.tenancy import acting_for, unscoped
 
-# Positions are unique inside a study; while slices move they stand below zero.
+# Positions are unique in a study; during sorting the old ones are moved below zero.
 _ASIDE = 1_000_000
-# A slice that lies kilometres away asks for more missing ones than a database can count.
+# Limit for the integer column: a slice at an absurd position implies a huge number of gaps.
 _MOST_MISSING = 9_999
 
 _log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """A kept file and what its header says."""
+    """A stored file and the facts from its header."""
 
     facts: FileFacts
     blob_key: str
@@ -38,17 +38,17 @@ class Source:
 
     @property
     def is_picture(self) -> bool:
-        """Whether it is kept as a PNG of its pixels."""
+        """Whether the file is stored as a PNG of its pixels."""
         return self.facts.format in PICTURE_FORMATS
 
 
 def arrange(study: Study, sources: Sequence[Source]) -> None:
-    """Put slices into series and order: those of ``sources``, and those that the study has.
+    """Sort slices into series: those of ``sources`` and those that the study already has.
 
     Args:
         study: in the session and flushed.
-        sources: all DICOM files of the study, and whatever else came just now. Slices that are
-            there already keep their rows, and with them their answers.
+        sources: all DICOM files of the study, and any other new files. Existing slices keep
+            their rows and so their predictions.
     """
     dicom = [source for source in sources if source.instance is not None]
     loose = [source for source in sources if source.instance is None]
@@ -68,9 +68,9 @@ def arrange(study: Study, sources: Sequence[Source]) -> None:
 
 
 def sources_of(study_uid: str) -> list[Source]:
-    """All DICOM files kept for a study of the organisation acted for.
+    """All DICOM files stored for a study of the current organisation.
 
-    One that can no longer be read is left out, and :attr:`Instance.problem` says why.
+    An unreadable file is left out, and :attr:`Instance.problem` says why.
     """
     found = []
     instances = db.session.scalars(
@@ -91,9 +91,9 @@ def sources_of(study_uid: str) -> list[Source]:
 
 
 def attach(study: Study, sources: Sequence[Source]) -> None:
-    """Say of each instance that it belongs to the study.
+    """Assign the instances to the study.
 
-    Those that can no longer be read do as well: they are counted, and not looked at again.
+    Unreadable ones are assigned too: they are counted, and not read again.
     """
     for source in sources:
         if source.instance is not None:
@@ -115,10 +115,10 @@ def attach(study: Study, sources: Sequence[Source]) -> None:
 
 
 def assemble_quiet_studies() -> list[uuid.UUID]:
-    """Make studies of what arrived from archives and has been quiet for long enough.
+    """Make studies of instances from archives once nothing has arrived for ``quiet_seconds``.
 
     Returns:
-        The ids of the new jobs; their messages are still to be sent.
+        The ids of the new analyses; the caller sends their messages.
     """
     settings = current_settings()
     with unscoped():
@@ -136,28 +136,28 @@ def assemble_quiet_studies() -> list[uuid.UUID]:
             try:
                 analysis_ids.append(_assemble(organisation_id, study_uid))
             except (IntegrityError, Conflict):
-                # Another process was faster; what it left, the next sweep finds.
+                # Another process was faster; the next sweep finds what remains.
                 db.session.rollback()
             except Exception:
-                # One study that cannot be put together must not keep the others waiting.
+                # One study that cannot be assembled must not block the others.
                 db.session.rollback()
                 _log.exception("a study could not be put together")
     return analysis_ids
 
 
 def patient_with(code: str) -> Patient:
-    """The patient of that code in the organisation acted for, new if need be."""
+    """The current organisation's patient with that code; a new one if there is none."""
     known = db.session.scalar(select(Patient).where(Patient.code == code))
     return known or Patient(code=code)
 
 
 def study_with_uid(uid: str) -> Study | None:
-    """The study of that pseudonymous UID in the organisation acted for."""
+    """The current organisation's study with that pseudonymous UID."""
     return db.session.scalar(select(Study).where(Study.uid == uid))
 
 
 def study_holding(instance_uids: Sequence[str]) -> Study | None:
-    """The study that DICOM instances were moved to; None unless all of them are in one."""
+    """The study to which DICOM instances were moved; None unless all of them are in one."""
     found = db.session.scalars(select(Instance).where(Instance.uid.in_(instance_uids))).all()
     if len(found) < len(set(instance_uids)) or any(one.study_id is None for one in found):
         return None
@@ -165,7 +165,7 @@ def study_holding(instance_uids: Sequence[str]) -> Study | None:
 
 
 def study_lock(organisation_id: uuid.UUID, study_uid: str) -> str:
-    """What whoever puts a DICOM study together holds (:func:`webapp.database.one_at_a_time`)."""
+    """Name of the lock for assembling a DICOM study (:func:`webapp.database.one_at_a_time`)."""
     return f"study {organisation_id} {study_uid}"
 
 
@@ -242,7 +242,7 @@ def _new_image(source: Source, placed: Placed) -> Image:
         frame=frame.index,
         width=frame.columns,
         height=frame.rows,
-        # A mere ratio is no length: the viewer would measure millimetres that nobody knows.
+        # A mere ratio is not a length: the viewer would show millimetres that are unknown.
         row_spacing=frame.spacing[0] if frame.spacing and frame.measured else None,
         column_spacing=frame.spacing[1] if frame.spacing and frame.measured else None,
         pixel_aspect=frame.spacing[0] / frame.spacing[1]

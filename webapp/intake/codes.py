@@ -1,7 +1,7 @@
-"""Whether a patient code looks as if it named somebody: rules that question and never forbid.
+"""Check whether a patient code looks like a name or a birth date; this only asks, never forbids.
 
-A pseudonym such as ``P-7KQ2``, ``STUDY 12`` or ``MRN 0012345`` passes; names and dates of birth
-are what people type by habit, and they must not stay by accident.
+A pseudonym such as ``P-7KQ2``, ``STUDY 12`` or ``MRN 0012345`` passes. Names and dates of birth
+are typed out of habit, and must not be stored by accident.
 """
 
 import re
@@ -12,7 +12,7 @@ from webapp.database import now
 
 _OLDEST = 1900
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-# Words that stand beside a number or for nobody in particular.
+# Words that accompany a number or mean no particular person.
 _NOBODY = re.compile(
     "anon|anonym|anonymous|anonymi[sz]ed|arm|case|cohort|control|demo|group|mrn|no|nr|number|pat|"
     "patient|phantom|pid|scan|site|study|sub|subject|test|trial|unknown|visit|volunteer",
@@ -23,7 +23,7 @@ _PIECES = re.compile(r"[\s._+:/,;^=-]+")
 _SEPARATED = re.compile(r"(?<!\d)(\d{1,4})([./ -])(\d{1,2})\2(\d{1,4})(?!\d)")
 _SPELT = re.compile(r"(?<!\d)(\d{1,2})[./ -]?([^\W\d_]{3,9})[./ -]?(\d{4}|\d{2})(?!\d)")
 _EIGHT = re.compile(r"(?<!\d)(\d{8})(?!\d)")
-# Numbers that several countries give people at birth: six digits of a date, four more.
+# National identity numbers with the date of birth: six digits of a date, then four more.
 _PERSONAL = re.compile(r"(?<!\d)(\d{2})(\d{2})(\d{2})[-+]\d{4}(?!\d)")
 _FIRST_IDEOGRAPH = 0x3040
 
@@ -36,7 +36,7 @@ class CodeDoubt(StrEnum):
 
 
 def doubt_about(code: str) -> CodeDoubt | None:
-    """What speaks against ``code`` as a pseudonym; None where nothing does."""
+    """Why ``code`` may not be a pseudonym; None if it looks like one."""
     if _holds_date(code):
         return CodeDoubt.DATE
     return CodeDoubt.NAME if _looks_like_name(code) else None
@@ -48,10 +48,10 @@ def _looks_like_name(code: str) -> bool:
     words = [piece for piece in pieces if _WORD.fullmatch(piece) and not _NOBODY.fullmatch(piece)]
     if any(len(word) >= 2 and ord(word[0]) >= _FIRST_IDEOGRAPH for word in words):
         return True
-    if numbered:  # "Jane Doe 2", but not "STUDY 12"
+    if numbered:  # a name such as "Jane Doe 2", but not "STUDY 12"
         return len([word for word in words if len(word) >= 3]) >= 2
     if len(words) >= 2:
-        apart = bool(re.search(r"[\s,^]", code.strip()))  # "Li Wu" is a name, "AB-CD" is none
+        apart = bool(re.search(r"[\s,^]", code.strip()))  # "Li Wu" is a name, "AB-CD" is not
         return any(len(word) >= (2 if apart else 3) for word in words)
     return len(words) == 1 and len(words[0]) > 3
 
@@ -81,7 +81,7 @@ def _holds_date(code: str) -> bool:
 
 
 def _is_date(year: str, month: str, day: str) -> bool:
-    """Whether these digits are a day on which somebody alive may have been born."""
+    """Whether these digits are a date between 1900 and today, so possibly a date of birth."""
     if len(year) not in {2, 4} or len(month) > 2 or len(day) > 2:
         return False
     years = [int(year)] if len(year) == 4 else [1900 + int(year), 2000 + int(year)]

@@ -1,4 +1,4 @@
-"""Which study a parcel of files belongs to, and what has to be asked before it goes there."""
+"""Choose the study for a parcel of files, and raise the questions to ask first."""
 
 import uuid
 from collections.abc import Collection, Sequence
@@ -22,9 +22,9 @@ class Destination:
     """Where the files of a parcel go.
 
     Attributes:
-        study: the earlier study that they belong to; None for a new one.
-        fresh: what is to be added to it.
-        known: earlier studies that hold some of the content.
+        study: the existing study to which they belong; None for a new one.
+        fresh: the files to add to it.
+        known: earlier studies that contain some of the content.
     """
 
     study: Study | None
@@ -35,14 +35,14 @@ class Destination:
 def destination_of(
     parcel: Parcel, given: str, known: Known, siblings: Collection[uuid.UUID] = ()
 ) -> Destination:
-    """Where the files of a parcel go.
+    """Find the study for the files of a parcel.
 
     Args:
-        given: the patient code that was asked for; empty where none was.
-        siblings: studies that this upload has made; what they hold is no earlier content.
+        given: the requested patient code; empty if there was none.
+        siblings: studies created by this upload; their content does not count as earlier.
 
     Raises:
-        OtherPatient, CodeConflict, KnownContent: as :func:`submit_files` says.
+        OtherPatient, CodeConflict, KnownContent: as described in :func:`submit_files`.
     """
     if parcel.uid and parcel.patient:
         demand_same_patient(parcel.uid, parcel.patient)
@@ -51,7 +51,7 @@ def destination_of(
     if study is None and parcel.uid:
         uids = [one.facts.sop_uid for one in parcel.arrivals if one.facts.sop_uid]
         if len(uids) == len(parcel.arrivals):
-            study = study_holding(uids)  # moved out of a study that is gone
+            study = study_holding(uids)  # moved out of a study that was deleted
     if study is not None:
         held = next((one.members for one in found if one.study.id == study.id), frozenset())
         fresh = [
@@ -70,7 +70,7 @@ def destination_of(
 
 
 def demand_same_patient(uid: str, patient: str) -> None:
-    """Check that no other patient's instances are kept under a study's UID, waiting ones included.
+    """Check that a study's UID has no instances of another patient, including unassigned ones.
 
     Raises:
         OtherPatient: there are some.
@@ -85,7 +85,7 @@ def demand_same_patient(uid: str, patient: str) -> None:
 
 
 def _among_known(parcel: Parcel, found: Sequence[KnownStudy], known: Known) -> Destination:
-    """Where content goes that other studies hold, wholly or partly."""
+    """Choose the study for content that other studies contain wholly or partly."""
     best = found[0]
     whole = len(best.members) == len(parcel.arrivals)
     may_add = parcel.uid is None and not whole

@@ -1,4 +1,4 @@
-"""What messages call the files of an upload: their paths inside of what was chosen."""
+"""Names of uploaded files in messages: their paths within the chosen folder."""
 
 import re
 from collections.abc import Sequence
@@ -14,30 +14,30 @@ _LONGEST = 200
 
 @dataclass(frozen=True)
 class NamedFile:
-    """A received file under the name that messages use."""
+    """A received file with its name for messages."""
 
     file: ReceivedFile
     name: str
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size in bytes."""
         return self.file.size
 
     @property
     def content(self) -> bytes:
-        """All of it."""
+        """The whole content."""
         return self.file.content
 
     def open(self) -> IO[bytes]:
-        """From its beginning."""
+        """Open the file at its beginning."""
         return self.file.open()
 
 
 def shown(name: str) -> str:
-    """A relative path fit for a message: printable, of bounded length, never from a root.
+    """A relative path fit for a message: printable, of limited length, never absolute.
 
-    Folders above what was chosen (``C:\\Users\\…``, ``/home/…``) can name a person and go.
+    Folders above the chosen one (``C:\\Users\\…``, ``/home/…``) can name a person and are removed.
     """
     absolute = re.match(r"[/\\]|[A-Za-z]:", name) is not None
     parts = [part for part in re.split(r"[/\\]", name) if part not in {"", ".", ".."}]
@@ -49,7 +49,7 @@ def shown(name: str) -> str:
 
 
 def named(files: Sequence[ReceivedFile]) -> list[NamedFile]:
-    """The files, each under a name of its own: of equal ones the later are numbered."""
+    """The files with unique names: repeated names are numbered from the second on."""
     times: dict[str, int] = {}
     found = []
     for file in files:

@@ -1,4 +1,4 @@
-"""What the upload page takes from a request."""
+"""The form and files of the upload page."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _PRIORITIES = [SelectChoice(value, word) for value, word in PRIORITIES.items()]
 
 
 class UploadForm(CheckedForm):
-    """A new study. What the values may be is decided in :mod:`webapp.intake.submission`."""
+    """A new study. :mod:`webapp.intake.submission` checks the values."""
 
     files = MultipleFileField(_l("Images"))
     patient_code = StringField(_l("Patient code"))
@@ -54,7 +54,7 @@ class UploadForm(CheckedForm):
     )
     forgiving = BooleanField(_l("Skip files that are not MR images"))
     code_confirmed = BooleanField(_l("The patient code is a pseudonym and identifies nobody"))
-    # A program that posts without them gets what it always got; the page asks.
+    # Defaults for programs that omit these fields; the page's script asks instead.
     split = SelectField(
         _l("Files of several patients"),
         choices=[
@@ -78,23 +78,23 @@ class UploadForm(CheckedForm):
     )
 
     def show(self, error: PortalError) -> None:
-        """Put each sentence of ``error`` beside the field that it is about."""
+        """Show each message of ``error`` beside its field."""
         about_files = []
         for name, sentence in error.fields.items():
             if name in self and name != "files":
                 self[name].errors = [sentence]
             elif name != "files":
                 about_files.append(f"{name}: {sentence}")
-        # The first stands in the message above the form.
+        # The first message is shown above the form.
         self.files.errors = about_files[1:]
 
 
 @dataclass(frozen=True)
 class FormFile:
-    """A file of a request. It stays where the request keeps it and is read when it is its turn.
+    """A file of a request, read from the request when needed.
 
     Attributes:
-        path: inside of the folder that was chosen, where the page says so.
+        path: within the chosen folder, if the page sent it.
     """
 
     storage: FileStorage
@@ -102,31 +102,31 @@ class FormFile:
 
     @property
     def name(self) -> str:
-        """As the browser sent it."""
+        """The path or the file name as the browser sent it."""
         return self.path or self.storage.filename or ""
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size in bytes."""
         return self.storage.stream.seek(0, os.SEEK_END)
 
     @property
     def content(self) -> bytes:
-        """All of it."""
+        """The whole content."""
         return self.open().read()
 
     def open(self) -> IO[bytes]:
-        """From its beginning."""
+        """Open the file at its beginning."""
         self.storage.stream.seek(0)
         return self.storage.stream
 
 
 def uploaded_files(received: Iterable[FileStorage], paths: str | None = None) -> list[FormFile]:
-    """The files of a request; a file input that was left empty counts for nothing.
+    """The files of a request, without empty file inputs.
 
     Args:
-        paths: a JSON list with the path of each file, since not every browser sends folders in
-            the name of a part; what is no such list is passed over.
+        paths: a JSON list with the path of each file, since not every browser includes folders
+            in the name of a part; an invalid list is ignored.
     """
     files = [file for file in received if file.filename]
     named = file_paths(paths)
@@ -136,7 +136,7 @@ def uploaded_files(received: Iterable[FileStorage], paths: str | None = None) ->
 
 
 def file_paths(text: str | None) -> list[str]:
-    """Paths of files as a page sends them, a JSON list; empty where it is none."""
+    """Parse the page's JSON list of file paths; empty if it is invalid."""
     try:
         found = json.loads(text or "[]")
     except (ValueError, RecursionError):
@@ -147,7 +147,7 @@ def file_paths(text: str | None) -> list[str]:
 
 
 def handling(form: UploadForm) -> Handling:
-    """How the files of a checked form are to be treated."""
+    """The file handling chosen in a validated form."""
     return Handling(
         burned_in=BurnedIn(form.burned_in.data),
         plane=form.plane.data,
@@ -156,7 +156,7 @@ def handling(form: UploadForm) -> Handling:
 
 
 def choices(form: UploadForm) -> Choices:
-    """What a checked form says about the upload as a whole."""
+    """The choices about the whole upload in a validated form."""
     return Choices(
         split=Split(form.split.data),
         known=Known(form.known.data),

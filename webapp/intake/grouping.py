@@ -1,8 +1,8 @@
-"""Which files of an upload seem to show which patient, by what the files are called.
+"""Guess from file names which files of an upload show the same patient.
 
-DICOM says so itself. Pictures and volumes do not: people name them (``pat01_slice03.png``,
-``P001-1.jpg``) or put each patient into a folder. A shared prefix with a running number
-(``Tr-gl_0010``) tells nobody apart.
+DICOM files name the patient. Pictures and volumes do not, but people name them by patient
+(``pat01_slice03.png``, ``P001-1.jpg``) or put each patient into a folder. A shared prefix with a
+running number (``Tr-gl_0010``) distinguishes no patients.
 """
 
 import re
@@ -14,15 +14,15 @@ ENDINGS = (
     ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".heic", ".heif", ".nii", ".nii.gz",
     ".mgh", ".mgz", ".nrrd",
 )  # fmt: skip
-"""Of names of pictures and volumes, whose content does not say whose they are."""
+"""File name extensions of pictures and volumes, whose content does not identify the patient."""
 _EXTENSION = re.compile(
     "(?:" + "|".join(map(re.escape, (*ENDINGS, ".gz", ".dcm", ".dicom", ".ima", ".zip"))) + ")+$",
     re.IGNORECASE,
 )
-# A patient's number at the start of a name with something behind it: "pat01_slice03", "P001-1".
+# A patient number at the start of a name, followed by more: "pat01_slice03", "P001-1".
 _NUMBERED = re.compile(r"([^\W\d_]*)[ _-]?(\d+)(?=[ _.-]+\S)")
 _DIGITS = re.compile(r"\d+")
-# What cameras, scanners and archives call slices and series; their numbers are not patients'.
+# Words for slices and series in file names; their numbers are not patient numbers.
 _NOBODY = re.compile(
     "im|img|image|i|slice|slc|sl|se|ser|series|seq|scan|sc|frame|fr|dcm|dicom|file|page|mr|mri|mrt|"
     "t|z|ax|axial|tra|sag|sagittal|cor|coronal|flair|dwi|adc|swi|pd|st|stu|study|exam|screen|"
@@ -34,11 +34,11 @@ _NOBODY = re.compile(
 
 @dataclass(frozen=True)
 class NamedGroup:
-    """Files that seem to be of one patient.
+    """Files that seem to show one patient.
 
     Attributes:
-        label: what they have in common in their names; empty for those that fit no group.
-        members: their numbers, in order.
+        label: the common part of their names; empty for files that fit no group.
+        members: indices of the files, in order.
     """
 
     label: str
@@ -46,7 +46,7 @@ class NamedGroup:
 
 
 def patients_by_name(paths: Sequence[str]) -> list[NamedGroup]:
-    """Sort files by patient as far as their relative paths tell; one group where they do not."""
+    """Group files by patient according to their relative paths; one group if these do not tell."""
     split = [[part for part in re.split(r"[/\\]", path) if part] or [""] for path in paths]
     by_name = [_numbered(parts[-1]) for parts in split]
     if len({label for label in by_name if label}) > 1:
@@ -65,7 +65,7 @@ def _groups(labels: Sequence[str]) -> list[NamedGroup]:
 
 
 def _numbered(name: str) -> str:
-    """The patient's number at the start of a file's name, or an empty text."""
+    """The patient number at the start of a file name, or an empty string."""
     match = _NUMBERED.match(_EXTENSION.sub("", name))
     if match is None or _NOBODY.fullmatch(match[1]) or _is_day(match[2]):
         return ""
@@ -73,9 +73,9 @@ def _numbered(name: str) -> str:
 
 
 def _levels(split: Sequence[Sequence[str]]) -> Iterator[list[str]]:
-    """For the first level of folders that differ: the folder of each file, if it names a patient.
+    """For the first level of folders that differ, each file's folder if it names a patient.
 
-    Folders below are a patient's own: studies, series.
+    Deeper folders are studies and series of one patient.
     """
     deepest = max((len(parts) for parts in split), default=0) - 1
     for level in range(deepest):

@@ -1,4 +1,4 @@
-"""Whether content is here already: by the hash of what is kept, never by an identifier alone."""
+"""Recognise content that is already stored, by its hash and never by an identifier alone."""
 
 import hashlib
 import uuid
@@ -24,20 +24,20 @@ _AT_ONCE = 500  # parameters of one statement
 
 
 class Known(StrEnum):
-    """What to do with content that the organisation has already."""
+    """What to do with content that the organisation already has."""
 
     NEW = "new"  # analyse it as a new study
-    REUSE = "reuse"  # give the earlier study, where it holds everything
-    ADD = "add"  # give the earlier study what it does not hold yet
-    ASK = "ask"  # refuse until somebody has chosen
+    REUSE = "reuse"  # return the earlier study if it contains everything
+    ADD = "add"  # add to the earlier study what it lacks
+    ASK = "ask"  # refuse until the user has chosen
 
 
 @dataclass(frozen=True)
 class KnownStudy:
-    """An earlier study that holds some of the content.
+    """An earlier study that contains some of the content.
 
     Attributes:
-        members: numbers of the arrivals that it holds.
+        members: indices of the arrivals that it contains.
     """
 
     study: Study
@@ -45,7 +45,7 @@ class KnownStudy:
 
 
 def known_content(arrivals: Sequence[Arrival]) -> list[KnownStudy]:
-    """The studies that hold any of this content, those with most of it first, then the newest."""
+    """The studies that contain any of this content, best match first, then newest."""
     numbers: dict[str, list[int]] = defaultdict(list)
     for number, arrival in enumerate(arrivals):
         numbers[arrival.blob_key].append(number)
@@ -64,11 +64,11 @@ def known_content(arrivals: Sequence[Arrival]) -> list[KnownStudy]:
 
 
 def shows_the_same(instance: Instance, arrival: Arrival, blobs: Keeper) -> bool:
-    """Whether a kept DICOM instance and a file that names itself the same show the same picture.
+    """Whether a stored DICOM instance and a new file with its UID show the same picture.
 
-    The same pixels come in other bytes where an archive has compressed them without loss: then
-    both are decoded. Equal pixels at another place are another picture: the empty slices at both
-    ends of a head are alike.
+    The same pixels can have other bytes after lossless compression by an archive: then both are
+    decoded. Equal pixels at another position are another picture, since the empty slices at
+    both ends of a head are equal.
     """
     if instance.blob_key == arrival.blob_key:
         return True
@@ -85,15 +85,15 @@ def shows_the_same(instance: Instance, arrival: Arrival, blobs: Keeper) -> bool:
 
 
 def same_places(one: FileFacts, other: FileFacts) -> bool:
-    """Whether two files show the same places, as far as they name them.
+    """Whether two files show the same positions, if they have any.
 
-    Nothing else is compared: what was kept earlier may lack parts of a header that are kept now.
+    Nothing else is compared: files stored earlier may lack header attributes that are now kept.
     """
     return [frame.geometry for frame in one.frames] == [frame.geometry for frame in other.frames]
 
 
 def same_picture(one: str, other: str, blobs: Keeper) -> bool:
-    """Whether two kept files decode to the same pixels."""
+    """Whether two stored files decode to the same pixels."""
     try:
         return _slices_of(one, blobs) == _slices_of(other, blobs)
     except (UnreadableImage, MissingBlob):
@@ -101,7 +101,7 @@ def same_picture(one: str, other: str, blobs: Keeper) -> bool:
 
 
 def _slices_of(key: str, blobs: Keeper) -> list[tuple[tuple[int, ...], bytes]]:
-    """Size and SHA-256 of each slice of a kept file, which are decoded one at a time."""
+    """Size and SHA-256 of each slice of a stored file, decoded one at a time."""
     with blob_to_read(key, blobs) as content:
         return [
             (one.pixels.shape, hashlib.sha256(one.pixels.astype("<u2").tobytes()).digest())
@@ -110,7 +110,7 @@ def _slices_of(key: str, blobs: Keeper) -> list[tuple[tuple[int, ...], bytes]]:
 
 
 def _holders(keys: Iterable[str]) -> Iterator[tuple[uuid.UUID, str]]:
-    """(study, key) wherever a key of content is held."""
+    """(study id, content key) for each study that contains one of the keys."""
     for some in _chunks(keys):
         for held, key in (
             (Image.study_id, Image.blob_key),

@@ -1,8 +1,8 @@
-"""Letters in the pixels: where they are looked for, asked about and blacked out, for every door.
+"""Find, question and black out letters in the pixels, for every way in which files arrive.
 
-Pictures and derived DICOM images are searched by :mod:`ml.imaging.burned_in`. What a scanner has
-measured and volumes are many slices, and few are drawn on: those that may be are found by
-:mod:`ml.imaging.drawn_text` first.
+Pictures and derived DICOM images are searched by :mod:`ml.imaging.burned_in`. Original scanner
+images and volumes have many slices, few of them with drawn text: :mod:`ml.imaging.drawn_text`
+first selects those that may have some.
 """
 
 import math
@@ -32,25 +32,25 @@ from webapp.extensions import current_room
 Regions = tuple[tuple[float, float, float, float], ...]
 
 _BITS_OF_A_SCREEN = 8
-_FRAMES = 48  # of a long file that are looked at before somebody is asked: evenly, both ends too
+_FRAMES = 48  # of a long file that are searched, evenly spaced and including both ends
 _LONGEST_SIDE_READ = 4096  # px
-_VOXEL = 2  # bytes, once it is decoded
-_MASKING = 4  # times what is decoded: pixels that are changed, the new ones and their file
+_VOXEL = 2  # bytes per decoded voxel
+_MASKING = 4  # factor on the decoded size: the changed pixels, their copy and the new file
 
 
 class BurnedIn(StrEnum):
-    """What to do where letters stand in the pixels: they may name the patient."""
+    """What to do with letters in the pixels, which may name the patient."""
 
-    ASK = "ask"  # refuse until somebody has looked
+    ASK = "ask"  # refuse until a person has looked
     MASK = "mask"  # black them out
-    KEEP = "keep"  # somebody has looked and says that they name nobody
+    KEEP = "keep"  # a person has looked and says that they identify nobody
 
 
 class TextInPixels(UnreadableImage):
-    """Letters were found in the pixels, and nobody has said yet what to do with them.
+    """The pixels contain letters, and nobody has decided what to do with them.
 
     Attributes:
-        regions: where, each as (left, top, right, bottom) in fractions of width and height.
+        regions: each as (left, top, right, bottom) in fractions of width and height.
     """
 
     def __init__(self, regions: Regions) -> None:
@@ -59,7 +59,7 @@ class TextInPixels(UnreadableImage):
 
 
 def checked_picture(pixels: Pixels, burned_in: BurnedIn) -> Pixels:
-    """The pixels that may be kept.
+    """The pixels that may be stored.
 
     Raises:
         TextInPixels: there are letters and ``burned_in`` is ``ASK``.
@@ -72,23 +72,23 @@ def checked_picture(pixels: Pixels, burned_in: BurnedIn) -> Pixels:
 
 
 def checked_dicom(done: Deidentified, facts: FileFacts, burned_in: BurnedIn) -> bytes:
-    """The DICOM file that may be kept.
+    """The DICOM file that may be stored.
 
     Args:
-        facts: what its header says.
+        facts: from the file's header.
 
     Raises:
         TextInPixels: there are letters and ``burned_in`` is ``ASK``.
-        UnreadableImage: the pixels are damaged, or cannot be blacked out.
+        UnreadableImage: the pixels are damaged, or letters cannot be blacked out.
     """
     if burned_in is BurnedIn.KEEP:
         return done.content
     dataset = done.dataset
     frames = open_frames(dataset, facts)
-    # What is to be blacked out is looked for in every frame.
+    # To black out letters, every frame is searched.
     at_most = None if burned_in is BurnedIn.MASK else _FRAMES
     boxes: list[TextBox] = []
-    # All frames are decoded, one at a time: a damaged one is no image.
+    # Decode every frame, one at a time, so that a damaged one is noticed.
     if _is_measured(dataset, facts) and done.burned_in != "yes":
         marked = [at for at, one in enumerate(frames) if plateau(one.pixels) is not None]
         for at in evenly(marked, at_most):
@@ -101,14 +101,14 @@ def checked_dicom(done: Deidentified, facts: FileFacts, burned_in: BurnedIn) -> 
 
 
 def checked_nifti(content: bytes, limits: Limits, burned_in: BurnedIn, plane: str) -> bytes:
-    """The NIfTI file that may be kept.
+    """The NIfTI file that may be stored.
 
     Args:
-        plane: in which it is cut.
+        plane: the slicing plane.
 
     Raises:
-        TextInPixels: there are letters and ``burned_in`` is ``ASK``; the regions are those of one
-            direction alone, in fractions of slices across it.
+        TextInPixels: there are letters and ``burned_in`` is ``ASK``; the regions are only those
+            in slices along the first axis with letters, in fractions of such a slice.
         UnreadableImage: the volume is not acceptable.
     """
     if burned_in is BurnedIn.KEEP:
@@ -142,7 +142,7 @@ def _hidden(shape: tuple[int, ...], found: Iterable[DrawnOn]) -> npt.NDArray[np.
 
 
 def _text_in(pixels: Pixels) -> list[TextBox]:
-    """Letters in a picture; in a large one they are looked for in a small copy."""
+    """Find letters in a picture; a large one is searched in a reduced copy."""
     height, width = pixels.shape[:2]
     factor = -(-max(height, width) // _LONGEST_SIDE_READ)
     if factor <= 1 or min(height, width) < factor:
@@ -162,9 +162,9 @@ def _text_in(pixels: Pixels) -> list[TextBox]:
 
 
 def _is_measured(dataset: pydicom.Dataset, facts: FileFacts) -> bool:
-    """Whether these are values of a scanner: original, and of more than 8 bits of grey.
+    """Whether these are a scanner's values: original, grey and deeper than 8 bits.
 
-    What a file says of letters is believed where it admits to them, never where it denies them.
+    BurnedInAnnotation is trusted only if it says that there are letters.
     """
     kind = [str(word).strip().upper() for word in _words(dataset.get("ImageType"))]
     original = kind[:1] == ["ORIGINAL"] and kind[1:2] == ["PRIMARY"]
@@ -181,7 +181,7 @@ def _words(value: Any) -> list[Any]:
 def _without_letters(
     done: Deidentified, boxes: Sequence[TextBox], facts: FileFacts, burned_in: BurnedIn
 ) -> bytes:
-    """The file with letters blacked out; as it is where there are none and none are declared."""
+    """The file with letters blacked out; unchanged if none are found and none are declared."""
     if not boxes and done.burned_in != "yes":
         return done.content
     if burned_in is BurnedIn.ASK:
@@ -196,7 +196,7 @@ def _without_letters(
 
 
 def _masked(dataset: pydicom.Dataset, boxes: Sequence[TextBox]) -> bytes:
-    """The boxes of all frames filled with the lowest stored value, as an uncompressed file."""
+    """Fill the boxes in all frames with the lowest stored value; returns an uncompressed file."""
     size = int(dataset.get("NumberOfFrames") or 1) * dataset.Rows * dataset.Columns
     size = size * dataset.BitsAllocated // 8
     with (
@@ -205,7 +205,7 @@ def _masked(dataset: pydicom.Dataset, boxes: Sequence[TextBox]) -> bytes:
     ):
         pixels = dataset.pixel_array.copy()
         for box in boxes:
-            # Rows and columns are the last two axes of a grey image; colour ones never come here.
+            # Rows and columns are the last two axes of a grey image; colour is refused before.
             pixels[..., box.top : box.bottom, box.left : box.right] = pixels.min()
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dataset.set_pixel_data(

@@ -1,4 +1,4 @@
-"""An upload sorted into what becomes one study each."""
+"""Sort an upload into parcels, each of which becomes one study."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ _EXAMPLES = 3
 class Split(StrEnum):
     """What to do with the files of several patients or studies.
 
-    DICOM says whose it is, so it is never kept together: without ``YES`` it is refused. What the
-    names of pictures say is a guess.
+    DICOM files name patient and study, so different ones are never merged: without ``YES`` they
+    are refused. The names of pictures allow only a guess.
     """
 
     NO = "no"  # pictures become one study
-    ASK = "ask"  # refuse pictures, too, until somebody has said whether they are one study
-    YES = "yes"  # a study each
+    ASK = "ask"  # refuse pictures too, until the user has said whether they are one study
+    YES = "yes"  # one study each
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Parcel:
     """Files that become one study.
 
     Attributes:
-        label: what their names have in common; empty where nothing is told apart.
-        uid: the pseudonymous Study Instance UID; None for files that are no DICOM.
-        patient: the patient's pseudonym in the files; None for files that are no DICOM.
+        label: the common part of their names; empty if there is only one group.
+        uid: the pseudonymous Study Instance UID; None for files that are not DICOM.
+        patient: the patient's pseudonym in the files; None for files that are not DICOM.
     """
 
     arrivals: tuple[Arrival, ...]
@@ -42,16 +42,16 @@ class Parcel:
 
     @property
     def whose(self) -> str:
-        """Equal for parcels of one patient."""
+        """A key that is equal for parcels of one patient."""
         return self.patient or self.label
 
 
 def parcels_of(arrivals: Sequence[Arrival], split: Split) -> list[Parcel]:
-    """Sort the files of an upload; DICOM by patient and study, others by what they are called.
+    """Sort the files of an upload: DICOM by patient and study, others by file name.
 
     Raises:
-        SeveralStudies: they are several, and ``split`` does not say that they may become so.
-        InvalidInput: two patients share one study.
+        SeveralStudies: there are several, and ``split`` does not permit them.
+        InvalidInput: two patients share one study UID.
     """
     dicom = _dicom_parcels(arrivals)
     loose = [arrival for arrival in arrivals if arrival.dicom is None]
@@ -70,9 +70,9 @@ def parcels_of(arrivals: Sequence[Arrival], split: Split) -> list[Parcel]:
 
 
 def guessed_patients(names: Sequence[str]) -> list[dict[str, object]]:
-    """What :func:`parcels_of` would say of files that are still to be sent; empty for one patient.
+    """Predict the groups of :func:`parcels_of` from file names; empty for one patient.
 
-    DICOM, which mostly has no ending, is left to its headers.
+    DICOM files, which mostly have no extension, are not considered.
     """
     pictures = [name for name in names if name.lower().endswith(ENDINGS)]
     groups = patients_by_name(pictures)
@@ -89,7 +89,7 @@ def guessed_patients(names: Sequence[str]) -> list[dict[str, object]]:
 
 
 def patients_in(parcels: Sequence[Parcel]) -> int:
-    """How many patients these are of."""
+    """Number of different patients."""
     return len({parcel.whose for parcel in parcels})
 
 
@@ -128,7 +128,7 @@ def _several(parcels: Sequence[Parcel], *, may_keep: bool) -> SeveralStudies:
 
 
 def _described(parcels: Sequence[Parcel]) -> list[dict[str, object]]:
-    """The groups for an answer, which names files and no one else."""
+    """The groups for a response, with file names as examples."""
     return [
         {
             "label": parcel.label or parcel.patient or "",

@@ -1,4 +1,4 @@
-"""The patient code of a study: checked, questioned, numbered or made up."""
+"""The patient code of a study: validated, questioned, numbered or generated."""
 
 import re
 import secrets
@@ -12,16 +12,16 @@ from webapp.intake.parcels import Parcel
 
 LONGEST_CODE = 64
 _CODE = re.compile(r"[\w][\w .:/+-]{0,63}")
-# Without letters and digits that are taken for one another when read aloud.
+# Without letters and digits that are easily confused.
 _CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 
 
 def checked_code(patient_code: str, *, confirmed: bool) -> str:
-    """The patient code in its usual form.
+    """The normalised patient code.
 
     Raises:
-        InvalidInput: it has signs that no code may have.
-        QuestionableCode: it looks like a name or a date of birth, and is not ``confirmed``.
+        InvalidInput: it contains characters that are not allowed.
+        QuestionableCode: it looks like a name or a date of birth and is not ``confirmed``.
     """
     code = " ".join(patient_code.split())
     doubt = doubt_about(code)
@@ -40,7 +40,7 @@ def checked_code(patient_code: str, *, confirmed: bool) -> str:
 
 
 def code_question(doubt: CodeDoubt) -> str:
-    """What is wrong with a patient code, as a sentence."""
+    """The message for a questionable patient code."""
     if doubt is CodeDoubt.DATE:
         return str(
             _(
@@ -57,9 +57,9 @@ def code_question(doubt: CodeDoubt) -> str:
 
 
 def codes_for(parcels: Sequence[Parcel], given: str) -> list[str]:
-    """A patient code for each parcel: the one given, numbered where there are several patients.
+    """A patient code for each parcel: the given one, numbered if there are several patients.
 
-    Without one it is the pseudonym that the files carry, or made up for files that name nobody.
+    Without a given code, the pseudonym in the files, or a generated one if they have none.
     """
     whose = list(dict.fromkeys(parcel.whose for parcel in parcels))
     if given and len(whose) == 1:

@@ -1,4 +1,4 @@
-"""What an upload is answered with."""
+"""The response to an upload."""
 
 import uuid
 from typing import Any
@@ -11,12 +11,12 @@ from webapp.wording import FILE_PROBLEMS, word
 
 
 def page_of(study_id: uuid.UUID) -> str:
-    """The address of a study's page."""
+    """The URL of a study's page."""
     return url_for("worklist.show", study_id=study_id)
 
 
 def answered(submission: Submission) -> dict[str, Any]:
-    """For the page's script: where to go, and whatever was not done as it was asked for."""
+    """The JSON for the page's script: where to go, and what was not done as requested."""
     return {
         "location": page_of(submission.study.id),
         "studies": [
@@ -36,7 +36,7 @@ def answered(submission: Submission) -> dict[str, Any]:
 
 
 def omissions(submission: Submission) -> list[dict[str, str]]:
-    """The files that were not kept, each with a sentence."""
+    """The files that were not stored, each with a reason."""
     return [
         {"name": name, "reason": str(word(FILE_PROBLEMS, code))}
         for name, code in submission.left_out
@@ -44,7 +44,7 @@ def omissions(submission: Submission) -> list[dict[str, str]]:
 
 
 def omission_count(submission: Submission) -> str:
-    """How many files were not kept; their names may tell whose they are and stay out of cookies."""
+    """How many files were not stored, without names: these may identify a patient in a cookie."""
     return str(
         ngettext(
             "%(num)d file was left out; the study says why.",

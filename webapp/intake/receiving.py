@@ -1,4 +1,4 @@
-"""One DICOM file that another system sent, kept until its study is put together."""
+"""Receive one DICOM file from another system and store it until its study is assembled."""
 
 import uuid
 
@@ -22,19 +22,19 @@ from webapp.studies.models import Instance
 def receive_instance(
     *, content: bytes, received_by: User, node_id: uuid.UUID | None = None
 ) -> Instance | None:
-    """Keep one DICOM file that another system sent; its study is put together once it is quiet.
+    """Store one DICOM file from another system; its study is assembled later.
 
     Args:
-        received_by: in whose name it is kept.
-        node_id: the archive that sent it, where one is known.
+        received_by: the user recorded as its recipient.
+        node_id: the archive that sent it, if known.
 
     Returns:
-        None where the organisation has this SOP instance, with the same picture, already.
+        None if the organisation already has this SOP instance with the same picture.
 
     Raises:
         UnreadableImage: the file is not acceptable, or its pixels may name the patient.
-        OtherContent: another image is kept under its SOP Instance UID.
-        OtherPatient: its study is here already, of another patient.
+        OtherContent: another image is stored under its SOP Instance UID.
+        OtherPatient: its study already exists for another patient.
     """
     with current_blobs().batch() as blobs:
         arrival = take_in(
@@ -51,19 +51,19 @@ def receive_instance(
     try:
         db.session.add(instance)
         db.session.flush()
-        # Once more: an instance of another patient may have come at the same moment.
+        # Again: an instance of another patient may have been stored concurrently.
         demand_same_patient(instance.study_uid, instance.patient_code)
         db.session.commit()
-    except IntegrityError:  # the same instance on a second association at the same moment
+    except IntegrityError:  # the same instance arrived concurrently on a second association
         db.session.rollback()
         if not _is_kept(arrival, current_blobs()):
-            raise  # something else is wrong: the sender must not be told that it is stored
+            raise  # another fault: the sender must not be told that it is stored
         return None
     return instance
 
 
 def _is_kept(arrival: Arrival, blobs: Keeper) -> bool:
-    """Whether this SOP instance is here; raises :class:`OtherContent` if another image."""
+    """Whether this SOP instance is stored; raises :class:`OtherContent` for another image."""
     known = db.session.scalar(select(Instance).where(Instance.uid == arrival.facts.sop_uid))
     if known is None:
         return False

@@ -1,4 +1,4 @@
-"""Why a file was refused, as a sentence that says what is wrong, and what is accepted."""
+"""Messages that say why a file was refused and what is accepted."""
 
 from flask_babel import gettext as _
 
@@ -11,9 +11,9 @@ _OF_THE_FILE_AS_A_WHOLE = frozenset(
 
 
 def refusal(code: str, limits: Limits) -> str:
-    """The sentence for a code of :class:`ml.errors.UnreadableImage`.
+    """The message for a code of :class:`ml.errors.UnreadableImage`.
 
-    What is accepted is added where another format or size would help.
+    The accepted formats and sizes are added if another format or size would help.
     """
     problem = FILE_PROBLEMS.get(code)
     if problem is not None and code not in _OF_THE_FILE_AS_A_WHOLE:

@@ -1,4 +1,4 @@
-"""From an upload to studies: one verb, one transaction, and whatever it has to ask before."""
+"""Turn an upload into studies in one transaction, after raising any question to the user."""
 
 import hashlib
 import json
@@ -52,25 +52,25 @@ from webapp.studies.models import IdempotencyKey, Instance, Priority, Study
 
 MAX_FILES = 2000
 LONGEST_DESCRIPTION = 200
-_PIECE = 2**20  # bytes of a file that are hashed at once
+_PIECE = 2**20  # bytes hashed at once
 PLANES = ("auto", "axial", "coronal", "sagittal")
 
 
 @dataclass(frozen=True)
 class Idempotency:
-    """The key that an API caller chose, so that a repeated request makes no second study."""
+    """A key chosen by the API client, so that a repeated request creates no second study."""
 
     key: str
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What the uploader has decided about the upload as a whole.
+    """The uploader's decisions about the whole upload.
 
     Attributes:
-        split: what is to become of the files of several patients or studies.
-        known: what is to be done with content that is here already.
-        code_confirmed: the patient code names nobody, although it looks so.
+        split: what to do with files of several patients or studies.
+        known: what to do with content that is already stored.
+        code_confirmed: the patient code identifies nobody, although it looks like a name.
     """
 
     split: Split = Split.NO
@@ -80,17 +80,17 @@ class Choices:
 
 @dataclass
 class Submission:
-    """What came of an upload.
+    """The outcome of an upload.
 
     Attributes:
         studies: never empty, in the order of the files.
-        labels: what each study's files have in common in their names; empty where it is one study.
-        already_known: earlier studies that hold some of the content.
-        left_out: (name, code of the reason) of files that were not kept.
-        notes: sentences about what was not done as it was asked for.
-        files: their names, as messages use them.
-        analysis_ids: what the workers are to be asked for.
-        new_ids: those of ``studies`` that were made.
+        labels: the common part of each study's file names; empty if there is only one study.
+        already_known: earlier studies that contain some of the content.
+        left_out: (name, reason code) of files that were not stored.
+        notes: sentences about what was not done as requested.
+        files: file names for messages.
+        analysis_ids: the analyses to send to the workers.
+        new_ids: ids of those ``studies`` that were created.
     """
 
     studies: list[Study] = field(default_factory=list)
@@ -104,19 +104,19 @@ class Submission:
 
     @property
     def study(self) -> Study:
-        """The first, and mostly the only one."""
+        """The first study, usually the only one."""
         return self.studies[0]
 
     @property
     def stored(self) -> int:
-        """Number of files that were kept; of an archive, what is in it may have been left out."""
+        """Number of stored files; an archive counts as one, even if it has files left out."""
         left_out = {name for name, _code in self.left_out}
         return sum(name not in left_out for name in self.files)
 
 
 @dataclass(frozen=True)
 class _Wish:
-    """What was asked for, checked."""
+    """The validated request."""
 
     actor: User
     code: str
@@ -136,23 +136,23 @@ def submit_files(
     handling: Handling | None = None,
     choices: Choices | None = None,
 ) -> Submission:
-    """Check and keep the files, record studies and analyses in one transaction, ask the workers.
+    """Check and store the files, record studies and analyses in one transaction, send the jobs.
 
-    A DICOM study that the organisation has already gets the new slices and is analysed again;
-    where nothing is new, it is given as it is. Its description stays unless it had none, and it
-    becomes urgent where this is asked for; ``notes`` says so.
+    If the organisation already has the DICOM study, it gets the new slices and is analysed again;
+    without new slices it is returned unchanged. It keeps its description unless that was empty,
+    and becomes urgent if requested; ``notes`` says so.
 
     Raises:
-        RefusedUpload: at least one file is not acceptable; nothing was recorded. ``fields`` holds
-            a sentence for each such file.
+        RefusedUpload: at least one file is not acceptable; nothing was recorded. ``fields`` has
+            a message for each such file.
         QuestionableUpload: there is text in the pixels; nothing was recorded.
         QuestionableCode: the patient code looks like a name or a date of birth.
-        SeveralStudies: the files are of several patients or studies, and nobody has said yet what
-            is to become of them.
-        KnownContent: the content is here already, and it is to be asked about.
-        CodeConflict: the study is here already under another patient code.
-        OtherPatient: the study is here already, of another patient.
-        TooLarge, InvalidInput: limits and values.
+        SeveralStudies: the files belong to several patients or studies, and the user has not
+            decided what to do.
+        KnownContent: the content is already stored, and the user has to decide.
+        CodeConflict: the study exists under another patient code.
+        OtherPatient: the study exists for another patient.
+        TooLarge, InvalidInput: a limit is exceeded or a value is invalid.
         Conflict: ``idempotency`` was used before for another upload.
     """
     handling, choices = handling or Handling(), choices or Choices()
@@ -168,7 +168,7 @@ def submit_files(
     fingerprint = _fingerprint(received, wish, handling) if idempotency else ""
     if idempotency and (earlier := _earlier(actor, idempotency, fingerprint)):
         return earlier
-    # Blobs first: a crash from here on leaves at most content that no row names.
+    # Blobs first: a crash after this leaves at most blobs without a row.
     with current_blobs().batch() as blobs:
         delivered = take_in_all(actor, received, handling, blobs)
         parcels = parcels_of(delivered.arrivals, choices.split)
@@ -192,7 +192,7 @@ def submit_files(
         db.session.commit()
         return submission
 
-    # A twin of this request may be faster: with the same key, patient, or DICOM study.
+    # A concurrent request may be faster with the same key, patient or DICOM study.
     submission = retried(record)
     for analysis_id in submission.analysis_ids:
         send_classification(analysis_id)
@@ -200,7 +200,7 @@ def submit_files(
 
 
 def _names(wish: _Wish, parcels: Sequence[Parcel], codes: Sequence[str]) -> Iterator[str]:
-    """What this upload makes or changes: others that do have to wait."""
+    """Names of the locks on what this upload creates or changes."""
     for parcel, code in zip(parcels, codes, strict=True):
         yield f"patient {wish.actor.organisation_id} {code}"
         if parcel.uid:
@@ -208,7 +208,7 @@ def _names(wish: _Wish, parcels: Sequence[Parcel], codes: Sequence[str]) -> Iter
 
 
 def instance_of(arrival: Arrival, received_by: User, node_id: uuid.UUID | None) -> Instance:
-    """The row of a DICOM file that was taken in."""
+    """The row for an accepted DICOM file."""
     facts, dicom = arrival.facts, arrival.dicom
     if dicom is None or not (facts.sop_uid and facts.study_uid and facts.series_uid):
         raise UnreadableImage("unsupported", "This is not a complete DICOM instance.")
@@ -253,7 +253,7 @@ def _check_sizes(parcels: Sequence[Parcel]) -> None:
 
 
 def checked_description(description: str) -> str:
-    """The description on one line; raises :class:`InvalidInput` where it is too long."""
+    """The description on one line; raises :class:`InvalidInput` if it is too long."""
     text = " ".join(description.replace("\0", "").split())
     if len(text) > LONGEST_DESCRIPTION:
         message = _("The description can have at most 200 characters.")
@@ -262,7 +262,7 @@ def checked_description(description: str) -> str:
 
 
 def _fingerprint(files: Sequence[NamedFile], wish: _Wish, handling: Handling) -> str:
-    """What makes two requests the same: everything that was sent and that changes the outcome."""
+    """A hash of everything in a request that affects the outcome."""
     asked = [
         wish.code,
         wish.description,
@@ -273,7 +273,7 @@ def _fingerprint(files: Sequence[NamedFile], wish: _Wish, handling: Handling) ->
         wish.choices.split,
         wish.choices.known,
         wish.choices.code_confirmed,
-        # Only here do names decide what becomes of the files.
+        # Only with this choice do file names affect the outcome.
         [file.name for file in files] if wish.choices.split is Split.YES else [],
     ]
     digest = hashlib.sha256(json.dumps(asked).encode())
@@ -286,7 +286,7 @@ def _fingerprint(files: Sequence[NamedFile], wish: _Wish, handling: Handling) ->
 
 
 def _earlier(actor: User, idempotency: Idempotency, fingerprint: str) -> Submission | None:
-    """What came of the request with the same key; None where there was none."""
+    """The outcome of an earlier request with the same key, or None."""
     row = db.session.scalar(
         select(IdempotencyKey).where(
             IdempotencyKey.user_id == actor.id, IdempotencyKey.key == idempotency.key
@@ -322,7 +322,7 @@ def _remember(
 
 
 def _record(parcel: Parcel, code: str, wish: _Wish, submission: Submission) -> None:
-    """Write down one parcel, and what came of it."""
+    """Record one parcel and add its outcome to ``submission``."""
     given = code if wish.code else ""
     destination = destination_of(parcel, given, wish.choices.known, submission.new_ids)
     study = destination.study
@@ -336,7 +336,7 @@ def _record(parcel: Parcel, code: str, wish: _Wish, submission: Submission) -> N
             priority=wish.priority,
             uid=parcel.uid,
             acquired_on=next(iter(dates), None),
-            # What holds no image tells nothing about which patient it came with.
+            # Skipped files belong to no particular patient: count them with the first study.
             left_out=dict(Counter(why for _name, why in submission.left_out)) if first else {},
         )
         db.session.add(study)
@@ -355,7 +355,7 @@ def _record(parcel: Parcel, code: str, wish: _Wish, submission: Submission) -> N
 
 
 def _take_over(study: Study, wish: _Wish) -> list[str]:
-    """Give an earlier study what the new upload says about it; the rest is said."""
+    """Apply the new upload's values to an existing study; return notes about what changed."""
     notes = []
     if wish.priority is Priority.URGENT and study.priority is not Priority.URGENT:
         study.priority = Priority.URGENT
@@ -385,7 +385,7 @@ def _notes_about_resend(destination: Destination, parcel: Parcel) -> list[str]:
 
 
 def _notes_about(arrivals: Sequence[Arrival], parcels: Sequence[Parcel]) -> list[str]:
-    """What is worth knowing about an upload of pictures."""
+    """Notes about the pictures of an upload."""
     notes = []
     loose = [arrival for arrival in arrivals if arrival.dicom is None]
     repeated = len(loose) - len({arrival.blob_key for arrival in loose})
@@ -417,7 +417,7 @@ def _notes_about(arrivals: Sequence[Arrival], parcels: Sequence[Parcel]) -> list
 
 
 def _place(study: Study, actor: User, arrivals: Sequence[Arrival]) -> bool:
-    """Add what is new to the study; False where nothing is."""
+    """Add new arrivals to the study; False if nothing is new."""
     pictures = [Source(a.facts, a.blob_key) for a in arrivals if a.dicom is None]
     uids = [arrival.facts.sop_uid for arrival in arrivals if arrival.dicom]
     known = {instance.uid: instance for instance in instances_with(uids)}

@@ -1,4 +1,4 @@
-"""The upload page, and what its script asks."""
+"""The upload page and the endpoints for its script."""
 
 from flask import (
     Blueprint,
@@ -38,7 +38,7 @@ blueprint = Blueprint("intake", __name__)
 @blueprint.route("/studies/new", methods=["GET", "POST"])
 @takes_files
 def upload() -> ResponseReturnValue:
-    """Take a study in; a script gets JSON, a browser without script a page."""
+    """Upload a study; the page's script gets JSON, a browser without script a page."""
     form = UploadForm()
     if request.method == "GET":
         form.split.data, form.known.data = Split.ASK.value, Known.ASK.value
@@ -49,7 +49,7 @@ def upload() -> ResponseReturnValue:
         if isinstance(error, KnownContent | CodeConflict):
             _link(error)
         if wants_json():
-            raise  # becomes a problem document
+            raise  # webapp.errorpages makes it a problem document
         db.session.rollback()
         form.show(error)
         return _upload_page(form, error), error.status
@@ -66,14 +66,14 @@ def upload() -> ResponseReturnValue:
 @blueprint.post("/studies/new/check")
 @takes(2**20)
 def check_upload() -> ResponseReturnValue:
-    """What there is to ask about an upload before its files are sent, for the page's script."""
+    """Questions to ask before the files are sent, for the page's script."""
     question = None
     try:
         checked_code(request.form.get("patient_code", ""), confirmed=False)
     except QuestionableCode as doubt:
         question = doubt.message
     except InvalidInput:
-        pass  # the upload itself will say so
+        pass  # the upload itself reports it
     patients = guessed_patients(file_paths(request.form.get("paths")))
     return jsonify(code_question=question, patients=patients)
 
@@ -93,7 +93,7 @@ def _submitted(form: UploadForm) -> Submission:
 
 
 def _link(error: PortalError) -> None:
-    """Say where the studies are that an error names."""
+    """Add the pages of the studies named by an error."""
     known = error.extra.get("known")
     for one in known if isinstance(known, list) else [error.extra]:
         one["page"] = url_for("worklist.show", study_id=one["study_id"])

@@ -1,11 +1,11 @@
-"""The way in from picture archives and the way out to them."""
+"""Receive images from picture archives and send results to them."""
 
 from flask import Flask
 
 
 def init_app(app: Flask) -> None:
     """Add the pages and the command line."""
-    # Bound here: the views need webapp.accounts.access, which needs models beside this package.
+    # Imported here: the views need webapp.accounts.access, which needs other packages' models.
     from webapp.inference.analyses import study_finished
     from webapp.pacs.commands import pacs
     from webapp.pacs.deliveries import queue_automatic_deliveries

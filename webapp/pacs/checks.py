@@ -1,4 +1,4 @@
-"""What titles and addresses of nodes have to look like before they are kept."""
+"""Validation and normalisation of nodes' AE titles, addresses, ports and credentials."""
 
 import ipaddress
 import re
@@ -15,10 +15,10 @@ _AUTHORIZATION = re.compile(r"[A-Za-z][A-Za-z0-9-]* [\x21-\x7e]+")
 
 
 def checked_ae_title(ae_title: str) -> str:
-    """The title without the blanks around it, which do not count (PS3.5 6.2, AE).
+    """The title without surrounding spaces, which are not significant (PS3.5 6.2, AE).
 
     Raises:
-        InvalidInput: it is not 1 to 16 printable ASCII characters, or has a backslash.
+        InvalidInput: it is not 1 to 16 printable ASCII characters, or contains a backslash.
     """
     title = ae_title.strip(" ")
     if not is_ae_title(title):
@@ -28,11 +28,11 @@ def checked_ae_title(ae_title: str) -> str:
 
 
 def checked_address(address: str) -> str:
-    """A host name or an IP address, in the one form that is kept; raises :class:`InvalidInput`."""
+    """The normalised host name or IP address; raises :class:`InvalidInput`."""
     host = address.strip().rstrip(".").lower()
     if plain := plain_ip(host):
         return plain
-    # What is made of digits and dots alone was meant to be an IP address.
+    # Only digits and dots: meant as an IP address, but not a valid one.
     numeric = re.fullmatch(r"[0-9.]*", host)
     if numeric or len(host) > 253 or not _HOST.fullmatch(host):
         message = _("This is neither a host name nor an IP address.")
@@ -41,7 +41,7 @@ def checked_address(address: str) -> str:
 
 
 def plain_ip(address: str) -> str | None:
-    """The IP address in its shortest form, IPv4 also where it is written as IPv6; else None."""
+    """The IP address in its shortest form, IPv4-mapped IPv6 as IPv4; None for other text."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -51,7 +51,7 @@ def plain_ip(address: str) -> str | None:
 
 
 def checked_port(port: int | None) -> int | None:
-    """The port itself; raises :class:`InvalidInput` where there can be none of that number."""
+    """The port; raises :class:`InvalidInput` if it is out of range."""
     if port is not None and not 1 <= port <= 65535:
         message = _("The port must be a number from 1 to 65535.")
         raise InvalidInput(message, fields={"port": message})
@@ -59,10 +59,10 @@ def checked_port(port: int | None) -> int | None:
 
 
 def checked_stow_url(url: str) -> str:
-    """The base address of a DICOMweb service without the slash at its end, or nothing.
+    """The base URL of a DICOMweb service without a trailing slash, or an empty string.
 
     Raises:
-        InvalidInput: it is no http or https address, or holds a password, query or fragment.
+        InvalidInput: not an http or https URL, or it has a password, query or fragment.
     """
     wanted = url.strip().rstrip("/")
     if not wanted:
@@ -89,7 +89,7 @@ def checked_stow_url(url: str) -> str:
 
 
 def checked_authorization(authorization: str) -> str:
-    """The value of an Authorization header, or nothing; raises :class:`InvalidInput`."""
+    """The value of an Authorization header, or an empty string; raises :class:`InvalidInput`."""
     value = authorization.strip()
     if value and not (len(value) <= 500 and _AUTHORIZATION.fullmatch(value)):
         message = _(
@@ -100,7 +100,7 @@ def checked_authorization(authorization: str) -> str:
 
 
 def same_server(url: str | None, other: str | None) -> bool:
-    """Whether two addresses lead to the same scheme, host and port."""
+    """Whether two URLs have the same scheme, host and port."""
     first, second = urlsplit(url or ""), urlsplit(other or "")
     return (first.scheme, first.hostname, first.port) == (
         second.scheme,

@@ -56,7 +56,7 @@ def send_results(*, actor: User, study_id: uuid.UUID, node_id: uuid.UUID) -> Del
     """Queue the results of a study for a node; a delivery that still waits is sent at once.
 
     Raises:
-        NotFound: there is no such study, or no such node that takes results.
+        NotFound: there is no such study, or no such node that accepts results.
         Conflict: the study has no result.
     """
     study = db.session.scalar(select(Study).where(Study.id == study_id))
@@ -76,10 +76,10 @@ def send_results(*, actor: User, study_id: uuid.UUID, node_id: uuid.UUID) -> Del
 
 
 def queue_automatic_deliveries(study: Study) -> list[Delivery]:
-    """Queue the results of a study that is done for all nodes that want each of them.
+    """Queue the results of a finished study for all nodes that want every result.
 
-    Belongs into the transaction that ends the study, in the scope of its organisation; the
-    sweeper sends the messages.
+    Runs in the transaction that ends the study, in the scope of its organisation; the sweep
+    sends the messages.
     """
     if study.status is not Status.DONE:
         return []
@@ -91,7 +91,7 @@ def queue_automatic_deliveries(study: Study) -> list[Delivery]:
 
 
 def receiving_nodes() -> Sequence[PacsNode]:
-    """The nodes of the organisation acted for that take results."""
+    """The nodes of the current organisation that accept results."""
     return db.session.scalars(_receiving_nodes().order_by(PacsNode.name)).all()
 
 
@@ -142,7 +142,7 @@ def finish_delivery(claim: DeliveryClaim, *, objects: int) -> None:
 
 
 def put_off_delivery(claim: DeliveryClaim, *, reason: str) -> None:
-    """Try again later, twice as late each time; after the last attempt end as failed.
+    """Try again later, with a doubled delay each time; fail after the last attempt.
 
     Args:
         reason: one of ``webapp.reporting.words.DELIVERY_REASONS``.
@@ -159,7 +159,7 @@ def put_off_delivery(claim: DeliveryClaim, *, reason: str) -> None:
 
 
 def fail_delivery(claim: DeliveryClaim, *, reason: str) -> None:
-    """End the delivery as failed: another try would end the same way.
+    """End the delivery as failed: another attempt would fail the same way.
 
     Raises:
         ClaimLost: it is no longer this worker's.
@@ -212,7 +212,7 @@ def _receiving_nodes() -> Select[PacsNode]:
 
 
 def _waiting(study: Study, node: PacsNode) -> Delivery | None:
-    """A delivery to the node that no worker has begun with."""
+    """A delivery to the node that no worker has started."""
     return db.session.scalar(
         select(Delivery).where(
             Delivery.study_id == study.id,

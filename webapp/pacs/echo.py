@@ -1,4 +1,4 @@
-"""C-ECHO (PS3.4 A): does a node answer, and does it know us?"""
+"""C-ECHO (PS3.4 A): check that a node answers and accepts our AE title."""
 
 from enum import StrEnum
 
@@ -8,12 +8,12 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from webapp.extensions import current_settings
 from webapp.pacs.models import PacsNode
 
-# Somebody waits in front of the page.
+# Short, because a user waits for the page.
 _CONNECT_SECONDS, _ANSWER_SECONDS = 3.0, 5.0
 
 
 class Echo(StrEnum):
-    """How a node answered."""
+    """Outcome of a C-ECHO."""
 
     ANSWERED = "answered"
     NO_PORT = "no_port"
@@ -23,7 +23,7 @@ class Echo(StrEnum):
 
 
 def verify(node: PacsNode) -> Echo:
-    """Ask the node for a C-ECHO; takes some seconds at most."""
+    """Send a C-ECHO to the node; takes a few seconds at most."""
     if node.port is None:
         return Echo.NO_PORT
     settings = current_settings()
@@ -33,7 +33,7 @@ def verify(node: PacsNode) -> Echo:
     entity.add_requested_context(Verification)
     try:
         association = entity.associate(node.address, node.port, ae_title=node.ae_title)
-    except OSError:  # the name is not known
+    except OSError:  # the host name is unknown
         return Echo.UNREACHABLE
     if association.is_rejected:
         return Echo.REJECTED
@@ -41,7 +41,7 @@ def verify(node: PacsNode) -> Echo:
         return Echo.NO_ECHO if association.acceptor.primitive else Echo.UNREACHABLE
     try:
         answer = association.send_c_echo()
-    except (RuntimeError, ValueError):  # the association is gone
+    except (RuntimeError, ValueError):  # the association has ended
         return Echo.NO_ECHO
     finally:
         association.release()

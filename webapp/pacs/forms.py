@@ -1,4 +1,4 @@
-"""The form of a node. What a value must look like is checked by the operations."""
+"""The form of a node. The operations check the values."""
 
 from flask_babel import LazyString
 from flask_babel import lazy_gettext as _l
@@ -39,11 +39,11 @@ class NodeForm(CheckedForm):
 
     @classmethod
     def of(cls, node: PacsNode) -> "NodeForm":
-        """A form that shows the node; the Authorization header is never shown."""
+        """A form with the node's values, except the Authorization header, which is never shown."""
         return cls(formdata=None, obj=node, data={"stow_authorization": ""})
 
     def details(self) -> NodeDetails:
-        """What was filled in, but for the Authorization header."""
+        """The values of the form, except the Authorization header."""
         return NodeDetails(
             name=self.name.data,
             ae_title=self.ae_title.data,
@@ -56,7 +56,7 @@ class NodeForm(CheckedForm):
         )
 
     def authorization(self) -> str | None:
-        """The new Authorization header; empty to forget the one that is kept, None to keep it."""
+        """The new Authorization header; empty to delete the stored one, None to keep it."""
         if self.stow_authorization.data:
             return str(self.stow_authorization.data)
         return "" if self.forget_authorization.data else None

@@ -1,4 +1,4 @@
-"""The picture archives that an organisation exchanges studies with, and what was sent to them."""
+"""The picture archives with which an organisation exchanges studies, and deliveries to them."""
 
 import uuid
 from datetime import datetime
@@ -12,7 +12,7 @@ from webapp.tenancy import OrganisationOwned
 
 
 class Sending(StrEnum):
-    """How results travel to a node."""
+    """How results are sent to a node."""
 
     NEVER = "never"
     DIMSE = "dimse"  # C-STORE
@@ -20,18 +20,18 @@ class Sending(StrEnum):
 
 
 class PacsNode(Timestamped, OrganisationOwned, Base):
-    """A DICOM application that the organisation trusts: a PACS, a scanner, a router.
+    """A DICOM application that the organisation trusts: a PACS, a scanner or a router.
 
     Attributes:
-        ae_title: its application entity title, calling us and called by us.
-        address: the host name or IP address that it calls from and is called at.
-        may_send: whether the receiver takes studies from it.
-        sending: how results go to it.
-        port: where it listens for C-STORE.
-        stow_url: base address of its DICOMweb service.
-        stow_authorization: value of the Authorization header there; never shown again.
-        sends_by_itself: whether each finished study's result goes there without a click.
-        registered_by_id: the administrator who answers for it; its studies are in their name.
+        ae_title: its application entity title, as caller and as called.
+        address: the host name or IP address from which it calls and at which it is called.
+        may_send: whether the receiver accepts studies from it.
+        sending: how results are sent to it.
+        port: on which it accepts C-STORE.
+        stow_url: base URL of its DICOMweb service.
+        stow_authorization: value of the Authorization header for it; never shown again.
+        sends_by_itself: whether each finished study's result is sent automatically.
+        registered_by_id: the responsible administrator, recorded as uploader of its studies.
     """
 
     __tablename__ = "pacs_node"
@@ -60,10 +60,10 @@ class DeliveryStatus(StrEnum):
 
 
 class Delivery(Timestamped, OrganisationOwned, Base):
-    """The results of one study on their way to one node.
+    """The results of one study, being sent to one node.
 
-    ``attempts`` counts tries; ``next_try_at`` is when the sweeper tries again. ``reason`` is a
-    code, never the other side's text, which could hold anything.
+    ``attempts`` counts attempts; ``next_try_at`` is the earliest time of the next one. ``reason``
+    is a code, never the other side's text, which could contain anything.
     """
 
     __tablename__ = "delivery"

@@ -1,4 +1,4 @@
-"""What an administrator can do with nodes: one function a verb, one transaction each."""
+"""Operations on nodes for administrators; each is one transaction."""
 
 import uuid
 from dataclasses import dataclass, replace
@@ -23,13 +23,13 @@ from webapp.pacs.models import PacsNode, Sending
 from webapp.pacs.queries import find_node
 from webapp.tenancy import acting_for, unscoped
 
-# Held for the rules that look at several nodes: names, and titles and addresses of senders.
+# Lock for rules about several nodes: unique names, unique titles and addresses of senders.
 _NODES = "pacs nodes"
 
 
 @dataclass(frozen=True)
 class NodeDetails:
-    """What an administrator says about a node; see :class:`webapp.pacs.models.PacsNode`."""
+    """An administrator's data of a node; see :class:`webapp.pacs.models.PacsNode`."""
 
     name: str
     ae_title: str
@@ -42,14 +42,14 @@ class NodeDetails:
 
 
 def register_node(*, actor: User, details: NodeDetails, authorization: str = "") -> PacsNode:
-    """Trust a node from now on.
+    """Register a node.
 
     Args:
         authorization: value of the Authorization header for its DICOMweb service.
 
     Raises:
-        InvalidInput: a value cannot be taken.
-        Conflict: name, or title and address of a sender, are registered already.
+        InvalidInput: a value is invalid.
+        Conflict: the name, or a sender's title and address, is already registered.
     """
     checked = _checked(details)
     secret = checked_authorization(authorization)
@@ -71,15 +71,15 @@ def change_node(
     details: NodeDetails,
     authorization: str | None = None,
 ) -> PacsNode:
-    """Set what is known about a node.
+    """Change a node's data.
 
     Args:
-        authorization: None keeps the header that is kept, an empty text forgets it. It is
-            forgotten as well where the address leads to another server, which must not get it.
+        authorization: None keeps the stored header, an empty string deletes it. It is also
+            deleted if the new URL is on another server, which must not get it.
 
     Raises:
         NotFound: there is no such node.
-        InvalidInput, Conflict: as :func:`register_node`.
+        InvalidInput, Conflict: as for :func:`register_node`.
     """
     checked = _checked(details)
     secret = None if authorization is None else checked_authorization(authorization)
@@ -101,7 +101,7 @@ def change_node(
 
 
 def retire_node(*, actor: User, node_id: uuid.UUID) -> PacsNode:
-    """Switch a node off: nothing is taken from it or sent to it. Its studies stay.
+    """Switch a node off: nothing is accepted from it or sent to it. Its studies stay.
 
     Raises:
         NotFound: there is no such node.
@@ -118,7 +118,7 @@ def reinstate_node(*, actor: User, node_id: uuid.UUID) -> PacsNode:
 
     Raises:
         NotFound: there is no such node.
-        Conflict: its title and address were registered by somebody else in the meantime.
+        Conflict: another node was registered with its title and address meanwhile.
     """
     one_at_a_time([_NODES])
     node = find_node(node_id)
@@ -176,7 +176,7 @@ def _refuse_taken(
         _refuse(
             ae_title=_("You have already registered a sender with this AE title and address.")
             if any(owner == organisation_id for _id, owner in twins)
-            # Without a word about whose it is.
+            # Does not reveal which organisation registered it.
             else _(
                 "A sender with this AE title and address is already registered, "
                 "so the portal could not tell whose studies it sends."
@@ -205,7 +205,7 @@ def _apply(node: PacsNode, details: NodeDetails) -> None:
 
 
 def _record(action: str, node: PacsNode, actor: User) -> None:
-    """An entry without the Authorization header."""
+    """Audit the change, without the Authorization header."""
     audit.record(
         action,
         subject=node,

@@ -1,4 +1,4 @@
-"""What views, commands and the receiver read about nodes. Nothing here changes anything."""
+"""Read-only queries on nodes, for views, commands and the receiver."""
 
 import socket
 import uuid
@@ -15,14 +15,14 @@ from webapp.tenancy import unscoped
 
 
 def list_nodes() -> Sequence[PacsNode]:
-    """The nodes by name: those of the organisation acted for, or all where unscoped."""
+    """The nodes by name: of the current organisation, or all if unscoped."""
     return db.session.scalars(
         select(PacsNode).order_by(PacsNode.is_active.desc(), func.lower(PacsNode.name))
     ).all()
 
 
 def find_node(node_id: uuid.UUID) -> PacsNode:
-    """The node of the organisation acted for; raises :class:`NotFound`."""
+    """The node of the current organisation; raises :class:`NotFound`."""
     node = db.session.scalar(select(PacsNode).where(PacsNode.id == node_id))
     if node is None:
         raise NotFound(_("There is no such archive."))
@@ -30,10 +30,10 @@ def find_node(node_id: uuid.UUID) -> PacsNode:
 
 
 def node_calling(*, ae_title: str, address: str) -> PacsNode | None:
-    """The node that may send studies under this title from this IP address.
+    """The node that may send studies with this title from this IP address, or None.
 
-    Host names are looked up now. Where nodes of several organisations fit, none does: it could
-    not be told whose studies these are.
+    Host names are resolved now. If nodes of several organisations match, the result is None,
+    because the owner of the studies would be unclear.
     """
     with unscoped():
         candidates = db.session.scalars(

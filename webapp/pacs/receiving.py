@@ -1,4 +1,4 @@
-"""One instance from another system, and the status that tells it what became of it."""
+"""Receive one instance from another system and return the status to send back."""
 
 import logging
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from webapp.studies.models import Instance
 
 _log = logging.getLogger(__name__)
 
-# C-STORE's status (PS3.4 B.2.3) and STOW-RS's failure reason (PS3.18 I.2.2) are the same numbers.
+# C-STORE status (PS3.4 B.2.3) and STOW-RS failure reason (PS3.18 I.2.2) have the same numbers.
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
 NOT_AUTHORISED = 0x0124
@@ -23,21 +23,21 @@ DUPLICATE_WITH_OTHER_PIXELS = 0x0111  # PS3.7 annex C: duplicate SOP instance
 OUT_OF_RESOURCES = 0xA700
 NOT_OF_THIS_KIND = 0xA900
 CANNOT_UNDERSTAND = 0xC000
-OTHER_PATIENT = 0xC010  # of the numbers that PS3.4 leaves to whoever receives
+OTHER_PATIENT = 0xC010  # from the range that PS3.4 leaves to the receiver
 
-# Whole files of a kind that the portal does not take; everything else is wrong with this one file.
+# Codes for kinds of file that the portal does not accept; other codes concern the single file.
 _KINDS = {"not_mr", "colour_capture", "no_pixels", "unsupported"}
 _LONGEST_COMMENT = 64  # LO, PS3.5 6.2
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of an instance.
+    """The outcome for one instance.
 
     Attributes:
-        status: one of the numbers of this module.
-        comment: why it was refused, at most 64 characters, without a word of the file's own.
-        instance: the row; None where it was refused, or is here already.
+        status: one of the numbers in this module.
+        comment: why it was refused, at most 64 characters; quotes nothing from the file.
+        instance: the row; None if it was refused or already stored.
     """
 
     status: int
@@ -46,10 +46,10 @@ class Receipt:
 
 
 def receive(content: bytes, *, received_by: User, node: PacsNode | None = None) -> Receipt:
-    """Take an instance in; a true duplicate is a success. What goes wrong becomes a status.
+    """Store an instance; a true duplicate counts as success. Errors become a status.
 
     Args:
-        content: the caller has taken room for it.
+        content: the caller has reserved memory for it.
     """
     try:
         instance = receive_instance(
@@ -74,14 +74,14 @@ def receive(content: bytes, *, received_by: User, node: PacsNode | None = None) 
         return out_of_resources(error)
     except Exception as error:
         db.session.rollback()
-        # Neither the text nor the traceback: both may quote the file.
+        # Log neither the text nor the traceback: both may quote the file.
         _log.error("an instance could not be processed: %s", type(error).__name__)
         return Receipt(PROCESSING_FAILURE, "It could not be processed.")
     return Receipt(SUCCESS, instance=instance)
 
 
 def out_of_resources(error: Exception) -> Receipt:
-    """The answer to a sender that may try the same again later."""
+    """The status for a sender that may send the instance again later."""
     db.session.rollback()
     _log.error("an instance could not be kept: %s", type(error).__name__)
     return Receipt(OUT_OF_RESOURCES, "It could not be kept. Please send it again.")

@@ -1,4 +1,4 @@
-"""Pages of an administrator: the archives that the organisation exchanges studies with."""
+"""Administrators' pages for the archives with which the organisation exchanges studies."""
 
 import uuid
 
@@ -61,7 +61,7 @@ def add_node() -> ResponseReturnValue:
 @blueprint.get("/admin/archives/<uuid:node_id>")
 @requires(Role.ADMIN)
 def show_node(node_id: uuid.UUID) -> ResponseReturnValue:
-    """One archive, to be changed."""
+    """Show one archive with a form to change it."""
     node = queries.find_node(node_id)
     return _node_page(node, NodeForm.of(node))
 
@@ -114,9 +114,9 @@ def reinstate_node(node_id: uuid.UUID) -> ResponseReturnValue:
 @requires(Role.ADMIN)
 @limiter.limit("20/minute")
 def verify_node(node_id: uuid.UUID) -> ResponseReturnValue:
-    """Ask an archive whether it answers."""
+    """Send a C-ECHO to an archive and show the outcome."""
     node = queries.find_node(node_id)
-    # Nothing may stay open while the other side takes its time.
+    # Keep no transaction open while the other side responds.
     db.session.expunge(node)
     db.session.rollback()
     category, sentence = _ECHOES[verify(node)]

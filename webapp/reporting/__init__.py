@@ -4,8 +4,8 @@ from flask import Flask
 
 
 def init_app(app: Flask) -> None:
-    """Add the pages, and their words to templates."""
-    # Bound here: the views need webapp.accounts.access, and that needs models beside this package.
+    """Add the pages, and the template filters for deliveries."""
+    # Imported here: the views need webapp.accounts.access, which needs other packages' models.
     from webapp.reporting.views import blueprint
     from webapp.reporting.words import DELIVERY_REASONS, DELIVERY_STATUSES
     from webapp.wording import word

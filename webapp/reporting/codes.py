@@ -1,17 +1,17 @@
-"""Codes for what Sulcus says, and where each of them is from.
+"""Codes used in reports, with their sources.
 
 SNOMED CT concepts were looked up, not guessed:
 
 - 393564001 Glioma (disorder) and 302820008 Intracranial meningioma (disorder): SNOMED CT
-  International Edition. The second is named in the release notes of October 2025 as modelled by
-  the morphology of meningioma; it fits better than 393566004 Meningioma of any site.
+  International Edition. The release notes of October 2025 describe the second as modelled by the
+  morphology of meningioma; it fits better than 393566004 Meningioma of any site.
 - 127024001 Neoplasm of pituitary gland (disorder): SNOMED CT International Edition. The model
-  knows tumours of that place, not their histology, hence no adenoma.
+  recognises tumours at this site, not their histology, hence not adenoma.
 - 12738006 Brain, 56329008 Pituitary, 373066001 Yes, 373067005 No: as in DICOM PS3.16.
 - LOINC 24590-2 MR Brain: as in DICOM PS3.16 and the LOINC/RSNA Radiology Playbook.
 
-That a model finds no tumour is not a SNOMED CT concept: "normal" or "no evidence of neoplasm"
-would claim more. Such notions have codes of our own, scheme 99SULCUS.
+SNOMED CT has no concept for "the model finds no tumour": "normal" or "no evidence of neoplasm"
+would claim more. Such concepts have codes in our own scheme, 99SULCUS.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ FHIR_SYSTEMS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Term:
-    """A code, the scheme that it is from, and its words."""
+    """A coded concept: code value, coding scheme and meaning."""
 
     value: str
     scheme: str

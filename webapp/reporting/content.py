@@ -1,4 +1,4 @@
-"""What a report says, gathered once from a finished study for PDF, DICOM and FHIR alike."""
+"""The content of a report, read once from a finished study for PDF, DICOM and FHIR."""
 
 import hashlib
 import uuid
@@ -25,14 +25,14 @@ from webapp.viewer.windowing import Suggestion, suggestion_of
 from webapp.wording import GUESSED_ORDERS, order_note
 
 NOTICE = "Research software. Not a certified medical device; not for diagnosis."
-"""In the one language of DICOM and FHIR; pages and PDF say it in the reader's."""
+"""In English for DICOM and FHIR; pages and PDF show it in the user's language."""
 SCOPE = "The model recognises glioma, meningioma and pituitary tumour, and no other disease."
-"""Likewise."""
+"""As :data:`NOTICE`."""
 
 
 @dataclass(frozen=True)
 class ReportedAnswer:
-    """What the model says about one slice or about the whole study.
+    """The model's answer for one slice or for the whole study.
 
     Attributes:
         probabilities: class -> calibrated probability; they sum to 1.
@@ -46,16 +46,16 @@ class ReportedAnswer:
 
     @property
     def tumor_probability(self) -> float:
-        """How likely there is a tumour of any class."""
+        """Probability of a tumour of any class."""
         return 1.0 - self.probabilities["no_tumor"]
 
 
 @dataclass(frozen=True)
 class DicomSource:
-    """The DICOM instance that a slice came from; all identifiers are pseudonymous.
+    """The DICOM instance from which a slice comes; all identifiers are pseudonymous.
 
     Attributes:
-        frame: number of the frame, from 1; None where the instance has only one.
+        frame: number of the frame, from 1; None if the instance has only one.
     """
 
     uid: str
@@ -67,17 +67,17 @@ class DicomSource:
 
 @dataclass(frozen=True)
 class ReportedSlice:
-    """One of the slices that stand for the study.
+    """One of the slices that represent the study.
 
     Attributes:
-        number: its place in the study, from 1.
+        number: its position in the study, from 1.
         blob_key: PNG of its pixels.
         heatmap_key: PNG with transparency, of the same size.
         row_spacing, column_spacing: millimetres between rows and between columns.
         orientation: letters of DICOM's Patient Orientation (PS3.3 C.7.6.1.1.1), such as
-            ``("L", "P")``, where the file told how the slice lies.
-        window: the grey values that the file suggests to show.
-        pixel_aspect: height of a pixel over its width, where there are no millimetres.
+            ``("L", "P")``, if the file has the orientation.
+        window: the grey values that the file suggests to display.
+        pixel_aspect: height over width of a pixel, if the spacing in millimetres is unknown.
     """
 
     id: uuid.UUID
@@ -97,7 +97,7 @@ class ReportedSlice:
 
 @dataclass(frozen=True)
 class ChartPoint:
-    """One point of the strip chart; ``tumor_probability`` is None where there is no answer."""
+    """One point of the strip chart; ``tumor_probability`` is None if there is no prediction."""
 
     number: int
     tumor_probability: float | None
@@ -108,8 +108,8 @@ class Reading:
     """A reader's current assessment.
 
     Attributes:
-        number: of the slice, from 1; None for the study as a whole.
-        finding: what it is, where the reader names none of the model's classes.
+        number: of the slice, from 1; None for the whole study.
+        finding: the reader's finding, if it is none of the model's classes.
     """
 
     number: int | None
@@ -124,7 +124,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class SeriesFacts:
-    """One series of the study as a report lists it."""
+    """One series of the study in a report."""
 
     uid: str
     modality: str
@@ -133,21 +133,21 @@ class SeriesFacts:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """Everything that a report may say. There are no patient's names: the portal knows none.
+    """All content of a report. It has no patient names: the portal stores none.
 
     Attributes:
-        uid: Study Instance UID; made from ``study_id`` where the study never was DICOM.
-        is_dicom: whether it came as DICOM.
-        patient_code: the pseudonym that the portal shows.
-        dicom_patient_id: the pseudonym that the study's DICOM files carry.
-        result: what is said about the study, as every page says it.
-        key_slices: the most telling first, and last the ``contradicting`` ones.
-        contradicting: those that suggest another tumour than the study is said to have.
-        slices: all of them in order, one answer each.
-        readings: assessments that the one who asks for the report may see.
-        hidden_readings: number of those that are shown once that reader has assessed the study.
-        is_of_slices: whether these are slices of a series, and not single pictures.
-        guessed_orders: each way in which the order of a series' slices was guessed, once.
+        uid: Study Instance UID; made from ``study_id`` for a study without DICOM files.
+        is_dicom: whether the study came as DICOM.
+        patient_code: the pseudonym shown in the portal.
+        dicom_patient_id: the pseudonym in the study's DICOM files.
+        result: the study's result, as on every page.
+        key_slices: most significant first, with the ``contradicting`` ones at the end.
+        contradicting: those that suggest another tumour than the study's result.
+        slices: all slices in order, one point each.
+        readings: assessments that the requesting reader may see.
+        hidden_readings: number of those hidden until that reader has assessed the study.
+        is_of_slices: whether the images are slices of a series, not single pictures.
+        guessed_orders: the distinct ways in which the order of a series' slices was guessed.
     """
 
     study_id: uuid.UUID
@@ -175,12 +175,12 @@ class ReportContent:
 
     @property
     def order_notes(self) -> list[str]:
-        """That, and how, the order of slices was guessed, in the reader's language."""
+        """How the order of slices was guessed, in the user's language."""
         return [str(GUESSED_ORDERS[one]) for one in self.guessed_orders]
 
     @property
     def answer(self) -> ReportedAnswer:
-        """What is said about the study, in the form of a slice's answer."""
+        """The study's result as a :class:`ReportedAnswer`."""
         return ReportedAnswer(
             label=self.result.label,
             probabilities=self.result.probabilities,
@@ -190,17 +190,17 @@ class ReportContent:
 
     @property
     def in_distribution_share(self) -> float | None:
-        """Part of the slices that look like what the model was trained on."""
+        """Fraction of the slices that resemble the training data."""
         return self.result.in_distribution_share
 
     @property
     def model_version(self) -> str:
-        """Enough of the hash of the weights to tell one model from another."""
+        """A prefix of the weights' hash, long enough to distinguish models."""
         return self.model_sha256[:12]
 
     @property
     def answer_digest(self) -> str:
-        """The same for the same answer, another one after the study was analysed anew."""
+        """A hash of the answer; it changes if a new analysis gives another answer."""
         parts: list[object] = [
             self.study_id,
             self.model_sha256,
@@ -214,10 +214,10 @@ class ReportContent:
 
 
 def gather(study: Study, *, reader: User | None = None) -> ReportContent:
-    """Read all that a report of ``study`` needs.
+    """Read everything that a report of ``study`` needs.
 
     Args:
-        reader: who asks for it; None where it travels to an archive, without any assessment.
+        reader: who requests it; None for a report to an archive, without assessments.
 
     Raises:
         Conflict: the study has no result.
@@ -259,12 +259,12 @@ def gather(study: Study, *, reader: User | None = None) -> ReportContent:
 
 
 def uid_of(key: uuid.UUID) -> str:
-    """A DICOM UID made from a UUID (PS3.5 B.2)."""
+    """A DICOM UID from a UUID (PS3.5 B.2)."""
     return f"2.25.{key.int}"
 
 
 def _chosen(ids: Sequence[uuid.UUID], images: Sequence[Image]) -> list[Image]:
-    """In the order of ``ids``."""
+    """The images with these ids, in the order of ``ids``."""
     known = {image.id: image for image in images}
     return [known[one] for one in ids if one in known]
 
@@ -332,7 +332,7 @@ def _series_of(images: Sequence[Image]) -> dict[uuid.UUID, Series]:
 
 
 def _dicom_patient_id(study: Study, images: Sequence[Image]) -> str:
-    """A code chosen at the upload stays in the portal: other systems know the files' own."""
+    """The pseudonym in the DICOM files: other systems do not know the code chosen at upload."""
     if study.uid is None:
         return study.patient.code
     code = db.session.scalar(
@@ -374,7 +374,7 @@ def _guessed_orders(series: Mapping[uuid.UUID, Series], images: Sequence[Image])
 
 
 def _readings(study: Study, reader: User) -> tuple[tuple[Reading, ...], int]:
-    """What ``reader`` may see, the study as a whole first, and the number of all others."""
+    """Assessments that ``reader`` may see, whole study first, and the number of the others."""
     found = db.session.execute(
         select(Assessment, visible_to(reader))
         .outerjoin(Assessment.image)

@@ -1,4 +1,4 @@
-"""All DICOM objects of one result, as an archive gets them."""
+"""All DICOM objects of one result, as sent to an archive."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ from webapp.storage import BlobStore
 
 @dataclass(frozen=True)
 class DicomResult:
-    """The report and the pictures that belong to it.
+    """The structured report and its pictures.
 
     Attributes:
-        plain: key slices that never were DICOM before; the report refers to them.
+        plain: key slices that did not come as DICOM; the report refers to them.
         heatmaps: key slices with their heatmaps.
     """
 
@@ -27,7 +27,7 @@ class DicomResult:
 
     @property
     def objects(self) -> tuple[Dataset, ...]:
-        """All of them, the report last: it arrives when everything that it names is there."""
+        """All objects, the report last, so that the objects it refers to arrive before it."""
         return (*self.plain, *self.heatmaps, self.report)
 
 
@@ -37,7 +37,7 @@ def dicom_result(content: ReportContent, blobs: BlobStore) -> DicomResult:
     Raises:
         MissingBlob: a file, slice or heatmap of the study is gone.
     """
-    with hushed():  # highdicom warns of pseudonyms that are no usual names
+    with hushed():  # highdicom warns about pseudonyms that do not look like names
         identity = identity_of(content, blobs)
         plain = plain_captures(content, identity, blobs)
         heatmaps = heatmap_captures(content, identity, blobs, plain)

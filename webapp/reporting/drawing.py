@@ -1,6 +1,6 @@
-"""Drawn parts of the PDF: bars of probabilities, the strip over all slices, the box with pictures.
+"""Drawn parts of the PDF: bars of probabilities, the strip over all slices, the pictures.
 
-All measures are points; every part draws itself from its lower left corner.
+All lengths are points; each part is drawn from its lower left corner.
 """
 
 import io
@@ -28,7 +28,7 @@ BOLD = "Sulcus-Bold"
 
 
 class Bars(Flowable):
-    """One bar a class: (word, fraction, number as text, whether it is not ruled out)."""
+    """One bar per class: (word, fraction, number as text, whether it is not ruled out)."""
 
     _ROW = 17.0
 
@@ -65,7 +65,7 @@ class Bars(Flowable):
 
 
 class Strip(Flowable):
-    """Tumour probability over all slices; None leaves a gap, key slices carry a mark."""
+    """Tumour probability over all slices; None leaves a gap, and key slices are marked."""
 
     _PLOT = 52.0
     _FOOT = 15.0
@@ -79,7 +79,7 @@ class Strip(Flowable):
         axis: Sequence[str],
         caption: str,
     ) -> None:
-        """Take slices in order, key slices by number from 1, and words for 0 %, 50 %, 100 %."""
+        """Take slices in order, numbers of key slices from 1, and labels for 0 %, 50 %, 100 %."""
         super().__init__()
         self._fractions = fractions
         self._keys = keys
@@ -144,7 +144,7 @@ class Pictures(Flowable):
     def __init__(
         self, pictures: Sequence[tuple[npt.NDArray[np.uint8], str]], *, highest: float
     ) -> None:
-        """Take (height, width, 3) pixels with their captions, and how high one may be."""
+        """Take (height, width, 3) pixels with captions, and the maximum height of a picture."""
         super().__init__()
         self._pictures = pictures
         self._highest = highest

@@ -1,7 +1,7 @@
-"""The result as FHIR R4: a Bundle with a DiagnosticReport and what it refers to.
+"""The result as FHIR R4: a Bundle with a DiagnosticReport and the resources it refers to.
 
-https://hl7.org/fhir/R4/diagnosticreport.html; the report is ``preliminary``, its observations as
-well, and the patient is known by the pseudonym alone.
+https://hl7.org/fhir/R4/diagnosticreport.html; the report and its observations are
+``preliminary``, and the patient is identified only by the pseudonym.
 """
 
 import uuid
@@ -60,7 +60,7 @@ def diagnostic_report(content: ReportContent) -> Json:
 
 
 class _Addresses:
-    """Addresses inside the bundle: the same answer always has the same ones."""
+    """URNs inside the bundle; the same answer always gets the same ones."""
 
     def __init__(self, digest: str) -> None:
         self._digest = digest
@@ -114,7 +114,7 @@ def _report(content: ReportContent, observations: Sequence[Json], addresses: _Ad
 
 
 def _conclusion(content: ReportContent) -> str:
-    """In English, as codes' displays are; holds nothing that a person has typed."""
+    """In English, like the displays of codes; contains no text typed by a person."""
     answer = content.answer
     named = " or ".join(FINDINGS[label].meaning for label in content.result.named)
     possible = ", ".join(FINDINGS[label].meaning for label in answer.prediction_set)
@@ -176,7 +176,7 @@ def _imaging_study(content: ReportContent, addresses: _Addresses) -> Json:
 
 
 def _instances(content: ReportContent, series_uid: str) -> Json:
-    """Key slices alone: a bundle that listed hundreds of instances would help nobody."""
+    """Only the key slices: a list of hundreds of instances would be of no use."""
     found = {
         key.source.uid: {
             "uid": key.source.uid,
@@ -262,7 +262,7 @@ def _concept(term: Term) -> Json:
 
 
 def _effective(content: ReportContent) -> str:
-    """When the images were taken (shifted, as everywhere), else when the upload came."""
+    """The acquisition date (shifted, as everywhere), else the time of the upload."""
     if content.acquired_on:
         return content.acquired_on.isoformat()
     return _moment(content.created_at)

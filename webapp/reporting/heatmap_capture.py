@@ -1,7 +1,7 @@
 """Pictures for a PACS: DICOM secondary captures (PS3.3 A.8.1), uncompressed.
 
-Each key slice gives one in colour with the heatmap laid over it. Where the slice never was DICOM,
-the plain slice goes as well, in grey, so that the report has an image to refer to.
+Each key slice gives a colour capture with the heatmap overlaid. If the slice did not come as
+DICOM, a grey capture of the plain slice is sent too, so that the report has an image to refer to.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _LEGEND = ("Sulcus heatmap: places the model suspects", "Research only - not for
 def plain_captures(
     content: ReportContent, identity: ResultIdentity, blobs: BlobStore
 ) -> list[Dataset]:
-    """The key slices without DICOM instances of their own.
+    """Captures of the key slices that have no DICOM instances.
 
     Raises:
         MissingBlob: a slice is gone.
@@ -40,10 +40,10 @@ def plain_captures(
 def heatmap_captures(
     content: ReportContent, identity: ResultIdentity, blobs: BlobStore, plain: Sequence[Dataset]
 ) -> list[Dataset]:
-    """The key slices with their heatmaps.
+    """Captures of the key slices with their heatmaps.
 
     Args:
-        plain: what :func:`plain_captures` made, to be named as sources.
+        plain: the captures from :func:`plain_captures`, referred to as sources.
 
     Raises:
         MissingBlob: a slice or a heatmap is gone.
@@ -92,7 +92,7 @@ def _capture(
     pixels: Grey | Rgb,
     spacing: float | None,
 ) -> Dataset:
-    """A secondary capture but for its series' number and its descriptions.
+    """A secondary capture without series number and descriptions.
 
     Args:
         pixels: (height, width) or (height, width, 3), uint8.
@@ -107,7 +107,7 @@ def _capture(
     capture.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     capture.PatientOrientation = list(key.orientation) if key.orientation else None
     capture.BodyPartExamined = "BRAIN"
-    # Nothing in the pixels names a patient; the legend names this software.
+    # The pixels identify no patient; the legend names only this software.
     capture.BurnedInAnnotation = "NO"
     capture.ImageComments = _LEGEND[1]
     capture.Rows, capture.Columns = pixels.shape[:2]
@@ -126,7 +126,7 @@ def _capture(
 
 
 def _source_item(key: ReportedSlice, made: Dataset | None) -> Dataset:
-    """Which image the capture was made from (PS3.3 C.12.4.1)."""
+    """The reference to the capture's source image (PS3.3 C.12.4.1)."""
     item = Dataset()
     if key.source is not None:
         item.ReferencedSOPClassUID = key.source.class_uid
@@ -146,7 +146,7 @@ def _source_item(key: ReportedSlice, made: Dataset | None) -> Dataset:
 
 
 def _with_legend(pixels: Rgb) -> Rgb:
-    """Two small lines in the lower left corner, on a dark strip so that they can be read."""
+    """Draw two small lines in the lower left corner, on a dark strip for contrast."""
     drawn = pixels.copy()
     height, width = drawn.shape[:2]
     scale = max(0.4, width / 1300)

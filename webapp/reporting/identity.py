@@ -1,8 +1,8 @@
-"""What all DICOM objects of one result share: patient, study, equipment, and UIDs.
+"""Patient, study, equipment and UIDs shared by all DICOM objects of one result.
 
-The patient and study modules are those of the study's own files, so that a PACS which holds the
-study files the result beside it. UIDs are made from the answer (version 5 UUIDs, PS3.5 B.2):
-sending the same result twice makes no duplicates.
+Patient and study modules are copied from the study's files, so that a PACS with the study files
+the result under it. UIDs are derived from the answer (version 5 UUIDs, PS3.5 B.2): sending the
+same result twice makes no duplicates.
 """
 
 import io
@@ -19,10 +19,10 @@ from webapp.storage import BlobStore
 
 MANUFACTURER = "Sulcus"
 _NAMESPACE = uuid.UUID("8d5f0b0e-2a7c-5d53-9a61-4f4f1c0e7a25")
-# Of implementations, as any other UID: derived once, then never changed.
+# Implementation Class UID; must never change.
 _IMPLEMENTATION_UID = UID(uid_of(uuid.uuid5(_NAMESPACE, "sulcus implementation")))
 
-# Type 2 of the patient and general study modules (PS3.3 C.7.1.1 and C.7.2.1).
+# Type 2 attributes of the patient and general study modules (PS3.3 C.7.1.1 and C.7.2.1).
 _NEVER_MISSING = (
     "PatientName",
     "PatientBirthDate",
@@ -41,8 +41,8 @@ class ResultIdentity:
     """Patient and study of a result.
 
     Attributes:
-        shared: data set with the patient and general study modules.
-        digest: of the answer; part of every UID that is made.
+        shared: dataset with the patient and general study modules.
+        digest: hash of the answer; part of every generated UID.
     """
 
     shared: Dataset
@@ -53,12 +53,12 @@ class ResultIdentity:
     content_time: str
 
     def made_uid(self, kind: str, part: object = "") -> str:
-        """The UID of what is made for this answer: the same for the same ``kind`` and ``part``."""
+        """A generated UID for this answer; equal ``kind`` and ``part`` give the same UID."""
         return uid_of(uuid.uuid5(_NAMESPACE, f"{self.digest}/{kind}/{part}"))
 
 
 def identity_of(content: ReportContent, blobs: BlobStore) -> ResultIdentity:
-    """Read patient and study modules from the study's files, or make them up.
+    """Read patient and study modules from the study's files, or generate them.
 
     Raises:
         MissingBlob: the file of the first key slice is gone.
@@ -68,7 +68,7 @@ def identity_of(content: ReportContent, blobs: BlobStore) -> ResultIdentity:
         setattr(shared, keyword, "")
     header = _header(content.key_slices[0], blobs)
     if header is None:
-        shared.PatientName = f"{content.dicom_patient_id}^"  # a family name alone
+        shared.PatientName = f"{content.dicom_patient_id}^"  # only a family name
         shared.PatientIdentityRemoved = "YES"
         shared.DeidentificationMethod = "Pseudonymous code chosen by the sender"
     for keyword in _TAKEN_OVER:
@@ -92,7 +92,7 @@ def identity_of(content: ReportContent, blobs: BlobStore) -> ResultIdentity:
 def new_object(identity: ResultIdentity, *, class_uid: str, uid: str) -> FileDataset:
     """A DICOM file with patient, study, equipment and SOP common modules.
 
-    Text beyond ASCII is UTF-8.
+    Non-ASCII text is encoded as UTF-8.
     """
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(class_uid)
@@ -107,7 +107,7 @@ def new_object(identity: ResultIdentity, *, class_uid: str, uid: str) -> FileDat
 
 
 def mark_as_ours(made: Dataset, identity: ResultIdentity) -> None:
-    """Fill in equipment and times; the clock is that of the answer, so that twice is the same."""
+    """Fill in equipment and times; the answer's time makes repeated objects identical."""
     if not (str(identity.shared).isascii() and identity.model.isascii()):
         made.SpecificCharacterSet = "ISO_IR 192"
     made.Manufacturer = MANUFACTURER
@@ -122,7 +122,7 @@ def mark_as_ours(made: Dataset, identity: ResultIdentity) -> None:
 
 
 def as_file(made: Dataset) -> bytes:
-    """The object as a DICOM file (PS3.10)."""
+    """Encode the object as a DICOM file (PS3.10)."""
     buffer = io.BytesIO()
     pydicom.dcmwrite(buffer, made, enforce_file_format=True)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What a user can do with a report: take it away."""
+"""User operations on reports: export."""
 
 import json
 import uuid
@@ -24,7 +24,7 @@ from webapp.studies.queries import find_study
 
 
 class ReportFormat(StrEnum):
-    """As what a report is taken away."""
+    """File format of an exported report."""
 
     PDF = "pdf"
     SR = "sr"
@@ -40,7 +40,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class ReportFile:
-    """A report ready to be sent."""
+    """A report to send to the user."""
 
     content: bytes
     media_type: str
@@ -48,16 +48,16 @@ class ReportFile:
 
 
 def export_report(*, actor: User, study_id: uuid.UUID, wanted: ReportFormat) -> ReportFile:
-    """Make the report of a study and note in the audit trail who took it.
+    """Make the report of a study and record the export in the audit trail.
 
     Raises:
-        NotFound: there is no such study, or a picture of it is gone.
+        NotFound: there is no such study, or one of its pictures is gone.
         Conflict: the study has no result.
     """
     study = find_study(study_id)
     content = gather(study, reader=actor)
     media_type, ending = _KINDS[wanted]
-    # The name says nothing about the patient: it ends up in folders and histories.
+    # The name does not identify the patient: it appears in folders and histories.
     name = f"sulcus-report-{study.id.hex[:8]}.{ending}"
     with room_for_pictures(content):
         made = ReportFile(_made(content, wanted), media_type, name)
@@ -67,7 +67,7 @@ def export_report(*, actor: User, study_id: uuid.UUID, wanted: ReportFormat) -> 
 
 
 def room_for_pictures(content: ReportContent) -> AbstractContextManager[None]:
-    """Memory for the pictures of a report; raises :class:`ml.errors.MemoryBusy`."""
+    """Reserve memory for the pictures of a report; raises :class:`ml.errors.MemoryBusy`."""
     room = current_room()
     return room.taken(min(room.size, memory(content.key_slices)))
 

@@ -1,4 +1,4 @@
-"""The report for people: one or two pages A4, in the reader's language."""
+"""The PDF report: one or two A4 pages in the user's language."""
 
 import io
 from collections.abc import Sequence
@@ -100,13 +100,13 @@ def _notice() -> str:
 
 
 class _Furniture:
-    """What stands on every page: name, notice, page number."""
+    """The parts repeated on every page: name, notice, page number."""
 
     def __init__(self, content: ReportContent) -> None:
         self._content = content
 
     def head(self, canvas: Canvas, _document: BaseDocTemplate) -> None:
-        """Draw the top: name of the software, what this is, and the notice in its box."""
+        """Draw the header: name of the software, title, and the notice in its box."""
         width, height = A4
         canvas.saveState()
         canvas.setFillColor(ACCENT)
@@ -127,7 +127,7 @@ class _Furniture:
         canvas.restoreState()
 
     def canvas(self, *args: Any, **options: Any) -> Canvas:
-        """Make a canvas that writes its feet last, when the number of pages is known."""
+        """Make a canvas that draws the footers last, when the number of pages is known."""
         return _NumberedCanvas(*args, foot=self._foot, **options)
 
     def _foot(self, canvas: Canvas, page: int, pages: int) -> None:
@@ -289,7 +289,7 @@ def _strip(content: ReportContent) -> list[Flowable]:
 
 
 def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
-    """The key slices after the first, with their answers."""
+    """The other key slices with their answers."""
     story: list[Flowable] = []
     for key in content.key_slices[1:]:
         answer = key.answer
@@ -330,7 +330,7 @@ def _readings(content: ReportContent) -> list[Flowable]:
     for position, reading in enumerate(content.readings):
         line = Paragraph(_reading(content, reading), _style("reading"))
         story.append(KeepTogether([heading, line]) if position == 0 else line)
-        # One flowable a paragraph: each may break over pages.
+        # One flowable per paragraph, so that each can break across pages.
         story += [
             Paragraph(_safe(part), _style("comment"))
             for part in reading.comment.splitlines()
@@ -410,12 +410,12 @@ def _moment(moment: datetime) -> str:
 
 
 def _plain(text: object) -> str:
-    """Text without characters that no font can show."""
+    """Text without unprintable characters."""
     return "".join(character if character.isprintable() else " " for character in str(text))
 
 
 def _safe(text: object) -> str:
-    """Plain text for a Paragraph, which reads markup."""
+    """Text escaped for a Paragraph, which parses markup."""
     return escape(_plain(text))
 
 
@@ -445,6 +445,6 @@ def _style(name: str) -> ParagraphStyle:
         "fact": {"fontSize": 9, "leading": 12.5},
         "small": {"fontSize": 8, "leading": 11.5, "textColor": MUTED},
     }
-    # splitLongWords lets a word that is wider than the page break.
+    # splitLongWords breaks a word that is wider than the page.
     base: dict[str, Any] = {"fontName": REGULAR, "textColor": INK, "splitLongWords": 1}
     return ParagraphStyle(name, **(base | sizes[name]))

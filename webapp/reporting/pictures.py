@@ -1,4 +1,4 @@
-"""Slices and heatmaps as pixels, in the true proportions of the anatomy."""
+"""Slices and heatmaps as pixels, in true anatomical proportions."""
 
 import io
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ Grey = npt.NDArray[np.uint8]
 Rgb = npt.NDArray[np.uint8]
 
 _SHORTEST_LONG_SIDE, _LONGEST_SIDE = 512, 4096  # px
-_ROWS = 256  # that are laid over at once
-# Bytes of a pixel: of the largest slice while it is decoded, of each as it is kept and shown.
+_ROWS = 256  # rows blended at once
+# Bytes per pixel: of the largest slice during decoding, of each stored slice, of each shown one.
 _DECODED_PIXEL, _KEPT_PIXEL, _SHOWN_PIXEL = 22, 2, 8
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A slice as it is shown, with and without its heatmap; pixels are square.
+    """A slice as shown, with and without its heatmap; pixels are square.
 
     Attributes:
         plain: (height, width, 3) uint8.
-        heated: the same with the heatmap laid over; None where there is no heatmap.
-        spacing: millimetres between pixels, where the file told.
+        heated: the same with the heatmap overlaid; None if there is no heatmap.
+        spacing: millimetres between pixels, if known.
     """
 
     plain: Rgb
@@ -39,7 +39,7 @@ class Rendered:
 
 
 def memory(keys: Sequence[ReportedSlice]) -> int:
-    """About how many bytes pictures of these slices take while a report is made."""
+    """Approximate bytes that pictures of these slices need while a report is made."""
     sizes = [key.width * key.height for key in keys]
     shown = sum(min(size, _LONGEST_SIDE**2) for size in sizes)
     largest = max(sizes, default=0)
@@ -47,7 +47,7 @@ def memory(keys: Sequence[ReportedSlice]) -> int:
 
 
 def grey_slice(key: ReportedSlice, blobs: BlobStore) -> Grey:
-    """(height, width) uint8 grey values as a screen shows them, in the slice's own pixels.
+    """(height, width) uint8 grey values after windowing, in the slice's original pixels.
 
     Raises:
         MissingBlob: the slice is gone.
@@ -74,11 +74,11 @@ def render(key: ReportedSlice, blobs: BlobStore) -> Rendered:
 
 
 def _shown_size(key: ReportedSlice) -> tuple[int, int]:
-    """(width, height) with square pixels."""
+    """(width, height) in square pixels."""
     stretch = key.pixel_aspect or 1.0
     if key.row_spacing and key.column_spacing:
         stretch = key.row_spacing / key.column_spacing
-    # The finer of the two directions keeps its pixels.
+    # The finer of the two directions keeps its resolution.
     width = key.width * max(1.0, 1.0 / stretch)
     height = key.height * max(1.0, stretch)
     longest = max(width, height)
@@ -91,7 +91,7 @@ def _laid_over(plain: Rgb, heatmap: bytes) -> Rgb:
         size = (plain.shape[1], plain.shape[0])
         layer = np.asarray(image.convert("RGBA").resize(size, Image.Resampling.BILINEAR))
     laid = np.empty_like(plain)
-    for top in range(0, len(plain), _ROWS):  # as floats, all of it would take eight times as much
+    for top in range(0, len(plain), _ROWS):  # in parts: floats need eight times the memory
         rows = slice(top, top + _ROWS)
         alpha = layer[rows, :, 3:].astype(np.float32) / 255
         laid[rows] = (plain[rows] * (1 - alpha) + layer[rows, :, :3] * alpha).round()

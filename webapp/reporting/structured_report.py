@@ -1,7 +1,7 @@
 """The result as a DICOM Structured Report: TID 1500 Measurement Report as a Comprehensive SR.
 
-The report is preliminary by construction: partial, unverified, made by a device. It names the
-algorithm (TID 4019) and refers to the key slices by their pseudonymous UIDs.
+The report is always preliminary: partial, unverified, made by a device. It names the algorithm
+(TID 4019) and refers to the key slices by their pseudonymous UIDs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,8 +42,8 @@ def structured_report(
     """Build the report.
 
     Args:
-        plain: secondary captures of the key slices that never were DICOM.
-        heatmaps: secondary captures that belong to the result.
+        plain: secondary captures of the key slices that did not come as DICOM.
+        heatmaps: secondary captures of the heatmaps.
     """
     images = _referenced_images(content, identity, plain)
     report = hd.sr.MeasurementReport(
@@ -80,7 +80,7 @@ def structured_report(
 def _referenced_images(
     content: ReportContent, identity: ResultIdentity, plain: Sequence[Dataset]
 ) -> dict[int, Dataset]:
-    """Number of the slice -> identifiers of the image that stands for it."""
+    """Slice number -> identifiers of the image that represents it."""
     made = {capture.SOPInstanceUID: capture for capture in plain}
     found = {}
     for key in content.key_slices:
@@ -93,7 +93,7 @@ def _referenced_images(
         image.SOPInstanceUID = key.source.uid
         image.SOPClassUID = key.source.class_uid
         if key.source.frame is not None:
-            image.NumberOfFrames = key.source.frame  # at least so many
+            image.NumberOfFrames = key.source.frame  # a lower bound
         found[key.number] = image
     return found
 
@@ -153,7 +153,7 @@ def _group(
     measurements: Sequence[hd.sr.Measurement],
     sources: Sequence[hd.sr.SourceImageForMeasurementGroup],
 ) -> hd.sr.MeasurementsAndQualitativeEvaluations:
-    """TID 1501: one finding with its site, its numbers and the doubt about it."""
+    """TID 1501: one finding with its site, measurements and uncertainty."""
     return hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(
             uid=identity.made_uid("finding", name), identifier=name
@@ -202,7 +202,7 @@ def _source(key: ReportedSlice, image: Dataset) -> hd.sr.SourceImageForMeasureme
 
 
 def _image_library(images: Iterable[Dataset]) -> hd.sr.ContainerContentItem:
-    """TID 1600 without descriptors, which are optional (TID 1601) and which the images hold."""
+    """TID 1600 without the optional descriptors (TID 1601), which are in the images themselves."""
     group = _container(codes.DCM.ImageLibraryGroup)
     for image in images:
         group.ContentSequence.append(

@@ -1,4 +1,4 @@
-"""Pages of reports: files to take away, and sending results to archives."""
+"""Views for downloading reports and sending results to archives."""
 
 import uuid
 
@@ -18,7 +18,7 @@ blueprint = Blueprint("reporting", __name__)
 
 @blueprint.get("/studies/<uuid:study_id>/report.pdf")
 def pdf(study_id: uuid.UUID) -> Response:
-    """The report for people."""
+    """The report as PDF."""
     return _exported(study_id, ReportFormat.PDF)
 
 
@@ -30,19 +30,19 @@ def structured_report(study_id: uuid.UUID) -> Response:
 
 @blueprint.get("/studies/<uuid:study_id>/report.fhir.json")
 def fhir(study_id: uuid.UUID) -> Response:
-    """The report as FHIR."""
+    """The report as FHIR R4."""
     return _exported(study_id, ReportFormat.FHIR)
 
 
 @blueprint.get("/studies/<uuid:study_id>/deliveries")
 def deliveries(study_id: uuid.UUID) -> str:
-    """The part of the study's page about sending; it refreshes itself while results travel."""
+    """The deliveries part of the study's page; it refreshes itself while results are being sent."""
     return _deliveries(study_id)
 
 
 @blueprint.post("/studies/<uuid:study_id>/deliveries")
 def deliver(study_id: uuid.UUID) -> ResponseReturnValue:
-    """Send the results to an archive; htmx gets the part again, others the study's page."""
+    """Send the results to an archive; answer htmx with that part, others with a redirect."""
     try:
         send_results(actor=actor(), study_id=study_id, node_id=_node_id())
     except Conflict as error:
@@ -60,7 +60,7 @@ def _exported(study_id: uuid.UUID, wanted: ReportFormat) -> Response:
 
 
 def _node_id() -> uuid.UUID:
-    """The archive meant; what is no identifier names none."""
+    """The chosen archive's id; an invalid one matches no archive."""
     try:
         return uuid.UUID(request.form.get("node_id", ""))
     except ValueError:
@@ -81,7 +81,7 @@ def _deliveries(study_id: uuid.UUID, *, message: str | None = None) -> str:
 
 
 def send_report(report: ReportFile) -> Response:
-    """The answer that downloads a report."""
+    """The response that downloads a report."""
     response = Response(report.content, content_type=report.media_type)
     response.headers["Content-Disposition"] = f'attachment; filename="{report.name}"'
     response.headers["X-Content-Type-Options"] = "nosniff"

@@ -1,4 +1,4 @@
-"""Words of reports: doubt, probabilities, deliveries. All translated."""
+"""Words and numbers of reports. All are translated."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ DELIVERY_STATUSES: Mapping[str, LazyString] = {
     "failed": _l("Not sent"),
 }
 
-# Why a delivery failed, or why its last attempt did (Delivery.reason).
+# Why a delivery, or its last attempt, failed (Delivery.reason).
 DELIVERY_REASONS: Mapping[str, LazyString] = {
     "unreachable": _l("The archive does not respond at its address."),
     "rejected_association": _l(
@@ -33,12 +33,12 @@ DELIVERY_REASONS: Mapping[str, LazyString] = {
 
 
 def label_word(label: str) -> str:
-    """The class in the reader's language."""
+    """The class in the user's language."""
     return str(word(LABELS, label))
 
 
 def percent(fraction: float | None) -> str:
-    """A probability; never "100 %" or "0 %" for what is not: rounding must not feign certainty."""
+    """A probability; never "100 %" or "0 %" through rounding, which would suggest certainty."""
     if fraction is None:
         return "–"
     if fraction >= 0.995:
@@ -49,10 +49,10 @@ def percent(fraction: float | None) -> str:
 
 
 def share(fraction: float) -> str:
-    """A share of countable things, which may well be all or none."""
+    """A fraction of countable items, which can really be all or none."""
     return str(format_percent(fraction))
 
 
 def number(value: float) -> str:
-    """A number as the reader's language writes it."""
+    """A number in the format of the user's language."""
     return str(format_decimal(value))

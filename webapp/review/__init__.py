@@ -1,11 +1,11 @@
-"""What readers say about the model's answers."""
+"""Readers' assessments of the model's answers."""
 
 from flask import Flask
 
 
 def init_app(app: Flask) -> None:
     """Add the pages and the command line."""
-    # Bound here: the views need webapp.accounts.access, and that needs models beside this package.
+    # Imported here: the views need webapp.accounts.access, which needs other packages' models.
     from webapp.review import commands, views
 
     app.register_blueprint(views.blueprint)

@@ -43,7 +43,7 @@ def export(out: Path, organisation: str | None) -> None:
 
 
 def _write(out: Path) -> Exported:
-    """Write beside the target first, so that a broken run leaves no half a file."""
+    """Write to a temporary name first, so that an interrupted run leaves no partial file."""
     partial = out.with_name(f"{out.name}.partial")
     try:
         with (

@@ -1,7 +1,7 @@
-"""Assessments as a ZIP that ``python -m ml train`` reads: images and a manifest.
+"""Export assessments as a ZIP that ``python -m ml train`` reads: images and a manifest.
 
-Patients and readers appear as keyed pseudonyms. All images of a patient share a ``group``, so
-that training never separates them.
+Patients and readers appear as keyed pseudonyms. All images of a patient share a ``group``, so that
+training never splits them between sets.
 """
 
 import hashlib
@@ -57,14 +57,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Exported:
-    """How much was written.
+    """Counts of an export.
 
     Attributes:
-        assessments: all of them.
-        images: files.
-        others: assessments that name a disease which the model does not know.
-        studies: assessments of studies as a whole.
-        skipped: assessments of images that are no longer stored; they were left out.
+        assessments: all exported assessments.
+        images: image files.
+        others: assessments with a disease that the model does not know.
+        studies: assessments of whole studies.
+        skipped: assessments left out because their images are no longer stored.
     """
 
     assessments: int
@@ -76,13 +76,13 @@ class Exported:
 
 @dataclass(frozen=True)
 class AssessmentLine:
-    """One assessment as it is given away; the fields are :data:`COLUMNS`.
+    """One exported assessment; the fields are :data:`COLUMNS`.
 
     Attributes:
-        path, image_id: None for a study as a whole.
+        path, image_id: None for a whole study.
         label: one of the model's classes, or ``other``.
-        row_spacing, column_spacing, pixel_aspect: of the image's pixels, as
-            :class:`webapp.studies.models.Image` has them: training makes them square by it.
+        row_spacing, column_spacing, pixel_aspect: of the image, as in
+            :class:`webapp.studies.models.Image`; training uses them to make pixels square.
     """
 
     path: str | None
@@ -108,7 +108,7 @@ class AssessmentLine:
 
     @classmethod
     def of(cls, one: Assessment) -> "AssessmentLine":
-        """Describe ``one``, whose slice, study, analysis, prediction and model are loaded."""
+        """Build the line; ``one`` needs its slice, study, analysis, prediction and model loaded."""
         said = one.prediction or one.analysis
         label, probabilities = said.label or "", said.probabilities or {}
         model = one.analysis.model_version
@@ -136,19 +136,19 @@ class AssessmentLine:
         )
 
     def cells(self) -> list[Cell]:
-        """The line of the manifest. What is none of the classes has no label to learn from."""
+        """The line of the manifest; the label is empty if it is none of the model's classes."""
         kept = self if self.label in INDEX else replace(self, label=None)
         return [_cell(getattr(kept, column)) for column in COLUMNS]
 
 
 def pseudonym(identifier: uuid.UUID) -> str:
-    """The same 16 hexadecimal digits for the same person; without the key no way back."""
+    """16 hexadecimal digits, always the same for a person and irreversible without the key."""
     key: str = current_app.config["SECRET_KEY"]
     return hmac.new(key.encode(), str(identifier).encode(), hashlib.sha256).hexdigest()[:16]
 
 
 def feedback_archive(*, actor_id: uuid.UUID | None) -> IO[bytes]:
-    """Write the ZIP to a temporary file and note the export; the caller closes the file."""
+    """Write the ZIP to a temporary file and audit the export; the caller closes the file."""
     file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - handed on open
     try:
         export_feedback(file, actor_id=actor_id)
@@ -165,10 +165,10 @@ def export_feedback(
     actor_id: uuid.UUID | None,
     on_answer: Callable[[], object] = lambda: None,
 ) -> Exported:
-    """Write the current assessments of the organisation acted for to ``file``, and note it.
+    """Write the current organisation's current assessments to ``file`` and audit the export.
 
-    ``manifest.csv`` holds the slices that have one of the model's classes, ``unsure.csv`` those
-    without, and ``studies.csv``, where there are any, studies as a whole.
+    ``manifest.csv`` has the slices with one of the model's classes, ``unsure.csv`` those without,
+    and ``studies.csv``, if there are any, whole studies.
 
     Args:
         on_answer: called after each assessment, for a progress bar.
@@ -211,12 +211,12 @@ def _file_of(one: Assessment) -> str:
 def _write_image(
     archive: zipfile.ZipFile, image: Image, written: set[uuid.UUID], missing: set[uuid.UUID]
 ) -> bool:
-    """Add the image, once; False if it is no longer stored."""
+    """Add the image unless it is already in the ZIP; False if it is no longer stored."""
     if image.id in written or image.id in missing:
         return image.id in written
     blobs = current_blobs()
     try:
-        # A PNG is compressed already.
+        # PNG is already compressed.
         archive.writestr(f"images/{image.id}.png", blobs.get(image.blob_key or ""))
     except MissingBlob:
         _log.error("image %s is no longer stored and was left out of the export", image.id)

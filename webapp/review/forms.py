@@ -30,7 +30,7 @@ from webapp.wording import CONFIDENCES, FINDINGS, LABELS, OTHER_LABEL, VERDICTS,
 LONGEST_REGION = 20_000
 """Characters of a region as JSON; 200 points need less than half of it."""
 SCOPES = ("image", "range", "study")
-"""What is assessed: the slice on the screen, several of its series, the study as a whole."""
+"""What is assessed: the current slice, a range of its series, or the whole study."""
 
 
 def _choices(words: Mapping[str, LazyString]) -> list[SelectChoice]:
@@ -38,7 +38,7 @@ def _choices(words: Mapping[str, LazyString]) -> list[SelectChoice]:
 
 
 class AssessmentForm(CheckedForm):
-    """A reader's assessment. It names the analysis and the slice that were on the screen."""
+    """A reader's assessment, with the analysis and the slice that were shown."""
 
     analysis_id = HiddenField()
     image_id = HiddenField()
@@ -84,22 +84,22 @@ class AssessmentForm(CheckedForm):
 
     @classmethod
     def typed(cls, payload: Mapping[str, str]) -> Self:
-        """The form as it was typed."""
+        """The form with a draft's values."""
         return cls(formdata=MultiDict(payload))
 
     @property
     def image(self) -> uuid.UUID:
-        """The slice that the form stood beside."""
+        """The slice for which the form was shown."""
         return _identifier(self.image_id.data)
 
     @property
     def analysis(self) -> uuid.UUID:
-        """The analysis whose answer was on the screen."""
+        """The analysis whose answer was shown."""
         return _identifier(self.analysis_id.data)
 
     @property
     def opinion(self) -> Opinion:
-        """What the reader says; a choice made before the verdict was changed counts for nothing."""
+        """The reader's opinion, without values that do not belong to the chosen verdict."""
         disagrees = self.verdict.data == Verdict.DISAGREE.value
         confidence = self.confidence.data
         return Opinion(
@@ -108,7 +108,7 @@ class AssessmentForm(CheckedForm):
             finding=(self.finding.data or "") if disagrees else "",
             confidence=Confidence(confidence) if confidence else None,
             comment=self.comment.data or "",
-            # A study as a whole has no picture that it could be a region of.
+            # A region belongs to a slice, not to a whole study.
             region=None if self.scope.data == "study" else _points(self.region.data),
         )
 
@@ -147,7 +147,7 @@ def _identifier(text: str | None) -> uuid.UUID:
 
 
 def _points(text: str | None) -> list[list[float]] | None:
-    """Corners written as JSON, each of two numbers; where they lie is checked later."""
+    """Parse a JSON list of number pairs; their range is checked later."""
     if not text:
         return None
     try:

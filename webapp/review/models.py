@@ -14,11 +14,11 @@ from webapp.studies.models import Analysis, Image, Prediction, Study
 from webapp.tenancy import OrganisationOwned
 
 OTHER = "other"
-"""The label of an assessment that names a disease which the model does not know."""
+"""Label of an assessment with a disease that the model does not know."""
 
 
 class Verdict(StrEnum):
-    """What a reader thinks of the model's answer."""
+    """A reader's verdict on the model's answer."""
 
     AGREE = "agree"
     DISAGREE = "disagree"
@@ -39,15 +39,15 @@ def _unique_while_current(name: str, *columns: str, where: str) -> Index:
 
 
 class Assessment(Timestamped, OrganisationOwned, Base):
-    """What one reader says about one slice, or about a study as a whole.
+    """One reader's assessment of one slice or of a whole study.
 
-    It names the analysis that its reader saw. The current one has no ``superseded_at``: one of
-    each reader for each slice, and one for the study as a whole.
+    It refers to the analysis that the reader saw. The current assessment has no ``superseded_at``;
+    each reader has at most one per slice and one for the whole study.
 
     Attributes:
-        image_id: the slice; None for the study as a whole.
-        prediction_id: what the analysis says about the slice.
-        label: the class that the reader holds for right: the model's own for ``agree``, the
+        image_id: the slice; None for the whole study.
+        prediction_id: the analysis's prediction for the slice.
+        label: the class that the reader considers correct: the model's for ``agree``, the
             reader's for ``disagree``, None for ``unsure``; :data:`OTHER` is none of the model's.
         finding: with :data:`OTHER`, what it is: a key of :data:`webapp.wording.FINDINGS`, or the
             reader's own words.
@@ -158,10 +158,10 @@ class ReaderFlag(Timestamped, OrganisationOwned, Base):
 
 
 class AssessmentDraft(Timestamped, OrganisationOwned, Base):
-    """An assessment that a reader has begun and not saved; one of each reader and study.
+    """An assessment that a reader has not saved yet; at most one per reader and study.
 
     Attributes:
-        payload: the fields of the form as they were typed, unchecked.
+        payload: the fields of the form as typed, not validated.
     """
 
     __tablename__ = "assessment_draft"

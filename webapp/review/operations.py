@@ -1,4 +1,4 @@
-"""What readers can do: assess slices and studies, keep what they began, and take it away."""
+"""Operations for readers: assess slices and studies, keep drafts, record exports."""
 
 import math
 import uuid
@@ -25,7 +25,7 @@ from webapp.wording import FINDINGS
 LONGEST_COMMENT = 2000
 LONGEST_FINDING = 64
 LONGEST_DRAFT = 40_000
-"""Characters of all fields together."""
+"""Characters in all fields together."""
 MOST_POINTS = 200
 DRAFTS_LAST = timedelta(days=30)
 
@@ -34,12 +34,13 @@ Point = Sequence[float]
 
 @dataclass(frozen=True)
 class Subject:
-    """What an assessment is of, and what its reader saw.
+    """What is assessed, and what the reader saw.
 
     Attributes:
-        image_ids: slices of the study; None for the study as a whole.
-        analysis_id: the one whose answer was on the screen; None for the current one.
-        begun_on: the slice whose form was sent: a region was drawn in it, and its draft ends.
+        image_ids: slices of the study; None for the whole study.
+        analysis_id: the analysis whose answer was shown; None for the current one.
+        begun_on: the slice for which the form was shown: it has the region, and its draft is
+            deleted.
     """
 
     study_id: uuid.UUID
@@ -50,11 +51,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Opinion:
-    """What a reader says.
+    """A reader's opinion.
 
     Attributes:
-        label: the correct diagnosis; needed for ``disagree``, not kept for ``unsure``.
-        finding: what it is, where ``label`` is :data:`webapp.review.models.OTHER`.
+        label: the correct diagnosis; required for ``disagree``, ignored for ``unsure``.
+        finding: the disease, if ``label`` is :data:`webapp.review.models.OTHER`.
         region: corners of a polygon as ``[x, y]``, fractions of the slice's width and height.
     """
 
@@ -67,17 +68,17 @@ class Opinion:
 
 
 def record_assessments(*, actor: User, subject: Subject, opinion: Opinion) -> list[Assessment]:
-    """Keep what a reader says, one row a slice; each takes the place of the reader's earlier one.
+    """Store an assessment, one row per slice; each supersedes the reader's earlier one.
 
-    The rows name the analysis that the reader saw, even where a newer one has taken over since.
-    The same assessment again changes nothing and returns the row that is there. About several
-    slices the model may say different things: "agree" agrees with each, and who names a diagnosis
-    agrees where the model names it as well.
+    The rows refer to the analysis that the reader saw, even if there is a newer one. Repeating an
+    assessment changes nothing and returns the existing row. The model's answers for several
+    slices may differ: "agree" agrees with each, and a diagnosis counts as agreement wherever the
+    model gives the same.
 
     Raises:
         NotFound: there is no such study.
-        Conflict: the analysis has no answer about it.
-        InvalidInput: a value is missing or cannot be taken.
+        Conflict: the analysis has no answer for the subject.
+        InvalidInput: a value is missing or invalid.
     """
     study = find_study(subject.study_id)
     analysis = _seen_analysis(study, subject.analysis_id)
@@ -109,15 +110,15 @@ def record_assessments(*, actor: User, subject: Subject, opinion: Opinion) -> li
 
 
 def record_export(action: str, *, actor_id: uuid.UUID | None, rows: int) -> None:
-    """Note in the audit trail that somebody takes data away; None is the command line."""
+    """Record a data export in the audit trail; ``actor_id`` None means the command line."""
     audit.record(action, actor_id=actor_id, rows=rows)
     db.session.commit()
 
 
 def keep_draft(*, actor: User, study_id: uuid.UUID, payload: Mapping[str, str]) -> None:
-    """Keep what a reader has begun, as it was typed; it takes the place of an earlier draft.
+    """Store an unfinished assessment as typed; it replaces an earlier draft.
 
-    Not audited: it is nobody's word yet.
+    Not audited, because it is not an assessment yet.
 
     Raises:
         NotFound: there is no such study.
@@ -128,18 +129,18 @@ def keep_draft(*, actor: User, study_id: uuid.UUID, payload: Mapping[str, str]) 
     if sum(map(len, whole.values())) > LONGEST_DRAFT:
         raise InvalidInput(_("This is too long to be kept."))
     reader_id, study_id = actor.id, study.id
-    # Another tab may begin at the same moment.
+    # Another tab may create a draft concurrently.
     retried(lambda: _write_draft(reader_id, study_id, whole))
 
 
 def discard_draft(*, actor: User, study_id: uuid.UUID) -> None:
-    """Forget what the reader has begun; nothing happens where there is nothing."""
+    """Delete the reader's draft for the study, if there is one."""
     _forget_draft(actor.id, study_id)
     db.session.commit()
 
 
 def purge_drafts() -> int:
-    """Forget what nobody has gone on with for :data:`DRAFTS_LAST`; returns how many."""
+    """Delete drafts not updated for :data:`DRAFTS_LAST`; return how many."""
     with unscoped():
         gone = db.session.execute(
             delete(AssessmentDraft).where(AssessmentDraft.updated_at < now() - DRAFTS_LAST)
@@ -168,7 +169,7 @@ def _seen_analysis(study: Study, analysis_id: uuid.UUID | None) -> Analysis:
 def _predictions(
     study: Study, analysis: Analysis, image_ids: Sequence[uuid.UUID]
 ) -> Sequence[Prediction]:
-    """What the analysis says about each of the slices, in the study's order."""
+    """The analysis's predictions for the slices, in the study's order."""
     wanted = set(image_ids)
     if not wanted:
         raise _invalid("image_ids", _("Name at least one slice."))
@@ -187,7 +188,7 @@ def _predictions(
 
 
 def _drawn_on(subject: Subject) -> uuid.UUID:
-    """The slice that the region is of."""
+    """The slice to which the region belongs."""
     image_ids = subject.image_ids or ()
     if subject.begun_on is None and len(image_ids) == 1:
         return image_ids[0]
@@ -225,7 +226,7 @@ def _keep(values: Sequence[dict[str, Any]], subject: Subject, sight: Sight) -> l
         row = Assessment(**value, blind=_is_blind(value, known, seen))
         new.append(row)
         kept.append(row)
-    # Before the new rows are there: at most one assessment of a reader may be current.
+    # Flush before adding the new rows: only one assessment per reader and slice may be current.
     db.session.flush()
     if new:
         db.session.add_all(new)
@@ -277,7 +278,7 @@ def _write_draft(reader_id: uuid.UUID, study_id: uuid.UUID, payload: dict[str, s
 def _forget_draft(
     reader_id: uuid.UUID, study_id: uuid.UUID, *, begun_on: uuid.UUID | None = None
 ) -> None:
-    """Of any slice, or only where it was begun on this one: another tab may have begun another."""
+    """Delete the draft; with ``begun_on`` only if it is for that slice, not from another tab."""
     draft = db.session.scalar(_draft_of(reader_id, study_id))
     if draft is None:
         return
@@ -292,7 +293,7 @@ def _draft_of(reader_id: uuid.UUID, study_id: uuid.UUID) -> Any:
 
 
 def _checked_opinion(opinion: Opinion, model_says: str, *, several: bool) -> dict[str, Any]:
-    """Verdict, label and finding as they are kept for something that the model calls so."""
+    """Verdict, label and finding to store, given the model's label."""
     label = opinion.label or None
     if label and label != OTHER and label not in INDEX:
         raise _invalid("label", _("There is no such diagnosis."))
@@ -344,7 +345,7 @@ def checked_comment(comment: str) -> str:
 
 
 def _storable(text: str) -> str:
-    # JSON can hold halves of characters, which no database stores.
+    # JSON can contain lone surrogates, which no database stores.
     whole = text.encode(errors="replace").decode()
     # Browsers count a line break as one character and send two.
     return whole.replace("\r\n", "\n").replace("\0", "")

@@ -1,4 +1,4 @@
-"""What the part of a study's page shows in which a reader assesses a slice."""
+"""Data for the part of a study's page in which a reader assesses a slice."""
 
 import uuid
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ Row = TypeVar("Row", Image, Analysis)
 
 @dataclass(frozen=True)
 class Panel:
-    """One slice with the answer that its reader saw, the reader's words and those of others.
+    """One slice with the answer that the reader saw and the readers' assessments.
 
     Attributes:
-        analysis: the one that is assessed.
-        series: the one that the slice is of.
-        total: number of images of the study.
-        result: what the analysis says about the study as a whole.
-        begun_at: when the reader began what the form holds, where it comes from a draft.
-        saved: number of slices that were just saved; 0 for a study as a whole; None for nothing.
+        analysis: the assessed analysis.
+        series: the slice's series.
+        total: number of images in the study.
+        result: the analysis's result for the whole study.
+        begun_at: when the draft shown in the form was last changed; None without a draft.
+        saved: number of slices just saved; 0 for a whole study; None if nothing was saved.
     """
 
     study: Study
@@ -46,17 +46,17 @@ class Panel:
 
     @property
     def number(self) -> int:
-        """Of the slice, from 1, inside the study."""
+        """Number of the slice in the study, from 1."""
         return self.image.position + 1
 
     @property
     def has_newer(self) -> bool:
-        """Whether the study has been analysed again since."""
+        """Whether the study has a newer analysis."""
         return self.analysis.id != self.study.current_analysis_id
 
     @property
     def is_begun(self) -> bool:
-        """Whether the form holds what is not saved."""
+        """Whether the form has unsaved values."""
         return self.begun_at is not None or bool(self.form.errors)
 
 
@@ -67,10 +67,10 @@ def panel_of(
     reader: User,
     saved: int | None = None,
 ) -> Panel | None:
-    """The panel for the slice at ``position``, filled with the reader's draft where it is of it.
+    """The panel for the slice at ``position``, filled with the reader's draft if it is for it.
 
     Returns:
-        None where there is nothing to assess: no such slice, or no answer about it.
+        None if there is nothing to assess: no such slice, or no prediction for it.
     """
     draft = begun_panel(study, reader=reader)
     if draft is not None and draft.image.position == position:
@@ -84,7 +84,7 @@ def panel_of(
 
 
 def begun_panel(study: Study, *, reader: User) -> Panel | None:
-    """The panel with what the reader has begun and not saved; None where there is nothing."""
+    """The panel with the reader's draft; None if there is no draft."""
     draft = draft_of(study.id, reader=reader)
     if draft is None:
         return None
@@ -93,7 +93,7 @@ def begun_panel(study: Study, *, reader: User) -> Panel | None:
             study, AssessmentForm.typed(draft.payload), reader=reader, begun_at=draft.updated_at
         )
     except NotFound:
-        return None  # begun on a slice that has left the study
+        return None  # the slice of the draft is no longer in the study
 
 
 def panel_with(
@@ -104,10 +104,10 @@ def panel_with(
     begun_at: datetime | None = None,
     saved: int | None = None,
 ) -> Panel:
-    """The panel with a form as it was typed, for the slice and the analysis that it names.
+    """The panel with a form as typed, for the slice and the analysis that it names.
 
     Raises:
-        NotFound: the study has no such slice or analysis, or no answer about it.
+        NotFound: the study has no such slice or analysis, or no prediction for it.
     """
     image = _found(Image, form.image_id.data, study)
     analysis = _found(Analysis, form.analysis_id.data, study)

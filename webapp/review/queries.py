@@ -1,4 +1,4 @@
-"""What the pages and the API read about assessments. Nothing here changes anything."""
+"""Read-only queries on assessments, for the pages and the API."""
 
 import uuid
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from webapp.studies.paging import Cursor, cut
 
 @dataclass(frozen=True)
 class Assessments:
-    """What readers said about one slice and about its study as a whole, as one reader sees it.
+    """Assessments of one slice and of its whole study, as one reader sees them.
 
     Attributes:
         current: the reader's own of the slice.
-        current_of_study: the reader's own of the study as a whole.
-        earlier: the reader's own former ones of either, newest first.
+        current_of_study: the reader's own of the whole study.
+        earlier: the reader's superseded ones of either, newest first.
         others: current ones of other readers that the reader may see, newest first.
-        hidden: number of those that are shown once the reader's own is saved.
+        hidden: number of those hidden until the reader has saved an assessment.
     """
 
     current: Assessment | None
@@ -36,7 +36,7 @@ class Assessments:
 
 
 def assessments_of(study_id: uuid.UUID, image_id: uuid.UUID, *, reader: User) -> Assessments:
-    """All assessments of the slice, and of its study as a whole, as ``reader`` sees them."""
+    """Assessments of the slice and of its whole study, as ``reader`` sees them."""
     found = db.session.scalars(
         select(Assessment)
         .where(
@@ -64,10 +64,10 @@ def assessments_of(study_id: uuid.UUID, image_id: uuid.UUID, *, reader: User) ->
 
 
 def visible_to(reader: User) -> ColumnElement[bool]:
-    """Which assessments ``reader`` may see on pages about a study.
+    """Condition for assessments that ``reader`` may see on pages about a study.
 
-    In an organisation that reads blind: one's own, those of slices that one has assessed, and all
-    of a study that one has assessed as a whole.
+    With blind reading: the reader's own, those of slices that the reader has assessed, and all
+    of a study that the reader has assessed as a whole.
     """
     if not reader.organisation.blind_reading:
         return true()
@@ -83,12 +83,12 @@ def visible_to(reader: User) -> ColumnElement[bool]:
 
 
 def listed_for(reader: User) -> ColumnElement[bool]:
-    """Which assessments lists and files hold for ``reader``: reviewers work with all of them."""
+    """Condition for assessments in lists and exports: all for reviewers, else the visible ones."""
     return true() if reader.may(Role.REVIEWER) else visible_to(reader)
 
 
 def draft_of(study_id: uuid.UUID, *, reader: User) -> AssessmentDraft | None:
-    """What the reader has begun about the study and not saved."""
+    """The reader's draft for the study, or None."""
     return db.session.scalar(
         select(AssessmentDraft).where(
             AssessmentDraft.reader_id == reader.id,
@@ -101,7 +101,7 @@ def draft_of(study_id: uuid.UUID, *, reader: User) -> AssessmentDraft | None:
 def answered_between(
     study: Study, analysis_id: uuid.UUID, first: int, last: int
 ) -> tuple[uuid.UUID, ...]:
-    """Slices at these positions inside the study, both ends included, that have an answer."""
+    """Slices with a prediction at these positions in the study, both ends included."""
     found = (
         select(Image.id)
         .join(
@@ -115,7 +115,7 @@ def answered_between(
 
 
 def current_assessments() -> Select[Assessment]:
-    """The statement that finds all current ones, with slice, study, prediction and model."""
+    """The statement for all current assessments, with slice, study, prediction and model."""
     return (
         select(Assessment)
         .where(Assessment.superseded_at.is_(None))
@@ -133,7 +133,7 @@ def current_assessments() -> Select[Assessment]:
 def current_assessments_page(
     *, after: Cursor | None, size: int
 ) -> tuple[Sequence[Assessment], str | None]:
-    """One page of the current assessments, newest first, and where the next one starts."""
+    """One page of the current assessments, newest first, and the cursor of the next page."""
     found = current_assessments().order_by(Assessment.created_at.desc(), Assessment.id.desc())
     if after:
         found = found.where(after.condition(Assessment.created_at, Assessment.id))
@@ -141,7 +141,7 @@ def current_assessments_page(
 
 
 def count_current_assessments() -> int:
-    """How many current assessments there are."""
+    """Number of current assessments in the current organisation."""
     return (
         db.session.scalar(
             select(func.count()).select_from(Assessment).where(Assessment.superseded_at.is_(None))

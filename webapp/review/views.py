@@ -1,4 +1,4 @@
-"""Pages of the review: assessments, what is begun of them, and their export for training."""
+"""Views for assessments, drafts, and their export for training."""
 
 import uuid
 from typing import IO, Any
@@ -46,7 +46,7 @@ _DRAFTED = (
 
 @blueprint.url_value_preprocessor
 def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
-    """Before anything reads the body: the token of the form is looked for in it."""
+    """Limit the body before anything reads it; CSRF protection reads the form."""
     request.max_content_length = LARGEST_BODY
 
 
@@ -60,7 +60,7 @@ def panel(study_id: uuid.UUID) -> ResponseReturnValue:
 
 @blueprint.post("/studies/<uuid:study_id>/assessments")
 def record(study_id: uuid.UUID) -> ResponseReturnValue:
-    """Keep an assessment; htmx gets the panel again, a browser without script the study."""
+    """Store an assessment; answer htmx with the panel, others with a redirect to the study."""
     study = find_study(study_id)
     form = AssessmentForm()
     try:
@@ -78,7 +78,7 @@ def record(study_id: uuid.UUID) -> ResponseReturnValue:
 
 @blueprint.post("/studies/<uuid:study_id>/draft")
 def draft(study_id: uuid.UUID) -> ResponseReturnValue:
-    """Keep what the reader has begun."""
+    """Store the reader's draft."""
     _refuse_foreign_words()
     payload = {name: request.form[name] for name in _DRAFTED if name in request.form}
     keep_draft(actor=actor(), study_id=study_id, payload=payload)
@@ -87,7 +87,7 @@ def draft(study_id: uuid.UUID) -> ResponseReturnValue:
 
 @blueprint.post("/studies/<uuid:study_id>/draft/discard")
 def discard(study_id: uuid.UUID) -> ResponseReturnValue:
-    """Forget what the reader has begun; htmx gets a fresh panel."""
+    """Delete the reader's draft; htmx gets a new panel."""
     study = find_study(study_id)
     discard_draft(actor=actor(), study_id=study.id)
     position = request.form.get("image", default=0, type=int)
@@ -99,7 +99,7 @@ def discard(study_id: uuid.UUID) -> ResponseReturnValue:
 @blueprint.get("/feedback/export")
 @requires(Role.REVIEWER)
 def export() -> Response:
-    """All current assessments with their images, as a ZIP to train with."""
+    """Export all current assessments with their images as a ZIP for training."""
     return send_archive(feedback_archive(actor_id=actor().id))
 
 
@@ -143,7 +143,7 @@ def settle(image_id: uuid.UUID) -> ResponseReturnValue:
 
 @blueprint.errorhandler(CSRFError)
 def out_of_date(error: CSRFError) -> ResponseReturnValue:
-    """Give a form back whose token is out of date, with what was typed and a new token."""
+    """Show a form with an outdated CSRF token again, with the typed values and a new token."""
     if request.endpoint != "review.record" or not admit_visitor():
         return csrf_error(error)
     study = find_study((request.view_args or {})["study_id"])
@@ -153,7 +153,7 @@ def out_of_date(error: CSRFError) -> ResponseReturnValue:
 
 
 def _keep(study: Study, form: AssessmentForm) -> int:
-    """Number of slices; 0 for the study as a whole."""
+    """Store the assessment; return the number of slices, 0 for the whole study."""
     _refuse_foreign_words()
     if not form.validate():
         raise InvalidInput.of_form(form.errors)
@@ -163,7 +163,7 @@ def _keep(study: Study, form: AssessmentForm) -> int:
 
 
 def _refuse_foreign_words() -> None:
-    """Somebody else may have signed in since, in another tab: the page is still the first one's."""
+    """Refuse a form of another user, who was signed in when this tab was opened."""
     if request.form.get("reader", str(actor().id)) != str(actor().id):
         raise Conflict(_("This was written by somebody else, who has signed out since."))
 
@@ -178,7 +178,7 @@ def _subject(study: Study, form: AssessmentForm) -> Subject:
 
 
 def _chosen_slices(study: Study, form: AssessmentForm) -> tuple[uuid.UUID, ...]:
-    """Slices from one number to another, inside the series of the slice on the screen."""
+    """Slices from one number to another, within the series of the current slice."""
     image = db.session.get(Image, form.image)
     every = shown_series(study)
     series = next((one for one in every if image and one.holds(image.position)), None)
@@ -196,12 +196,12 @@ def _chosen_slices(study: Study, form: AssessmentForm) -> tuple[uuid.UUID, ...]:
 
 
 def _after(study: Study, image: Image, form: AssessmentForm, saved: int) -> Panel | None:
-    """What follows a save: the slice with the study's answer of now, or the one that was seen."""
+    """The panel after a save: with the current analysis, or with the earlier one assessed."""
     db.session.refresh(study)
     now = panel_of(study, image.position, reader=actor(), saved=saved)
     if now is not None and now.analysis.id == form.analysis:
         return now
-    # Said about an earlier answer: it goes on being shown, with a word about the newer one.
+    # An earlier analysis was assessed: keep showing it, with a note about the newer one.
     return panel_with(study, form, reader=actor(), saved=saved)
 
 
@@ -227,7 +227,7 @@ def _to_study(study: Study, position: int) -> ResponseReturnValue:
 
 
 def send_archive(file: IO[bytes]) -> Response:
-    """The ZIP as an answer that closes it in the end; no cache keeps the patients' images."""
+    """The response with the ZIP, which closes the file; not cached, as it has patients' images."""
     answer = send_file(
         file, mimetype="application/zip", as_attachment=True, download_name="feedback.zip"
     )

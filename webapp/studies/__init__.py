@@ -1,1 +1,1 @@
-"""Patients, studies, series, images and analyses: what all others read."""
+"""Patients, studies, series, images and analyses, used by all other packages."""

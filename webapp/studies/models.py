@@ -14,46 +14,46 @@ from webapp.tenancy import OrganisationOwned
 
 
 class Status(StrEnum):
-    """State of an analysis; that of a study is that of its current analysis."""
+    """State of an analysis; a study has the state of its current analysis."""
 
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
     REJECTED = "rejected"
-    SUPERSEDED = "superseded"  # a newer one took over before it ended; never a study's state
+    SUPERSEDED = "superseded"  # replaced by a newer one before it ended; never a study's state
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen by itself."""
+        """Whether the state will not change by itself."""
         return self not in {Status.QUEUED, Status.RUNNING}
 
 
 class Purpose(StrEnum):
-    """What an analysis is made for."""
+    """Purpose of an analysis."""
 
-    SERVING = "serving"  # its answer is the study's
-    SHADOW = "shadow"  # another model looks at the same images; nobody is shown its answer
-    RECALL = "recall"  # an earlier study is answered anew to see what would have changed
+    SERVING = "serving"  # its result is the study's
+    SHADOW = "shadow"  # another model on the same images; its result is not shown
+    RECALL = "recall"  # repeats an earlier study to see what would have changed
 
 
 class Mode(StrEnum):
-    """How the slices of an analysis were looked at."""
+    """How the slices of an analysis were analysed."""
 
-    VOLUME = "volume"  # all of them in the light of adjacent ones
-    SLICES = "slices"  # each by itself
-    MIXED = "mixed"  # some series this way, some that way
+    VOLUME = "volume"  # all together with adjacent slices
+    SLICES = "slices"  # each separately
+    MIXED = "mixed"  # some series one way, some the other
 
 
 class Priority(StrEnum):
-    """How soon a study should be read; urgent ones stand first."""
+    """How soon a study should be read; urgent ones are listed first."""
 
     ROUTINE = "routine"
     URGENT = "urgent"
 
 
 class Patient(Timestamped, OrganisationOwned, Base):
-    """A patient by pseudonymous code; the portal knows no name."""
+    """A patient, known only by a pseudonymous code."""
 
     __tablename__ = "patient"
     __table_args__ = (UniqueConstraint("organisation_id", "code"),)
@@ -63,17 +63,17 @@ class Patient(Timestamped, OrganisationOwned, Base):
 
 
 class Study(Timestamped, OrganisationOwned, Base):
-    """What arrived together. What is said about it, its current analysis owns.
+    """Images that belong together. Its current analysis owns its result.
 
-    ``uid`` is the pseudonymous Study Instance UID where the study came as DICOM; an organisation
-    holds each such study once. ``acquired_on`` is its date, shifted by the patient's offset.
-    ``left_out`` counts files that were not taken in, by the code of their reason.
+    ``uid`` is the pseudonymous Study Instance UID of a study that came as DICOM; it is unique in
+    an organisation. ``acquired_on`` is its date, shifted by the patient's offset. ``left_out``
+    counts skipped files by reason code.
 
     Attributes:
-        current_analysis_id: the newest analysis for serving. It is of all images that the study
-            has: whoever adds or takes away images asks for a new one in the same transaction
-            (:func:`webapp.inference.analyses.request_analysis`). None only inside of the
-            transaction that makes the study.
+        current_analysis_id: the newest analysis for serving. It covers all images of the study:
+            code that adds or removes images requests a new one in the same transaction
+            (:func:`webapp.inference.analyses.request_analysis`). None only within the transaction
+            that creates the study.
     """
 
     __tablename__ = "study"
@@ -117,12 +117,12 @@ class Study(Timestamped, OrganisationOwned, Base):
 
     @property
     def status(self) -> Status:
-        """That of the current analysis."""
+        """The status of the current analysis."""
         return self.current_analysis.status if self.current_analysis else Status.QUEUED
 
     @property
     def reason(self) -> str | None:
-        """Why the current analysis ended without an answer."""
+        """Why the current analysis has no result."""
         return self.current_analysis.reason if self.current_analysis else None
 
     @property
@@ -135,20 +135,20 @@ class Series(Timestamped, OrganisationOwned, Base):
     """Slices of a study that belong together: one acquisition, one size, one orientation.
 
     Attributes:
-        position: number inside the study, from 0.
-        uid: pseudonymous Series Instance UID where it came as DICOM.
-        plane: ``axial``, ``coronal``, ``sagittal`` or ``oblique``; None where nothing tells.
-        is_stack: its slices are parallel and in order by their place in the head, so that each is
-            answered in the light of the adjacent ones, whatever the distances.
-        is_volume: they are evenly spaced as well and none is missing, so that other planes can be
-            shown.
-        slice_spacing: millimetres between neighbouring slices.
-        row_direction: where the column index grows to, a unit vector of DICOM's patient system.
-        column_direction: where the row index grows to.
-        missing: slices that the even spacing asks for and that did not come.
-        duplicates: files that were left out since they show the same slice again.
-        slice_order: what the order of its slices goes by (:data:`ml.imaging.series.Order`); None
-            in rows from before.
+        position: number in the study, from 0.
+        uid: pseudonymous Series Instance UID of a series that came as DICOM.
+        plane: ``axial``, ``coronal``, ``sagittal`` or ``oblique``; None if unknown.
+        is_stack: its slices are parallel and sorted by position in the head, so that adjacent
+            slices are taken into account, whatever the distances.
+        is_volume: also evenly spaced and complete, so that other planes can be shown.
+        slice_spacing: millimetres between adjacent slices.
+        row_direction: direction of increasing column index, a unit vector in DICOM's patient
+            coordinate system.
+        column_direction: direction of increasing row index.
+        missing: number of gaps in the even spacing.
+        duplicates: files left out because they repeat a slice.
+        slice_order: what the slices are sorted by (:data:`ml.imaging.series.Order`); None in old
+            rows.
     """
 
     __tablename__ = "series"
@@ -176,17 +176,17 @@ class Series(Timestamped, OrganisationOwned, Base):
 
 
 class Instance(Timestamped, OrganisationOwned, Base):
-    """One DICOM file, de-identified, as it is kept for the worker and for other viewers.
+    """One de-identified DICOM file, stored for the worker and for other viewers.
 
-    All identifiers are pseudonymous. Until its series is complete an instance belongs to no
-    study. An organisation holds each SOP instance once.
+    All identifiers are pseudonymous. An instance belongs to no study until the study is
+    assembled. Its UID is unique in an organisation.
 
     Attributes:
-        study_id: None until the study has been put together.
-        problem: code of :class:`ml.errors.UnreadableImage` where the kept file can no longer be
-            read when its study is put together; it then has no slice in it.
-        pixels_key: SHA-256 of size and stored pixels, by which the same picture is found again
-            under other identifiers; None in rows from before.
+        study_id: None until the study has been assembled.
+        problem: code of :class:`ml.errors.UnreadableImage` if the stored file could not be read
+            when its study was assembled; the study has no slice of it.
+        pixels_key: SHA-256 of image size and stored pixels, to recognise the same picture under
+            other identifiers; None in old rows.
     """
 
     __tablename__ = "instance"
@@ -222,24 +222,23 @@ class Instance(Timestamped, OrganisationOwned, Base):
 
 
 class Image(Timestamped, OrganisationOwned, Base):
-    """One slice. ``blob_key`` names a PNG that holds its pixels and nothing else.
+    """One slice. ``blob_key`` is the key of a PNG with only its pixels.
 
     A slice of a DICOM or NIfTI file is decoded by the worker: until then ``blob_key`` is None,
-    and ``source_key`` and ``frame`` say where it comes from. ``problem`` is the code of
-    :class:`ml.errors.UnreadableImage` where a slice could not be decoded or classified.
+    and ``source_key`` and ``frame`` identify its source. ``problem`` is the code of
+    :class:`ml.errors.UnreadableImage` if the slice could not be decoded or classified.
 
     Attributes:
-        position: number inside the study, from 0, through all series.
-        source_key: blob of the de-identified file; None for pictures, which are kept as PNG.
-        frame: number of the slice inside that file, from 0.
-        instance_id: the DICOM instance, where the file is one.
-        row_spacing, column_spacing: millimetres between the centres of neighbouring pixels,
-            down and across.
-        pixel_aspect: height of a pixel over its width, where the file says that and no
-            millimetres.
+        position: number in the study, from 0, across all series.
+        source_key: blob of the de-identified file; None for pictures, which are stored as PNG.
+        frame: number of the slice in that file, from 0.
+        instance_id: the DICOM instance, if the file is one.
+        row_spacing, column_spacing: millimetres between the centres of adjacent pixels, down and
+            across.
+        pixel_aspect: height over width of a pixel, if the file has it but no millimetres.
         origin: centre of the first pixel in DICOM's patient coordinate system, millimetres.
         value_scale, value_offset: scanner's value = pixel * scale + offset.
-        window_centre, window_width: the file's own suggestion, in the scanner's values.
+        window_centre, window_width: the file's window, in the scanner's values.
     """
 
     __tablename__ = "image"
@@ -283,7 +282,7 @@ class Image(Timestamped, OrganisationOwned, Base):
 
     @property
     def pixel_size(self) -> tuple[float, float] | None:
-        """Height and width of a pixel: in millimetres, or of its shorter side; None if unknown."""
+        """(height, width) of a pixel in mm, or relative to its shorter side; None if unknown."""
         if self.row_spacing and self.column_spacing:
             return self.row_spacing, self.column_spacing
         if self.pixel_aspect:
@@ -292,7 +291,7 @@ class Image(Timestamped, OrganisationOwned, Base):
 
     @property
     def prediction(self) -> "Prediction | None":
-        """The answer of the study's current analysis, or None until it has ended."""
+        """The prediction of the study's current analysis; None until it is done."""
         analysis = self.study.current_analysis
         if analysis is None or analysis.status is not Status.DONE:
             return None
@@ -300,25 +299,25 @@ class Image(Timestamped, OrganisationOwned, Base):
 
 
 class Analysis(Timestamped, OrganisationOwned, Base):
-    """One model version's pass over a fixed list of images, for one purpose.
+    """One run of a model version over a fixed list of images, for one purpose.
 
-    It owns the lease of the worker, the progress, the predictions and the answer about the study.
-    ``attempt`` counts claims and fences them: a worker may write results only while the attempt
-    is still its own. ``lease_until`` is renewed while it works; once over, others may claim.
-    What an ended analysis says never changes.
+    It holds the worker's lease, the progress, the predictions and the result for the study.
+    ``attempt`` counts claims and is the fencing token: a worker may write only while the attempt
+    is its own. ``lease_until`` is renewed while it works; after it others may claim the analysis.
+    The result of a finished analysis never changes.
 
     Attributes:
-        number: from 1, inside the study and purpose; the highest one is the newest.
-        image_ids: the images that it is of, in the study's order.
-        model_version_id: the model that answered; None until the end.
-        label: what the study is called.
+        number: from 1, within study and purpose; the highest is the newest.
+        image_ids: the images to analyse, in the study's order.
+        model_version_id: the model used; None until the end.
+        label: the class given as the answer for the study.
         probabilities, in_distribution: those of the first key image.
-        prediction_set: what cannot be ruled out for the study (:mod:`ml.aggregation`).
-        in_distribution_share: share of images that look like what the model has learnt.
-        key_image_ids: those that stand for the study, the most telling first.
-        contradicting_images: id -> label of images that speak for another tumour than the study
-            is said to have: the most telling one of each class.
-        mode: whether slices were looked at together with adjacent ones.
+        prediction_set: classes not ruled out for the study (:mod:`ml.aggregation`).
+        in_distribution_share: fraction of images that resemble the training data.
+        key_image_ids: images that represent the study, most significant first.
+        contradicting_images: id -> label of images that suggest another tumour than the study's
+            result: the most significant one of each class.
+        mode: whether adjacent slices were taken into account.
     """
 
     __tablename__ = "analysis"
@@ -361,7 +360,7 @@ class Analysis(Timestamped, OrganisationOwned, Base):
 
 
 class Prediction(Timestamped, OrganisationOwned, Base):
-    """What one analysis says about one image."""
+    """The prediction of one analysis for one image."""
 
     __tablename__ = "prediction"
     __table_args__ = (
@@ -379,7 +378,7 @@ class Prediction(Timestamped, OrganisationOwned, Base):
     prediction_set: Mapped[list[str]]
     in_distribution: Mapped[bool]
     ood_score: Mapped[float]
-    # Values of ml.serving.quality.QualityFlag; what was predicted before them has none.
+    # Values of ml.serving.quality.QualityFlag; empty in rows from before they were recorded.
     quality: Mapped[list[str]] = mapped_column(default=list)
     heatmap_key: Mapped[str | None] = mapped_column(String(64))
 
@@ -388,9 +387,9 @@ class Prediction(Timestamped, OrganisationOwned, Base):
 
 
 class IdempotencyKey(Timestamped, OrganisationOwned, Base):
-    """A key that an API caller chose for one upload, and the study that came of it.
+    """A key that an API client chose for one upload, and the study that resulted.
 
-    ``further_study_ids`` names the others where the upload was split into several.
+    ``further_study_ids`` has the other studies of an upload that was split.
     """
 
     __tablename__ = "idempotency_key"

@@ -1,4 +1,4 @@
-"""Where a page of a list that runs from new to old ends, as an opaque word in addresses."""
+"""Cursors for lists sorted from new to old, as opaque words in URLs."""
 
 import base64
 import binascii
@@ -19,7 +19,7 @@ from webapp.errors import InvalidInput
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAYOUT = struct.Struct(">q16s")  # microseconds since 1970, identifier
 CURSOR = re.compile(r"^A[A-Za-z0-3][A-Za-z0-9_-]{30}$")
-"""What cursors look like until the year 9950; all that look like this can be read."""
+"""Pattern of cursors until the year 9950; every match can be parsed."""
 
 
 class _Listed(Protocol):
@@ -34,22 +34,22 @@ Row = TypeVar("Row", bound=_Listed)
 
 @dataclass(frozen=True)
 class Cursor:
-    """The last row of a page; the next one starts after it. It grants nothing: no seal."""
+    """The last row of a page; the next page starts after it. Not signed: it grants no access."""
 
     created_at: datetime
     id: uuid.UUID
 
     @classmethod
     def after(cls, row: _Listed) -> Self:
-        """The cursor of the page that follows ``row``."""
+        """The cursor of the page after ``row``."""
         return cls(row.created_at, row.id)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what :meth:`__str__` wrote.
+        """Parse the output of :meth:`__str__`.
 
         Raises:
-            InvalidInput: it is something else.
+            InvalidInput: ``text`` is not a cursor.
         """
         try:
             micros, identifier = _LAYOUT.unpack(base64.b64decode(text, b"-_", validate=True))
@@ -67,7 +67,7 @@ class Cursor:
         created_at: InstrumentedAttribute[datetime],
         identifier: InstrumentedAttribute[uuid.UUID],
     ) -> ColumnElement[bool]:
-        """What rows after this one have in common, given a model's two columns."""
+        """The condition for rows after this one, given a model's two columns."""
         return or_(
             created_at < self.created_at,
             and_(created_at == self.created_at, identifier < self.id),
@@ -75,6 +75,6 @@ class Cursor:
 
 
 def cut(rows: Sequence[Row], size: int) -> tuple[list[Row], str | None]:
-    """Cut a list, of which one row more than ``size`` was read, to a page and its cursor."""
+    """Cut rows, read with one more than ``size``, to a page and the next page's cursor."""
     page = list(rows[:size])
     return page, str(Cursor.after(page[-1])) if page and len(rows) > size else None

@@ -1,4 +1,4 @@
-"""What others read of a study and its images. Nothing here changes anything."""
+"""Read-only queries on studies and images."""
 
 import uuid
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from webapp.studies.models import Image, Prediction, Status, Study
 
 
 def find_study(study_id: uuid.UUID) -> Study:
-    """The study of the organisation acted for; raises :class:`NotFound`."""
+    """The study of the current organisation; raises :class:`NotFound`."""
     study = db.session.scalar(select(Study).where(Study.id == study_id))
     if study is None:
         raise NotFound(_("There is no such study."))
@@ -22,7 +22,7 @@ def find_study(study_id: uuid.UUID) -> Study:
 
 
 def find_image(image_id: uuid.UUID) -> Image:
-    """The image of the organisation acted for; raises :class:`NotFound`."""
+    """The image of the current organisation; raises :class:`NotFound`."""
     image = db.session.scalar(select(Image).where(Image.id == image_id))
     if image is None:
         raise NotFound(_("There is no such image."))
@@ -40,24 +40,24 @@ def image_counts(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
 
 
 def images_of(study: Study) -> list[Image]:
-    """All images in order, with what the current analysis says about them."""
+    """All images in order, with the predictions of the current analysis."""
     return list(
         db.session.scalars(
             select(Image)
             .where(Image.study_id == study.id)
             .order_by(Image.position)
             .options(selectinload(Image.predictions.and_(_is_current(study))))
-            # The worker writes meanwhile; what the session remembers may be old.
+            # The worker writes concurrently; objects in the session may be stale.
             .execution_options(populate_existing=True)
         )
     )
 
 
 def list_images(study: Study) -> Sequence[Row[*tuple[Any, ...]]]:
-    """What the API says about each image of a study, in order, as columns.
+    """The columns that the API needs of each image of a study, in order.
 
-    A series has hundreds of images and callers ask again and again until it is done; mapped
-    objects would take several times as long.
+    A series has hundreds of images, and clients poll until it is done; mapped objects would take
+    several times as long.
     """
     return db.session.execute(
         select(Image.id, Image.series_id, Image.position, Image.width, Image.height, Image.problem)
@@ -67,7 +67,7 @@ def list_images(study: Study) -> Sequence[Row[*tuple[Any, ...]]]:
 
 
 def current_predictions(study: Study) -> dict[uuid.UUID, Row[*tuple[Any, ...]]]:
-    """What the current analysis says about each image, as columns; nothing until it has ended."""
+    """The current analysis's predictions as columns, by image id; empty until it is done."""
     if study.status is not Status.DONE:
         return {}
     found = db.session.execute(

@@ -1,11 +1,11 @@
-"""Slices, series and volumes for the browser."""
+"""Slices, series and volumes for the viewer in the browser."""
 
 from flask import Flask
 
 
 def init_app(app: Flask) -> None:
-    """Add what the browser fetches."""
-    # Bound here: the views need models beside this package.
+    """Add the viewer's endpoints and template filter."""
+    # Imported here: the views need other packages' models.
     from webapp.viewer.series import PLANES
     from webapp.viewer.views import blueprint
     from webapp.wording import word

@@ -1,7 +1,7 @@
-"""What the page of a study shows: one slice looked at, the key slices, comparable studies.
+"""Data for the page of a study: the selected slice, the key slices, comparable studies.
 
-The part of the page that asks again and again must not grow with the study: it reads sums, the
-slice looked at and the key slices.
+The part of the page that polls must not grow with the study: it reads only sums, the selected
+slice and the key slices.
 """
 
 import uuid
@@ -28,16 +28,16 @@ from webapp.studies.queries import images_of
 from webapp.viewer.series import ShownSeries, are_slices, current_answers, shown_series
 
 LISTED_AT_MOST = 24
-"""Up to here a study's images are shown one by one; above, the strip stands for them."""
+"""Up to this number a study's images are listed one by one; above it only the strip is shown."""
 _COMPARABLE_AT_MOST = 50
 
 
 @dataclass(frozen=True)
 class KeySlice:
-    """A slice that stands for the study, or against it.
+    """A slice that represents the study or contradicts its result.
 
     Attributes:
-        tumor: probability that it holds a tumour of any class.
+        tumor: probability of a tumour of any class.
     """
 
     position: int
@@ -47,7 +47,7 @@ class KeySlice:
 
 @dataclass(frozen=True)
 class Earlier:
-    """What was said about the study before it was analysed again, and by which model."""
+    """The result of an earlier analysis of the study, and its model."""
 
     result: StudyResult
     model: ModelVersion | None
@@ -55,12 +55,12 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Look:
-    """A study with one of its slices looked at: all that the page and its result need.
+    """A study with one selected slice: everything that the page and its result part need.
 
     Attributes:
-        selected: the slice looked at.
-        contradicting: slices that suggest another tumour than the study is said to have.
-        result: what is said about the study; None until there is an answer.
+        selected: the selected slice.
+        contradicting: slices that suggest another tumour than the study's result.
+        result: the study's result, or None.
     """
 
     study: Study
@@ -70,36 +70,36 @@ class Look:
     contradicting: list[KeySlice]
     result: StudyResult | None
 
-    # The part of the page that asks again and again shows neither of these two.
+    # Cached properties, because the part of the page that polls shows neither of these two.
 
     @cached_property
     def images(self) -> list[Image]:
-        """All of them with their answers, or none where they are more than ``LISTED_AT_MOST``."""
+        """All images with their predictions; empty if there are more than ``LISTED_AT_MOST``."""
         return images_of(self.study) if 1 < self.total <= LISTED_AT_MOST else []
 
     @cached_property
     def earlier(self) -> list[Earlier]:
-        """What earlier analyses said, the latest first."""
+        """Results of earlier analyses, latest first."""
         return _earlier(self.study)
 
     @property
     def analysis(self) -> Analysis | None:
-        """The current one."""
+        """The study's current analysis."""
         return self.study.current_analysis
 
     @property
     def is_of_slices(self) -> bool:
-        """Whether its images are slices of a series, and not single pictures."""
+        """Whether its images are slices of a series, not single pictures."""
         return are_slices(self.series)
 
     @property
     def order_notes(self) -> list[str]:
-        """Each way in which the order of a series was guessed, once."""
+        """The distinct notes on guessed orders of series."""
         return list(dict.fromkeys(one.order_note for one in self.series if one.order_note))
 
     @property
     def total(self) -> int:
-        """Number of images of the study."""
+        """Number of images in the study."""
         return sum(series.count for series in self.series)
 
     @property
@@ -109,7 +109,7 @@ class Look:
 
     @property
     def shown(self) -> ShownSeries | None:
-        """The series of the slice looked at."""
+        """The series of the selected slice."""
         if self.selected is None:
             return None
         position = self.selected.position
@@ -117,12 +117,12 @@ class Look:
 
     @property
     def prediction(self) -> Prediction | None:
-        """The answer about the slice looked at."""
+        """The prediction for the selected slice."""
         return self.selected.prediction if self.selected else None
 
     @property
     def model(self) -> ModelVersion | None:
-        """The model that gave it."""
+        """The model of that prediction."""
         return model_of(self.study) if self.prediction else None
 
 
@@ -131,8 +131,8 @@ class Comparable:
     """Another study of the same patient.
 
     Attributes:
-        day: when it was acquired, else when it arrived.
-        headline: what it is called, in words; empty where it has no answer.
+        day: of acquisition, or else of arrival.
+        headline: its result in words; empty without a result.
     """
 
     id: uuid.UUID
@@ -143,7 +143,7 @@ class Comparable:
 
 
 def look_at(study: Study, *, position: int | None = None) -> Look:
-    """Load what the page shows; without a ``position`` the study's key slice is looked at.
+    """Load what the page shows; without a ``position`` the study's key slice is selected.
 
     The number of rows read does not depend on the number of slices.
     """
@@ -165,7 +165,7 @@ def look_at(study: Study, *, position: int | None = None) -> Look:
 
 
 def comparable_studies(study: Study) -> list[Comparable]:
-    """The same patient's other studies that are done, the latest first."""
+    """The same patient's other finished studies, latest first."""
     others = db.session.scalars(
         select(Study)
         .join(Study.current_analysis)
@@ -218,7 +218,7 @@ def _earlier(study: Study) -> list[Earlier]:
 
 
 def _slices(study: Study, ids: Sequence[uuid.UUID]) -> list[KeySlice]:
-    """In the order of ``ids``."""
+    """Key slices in the order of ``ids``."""
     if not ids:
         return []
     answers = current_answers(study, ids)

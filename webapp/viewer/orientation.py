@@ -1,4 +1,4 @@
-"""Where a slice lies in the patient, as letters: L, R, A, P, H, F (DICOM PS3.3 C.7.6.1.1.1)."""
+"""Orientation of a slice as letters: L, R, A, P, H, F (DICOM PS3.3 C.7.6.1.1.1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from webapp.studies.models import Series
 
 _LETTERS = (("L", "R"), ("P", "A"), ("H", "F"))
-"""Of each axis of DICOM's patient system: where it grows to, and the other way."""
+"""For each axis of DICOM's patient coordinate system: the positive and negative direction."""
 _OPPOSITE = str.maketrans("LRPAHF", "RLAPFH")
-_NOTICEABLE = 0.1  # part of a unit vector, about six degrees
+_NOTICEABLE = 0.1  # component of a unit vector, about six degrees
 
 
 @dataclass(frozen=True)
 class Edges:
-    """What lies at the edges of a slice as it is shown, each up to three letters."""
+    """Anatomical directions at the edges of a displayed slice, up to three letters each."""
 
     left: str
     right: str
@@ -29,7 +29,7 @@ def patient_orientation(series: Series) -> tuple[str, str] | None:
 
 
 def edges_of(series: Series) -> Edges | None:
-    """What lies at the four edges of its slices; None where the file does not tell."""
+    """The directions at the four edges of the series' slices; None if unknown."""
     known = patient_orientation(series)
     if known is None:
         return None
@@ -40,6 +40,6 @@ def edges_of(series: Series) -> Edges | None:
 
 
 def _letters(direction: Sequence[float]) -> str:
-    """Anatomical directions of a unit vector in DICOM's patient system, the strongest first."""
+    """Anatomical directions of a unit vector in DICOM's patient system, largest component first."""
     parts = sorted(zip(direction, _LETTERS, strict=True), key=lambda part: -abs(part[0]))
     return "".join(pair[0 if value > 0 else 1] for value, pair in parts if abs(value) > _NOTICEABLE)

@@ -1,4 +1,4 @@
-"""Slices and heatmaps as answers to a browser."""
+"""Slices and heatmaps as HTTP responses."""
 
 from collections.abc import Callable
 
@@ -16,10 +16,10 @@ from webapp.viewer.windowing import Suggestion, shown_in_grey, suggestion_of
 
 
 def slice_for_display(image: Image) -> Response:
-    """The slice as an 8-bit PNG; 16 bit are windowed, since screens show no more than eight.
+    """The slice as an 8-bit PNG; 16-bit values are windowed, since screens show eight bits.
 
     Raises:
-        NotFound: it has not been decoded yet, or can no longer be read.
+        NotFound: it is not decoded yet, or can no longer be read.
     """
     window = suggestion_of(image)
 
@@ -32,12 +32,12 @@ def slice_for_display(image: Image) -> Response:
 
 
 def stored_slice(image: Image) -> Response:
-    """The slice as it is kept: a PNG with all bits of the upload; raises :class:`NotFound`."""
+    """The stored PNG of the slice at full bit depth; raises :class:`NotFound`."""
     return _answer(_decoded(image), f"slice-{image.position + 1}.png")
 
 
 def heatmap(image: Image) -> Response:
-    """The heatmap of the current analysis, a PNG with alpha; raises :class:`NotFound`."""
+    """The current analysis's heatmap, a PNG with alpha; raises :class:`NotFound`."""
     prediction = image.prediction
     if prediction is None or prediction.heatmap_key is None:
         raise NotFound(_("There is no heatmap for this image."))
@@ -45,9 +45,9 @@ def heatmap(image: Image) -> Response:
 
 
 def eight_bit(content: bytes, *, window: Suggestion | None = None) -> bytes:
-    """A PNG with 8 bits a channel; one that has them already is returned as it is.
+    """Convert a PNG to 8 bits per channel; an 8-bit PNG is returned unchanged.
 
-    16-bit grey values are windowed as :mod:`webapp.viewer.windowing` decides.
+    16-bit grey values are windowed by :mod:`webapp.viewer.windowing`.
     """
     if not is_16_bit_png(content):
         return content
@@ -76,8 +76,8 @@ def _answer(
     else:
         response.set_data(_made(key, change))
     response.cache_control.private = True
-    # The browser asks each time: nothing is shown from its cache to who uses it after a sign-out,
-    # and another model may answer about the same slice.
+    # The browser must revalidate: its cache must not show images after a sign-out, and another
+    # analysis may give another heatmap.
     response.cache_control.no_cache = True
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Disposition"] = f'inline; filename="{name}"'

@@ -1,4 +1,4 @@
-"""The series of a study as they are offered, and the answers about their slices."""
+"""The series of a study as shown on pages, and the predictions for their slices."""
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,11 +26,11 @@ PLANES: Mapping[str, LazyString] = {
 
 @dataclass(frozen=True)
 class ShownSeries:
-    """A series as the page offers it; single pictures in a row are offered as one.
+    """A series as shown on the page; consecutive single pictures are merged into one.
 
     Attributes:
-        first: position of its first slice inside the study.
-        problems: slices that could not be decoded or classified.
+        first: position of its first slice in the study.
+        problems: number of slices that could not be decoded or classified.
     """
 
     id: uuid.UUID
@@ -47,23 +47,23 @@ class ShownSeries:
 
     @property
     def order_note(self) -> str:
-        """That the order of its slices is a guess; empty where it is known."""
+        """A note if the order of its slices is a guess; else empty."""
         return order_note(self.slice_order, self.count)
 
     @property
     def name(self) -> str:
-        """Plane and modality, as far as they are known."""
+        """Plane and modality, if known."""
         parts = [str(word(PLANES, self.plane)), self.modality or ""]
         return " ".join(part for part in parts if part) or _("Images")
 
     @property
     def is_uneven(self) -> bool:
-        """Its slices are adjacent in the head but at uneven distances, so it cannot be resliced."""
+        """Whether its slices are adjacent but unevenly spaced, so that it cannot be resliced."""
         return self.is_stack and not self.is_volume and not self.missing
 
     @property
     def middle(self) -> int:
-        """Position of the slice in the middle, where there is most to see."""
+        """Position of the middle slice, which shows most of the brain."""
         return self.first + (self.count - 1) // 2
 
     def holds(self, position: int) -> bool:
@@ -73,10 +73,10 @@ class ShownSeries:
 
 @dataclass(frozen=True)
 class ListedAnswer:
-    """What is said about an image, as far as lists need it.
+    """The prediction for an image, as far as lists need it.
 
     Attributes:
-        named: the classes that its headline names.
+        named: the classes in its headline.
     """
 
     label: str
@@ -87,7 +87,7 @@ class ListedAnswer:
 
 
 def find_series(series_id: uuid.UUID) -> Series:
-    """The series of the organisation acted for; raises :class:`NotFound`."""
+    """The series of the current organisation; raises :class:`NotFound`."""
     series = db.session.scalar(select(Series).where(Series.id == series_id))
     if series is None:
         raise NotFound(_("There is no such series."))
@@ -95,13 +95,13 @@ def find_series(series_id: uuid.UUID) -> Series:
 
 
 def series_rows(study: Study) -> Sequence[Series]:
-    """As they are stored, in order."""
+    """The stored series in order."""
     found = select(Series).where(Series.study_id == study.id).order_by(Series.position)
     return db.session.scalars(found).all()
 
 
 def shown_series(study: Study) -> list[ShownSeries]:
-    """As they are offered, in order."""
+    """The series as shown on the page, in order."""
     found = db.session.execute(
         select(
             Series.id, Series.plane, Series.modality, Series.is_stack, Series.is_volume,
@@ -134,14 +134,14 @@ def shown_series(study: Study) -> list[ShownSeries]:
 
 
 def are_slices(series: Iterable[ShownSeries | Series]) -> bool:
-    """Whether these are slices of a series, and not single pictures."""
+    """Whether these are slices of a series, not single pictures."""
     return any(one.plane is not None or one.is_stack for one in series)
 
 
 def current_answers(
     study: Study, only: Sequence[uuid.UUID] | None = None
 ) -> dict[uuid.UUID, ListedAnswer]:
-    """What the current analysis says about each image; nothing until it has ended."""
+    """The current analysis's prediction for each image; empty until it is done."""
     if study.status is not Status.DONE:
         return {}
     wanted = select(
@@ -163,7 +163,7 @@ def current_answers(
 
 
 def _run_key(series: ShownSeries) -> object:
-    """Alike for single pictures; a series of its own for everything else."""
+    """A group key: equal for single pictures, unique for every other series."""
     return "single" if series.count == 1 and series.plane is None else series.id
 
 
@@ -181,5 +181,5 @@ def _joined(run: list[ShownSeries]) -> ShownSeries:
         is_volume=False,
         missing=sum(one.missing for one in run),
         duplicates=sum(one.duplicates for one in run),
-        slice_order=None,  # each stands by itself
+        slice_order=None,  # single pictures have no order
     )

@@ -1,4 +1,4 @@
-"""All slices of a study for the script of the viewer: asked for once, read as columns."""
+"""All slices of a study for the viewer's script, read as columns in one request."""
 
 import uuid
 from dataclasses import dataclass
@@ -24,20 +24,20 @@ from webapp.wording import REASONS, word
 
 @dataclass(frozen=True)
 class StackSlice:
-    """One slice for the script of the viewer.
+    """One slice for the viewer's script.
 
     Attributes:
-        ready: its pixels can be asked for.
+        ready: its pixels are available.
         spacing: millimetres between pixel centres, down and across.
-        aspect: height of a pixel over its width, where there are no millimetres; else None.
-        window: centre and width that the file suggests, in the scanner's values.
+        aspect: height over width of a pixel if the spacing is unknown; else None.
+        window: the file's window (centre, width), in the scanner's values.
         scale, offset: scanner's value = pixel * scale + offset.
-        label: what it is called, in words: every class that is not ruled out.
-        tumor: probability that it holds a tumour of any class.
-        strange: it does not look like the brain MRI that the model was trained on.
+        label: the prediction in words: every class that is not ruled out.
+        tumor: probability of a tumour of any class.
+        strange: it does not resemble the brain MRI that the model was trained on.
         problem: why it could not be used, as a sentence.
-        heat: there is a heatmap.
-        is_key: it stands for the study.
+        heat: whether it has a heatmap.
+        is_key: whether it is a key slice.
     """
 
     id: uuid.UUID
@@ -60,13 +60,13 @@ class StackSlice:
 
 @dataclass(frozen=True)
 class StackSeries:
-    """One series for the script of the viewer.
+    """One series for the viewer's script.
 
     Attributes:
-        origin: centre of its first slice's first pixel, DICOM's patient system, millimetres.
-        normal: where the slices go on to, a unit vector of that system.
-        spacing: millimetres between neighbouring slices.
-        edges: what lies left, right, above and below in the patient; None where nothing tells.
+        origin: centre of the first pixel of its first slice, DICOM's patient system, millimetres.
+        normal: direction of increasing slice number, a unit vector of that system.
+        spacing: millimetres between adjacent slices.
+        edges: anatomical directions left, right, above and below; None if unknown.
     """
 
     id: uuid.UUID
@@ -80,14 +80,14 @@ class StackSeries:
 
 @dataclass(frozen=True)
 class Stack:
-    """All slices of a study for the script of the viewer."""
+    """All slices of a study for the viewer's script."""
 
     status: str
     series: list[StackSeries]
 
 
 def read_stack(study: Study) -> Stack:
-    """All slices of a study, as the script of the viewer needs them."""
+    """Read all slices of a study."""
     answers = current_answers(study)
     result = result_of(study)
     keys = set(result.key_images) if result else set()

@@ -1,8 +1,8 @@
 """Grey values for the browser: one slice, or a whole series as a NIfTI volume.
 
-NIfTI-1 (https://nifti.nimh.nih.gov/nifti-1) is what the volume viewer reads. Its patient system
-has x to the right and y to the front, where DICOM's (PS3.3, C.7.6.2) has x to the left and y to
-the back; hence the signs.
+The volume viewer reads NIfTI-1 (https://nifti.nimh.nih.gov/nifti-1). In its patient system x
+points right and y points to the front; in DICOM's (PS3.3, C.7.6.2) x points left and y to the
+back. Hence the signs.
 """
 
 import hashlib
@@ -33,17 +33,17 @@ from webapp.studies.models import Image, Series
 
 _MILLIMETRES = 2  # NIFTI_UNITS_MM
 _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT
-_DATA_AT = 352  # header of 348 bytes and the empty extension mark
-_FASTEST = 1  # zlib's level: the link is local, the processor is shared
-# Layers for one slice: more of a volume than that was never acquired.
+_DATA_AT = 352  # header of 348 bytes and an empty extension flag
+_FASTEST = 1  # zlib level: the network is fast, the CPU is shared
+# Layers per slice; a volume with more would be mostly empty.
 _LAYERS_TO_A_SLICE = 4
-_MOST_LAYERS = 2**15 - 1  # NIfTI-1 counts in 16 bits, signed
+_MOST_LAYERS = 2**15 - 1  # NIfTI-1 dimensions are signed 16-bit integers
 _LARGEST_VOXEL = 4  # bytes
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """What lies in one layer of a volume: nothing at all where a slice is missing."""
+    """One layer of a volume; empty if the slice is missing."""
 
     blob_key: str | None = None
     heatmap_key: str | None = None
@@ -53,7 +53,7 @@ class _Layer:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where a series' slices lie in space.
+    """Geometry of a series' slices.
 
     Attributes:
         shape: (columns, rows, slices).
@@ -66,9 +66,9 @@ class _Grid:
 
 
 def slice_values(image: Image) -> Response:
-    """The pixels of a slice as kept, 16 bit little endian, row by row, without any header.
+    """The stored pixels of a slice, 16 bit little endian, row by row, without a header.
 
-    Colour is averaged to grey. ``X-Bits`` says how many bits the slice was kept with.
+    Colour is averaged to grey. ``X-Bits`` gives the stored bit depth.
 
     Raises:
         NotFound: it is not decoded yet, or can no longer be read.
@@ -85,13 +85,13 @@ def slice_values(image: Image) -> Response:
 
 
 def volume(series: Series) -> Response:
-    """The series as NIfTI-1, streamed slice by slice; slices that are missing are black.
+    """The series as NIfTI-1, streamed slice by slice; missing slices are black.
 
-    Values are 16 bit with slope and intercept where all slices share them, else 32-bit floats.
+    Values are 16 bit with slope and intercept if all slices share them, else 32-bit floats.
 
     Raises:
-        NotFound: it is no volume, or not all of its slices have been decoded yet.
-        Conflict: it would be mostly empty, or larger than the setting for volumes.
+        NotFound: it is not a volume, or not all of its slices are decoded yet.
+        Conflict: it would be mostly empty, or exceeds the limit for volumes.
     """
     grid = _grid(series, _decoded_images(series))
     scales = {(layer.scale, layer.offset) for layer in grid.layers if layer.blob_key}
@@ -110,13 +110,13 @@ def volume(series: Series) -> Response:
 
 
 def heatmap_volume(series: Series) -> Response:
-    """How opaque each voxel's heatmap is, 0..255, as gzipped NIfTI-1 on the grid of the volume.
+    """The opacity of each voxel's heatmap, 0..255, as gzipped NIfTI-1 on the volume's grid.
 
-    The opacity grows with the heat, so it serves as the heat itself.
+    The opacity increases with the heat, so it is used as the heat.
 
     Raises:
-        NotFound: it is no volume, not decoded yet, or none of its slices has a heatmap.
-        Conflict: see :func:`volume`.
+        NotFound: it is not a volume, is not decoded yet, or none of its slices has a heatmap.
+        Conflict: as for :func:`volume`.
     """
     grid = _grid(series, _decoded_images(series))
     keys = [layer.heatmap_key or "" for layer in grid.layers]
@@ -146,7 +146,7 @@ def _decoded_images(series: Series) -> list[Image]:
 
 
 def _grid(series: Series, images: list[Image]) -> _Grid:
-    """Lay the slices out by their own positions, so that a missing one leaves its place empty."""
+    """Place the slices by their positions, so that a missing one leaves an empty layer."""
     row = np.asarray(series.row_direction, dtype=np.float64)
     column = np.asarray(series.column_direction, dtype=np.float64)
     origins = np.asarray([image.origin for image in images], dtype=np.float64)
@@ -170,12 +170,12 @@ def _grid(series: Series, images: list[Image]) -> _Grid:
     affine[:3, 1] = column * (first.row_spacing or 1.0)
     affine[:3, 2] = way / length * spacing
     affine[:3, 3] = origins[0]
-    affine[:2] *= -1.0  # left and back become right and front
+    affine[:2] *= -1.0  # from left and back to right and front
     return _Grid((first.width, first.height, len(layers)), affine, layers)
 
 
 def _check_extent(layers: float, images: list[Image]) -> None:
-    """Judge a volume by what it would be, before any of it is made."""
+    """Check the size of a volume before it is made."""
     size = layers * images[0].width * images[0].height * _LARGEST_VOXEL
     if (
         layers > min(_LAYERS_TO_A_SLICE * len(images), _MOST_LAYERS)
@@ -209,7 +209,7 @@ def _layer(image: Image) -> _Layer:
 
 
 def _all_values(grid: _Grid, kind: np.dtype[Any]) -> Iterator[bytes]:
-    """Layer by layer; each keeps its room until it is sent."""
+    """The values of each layer; its memory stays reserved until it is sent."""
     columns, rows, _layers = grid.shape
     for layer in grid.layers:
         with current_room().taken(columns * rows * kind.itemsize):
@@ -262,7 +262,7 @@ def _streamed(chunks: Iterator[bytes], keys: list[str], kind: str) -> Response:
 def _known_to_browser(response: Response, tag: str) -> bool:
     response.set_etag(tag)
     response.cache_control.private = True
-    # The browser asks each time: the answer may change, and the reader may have signed out.
+    # The browser must revalidate: the content may change, and the user may have signed out.
     response.cache_control.no_cache = True
     if request.if_none_match.contains(tag):
         response.status_code = 304

@@ -1,7 +1,7 @@
-"""The window that a slice is shown with: page, reports and DICOMweb all ask here.
+"""Windowing of slices for pages, reports and DICOMweb.
 
-The file's own suggestion (VOI LUT module, DICOM PS3.3 C.11.2.1.2) is used where it shows
-something; else the grey values between the 0.5th and the 99.5th percentile are spread.
+The file's window (VOI LUT module, DICOM PS3.3 C.11.2.1.2) is used if it is wide enough; else the
+grey values between the 0.5th and the 99.5th percentile are spread.
 """
 
 import math
@@ -16,15 +16,15 @@ from ml.imaging import Slice
 from webapp.studies.models import Image
 
 _SHOWN_PERCENTILES = (0.5, 99.5)
-# A window that covers less of the slice's grey values is a threshold: nearly every pixel would
-# be black or white.
+# A window narrower than this fraction of the slice's grey values is a threshold: nearly every
+# pixel would be black or white.
 _NARROWEST = 0.02
 Grey = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What a file suggests: centre and width in the scanner's values, pixel * scale + offset."""
+    """A file's window: centre and width in the scanner's values, pixel * scale + offset."""
 
     centre: float
     width: float
@@ -33,13 +33,13 @@ class Suggestion:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the standard allows it: a width is at least 1."""
+        """Whether the window is finite and has a width of at least 1, as the standard requires."""
         numbers = (self.centre, self.width, self.scale, self.offset)
         return all(map(math.isfinite, numbers)) and self.width >= 1 and self.scale != 0
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The pixels from which everything is black, and from which it is white."""
+        """The pixel values at and below which all is black, and at and above which all is white."""
         half = (self.width - 1) / 2
         ends = (self.centre - 0.5 - half, self.centre - 0.5 + half)
         low, high = sorted((end - self.offset) / self.scale for end in ends)
@@ -47,7 +47,7 @@ class Suggestion:
 
 
 def suggestion_of(image: Image | Row[*tuple[Any, ...]]) -> Suggestion | None:
-    """What the file of a kept slice suggests; None where that is nothing valid."""
+    """The window of a stored slice's file; None if there is no valid one."""
     if image.window_centre is None or image.window_width is None:
         return None
     found = Suggestion(
@@ -57,7 +57,7 @@ def suggestion_of(image: Image | Row[*tuple[Any, ...]]) -> Suggestion | None:
 
 
 def suggestion_in(one: Slice) -> Suggestion | None:
-    """What the file of a slice that was just read suggests, as far as it shows something."""
+    """The window of a newly read slice's file; None if it is invalid or too narrow."""
     if one.window is None:
         return None
     found = Suggestion(*one.window, one.scale, one.offset)
@@ -70,24 +70,24 @@ def shown_in_grey(
     *,
     wanted: Suggestion | None = None,
 ) -> Grey:
-    """Pixels as 8-bit grey values, or as colours where there are any.
+    """Pixels as 8-bit grey values, or as colours if there are any.
 
     Args:
-        suggestion: the file's own window, used where it shows something.
-        wanted: a window that a person asked for, used as it is.
+        suggestion: the file's window, used if it is wide enough.
+        wanted: a window requested by the user, always used.
     """
     if pixels.dtype == np.uint8 and wanted is None:
-        return np.asarray(pixels)  # as many grey values as a screen has
+        return np.asarray(pixels)  # already 8 bit
     low, high = wanted.ends if wanted else _display_window(pixels, suggestion)
     values = pixels.astype(np.float32)
-    if high <= low:  # width 1: what is above the level is white
+    if high <= low:  # width 1: values above the level are white
         return np.asarray(np.where(values > low, 255, 0), dtype=np.uint8)
     spread = (values - low) * (255.0 / (high - low))
     return np.asarray(np.clip(np.rint(spread), 0, 255), dtype=np.uint8)
 
 
 def _display_window(pixels: npt.NDArray[Any], suggestion: Suggestion | None) -> tuple[float, float]:
-    """The lowest and the highest pixel that are told apart."""
+    """The pixel values shown as black and as white."""
     usual = _percentiles(pixels)
     if suggestion and suggestion.is_valid and _shows_something(suggestion, usual):
         return suggestion.ends

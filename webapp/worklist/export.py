@@ -1,4 +1,4 @@
-"""The history as CSV, one study a line."""
+"""The history as CSV, one study per line."""
 
 import uuid
 from collections import Counter
@@ -38,8 +38,8 @@ COLUMNS = (
 
 
 def export_history(*, actor: User, filters: HistoryFilters) -> Iterator[str]:
-    """Note the export in the audit trail, then give out the file piece by piece."""
-    # Built before the commit: afterwards nothing is known of the actor without asking again.
+    """Record the export in the audit trail, then return the file in pieces."""
+    # Before the commit, which expires the actor: reading it again would need another query.
     matching, visible = matching_studies(filters, reader=actor), listed_for(actor)
     count = db.session.scalar(matching.with_only_columns(func.count())) or 0
     record_export("export_history", actor_id=actor.id, rows=count)
@@ -83,7 +83,7 @@ def _line(study: Study, *, images: int, model: str, verdicts: Counter[Verdict]) 
 
 
 def _models(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
-    """Name and hash of the model that gave each study's answer."""
+    """Name and hash of the model of each study's current analysis."""
     found = db.session.execute(
         select(Study.id, ModelVersion.name, ModelVersion.sha256)
         .join(Study.current_analysis)
@@ -96,7 +96,7 @@ def _models(study_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
 def _verdicts(
     study_ids: Sequence[uuid.UUID], visible: ColumnElement[bool]
 ) -> dict[uuid.UUID, Counter[Verdict]]:
-    """Of the current assessments that are ``visible``."""
+    """Counts of the current ``visible`` assessments, by study and verdict."""
     found = db.session.execute(
         select(Assessment.study_id, Assessment.verdict, func.count())
         .where(

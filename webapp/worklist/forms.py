@@ -1,4 +1,4 @@
-"""What the pages about studies take from a request."""
+"""Parse the query strings of the study lists."""
 
 import re
 import uuid
@@ -18,7 +18,7 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def worklist_filters(query: Mapping[str, str]) -> WorklistFilters:
-    """Read the worklist's filters; a value that makes no sense narrows nothing."""
+    """Read the worklist's filters; invalid values are ignored."""
     return WorklistFilters(
         status=_choice(Status, query.get("status")),
         priority=_choice(Priority, query.get("priority")),
@@ -27,7 +27,7 @@ def worklist_filters(query: Mapping[str, str]) -> WorklistFilters:
 
 
 def history_filters(query: Mapping[str, str]) -> HistoryFilters:
-    """Read the history's filters; a value that makes no sense narrows nothing."""
+    """Read the history's filters; invalid values are ignored."""
     return HistoryFilters(
         q=query.get("q", "").replace("\0", "").strip()[:200],
         label=query["label"] if query.get("label") in INDEX else None,
@@ -40,7 +40,7 @@ def history_filters(query: Mapping[str, str]) -> HistoryFilters:
 
 
 def history_query(filters: HistoryFilters) -> dict[str, str]:
-    """The filters as they stand in an address."""
+    """The filters as parameters of a URL."""
     values = {
         "q": filters.q,
         "label": filters.label,
@@ -54,7 +54,7 @@ def history_query(filters: HistoryFilters) -> dict[str, str]:
 
 
 def page_cursor(query: Mapping[str, str]) -> Cursor | None:
-    """Where the page starts; a damaged cursor means the first page."""
+    """The cursor of the requested page; an invalid one means the first page."""
     try:
         return Cursor.parse(query["before"]) if query.get("before") else None
     except InvalidInput:

@@ -1,4 +1,4 @@
-"""Lists of studies for pages and API, and the jobs of the workers. Nothing here changes anything.
+"""Read-only queries for lists of studies and jobs, for pages and the API.
 
 The number of statements never depends on the number of rows.
 """
@@ -36,7 +36,7 @@ AssessmentFilter = Literal["none", "any", "agree", "disagree", "unsure"]
 
 @dataclass(frozen=True)
 class WorklistFilters:
-    """What the worklist is narrowed to; None and False narrow nothing."""
+    """Filters of the worklist; None and False do not filter."""
 
     status: Status | None = None
     priority: Priority | None = None
@@ -45,10 +45,10 @@ class WorklistFilters:
 
 @dataclass(frozen=True)
 class HistoryFilters:
-    """What the history is narrowed to; empty fields narrow nothing.
+    """Filters of the history; empty fields do not filter.
 
     Attributes:
-        q: part of the patient code or of the description, in any case.
+        q: part of the patient code or the description, ignoring case.
         patient_code: the whole patient code.
         since: first day of upload, UTC.
         until: last day of upload, UTC.
@@ -70,8 +70,8 @@ class OwnWork:
 
     Attributes:
         slices: number of slices.
-        is_complete: the study as a whole, all its key slices, or every image.
-        is_outdated: the study as a whole, but what the reader saw was an earlier analysis.
+        is_complete: the whole study, all its key slices, or every image.
+        is_outdated: the whole study, but on the basis of an earlier analysis.
     """
 
     slices: int = 0
@@ -84,10 +84,10 @@ class StudyRow:
     """One line of a list.
 
     Attributes:
-        images_done: images that the current analysis is through with.
-        assessment_count: current assessments of all readers, slices and the study as a whole.
+        images_done: number of images that the current analysis has finished.
+        assessment_count: current assessments of all readers, of slices and the whole study.
         own: what the reader has assessed.
-        result: what is said about the study; None until there is an answer.
+        result: the study's result, or None.
     """
 
     study: Study
@@ -100,7 +100,7 @@ class StudyRow:
 
 @dataclass(frozen=True)
 class StudyPage:
-    """Lines of a list, and where its next page starts."""
+    """Lines of a list, and the cursor of its next page."""
 
     items: list[StudyRow]
     next_cursor: str | None
@@ -108,7 +108,7 @@ class StudyPage:
 
 @dataclass(frozen=True)
 class JobsPage:
-    """The newest jobs, how many there are in each state, and how long the oldest waits."""
+    """The newest jobs, the number in each state, and the waiting time of the oldest."""
 
     analyses: Sequence[Analysis]
     counts: dict[str, int]
@@ -116,9 +116,9 @@ class JobsPage:
 
 
 def worklist(filters: WorklistFilters, *, reader: User, after: Cursor | None) -> StudyPage:
-    """One page: newest first, on the first page below urgent studies that nobody has assessed.
+    """One page, newest first; the first page starts with urgent studies not assessed yet.
 
-    On later pages every study stands at its place in time, one that was pinned as well.
+    On later pages all studies are sorted by time, including those.
     """
     matching = _narrowed(filters, reader)
     pinned = [] if after else _unassessed_urgent(matching)
@@ -129,7 +129,7 @@ def worklist(filters: WorklistFilters, *, reader: User, after: Cursor | None) ->
 
 
 def worklist_counts(filters: WorklistFilters, *, reader: User) -> dict[str, int]:
-    """Number of studies in each state, narrowed by all filters but the state itself."""
+    """Number of studies in each state, filtered by everything except the state."""
     everything = WorklistFilters(priority=filters.priority, mine=filters.mine)
     matching = _narrowed(everything, reader).with_only_columns(Analysis.status, func.count())
     found = db.session.execute(matching.group_by(Analysis.status))
@@ -139,19 +139,19 @@ def worklist_counts(filters: WorklistFilters, *, reader: User) -> dict[str, int]
 def history(
     filters: HistoryFilters, *, reader: User, after: Cursor | None, size: int = PAGE_SIZE
 ) -> StudyPage:
-    """One page of the studies that match, newest first."""
+    """One page of the matching studies, newest first."""
     studies, cursor = _page(matching_studies(filters, reader=reader), after, size)
     return StudyPage(study_rows(studies, reader=reader), cursor)
 
 
 def matching_studies(filters: HistoryFilters, *, reader: User) -> Select[Study]:
-    """The statement that finds them, patient and uploader with them; in no order.
+    """The unsorted statement for matching studies, with patient and uploader loaded.
 
-    A verdict is looked for among the assessments that ``reader`` may see.
+    A verdict is searched only in assessments that ``reader`` may see.
     """
     found = _studies()
     if filters.q:
-        # "%", "_" and the escape sign itself are taken literally.
+        # "%", "_" and the escape character are matched literally.
         found = found.where(
             Patient.code.icontains(filters.q, autoescape=True)
             | Study.description.icontains(filters.q, autoescape=True)
@@ -174,13 +174,13 @@ def matching_studies(filters: HistoryFilters, *, reader: User) -> Select[Study]:
 
 
 def in_chunks(matching: Select[Study], *, size: int = 200) -> Iterator[Sequence[Study]]:
-    """All that match, newest first, read piece by piece."""
+    """All matching studies, newest first, in chunks."""
     found = db.session.scalars(_newest_first(matching).execution_options(yield_per=size))
     yield from found.partitions()
 
 
 def study_rows(studies: Sequence[Study], *, reader: User) -> list[StudyRow]:
-    """Lines for these studies, with two statements for all of them together."""
+    """Lines for these studies, with two statements in total."""
     images = image_counts([study.id for study in studies])
     results = {study.id: result_of(study) for study in studies}
     keys = {study_id: one.key_images for study_id, one in results.items() if one}
@@ -202,7 +202,7 @@ def study_rows(studies: Sequence[Study], *, reader: User) -> list[StudyRow]:
 
 
 def jobs_page() -> JobsPage:
-    """The newest jobs of the organisation acted for."""
+    """The newest jobs of the current organisation."""
     shown = db.session.scalars(
         select(Analysis)
         .order_by(Analysis.created_at.desc(), Analysis.id.desc())
@@ -250,7 +250,7 @@ def _narrowed(filters: WorklistFilters, reader: User) -> Select[Study]:
 def _unassessed_urgent(matching: Select[Study]) -> list[Study]:
     found = matching.where(
         Study.priority == Priority.URGENT,
-        # Without a result nobody can assess: these would stay on top for good.
+        # Without a result they cannot be assessed and would stay on top forever.
         Analysis.status.not_in([Status.FAILED, Status.REJECTED]),
         ~_assessed(),
     )
@@ -270,7 +270,7 @@ def _with_assessment(found: Select[Study], which: AssessmentFilter, reader: User
 def _assessed(
     verdict: Verdict | None = None, *, seen_by: User | None = None
 ) -> ColumnElement[bool]:
-    """Whether a study has a current assessment (of this kind, that this reader may see)."""
+    """Whether a study has a current assessment, with this verdict, visible to this reader."""
     found = select(Assessment.id).where(
         Assessment.study_id == Study.id, Assessment.superseded_at.is_(None)
     )
@@ -295,7 +295,7 @@ def _page(
 def _assessment_counts(
     studies: Sequence[Study], reader: User, keys: Sequence[uuid.UUID]
 ) -> dict[uuid.UUID, Row[*tuple[Any, ...]]]:
-    """Current assessments of each study: of everybody, and the reader's own of several kinds."""
+    """Current assessments of each study: of all readers, and the reader's own by kind."""
     analyses = [study.current_analysis_id for study in studies]
     own = Assessment.reader_id == reader.id
     whole = own & Assessment.image_id.is_(None)

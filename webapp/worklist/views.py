@@ -1,4 +1,4 @@
-"""Pages about studies: worklist, one study, history and jobs."""
+"""Views for the worklist, one study, the history and jobs."""
 
 import uuid
 from typing import Any
@@ -36,19 +36,19 @@ blueprint = Blueprint("worklist", __name__)
 
 @blueprint.get("/")
 def index() -> ResponseReturnValue:
-    """What there is to read."""
+    """The worklist."""
     return render_template("worklist/worklist.html", **_worklist())
 
 
 @blueprint.get("/worklist/rows")
 def rows() -> ResponseReturnValue:
-    """The part of the worklist that refreshes itself."""
+    """The rows of the worklist, which refresh themselves."""
     return render_template("worklist/_worklist_rows.html", **_worklist())
 
 
 @blueprint.get("/studies/<uuid:study_id>")
 def show(study_id: uuid.UUID) -> ResponseReturnValue:
-    """One study: images, result and the reader's assessment, with what was begun of it."""
+    """One study: images, result, and the reader's assessment with its draft."""
     study = find_study(study_id)
     panel = begun_panel(study, reader=actor())
     wanted = _wanted_position()
@@ -72,7 +72,7 @@ def show(study_id: uuid.UUID) -> ResponseReturnValue:
 
 @blueprint.get("/studies/<uuid:study_id>/result")
 def result(study_id: uuid.UUID) -> ResponseReturnValue:
-    """The part of the study's page that refreshes itself until the study is final."""
+    """The result part of the study's page, which refreshes itself until the status is final."""
     return render_template(
         "worklist/_result.html", **_study(find_study(study_id), _wanted_position())
     )
@@ -80,7 +80,7 @@ def result(study_id: uuid.UUID) -> ResponseReturnValue:
 
 @blueprint.get("/studies/<uuid:study_id>/images")
 def images(study_id: uuid.UUID) -> ResponseReturnValue:
-    """The answers about all images of a study: a part of its page, or a page without script."""
+    """The predictions for all images: part of the study's page, or a page without JavaScript."""
     study = find_study(study_id)
     part = bool(request.headers.get("HX-Request"))
     template = "worklist/_images.html" if part else "worklist/images.html"
@@ -97,14 +97,14 @@ def retry(study_id: uuid.UUID) -> ResponseReturnValue:
     """Analyse a failed study again."""
     try:
         retry_study(actor=actor(), study_id=study_id)
-    except Conflict as error:  # a second click: the study's page says what became of it
+    except Conflict as error:  # a second click: the study's page shows the status
         flash(error.message, "warning")
     return redirect(url_for("worklist.show", study_id=study_id))
 
 
 @blueprint.get("/history")
 def history() -> ResponseReturnValue:
-    """All studies, to search."""
+    """Search all studies."""
     filters = history_filters(request.args)
     return render_template(
         "worklist/history.html",
@@ -117,7 +117,7 @@ def history() -> ResponseReturnValue:
 
 @blueprint.get("/history.csv")
 def history_csv() -> ResponseReturnValue:
-    """All studies that match, as a file for a spreadsheet."""
+    """All matching studies as CSV."""
     lines = export_history(actor=actor(), filters=history_filters(request.args))
     return Response(
         stream_with_context(lines),
@@ -129,7 +129,7 @@ def history_csv() -> ResponseReturnValue:
 @blueprint.get("/admin/jobs")
 @requires(Role.ADMIN)
 def jobs() -> ResponseReturnValue:
-    """What the workers do and did."""
+    """Current and past jobs of the workers."""
     page = queries.jobs_page()
     return render_template(
         "worklist/jobs.html",

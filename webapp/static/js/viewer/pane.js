@@ -1,25 +1,22 @@
-// One stack of slices on the page: what is seen, where, and what pointers, wheel and keys do to it.
+// One stack of slices on the page: what is seen of it, and where.
+import { Captions } from "./captions.js";
 import { clamp, fittedBox, screenScale } from "./geometry.js";
+import { Gestures } from "./gestures.js";
 import { automatic, fileWindow, fullRange, loadGreys, paint } from "./greys.js";
 import { Measures } from "./measure.js";
-import { REGION_TOOLS } from "./region.js";
 import { ScaleBar } from "./scale.js";
 import { Strip } from "./strip.js";
 
 const MAX_ZOOM = 16;
-const PAN_STEP = 40; // pixels of the screen for one press of an arrow key
 const AHEAD = 4; // neighbours fetched before they are asked for, in the direction of travel
 const STALE_AFTER = 150; // milliseconds after which a slice that is not there yet is dimmed
-const LINE = 33; // pixels that a wheel which counts in lines means by one
-const NOTCH = 100; // pixels of one notch of a wheel
-const TRACKPAD_STEP = 30; // pixels of two fingers for one slice
 
 const idOf = /0{8}-0{4}-0{4}-0{4}-0{12}/;
 
 export class Pane {
   // onSlice(pane) and onWindow(pane) are told of changes; tool() is what a drag does now.
   constructor(element, { urls, words, language, tool, onSlice, onWindow, onZoom }) {
-    Object.assign(this, { element, urls, words, tool, onSlice, onWindow, onZoom });
+    Object.assign(this, { element, urls, tool, onSlice, onWindow, onZoom });
     const part = (name) => element.querySelector(`[data-${name}]`);
     this.stage = part("stage");
     this.layers = part("layers");
@@ -38,11 +35,22 @@ export class Pane {
     this.warm = { on: true, opacity: 0.6 };
     this.turn = 0;
     this.fetched = new Set();
-    this.percent = new Intl.NumberFormat(language, { style: "percent" });
-    this.number = new Intl.NumberFormat(language, { maximumSignificantDigits: 4 });
+    this.captions = new Captions(words, language);
     this.measures = new Measures(part("marks"), { toStage: (point) => this.toStage(point), words, language });
     this.strip = new Strip(part("strip"), { onGo: (index) => this.go(index), tell: (index) => this.describe(index) });
+    this.gestures = new Gestures(this);
     this.listen();
+  }
+
+  listen() {
+    const { stage, picture, heat } = this;
+    picture.addEventListener("load", () => this.arrived());
+    picture.addEventListener("error", () => this.failed());
+    heat.addEventListener("load", () => heat.classList.remove("waiting"));
+    heat.addEventListener("error", () => {
+      heat.hidden = true;
+    });
+    new ResizeObserver(() => this.series && this.place()).observe(stage);
   }
 
   get slices() {
@@ -82,24 +90,17 @@ export class Pane {
     this.onSlice(this);
   }
 
-  describe(index) {
-    const slice = this.slices[index];
-    const place = fill(this.words.position, { number: index + 1, total: this.slices.length });
-    const found = [place];
-    if (slice.problem) found.push(slice.problem);
-    else if (slice.tumor === null) found.push(this.words.waiting);
-    else found.push(slice.label, this.chance(slice));
-    if (slice.is_key) found.push(this.words.key);
-    if (slice.strange) found.push(this.words.strange);
-    return found.join(", ");
+  // Returns whether the key was meant for the stack.
+  onKey(event) {
+    return this.gestures.onKey(event);
   }
 
-  // Never "100%" or "0%" for what is not: rounding must not feign certainty.
-  chance({ tumor }) {
-    let percent = this.percent.format(tumor);
-    if (tumor >= 0.995) percent = `>\u00a0${this.percent.format(0.99)}`;
-    else if (tumor < 0.005) percent = `<\u00a0${this.percent.format(0.01)}`;
-    return fill(this.words.tumor, { percent });
+  describe(index) {
+    return this.captions.describe(this.slices, index);
+  }
+
+  chance(slice) {
+    return this.captions.chance(slice);
   }
 
   // ---- What is seen --------------------------------------------------------------------------
@@ -108,7 +109,7 @@ export class Pane {
     const { slice, stage } = this;
     const { title } = stage.dataset;
     stage.setAttribute("aria-label", `${title ? `${title}: ` : ""}${this.describe(this.index)}`);
-    this.picture.alt = fill(this.words.slice, { number: slice.position + 1 });
+    this.picture.alt = this.captions.image(slice);
     this.corners.slice.textContent = this.slices.length > 1 ? `${this.index + 1} / ${this.slices.length}` : "";
     this.corners.answer.textContent =
       slice.label && this.slices.length > 1 ? `${slice.label} · ${this.chance(slice)}` : "";
@@ -132,15 +133,9 @@ export class Pane {
     const { edges } = this.series;
     for (const letters of this.edges) letters.textContent = edges ? edges[letters.dataset.edge] : "";
     this.unknown.hidden = Boolean(edges);
-    const spoken = edges ? this.sayEdges(edges) : this.words.unknown;
+    const spoken = this.captions.orientation(edges);
     // Only news is worth telling: the sentence is announced when it changes.
     if (this.orientation.textContent !== spoken) this.orientation.textContent = spoken;
-  }
-
-  sayEdges(edges) {
-    const inWords = (letters) => [...letters].map((letter) => this.words[letter]).join(", ");
-    const sides = Object.entries(edges).map(([side, letters]) => [side, inWords(letters)]);
-    return fill(this.words.oriented, Object.fromEntries(sides));
   }
 
   draw() {
@@ -250,11 +245,7 @@ export class Pane {
   }
 
   tellWindow() {
-    const { window } = this;
-    const shown = window || fileWindow(this.slice);
-    this.corners.window.textContent = shown
-      ? `${this.words.level} ${this.number.format(shown.centre)}  ${this.words.width} ${this.number.format(shown.width)}`
-      : "";
+    this.corners.window.textContent = this.captions.window(this.window || fileWindow(this.slice));
   }
 
   // ---- Where it is seen ----------------------------------------------------------------------
@@ -337,149 +328,4 @@ export class Pane {
   invert(on) {
     this.frame.classList.toggle("inverted", on);
   }
-
-  // ---- Wheel, keys, pointers -----------------------------------------------------------------
-
-  listen() {
-    const { stage, picture, heat } = this;
-    picture.addEventListener("load", () => this.arrived());
-    picture.addEventListener("error", () => this.failed());
-    heat.addEventListener("load", () => heat.classList.remove("waiting"));
-    heat.addEventListener("error", () => {
-      heat.hidden = true;
-    });
-    stage.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
-    stage.addEventListener("contextmenu", (event) => event.preventDefault());
-    stage.addEventListener("dblclick", (event) => {
-      if (this.tool() !== "move") return;
-      if (this.view.zoom > 1) this.fit();
-      else this.zoomTo(3, event.clientX, event.clientY);
-    });
-    this.followPointers();
-    new ResizeObserver(() => this.series && this.place()).observe(stage);
-  }
-
-  onWheel(event) {
-    if (!this.series) return;
-    event.preventDefault();
-    const pixels = event.deltaMode ? event.deltaY * LINE : event.deltaY;
-    if (event.ctrlKey || event.metaKey || this.slices.length === 1) {
-      this.zoomTo(this.view.zoom * Math.exp(-pixels * 0.002), event.clientX, event.clientY);
-    } else if (Math.abs(pixels) >= NOTCH * 0.8) {
-      this.wheeled = 0;
-      this.go(this.index + Math.sign(pixels) * Math.max(1, Math.round(Math.abs(pixels) / NOTCH / 2)));
-    } else {
-      this.wheeled = (this.wheeled || 0) + pixels;
-      const steps = Math.trunc(this.wheeled / TRACKPAD_STEP);
-      this.wheeled -= steps * TRACKPAD_STEP;
-      this.go(this.index + steps);
-    }
-  }
-
-  // Returns whether the key was meant for the stack.
-  onKey(event) {
-    if (this.tool() === "measure" && this.measures.onKey(event)) return true;
-    if (this.region && REGION_TOOLS.includes(this.tool()) && this.region.onKey(event)) return true;
-    const pans = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1, PageUp: -1, PageDown: 1 };
-    if (pans[event.key] && this.view.zoom > 1) this.panBy(...pans[event.key].map((way) => way * PAN_STEP));
-    else if (steps[event.key]) this.go(this.index + steps[event.key] * (event.shiftKey ? 10 : 1));
-    else if (event.key === "Home") this.go(0);
-    else if (event.key === "End") this.go(this.slices.length - 1);
-    else return false;
-    return true;
-  }
-
-  followPointers() {
-    const { stage } = this;
-    const pointers = new Map();
-    let drag = null;
-    const spread = () => {
-      const [a, b] = [...pointers.values()];
-      return { distance: Math.hypot(a.x - b.x, a.y - b.y), x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
-    };
-    stage.addEventListener("pointerdown", (event) => {
-      if (!this.series || (event.pointerType === "mouse" && event.button === 1)) return;
-      pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
-      stage.setPointerCapture(event.pointerId);
-      drag?.stop();
-      drag = pointers.size === 1 ? this.drag(event) : null;
-    });
-    stage.addEventListener("pointermove", (event) => {
-      const last = pointers.get(event.pointerId);
-      if (!last) return;
-      const before = pointers.size === 2 ? spread() : null;
-      pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
-      if (before) {
-        const after = spread();
-        this.view.x += after.x - before.x;
-        this.view.y += after.y - before.y;
-        this.zoomTo((this.view.zoom * after.distance) / Math.max(1, before.distance), after.x, after.y);
-      } else {
-        drag?.move(event, event.clientX - last.x, event.clientY - last.y);
-      }
-    });
-    for (const name of ["pointerup", "pointercancel"]) {
-      stage.addEventListener(name, (event) => {
-        if (!pointers.delete(event.pointerId)) return;
-        drag?.stop();
-        drag = null;
-      });
-    }
-  }
-
-  // What one finger or one button does: {move, stop}.
-  drag(event) {
-    if (event.button === 2 || this.tool() === "window") return this.dragWindow();
-    if (this.tool() === "measure") return this.dragMeasure(event);
-    if (this.region && REGION_TOOLS.includes(this.tool())) return this.region.drag(event);
-    if (this.view.zoom > 1) return { move: (_event, x, y) => this.panBy(x, y), stop() {} };
-    return this.dragStack(event.pointerType);
-  }
-
-  dragWindow() {
-    let start = null;
-    let range = null;
-    let moved = { x: 0, y: 0 };
-    Promise.all([this.currentWindow(), this.range()]).then((found) => {
-      [start, range] = found;
-    }, () => {});
-    return {
-      move: (_event, x, y) => {
-        moved = { x: moved.x + x, y: moved.y + y };
-        if (!start) return;
-        const unit = range.width / Math.min(this.stage.clientWidth, this.stage.clientHeight);
-        const width = Math.max(range.width / 500, start.width + moved.x * unit);
-        this.setWindow({ centre: start.centre - moved.y * unit, width });
-      },
-      stop() {},
-    };
-  }
-
-  dragMeasure(event) {
-    this.measures.begin(this.fromStage(event));
-    return {
-      move: (later) => this.measures.drawTo(this.fromStage(later)),
-      stop: () => this.measures.end(),
-    };
-  }
-
-  dragStack(pointerType) {
-    const start = this.index;
-    const touch = pointerType !== "mouse";
-    const room = touch ? this.stage.clientWidth : this.stage.clientHeight;
-    const perSlice = clamp(room / this.slices.length, 3, 24);
-    let moved = 0;
-    return {
-      move: (_event, x, y) => {
-        moved += touch ? x : y;
-        this.go(start + Math.round(moved / perSlice));
-      },
-      stop() {},
-    };
-  }
-}
-
-export function fill(text, values) {
-  return text.replace(/\{(\w+)\}/g, (_all, name) => values[name]);
 }
