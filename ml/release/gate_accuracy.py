@@ -99,7 +99,7 @@ def missed_tumor_gates(evidence: Evidence, plan: ChangePlan) -> Iterator[Gate]:
             name,
             verdict_if(rise <= limits.margin),
             f"{rate:.2%} of the tumours are called no tumour, by the incumbent {before:.2%}; "
-            f"{points(limits.margin)} points more are allowed.",
+            f"{100 * limits.margin:g} points more are allowed.",
             rise,
             limits.margin,
             _missed_interval(new.answers, old.answers),

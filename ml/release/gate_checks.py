@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from ml.evaluation.evaluation import accuracy
 from ml.labels import LABELS
 from ml.release.change_plan import ChangePlan
-from ml.release.gate import Gate, points, unmeasured, verdict_if
+from ml.release.gate import Gate, unmeasured, verdict_if
 from ml.release.gate_accuracy import (
     accuracy_gates,
     localisation_gates,
@@ -133,7 +133,7 @@ def _other_hospital(evidence: Evidence, plan: ChangePlan) -> Iterator[Gate]:
         "other_hospital",
         verdict_if(new <= old + limits.margin),
         f"{new:.0%} of {len(evidence.candidate.healthy)} healthy slices of another hospital are "
-        f"called a tumour, by the incumbent {old:.0%}; {points(limits.margin)} points more are "
+        f"called a tumour, by the incumbent {old:.0%}; {100 * limits.margin:g} points more are "
         "allowed.",
         new,
         old + limits.margin,
@@ -199,8 +199,8 @@ def _engine(evidence: Evidence, plan: ChangePlan) -> Iterator[Gate]:
     yield Gate(
         "engine_accuracy",
         verdict_if(lost <= max(limits.most_lost, one) + 1e-9),
-        f"{engines.name} loses {points(lost)} points of accuracy beside float32; "
-        f"{points(max(limits.most_lost, one))} are allowed.",
+        f"{engines.name} loses {100 * lost:.1f} points of accuracy beside float32; "
+        f"{100 * max(limits.most_lost, one):.1f} are allowed.",
         lost,
         max(limits.most_lost, one),
         required=limits.required,
