@@ -12,8 +12,8 @@ import numpy as np
 from ml.evaluation.bench import alternate
 from ml.serving.engines import Engine
 
-_BATCH = 4
-_ROUNDS = 15
+_BATCH = 2
+_ROUNDS = 9
 _STATUS = Path("/proc/self/status")
 
 

@@ -37,6 +37,7 @@ from webapp.database import db
 from webapp.intake.receiving import receive_instance
 from webapp.learning.models import Snapshot
 from webapp.learning.operations import create_snapshot
+from webapp.learning.retraining import request_retraining
 from webapp.learning.terms import shipped_terms
 from webapp.pacs.operations import NodeDetails, register_node
 from webapp.review.models import ReaderFlag, Verdict
@@ -410,8 +411,13 @@ def _one_of_everything(
         invitation, token = operations.invite(
             actor=find_user_by_address(admin.email), email="new@x.example", role=Role.CLINICIAN
         )
+        snapshot = _one_snapshot(image_id=series.image_ids[0])
+        retraining = request_retraining(
+            actor=find_user_by_address(admin.email), snapshot_id=snapshot.id
+        )
         return {
             "filename": "css/sulcus.css",
+            "retraining_id": str(retraining.id),
             "candidate_id": str(candidate_id),
             "token": token,
             "token_id": str(token_id),
@@ -422,7 +428,7 @@ def _one_of_everything(
             "series_id": str(series.series_id),
             "image_id": str(study.image_id),
             "analysis_id": str(study.analysis_id),
-            "snapshot_id": str(_one_snapshot(image_id=series.image_ids[0]).id),
+            "snapshot_id": str(snapshot.id),
             "flag_id": str(_one_flag(of=owner)),
             **_one_archive_and_instance(admin),
         }

@@ -126,6 +126,7 @@ def verdicts(report: dict[str, Any], verdict: str) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_model_passes_every_gate_beside_itself_but_superiority(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,6 +160,7 @@ def damaged(folder: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_model_with_a_damaged_head_fails_by_the_names_of_what_is_worse(
     world: World, tmp_path: Path
 ) -> None:
