@@ -24,7 +24,7 @@ from ml.uncertainty.doubt import Doubt, Unseen
 from ml.uncertainty.ood.feature_distance import Subspace
 
 # How strongly the head is held: 1 is a standard normal prior over each weight's change.
-STRENGTHS = (100.0, 300.0, 1000.0, 3000.0, 10000.0, float("inf"))
+STRENGTHS = (1.0, 10.0, 100.0, 1000.0, 3000.0, 10000.0, float("inf"))
 _FOLDS_A_ROUND = 2  # of the snapshot's folds, those that one head is left out together
 _STEPS = 60
 _REFERENCE = 1200  # features that say what is familiar

@@ -32,6 +32,7 @@ class Progress:
     on_progress: OnProgress = _nothing
     cancelled: Callable[[], bool] = _never
     _bar: "tqdm[Any] | None" = field(default=None, init=False)
+    _name: str = field(default="", init=False)
     _figures: dict[str, Any] = field(default_factory=dict, init=False)
 
     def step(self, name: str) -> Callable[[int, int], None]:
@@ -52,9 +53,9 @@ class Progress:
             Cancelled: the work is not wanted any more.
         """
         self._figures |= figures
-        if self._bar is None or self._bar.desc != f"{name}: ":
+        if self._bar is None or self._name != name:
             self.close()
-            self._bar = tqdm(total=total, desc=name, disable=None)
+            self._bar, self._name = tqdm(total=total, desc=name, disable=None), name
         self._bar.update(done - self._bar.n)
         if done >= total:
             self.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ml.dataset import Entry, Split, without_mirrored_twins
@@ -92,7 +92,7 @@ def save_replay(replay: Replay, path: Path, *, sha256: str) -> None:
             f"{part}.folds": features.folds.to(torch.uint8),
         }
     with in_one_piece(path) as partial:
-        save_file(tensors, partial, metadata={"format": FORMAT, "weights_sha256": sha256})
+        partial.write_bytes(save(tensors, {"format": FORMAT, "weights_sha256": sha256}))
 
 
 def load_replay(card: Path, model: Model) -> Replay:

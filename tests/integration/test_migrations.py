@@ -248,3 +248,17 @@ def test_stewards_are_allowed_by_the_database_and_become_reviewers_on_the_way_ba
         flask_migrate.upgrade()
         with unscoped():
             assert db.session.get_one(User, steward.id).role is Role.REVIEWER
+
+
+def test_of_earlier_assessments_the_first_of_a_slice_counts_as_blind(app: Flask) -> None:
+    first, second = make_account(app, Role.CLINICIAN), make_account(app, Role.CLINICIAN)
+    ids = make_study(app, first)
+    for reader in (first, second):
+        assess(app, reader, ids)
+    with app.app_context():
+        db.session.remove()
+        flask_migrate.downgrade(revision="0011")
+        flask_migrate.upgrade()
+        with unscoped():
+            ordered = select(Assessment.blind).order_by(Assessment.created_at)
+            assert db.session.scalars(ordered).all() == [True, False]

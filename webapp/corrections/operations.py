@@ -33,6 +33,7 @@ from webapp.intake.assembly import patient_with
 from webapp.intake.codes import CodeDoubt, doubt_about
 from webapp.intake.patient_codes import checked_code
 from webapp.intake.submission import checked_description
+from webapp.learning.models import SnapshotSlice
 from webapp.pacs.models import Delivery, DeliveryStatus
 from webapp.review.models import Assessment
 from webapp.studies.models import (
@@ -98,6 +99,7 @@ class Extent:
         assessments_elsewhere: only those of such moved slices.
         deliveries: results that were sent to archives, where they stay.
         waiting: results that are queued for sending and will not be sent.
+        in_snapshots: slices that snapshots hold, where they stay.
     """
 
     images: int
@@ -107,6 +109,7 @@ class Extent:
     assessments_elsewhere: int
     deliveries: int
     waiting: int
+    in_snapshots: int
 
 
 def correct_study(
@@ -235,6 +238,9 @@ def extent_of(study: Study) -> Extent:
         ),
         waiting=_count(
             Delivery.id, Delivery.study_id == study.id, Delivery.status == DeliveryStatus.QUEUED
+        ),
+        in_snapshots=_count(
+            Image.id, Image.study_id == study.id, Image.id.in_(select(SnapshotSlice.image_id))
         ),
     )
 

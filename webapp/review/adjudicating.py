@@ -18,6 +18,7 @@ from webapp.review.consensus import (
     State,
     consensus_of_slices,
     disputed_slices,
+    flagged_readers,
 )
 from webapp.review.models import OTHER, Adjudication, Assessment
 from webapp.review.operations import checked_comment, checked_finding
@@ -92,12 +93,14 @@ def adjudicate(*, actor: User, image_id: uuid.UUID, ruling: Ruling) -> Adjudicat
 
     Raises:
         NotFound: there is no such slice.
-        NotAllowed: the actor is no reviewer, or one of the slice's readers.
+        NotAllowed: the actor is no reviewer, has a flag, or is one of the slice's readers.
         InvalidInput: there is no such diagnosis, or no word for another one.
         Conflict: readers do not disagree, or one has said something else since ``version``.
     """
     if not actor.may(Role.REVIEWER):
         raise NotAllowed(_("Your role does not allow this."))
+    if actor.id in flagged_readers():
+        raise NotAllowed(_("A data steward has to look at your own assessments first."))
     if ruling.label not in INDEX and ruling.label != OTHER:
         raise _invalid("label", _("There is no such diagnosis."))
     image = find_image(image_id)

@@ -1,5 +1,6 @@
 """Engines answer alike, take batches of any size, and are chosen by what the machine has."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from ml.serving.engines import Engine, TorchEngine, choose_device, choose_engine
 from ml.serving.engines.export import export_onnx
 from ml.serving.engines.onnx_engine import ONNXRuntimeEngine
 from ml.serving.engines.openvino_engine import OpenVINOEngine, supports_int8
-from ml.serving.engines.quantisation import quantise
+from ml.serving.engines.quantisation import exchange_head, quantise
 
 SIZE = 96
 CPU = torch.device("cpu")
@@ -89,6 +90,26 @@ def test_quantised_network_agrees_with_torch_in_class_map_and_features(
     # All classes together: a network that judges places has an empty map for no tumour.
     maps = torch.cosine_similarity(found.maps.flatten(1), expected.maps.flatten(1))
     assert maps.min() > 0.9
+
+
+def test_quantised_network_gets_another_head_and_stays_as_it_is_below(
+    model: Model, tmp_path: Path
+) -> None:
+    size = int(model.card["input"]["size"])
+    some = [PIPELINES["head-crop"](read_path(one.path)[0].pixels, size) for one in ENTRIES[:2]]
+    taken = np.stack([one.image for one in some])[:, None]
+    network = copy.deepcopy(model.network)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(network.head.weight)
+    torch.nn.init.normal_(network.head.bias)
+    path = tmp_path / "network.int8.xml"
+    assert model.quantised is not None
+    exchange_head(model.quantised, network, path)
+    before = OpenVINOEngine(model.quantised, precision="int8").run(taken)
+    after = OpenVINOEngine(path, precision="int8").run(taken)
+    torch.testing.assert_close(after.maps, before.maps, atol=0, rtol=0)
+    torch.testing.assert_close(after.features, before.features, atol=0, rtol=0)
+    torch.testing.assert_close(after.logits, network.head(after.features).detach())
 
 
 @pytest.mark.parametrize("name", ["vit-s16", "dinov2-s14"])

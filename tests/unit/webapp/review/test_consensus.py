@@ -246,6 +246,16 @@ class TestAdjudication:
         with pytest.raises(NotAllowed):
             settle(app, make_user(), dispute[2].image_id, "glioma")
 
+    def test_a_flagged_reviewer_cannot_decide(
+        self, app: Flask, make_user: MakeUser, dispute: tuple[Account, Account, StudyIds]
+    ) -> None:
+        reviewer, ids = make_user(Role.REVIEWER), dispute[2]
+        with app.app_context(), acting_for(reviewer.organisation_id):
+            db.session.add(ReaderFlag(reader_id=reviewer.id, evidence={}))
+            db.session.commit()
+        with pytest.raises(NotAllowed):
+            settle(app, reviewer, ids.image_id, "glioma")
+
     def test_nothing_is_decided_where_nobody_disagrees(
         self, app: Flask, make_user: MakeUser
     ) -> None:
