@@ -63,8 +63,8 @@ DELETION_REASONS: Mapping[str, LazyString] = {
 
 # Why an assessed slice is not in a snapshot (webapp.learning.candidates, ml.dataset.snapshot).
 LEFT_OUT: Mapping[str, LazyString] = {
-    "single_reader": _l("One reader alone"),
-    "not_independent": _l("Readers agree, and had seen each other’s assessments"),
+    "single_reader": _l("Only one reader"),
+    "not_independent": _l("Readers agree, but had seen each other’s assessments"),
     "flagged_reader": _l("A reader is flagged"),
     "disputed": _l("Readers disagree"),
     "unsure": _l("Readers are unsure"),
@@ -201,7 +201,7 @@ REASONS: Mapping[str, LazyString] = {
         "The model is not available on this server. Please contact an administrator."
     ),
     "model_off": _l(
-        "The model is switched off in this organisation: the images can be viewed, and no result "
+        "The model is switched off in this organisation: the images can be viewed, but no result "
         "is given."
     ),
     "out_of_memory": _l("The server ran out of memory. Please try again later."),

@@ -5,7 +5,7 @@ from marshmallow import fields, validate
 
 from webapp.models_admin.models import LONGEST_REASON, Decision, DeploymentKind, GateStatus
 
-_NOT_BLANK = validate.Regexp(r"(?s).*\S", error="Please say why.")
+_NOT_BLANK = validate.Regexp(r"(?s).*\S", error="Please give a reason.")
 
 
 class ReasonSchema(ma.Schema):

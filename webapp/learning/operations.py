@@ -51,7 +51,7 @@ def create_snapshot(*, actor: User | None, name: str, terms: Terms | None = None
     with current_blobs().in_use():
         found = candidates(quorum=terms.quorum)
         if not found.slices:
-            raise Conflict(_("There is no slice yet that readers have agreed on."))
+            raise Conflict(_("Readers have not agreed on any slice yet."))
         # Nothing is locked while files are read and compared.
         db.session.rollback()
         with tempfile.TemporaryDirectory(dir=current_settings().home) as place:
@@ -67,7 +67,7 @@ def create_snapshot(*, actor: User | None, name: str, terms: Terms | None = None
                 )
             except InvalidManifest as error:
                 # The one thing that can be wrong with a new folder: everything was a copy.
-                message = _("All slices that readers agreed on are copies of slices held out.")
+                message = _("All slices that readers agreed on are copies of held-out slices.")
                 raise Conflict(message) from error
             return _keep(name, actor_id, written, folder)
 
@@ -99,7 +99,7 @@ def withdraw_patient(*, actor: User, code: str) -> Withdrawal:
     _demand(actor, Role.ADMIN)
     patient = db.session.scalar(select(Patient).where(Patient.code == " ".join(code.split())))
     if patient is None:
-        raise NotFound(_("There is no patient of that code."))
+        raise NotFound(_("There is no patient with this code."))
     group = patient_group(patient.code)
     known = db.session.scalar(select(Withdrawal).where(Withdrawal.patient_group == group))
     if known is not None:
@@ -148,7 +148,7 @@ def _keep(
         db.session.commit()
     except IntegrityError as error:
         db.session.rollback()
-        message = _("There is a snapshot of this name already.")
+        message = _("There is already a snapshot with this name.")
         raise Conflict(message, fields={"name": message}) from error
     return row
 
@@ -177,7 +177,7 @@ def _checked_name(name: str) -> str:
     elif len(text) > LONGEST_NAME:
         message = _("The name may have at most %(n)d characters.", n=LONGEST_NAME)
     elif db.session.scalar(select(Snapshot.id).where(Snapshot.name == text)):
-        message = _("There is a snapshot of this name already.")
+        message = _("There is already a snapshot with this name.")
         raise Conflict(message, fields={"name": message})
     else:
         return text

@@ -75,7 +75,7 @@ def download(snapshot_id: uuid.UUID) -> Response:
     try:
         return send_snapshot(archive(row))
     except MissingBlob as error:
-        raise NotFound(_("Files of this snapshot are gone.")) from error
+        raise NotFound(_("Files of this snapshot are missing.")) from error
 
 
 @blueprint.post("/snapshots/<uuid:snapshot_id>/retrainings")
@@ -140,7 +140,7 @@ def look_for_masses() -> ResponseReturnValue:
 def lift(flag_id: uuid.UUID) -> ResponseReturnValue:
     """Let a reader help to make a quorum again."""
     lift_flag(actor=actor(), flag_id=flag_id)
-    flash(_("The flag is lifted."), "success")
+    flash(_("The flag has been lifted."), "success")
     return redirect(url_for("learning.readers"))
 
 
@@ -161,7 +161,7 @@ def withdraw() -> ResponseReturnValue:
     except NotFound as error:
         form.code.errors = [error.message]
         return _withdrawals(form), 422
-    flash(_("No later snapshot will hold anything of this patient."), "success")
+    flash(_("Later snapshots will contain nothing from this patient."), "success")
     return redirect(url_for("learning.withdrawals"))
 
 

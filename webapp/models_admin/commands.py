@@ -66,7 +66,7 @@ def propose(model: str, email: str, reason: str) -> None:
         actor = find_user_by_address(email)
         with acting_for(actor.organisation_id):
             operations.propose_model(actor=actor, candidate_id=_candidate(model).id, reason=reason)
-        click.echo("Proposed. Another steward has to confirm it.")
+        click.echo("Proposed. Another data steward has to confirm it.")
 
 
 @models.command("confirm")

@@ -12,5 +12,5 @@ class ReasonForm(CheckedForm):
     """Why a model is proposed, taken back, or switched off."""
 
     reason = TextAreaField(
-        _l("Reason"), [DataRequired(_l("Please say why.")), Length(max=LONGEST_REASON)]
+        _l("Reason"), [DataRequired(_l("Please give a reason.")), Length(max=LONGEST_REASON)]
     )

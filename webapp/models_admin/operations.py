@@ -69,7 +69,7 @@ def register_candidate(*, actor: User, files: ModelFiles) -> Candidate:
     with acting_for(actor.organisation_id):
         known = select(Candidate.id).where(Candidate.model_version_id == version.id)
         if db.session.scalar(known) is not None:
-            raise Conflict(_("This model is registered already."))
+            raise Conflict(_("This model is already registered."))
         candidate = Candidate(
             model_version_id=version.id, card_name=files.card_name, registered_by_id=actor.id
         )
@@ -100,9 +100,11 @@ def run_gates(*, actor: User, candidate_id: uuid.UUID) -> GateRun:
     one_at_a_time([_models_of(actor)])
     candidate = find_candidate(candidate_id)
     if candidate.last_run and candidate.last_run.status in {GateStatus.QUEUED, GateStatus.RUNNING}:
-        raise Conflict(_("The gates are being run already."))
+        raise Conflict(_("The gates are already running."))
     if candidate.open_proposal is not None:
-        raise Conflict(_("This model waits for a second person. Decide about the proposal first."))
+        raise Conflict(
+            _("This model is waiting for a second person. Decide on the proposal first.")
+        )
     run = _new_run(candidate, actor)
     audit.record("run_gates", subject=candidate, actor_id=actor.id, number=run.number)
     db.session.commit()
@@ -125,9 +127,9 @@ def propose_model(*, actor: User, candidate_id: uuid.UUID, reason: str) -> Propo
     candidate = find_candidate(candidate_id)
     run = _passed_run(candidate)
     if _serves(candidate):
-        raise Conflict(_("This model serves already."))
+        raise Conflict(_("This model is already serving."))
     if db.session.scalar(select(Proposal.id).where(Proposal.decision.is_(None))) is not None:
-        raise Conflict(_("Another proposal is open. Decide about it first."))
+        raise Conflict(_("Another proposal is open. Decide on it first."))
     proposal = Proposal(
         candidate_id=candidate.id, gate_run_id=run.id, proposed_by_id=actor.id, reason=why
     )
@@ -152,10 +154,10 @@ def confirm_model(*, actor: User, candidate_id: uuid.UUID) -> Deployment:
     """
     proposal = _open_proposal(actor, candidate_id)
     if proposal.proposed_by_id == actor.id:
-        raise NotAllowed(_("Another person than the one who proposed it has to confirm it."))
+        raise NotAllowed(_("Somebody other than its proposer has to confirm the model."))
     candidate = proposal.candidate
     if _passed_run(candidate).id != proposal.gate_run_id:
-        raise Conflict(_("The gates were run again since. Please propose the model anew."))
+        raise Conflict(_("The gates have been run again since. Please propose the model again."))
     _decide(proposal, actor, Decision.CONFIRMED)
     deployment = _deploy(
         actor,
@@ -203,7 +205,7 @@ def roll_back(*, actor: User, reason: str) -> Deployment:
     one_at_a_time([_models_of(actor)])
     promoted = _standing().promoted
     if not promoted:
-        raise Conflict(_("The first model serves: there is none to go back to."))
+        raise Conflict(_("The first model is serving; there is none to go back to."))
     before = promoted[-2] if len(promoted) > 1 else None
     deployment = _deploy(
         actor,
@@ -229,7 +231,7 @@ def switch_off(*, actor: User, reason: str) -> Deployment:
     why = _checked_reason(reason)
     one_at_a_time([_models_of(actor)])
     if _standing().is_off:
-        raise Conflict(_("The model is switched off already."))
+        raise Conflict(_("The model is already switched off."))
     deployment = _deploy(actor, DeploymentKind.OFF, candidate=None, run=None, reason=why)
     audit.record("switch_model_off", subject=deployment, actor_id=actor.id)
     db.session.commit()
@@ -262,7 +264,7 @@ def switch_on(*, actor: User) -> Deployment:
 
 def _needs_steward(actor: User) -> None:
     if not actor.may(Role.STEWARD):
-        raise NotAllowed(_("Only a steward can do this."))
+        raise NotAllowed(_("Only a data steward can do this."))
 
 
 def _models_of(actor: User) -> str:
@@ -279,7 +281,7 @@ def _new_run(candidate: Candidate, actor: User) -> GateRun:
 def _passed_run(candidate: Candidate) -> GateRun:
     run = candidate.last_run
     if run is None or run.status is not GateStatus.PASSED:
-        raise Conflict(_("The gates have not let this model through."))
+        raise Conflict(_("This model has not passed the gates."))
     return run
 
 
@@ -288,7 +290,7 @@ def _open_proposal(actor: User, candidate_id: uuid.UUID) -> Proposal:
     one_at_a_time([_models_of(actor)])
     proposal = find_candidate(candidate_id).open_proposal
     if proposal is None:
-        raise Conflict(_("Nobody has proposed this model, or the proposal was decided."))
+        raise Conflict(_("Nobody has proposed this model, or the proposal has been decided."))
     return proposal
 
 
@@ -337,7 +339,7 @@ def _checked_reason(reason: str) -> str:
     text = reason.encode(errors="replace").decode().replace("\0", "").strip()
     message = None
     if not text:
-        message = _("Please say why.")
+        message = _("Please give a reason.")
     elif len(text) > LONGEST_REASON:
         message = _("This may have at most %(n)d characters.", n=LONGEST_REASON)
     if message:

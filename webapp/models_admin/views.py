@@ -38,7 +38,7 @@ def run_gates(candidate_id: uuid.UUID) -> ResponseReturnValue:
     """Run the gates again."""
     return _done(
         lambda: operations.run_gates(actor=actor(), candidate_id=candidate_id),
-        _("The gates are being run. This takes some minutes."),
+        _("The gates are running. This takes a few minutes."),
         url_for("models.show", candidate_id=candidate_id),
     )
 
@@ -57,7 +57,9 @@ def propose(candidate_id: uuid.UUID) -> ResponseReturnValue:
             db.session.rollback()
             form.show(error)
         else:
-            flash(_("The model has been proposed. Another steward has to confirm it."), "success")
+            flash(
+                _("The model has been proposed. Another data steward has to confirm it."), "success"
+            )
             return redirect(url_for("models.show", candidate_id=candidate_id))
     return _candidate_page(queries.find_candidate(candidate_id), form)
 
@@ -90,7 +92,7 @@ def roll_back() -> ResponseReturnValue:
     """Let the model before serve again."""
     return _with_reason(
         lambda reason: operations.roll_back(actor=actor(), reason=reason),
-        _("The model before serves again."),
+        _("The previous model serves again."),
     )
 
 

@@ -186,7 +186,7 @@ class TestPage:
         browser = sign_in(make_user(Role.STEWARD))
         browser.post("/learning/readers/flags")
         page = browser.get("/learning/readers").text
-        assert "makes no quorum" in page
+        assert "not counted towards a quorum" in page
         address = page.split('action="/learning/readers/flags/')[1].split('"')[0]
         assert browser.post(f"/learning/readers/flags/{address}").status_code == 302
-        assert "makes no quorum" not in browser.get("/learning/readers").text
+        assert "not counted towards a quorum" not in browser.get("/learning/readers").text

@@ -368,7 +368,7 @@ class TestPages:
         assert made.status_code == 302
         page = browser.get(made.location).text
         assert "July" in page
-        assert "One reader alone" in page
+        assert "Only one reader" in page
         assert "July" in browser.get("/learning/snapshots").text
         packed = browser.get(f"{made.location}/snapshot.zip")
         assert packed.headers["Cache-Control"] == "no-store"

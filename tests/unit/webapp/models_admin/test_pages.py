@@ -76,12 +76,12 @@ def test_a_candidate_comes_to_serve_through_the_pages(
     assert "0.004 [-0.002, 0.010]" in page
     refused = first.post(f"/models/{made}/proposal", data={"reason": " "})
     assert refused.status_code == 422
-    assert "Please say why." in refused.get_data(as_text=True)
+    assert "Please give a reason." in refused.get_data(as_text=True)
     assert first.post(f"/models/{made}/proposal", data={"reason": "better"}).status_code == 302
-    assert "Another steward has to confirm it." in text_of(first, f"/models/{made}")
+    assert "Another data steward has to confirm it." in text_of(first, f"/models/{made}")
     first.post(f"/models/{made}/confirmation")
     assert "the start of this installation" in text_of(first, "/models")  # not by the same person
-    assert "Confirm: it serves from now on" in text_of(second, f"/models/{made}")
+    assert "Confirm and put into service" in text_of(second, f"/models/{made}")
     second.post(f"/models/{made}/confirmation")
     assert "vgg16-next" in text_of(second, "/models")
     assert second.post("/models/rollback", data={"reason": "worse"}).status_code == 302
@@ -133,11 +133,11 @@ def test_the_command_line_does_the_same(
     made = runner.invoke(args=["models", "register", str(card), "--by", steward.email])
     assert made.exit_code == 0, made.output
     again = runner.invoke(args=["models", "register", str(card), "--by", steward.email])
-    assert (again.exit_code, again.output) == (1, "Error: This model is registered already.\n")
+    assert (again.exit_code, again.output) == (1, "Error: This model is already registered.\n")
     by, why = ["--by", steward.email], ["--reason", "better"]
     refused = runner.invoke(args=["models", "propose", "vgg16-next", *by, *why])
     assert refused.exit_code == 1
-    assert "The gates have not let this model through." in refused.output
+    assert "This model has not passed the gates." in refused.output
     end_gates(app, steward, uuid.UUID(made.output.strip()), "pass")
     assert runner.invoke(args=["models", "propose", "vgg16-next", *by, *why]).exit_code == 0
     assert runner.invoke(args=["models", "confirm", "vgg16-next", *by]).exit_code == 1
