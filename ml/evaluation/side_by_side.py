@@ -1,20 +1,22 @@
 """What one model costs beside another: time, taking turns, and memory of a process of its own."""
 
-import multiprocessing
 import resource
 import statistics
-from concurrent.futures import ProcessPoolExecutor
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from ml.errors import InvalidModel
 from ml.evaluation.bench import alternate
 from ml.serving.engines import Engine
 
 _BATCH = 2
 _ROUNDS = 9
 _STATUS = Path("/proc/self/status")
+_LIBRARY = Path(__file__).parents[1]
 
 
 def times_as_slow(engine: Engine, size: int, other: Engine, other_size: int) -> float:
@@ -34,10 +36,23 @@ def times_as_slow(engine: Engine, size: int, other: Engine, other_size: int) -> 
 
 
 def peak_memory(card: Path, *, device: str) -> int:
-    """Bytes that a new process takes at most which loads a model and answers a batch of slices."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as process:
-        return process.submit(_answer_batch, card, device).result()
+    """Bytes that a new process takes at most which loads a model and answers a batch of slices.
+
+    Not by multiprocessing: a process of Celery's pool may not have children of that kind.
+
+    Raises:
+        InvalidModel: the process failed.
+    """
+    found = subprocess.run(
+        [sys.executable, "-m", __name__, str(card.resolve()), device],
+        cwd=_LIBRARY.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if found.returncode:
+        raise InvalidModel(f"The memory of {card.name} cannot be measured: {found.stderr[-300:]}")
+    return int(found.stdout)
 
 
 def _answer_batch(card: Path, device: str) -> int:
@@ -55,3 +70,7 @@ def _peak() -> int:
         lines = _STATUS.read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    print(_answer_batch(Path(sys.argv[1]), sys.argv[2]))
