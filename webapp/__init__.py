@@ -15,6 +15,7 @@ from webapp import (
     monitoring,
     queueing,
     security,
+    staticfiles,
     storage,
     uploads,
     wording,
@@ -54,6 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     wording.init_app(app)
     queueing.init_app(app, settings)
     security.init_app(app)
+    staticfiles.init_app(app)
     errorpages.init_app(app)
     guard.init_app(app)
     health.init_app(app)
