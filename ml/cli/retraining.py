@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml.cli.manifest_options import add_manifest_options, read_named
-from ml.dataset.corrections import BUNDLED_EXCLUSIONS
 from ml.errors import InvalidConfiguration
 
 if TYPE_CHECKING:
@@ -103,6 +102,7 @@ def _retrain(options: argparse.Namespace) -> int:
 
 def _base(options: argparse.Namespace) -> "list[Entry] | None":
     from ml import dataset
+    from ml.dataset.corrections import BUNDLED_EXCLUSIONS
 
     if options.base is None:
         return None

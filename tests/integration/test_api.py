@@ -140,6 +140,22 @@ class TestDoor:
             "/api/v1/feedback",
             "/api/v1/images/{image_id}/pixels",
             "/api/v1/images/{image_id}/heatmap",
+            "/api/v1/images/{image_id}/adjudication",
+            "/api/v1/disputes",
+            "/api/v1/snapshots",
+            "/api/v1/snapshots/{snapshot_id}",
+            "/api/v1/retrainings",
+            "/api/v1/retrainings/{retraining_id}",
+            "/api/v1/retrainings/{retraining_id}/cancellation",
+            "/api/v1/models",
+            "/api/v1/models/{candidate_id}",
+            "/api/v1/models/{candidate_id}/gates",
+            "/api/v1/models/{candidate_id}/proposal",
+            "/api/v1/models/{candidate_id}/confirmation",
+            "/api/v1/models/{candidate_id}/decline",
+            "/api/v1/models/rollback",
+            "/api/v1/models/off",
+            "/api/v1/models/on",
         }
         upload = description["paths"]["/api/v1/studies"]["post"]
         assert "multipart/form-data" in upload["requestBody"]["content"]

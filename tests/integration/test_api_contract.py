@@ -6,6 +6,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from tests.factories import (
     make_series_study,
     make_study,
 )
+from tests.unit.webapp.models_admin.candidates import end_gates, register, write_model
 from webapp.accounts.models import Role
 from webapp.studies.models import Status as StudyStatus
 
@@ -55,6 +57,16 @@ _MAY_REFUSE_GOOD_VALUES = {
     "POST /api/v1/images/{image_id}/adjudication",  # readers have to disagree
     "POST /api/v1/snapshots",  # readers have to agree
     "POST /api/v1/studies/{study_id}/feedback",  # what the model said decides what may be said
+    # What gates, stewards and the list of deployments say decides about the rest.
+    "POST /api/v1/models/{candidate_id}/gates",
+    "POST /api/v1/models/{candidate_id}/proposal",
+    "POST /api/v1/models/{candidate_id}/confirmation",
+    "POST /api/v1/models/{candidate_id}/decline",
+    "POST /api/v1/models/rollback",
+    "POST /api/v1/models/off",
+    "POST /api/v1/models/on",
+    "POST /api/v1/retrainings",
+    "POST /api/v1/retrainings/{retraining_id}/cancellation",
 }
 
 
@@ -193,19 +205,30 @@ def test_clinician_gets_what_is_described(app: Flask, make_user: MakeUser, exten
     assert never == {
         "GET /api/v1/feedback",  # of reviewers, as the next one
         "GET /api/v1/disputes",
-        "GET /api/v1/snapshots",  # of data stewards, as the next one
+        "GET /api/v1/snapshots",  # of data stewards, as all that follows
         "GET /api/v1/snapshots/{snapshot_id}",
+        "GET /api/v1/models/{candidate_id}",
+        "GET /api/v1/retrainings",
+        "GET /api/v1/retrainings/{retraining_id}",
     }
 
 
 def test_administrator_gets_what_is_described(
-    app: Flask, make_user: MakeUser, extent: Extent
+    app: Flask, make_user: MakeUser, extent: Extent, tmp_path: Path
 ) -> None:
     account = make_user(Role.ADMIN)
     _id, token = make_api_token(app, account)
-    answers = called(app, extent, token=token, known=stored(app, account))
+    candidate_id = register(app, account, write_model(tmp_path / "model"))
+    end_gates(app, account, candidate_id, "pass")
+    known = stored(app, account) | {"candidate_id": [str(candidate_id)]}
+    answers = called(app, extent, token=token, known=known)
     assert not answers.faults, "\n".join(answers.faults)
-    assert "GET /api/v1/feedback" in succeeded(answers)
+    assert {
+        "GET /api/v1/feedback",
+        "GET /api/v1/models/{candidate_id}",
+        "POST /api/v1/models/{candidate_id}/gates",
+        "POST /api/v1/models/off",
+    } <= succeeded(answers)
 
 
 @pytest.mark.parametrize("token", [None, "sulcus_" + "x" * 43])
