@@ -87,9 +87,11 @@ def test_page_and_api_answer_as_the_command_line_does(
         timeout=90_000
     )
     visit.picture("study-several")
-    shown = visit.page.locator(".image-results li").all_inner_texts()
-    for text, answer in zip(shown, expected, strict=True):
-        assert WORDS[answer["label"]] in text
+    shown = visit.page.locator(".image-results li")
+    expect(shown).to_have_count(len(expected))
+    # The list is loaded once more when the study is done.
+    for n, answer in enumerate(expected):
+        expect(shown.nth(n)).to_contain_text(WORDS[answer["label"]])
 
     study = upload_by_api(visit.address, portal.token("ada@example.org"), paths)
     for image, answer in zip(study["images"], expected, strict=True):
