@@ -22,8 +22,22 @@ def read_named(options: argparse.Namespace) -> "tuple[list[Entry], dict[str, str
     Raises:
         InvalidManifest: one of the files is invalid.
     """
+    return read_without_excluded(options.manifest, options.exclude)
+
+
+def read_without_excluded(
+    manifest: Path, exclude: Path | None
+) -> "tuple[list[Entry], dict[str, str]]":
+    """A manifest's entries without the excluded ones, and these with reasons.
+
+    Args:
+        exclude: the list; by default the bundled one.
+
+    Raises:
+        InvalidManifest: one of the files is invalid.
+    """
     from ml import dataset
     from ml.dataset.corrections import BUNDLED_EXCLUSIONS
 
-    excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
-    return dataset.read_manifest(options.manifest, excluded=excluded), excluded
+    excluded = dataset.read_exclusions(exclude or BUNDLED_EXCLUSIONS)
+    return dataset.read_manifest(manifest, excluded=excluded), excluded

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml.cli.manifest_options import add_manifest_options, read_named
+from ml.cli.manifest_options import add_manifest_options, read_named, read_without_excluded
 from ml.errors import InvalidConfiguration
 
 if TYPE_CHECKING:
@@ -102,12 +102,10 @@ def _retrain(options: argparse.Namespace) -> int:
 
 def _base(options: argparse.Namespace) -> "list[Entry] | None":
     from ml import dataset
-    from ml.dataset.corrections import BUNDLED_EXCLUSIONS
 
     if options.base is None:
         return None
-    excluded = dataset.read_exclusions(options.exclude or BUNDLED_EXCLUSIONS)
-    entries = dataset.read_manifest(options.base, excluded=excluded)
+    entries, _excluded = read_without_excluded(options.base, options.exclude)
     if options.outlines is not None:
         entries = dataset.with_outlines(entries, dataset.read_outlines(options.outlines))
     return entries

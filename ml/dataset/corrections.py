@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ml.dataset.manifest import Entry, content_hash, read_rows, write_rows
+from ml.dataset.manifest import Entry, read_rows, write_rows
 from ml.errors import InvalidManifest
 from ml.labels import Label
 
@@ -31,7 +31,7 @@ class Correction:
         """Whether the line applies to this file."""
         if self.stem is not None and self.stem != entry.path.stem:
             return False
-        return self.sha256 is None or self.sha256 == (entry.sha256 or content_hash(entry.path))
+        return self.sha256 is None or self.sha256 == entry.file_hash
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def write_left_out(path: Path, changes: Iterable[Change]) -> None:
         (
             {
                 "stem": change.entry.path.stem,
-                "sha256": change.entry.sha256 or content_hash(change.entry.path),
+                "sha256": change.entry.file_hash,
                 "reason": change.reason,
             }
             for change in changes

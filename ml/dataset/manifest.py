@@ -81,6 +81,11 @@ class Entry:
     sha256: str | None = None
     spacing: tuple[float, float] | None = None
 
+    @property
+    def file_hash(self) -> str:
+        """SHA-256 of the file: as the manifest says, or computed."""
+        return self.sha256 or content_hash(self.path)
+
 
 def read_manifest(path: Path, *, excluded: Iterable[str] = ()) -> list[Entry]:
     """Read ``path``, leaving out the files whose stem is in ``excluded``.

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml.dataset.further import Further, without_held_out
 from ml.dataset.manifest import Entry, content_hash, read_manifest
 from ml.dataset.outlines import read_outlines, with_outlines
 from ml.dataset.parts import counted, groups_hash, images_hash
@@ -44,7 +43,10 @@ class Reference:
 
     @property
     def held_out(self) -> list[Entry]:
-        """Every slice that nothing may be learnt from."""
+        """Every slice that nothing may be learnt from, and no copy of it.
+
+        :func:`ml.dataset.further.without_held_out` drops such copies.
+        """
         return self.slices + self.healthy
 
 
@@ -96,18 +98,6 @@ def seal_reference(folder: Path) -> Path:
     path = folder / CARD
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return path
-
-
-def without_reference(entries: Sequence[Entry], folder: Path = BUNDLED) -> Further:
-    """What may be learnt from: without groups that hold a copy of a slice of the reference set.
-
-    Copies are exact, near or mirrored; see :func:`ml.dataset.further.without_held_out`.
-
-    Raises:
-        InvalidManifest: the reference set is damaged.
-        UnreadableImage: a file is not a readable image.
-    """
-    return without_held_out(entries, read_reference(folder).held_out)
 
 
 def _check_files(folder: Path, files: Mapping[str, str]) -> None:

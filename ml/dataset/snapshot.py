@@ -14,7 +14,6 @@ import datetime
 import hashlib
 import json
 import re
-import shutil
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from ml.dataset.further import without_held_out
 from ml.dataset.manifest import Entry, content_hash, read_rows, spacing_in, write_rows
 from ml.dataset.parts import images_hash
 from ml.errors import InvalidManifest
-from ml.files import in_one_piece
+from ml.files import folder_in_one_piece
 from ml.labels import LABELS, Label
 
 FORMAT = 1
@@ -158,25 +157,17 @@ def write_snapshot(
     """
     if folder.exists():
         raise InvalidManifest(f"There is a snapshot {folder} already.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with in_one_piece(folder) as partial:
-        shutil.rmtree(partial, ignore_errors=True)
-        (partial / IMAGES).mkdir(parents=True)
-        try:
-            kept, reasons = _kept(partial, slices, locked)
-            without = without_held_out(
-                _part(kept, "training"), [*held_out, *_part(kept, "holdout")]
-            )
-            for sha256 in [digest for digest, row in kept.items() if row.path in without.dropped]:
-                kept.pop(sha256).path.unlink()
-            facts = _write(partial, kept, plan, created_at) | {
-                "left_out": dict(Counter(left_out or {}) + reasons + Counter(without.left_out)),
-                "copies": {path.stem: why for path, why in sorted(without.dropped.items())},
-            }
-            (partial / CARD).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    with folder_in_one_piece(folder) as partial:
+        (partial / IMAGES).mkdir()
+        kept, reasons = _kept(partial, slices, locked)
+        without = without_held_out(_part(kept, "training"), [*held_out, *_part(kept, "holdout")])
+        for sha256 in [digest for digest, row in kept.items() if row.path in without.dropped]:
+            kept.pop(sha256).path.unlink()
+        facts = _write(partial, kept, plan, created_at) | {
+            "left_out": dict(Counter(left_out or {}) + reasons + Counter(without.left_out)),
+            "copies": {path.stem: why for path, why in sorted(without.dropped.items())},
+        }
+        (partial / CARD).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return read_snapshot(folder)
 
 

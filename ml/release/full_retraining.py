@@ -15,7 +15,7 @@ from ml.release.features import exact_engine, features_of
 from ml.release.head import Local, check_groups
 from ml.release.inspection import inspect, issue_facts
 from ml.release.label_issues import write_label_issues
-from ml.release.material import ISSUES, Material, history, name_candidate, name_part
+from ml.release.material import ISSUES, Material, history, measured, name_candidate
 from ml.release.packaging import measure_model, package, reference_features, said_unseen
 from ml.release.progress import Progress
 from ml.release.replay import Replay, drawn, load_replay, make_replay
@@ -76,12 +76,8 @@ def retrain_layers(material: Material, progress: Progress) -> Path:
         _package(material, trained, recipe, parts, found, where)
 
     def measure(where: Path) -> None:
-        shutil.copytree(calibrated, where, dirs_exist_ok=True)
-        progress.tell("measuring", 0, 1)
-        card = where / f"{material.stem}.json"
-        measure_model(card, parts.split, quantised=True)
-        name_part(card)
-        progress.tell("measuring", 1, 1)
+        with measured(material, calibrated, where, progress) as card:
+            measure_model(card, parts.split, quantised=True)
 
     stage(calibrated, make)
     stage(folder / "model", measure)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ml.dataset import Entry, content_hash
+from ml.dataset import Entry
 from ml.dataset.further import without_held_out
 from ml.dataset.parts import has_lists
 from ml.dataset.reference import Reference
@@ -69,7 +69,7 @@ class Evidence:
     """Candidate beside incumbent.
 
     Attributes:
-        times_as_slow, times_the_memory: the candidate over the incumbent.
+        times_as_slow: the candidate over the incumbent.
         memory: peak bytes of a process with the candidate, and of one with the incumbent.
         learnt_copies: slices that the candidate learnt from and that copy what it is judged on.
         learnt_groups: groups of the reference set that the candidate's card does not hold out.
@@ -140,7 +140,7 @@ def learnt_copies(
     listed = card.get("snapshot", {}).get("learnt", {}).get("image_hashes")
     held_out = [*snapshot.holdout, *reference]
     hashes = set(listed or ())
-    judged = {one.sha256 or content_hash(one.path) for one in held_out}
+    judged = {one.file_hash for one in held_out}
     found = dict.fromkeys(hashes & judged, "the file itself")
     learnt = [one for one in snapshot.training if listed is None or one.sha256 in hashes]
     dropped = without_held_out(learnt, held_out).dropped

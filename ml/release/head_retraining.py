@@ -29,10 +29,8 @@ from ml.release.head import (
     fit_head,
 )
 from ml.release.inspection import Inspected, inspect, issue_facts, number_of, plain
-from ml.release.label_issues import (
-    write_label_issues,
-)
-from ml.release.material import ISSUES, Material, history, name_candidate, name_part
+from ml.release.label_issues import write_label_issues
+from ml.release.material import ISSUES, Material, history, measured, name_candidate
 from ml.release.packaging import entries_that_stay, measure_model, today
 from ml.release.progress import Progress
 from ml.release.replay import (
@@ -116,7 +114,8 @@ def _fit(material: Material, collected: Path, where: Path, progress: Progress) -
     data, strength = inspected.data, inspected.chosen.strength
     # Slices that are not learnt from are answered all the same: doubt that is fitted without what
     # the head gets wrong would be too small.
-    fitted = cross_fit(data, strength, lambda: None)
+    everything = bool(data.learnt.all())
+    fitted = inspected.chosen.fitted if everything else cross_fit(data, strength, lambda: None)
     head = fit_head(data, torch.ones_like(data.learnt), strength)
     doubt = fit_doubt(data, head, fitted)
     network = copy.deepcopy(model.network)
@@ -152,15 +151,11 @@ def _local(tensors: dict[str, Tensor], entries: list[Entry]) -> Local:
 
 def _measure(material: Material, calibrated: Path, where: Path, progress: Progress) -> None:
     """Add the network in 8-bit integers, and measure on what the snapshot holds out."""
-    shutil.copytree(calibrated, where, dirs_exist_ok=True)
-    card = where / f"{material.stem}.json"
     source = material.model.quantised
     write = None if source is None else partial(_exchange, source)
-    progress.tell("measuring", 0, 1)
     split = Split(material.learnt, [], material.snapshot.holdout)
-    measure_model(card, split, quantised=source is not None, write=write)
-    name_part(card)
-    progress.tell("measuring", 1, 1)
+    with measured(material, calibrated, where, progress) as card:
+        measure_model(card, split, quantised=source is not None, write=write)
 
 
 def _exchange(source: Path, model: Model, path: Path) -> dict[str, Any]:

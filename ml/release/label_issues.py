@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ml.dataset import Entry, content_hash
+from ml.dataset import Entry
 from ml.dataset.manifest import write_rows
 from ml.labels import LABELS, Label
 
@@ -35,11 +35,6 @@ class LabelIssue:
     suggested: Label
     probability: float
     quality: float
-
-    @property
-    def sha256(self) -> str:
-        """Of the file."""
-        return self.entry.sha256 or content_hash(self.entry.path)
 
 
 def find_label_issues(
@@ -79,7 +74,7 @@ def described(issue: LabelIssue, handling: str) -> dict[str, Any]:
     """What is told of an issue, in card and list."""
     return {
         "path": issue.entry.path.name,
-        "sha256": issue.sha256,
+        "sha256": issue.entry.file_hash,
         "group": issue.entry.group,
         "label": issue.entry.label.value,
         "suggested": issue.suggested.value,

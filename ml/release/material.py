@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from ml.dataset.snapshot import Snapshot, read_snapshot
 from ml.errors import InvalidConfiguration, InvalidManifest
 from ml.files import in_one_piece
 from ml.registry import Model, load_model, read_card, write_card
+from ml.release.progress import Progress
 
 HOLDOUT = "snapshot hold-out"
 ISSUES = "label_issues.csv"
@@ -85,7 +88,7 @@ def read_material(order: Order) -> Material:
     if not kept.entries:
         raise InvalidManifest(f"{order.snapshot} holds nothing to learn from.")
     left_out = {
-        hash_of(one): kept.dropped[one.path]
+        one.file_hash: kept.dropped[one.path]
         for one in snapshot.training
         if one.path in kept.dropped
     }
@@ -123,7 +126,7 @@ def _learnt(learnt: Sequence[Entry]) -> dict[str, Any]:
     return counted(learnt) | {
         "groups_sha256": groups_hash(one.group for one in learnt),
         "images_sha256": images_hash(learnt),
-        "image_hashes": sorted(hash_of(one) for one in learnt),
+        "image_hashes": sorted(one.file_hash for one in learnt),
     }
 
 
@@ -135,16 +138,22 @@ def name_candidate(path: Path) -> None:
     write_card(card | {"name": name}, path)
 
 
-def name_part(path: Path) -> None:
-    """Say in a candidate's card that it was measured on what its snapshot holds out."""
+@contextmanager
+def measured(
+    material: Material, calibrated: Path, where: Path, progress: Progress
+) -> Iterator[Path]:
+    """Let the block measure a copy of a calibrated candidate; it gets the copy's card.
+
+    The card then says that it was measured on what the snapshot holds out.
+    """
+    shutil.copytree(calibrated, where, dirs_exist_ok=True)
+    path = where / f"{material.stem}.json"
+    progress.tell("measuring", 0, 1)
+    yield path
     card = read_card(path)
     card["metrics"]["part"] = HOLDOUT
     write_card(card, path)
-
-
-def hash_of(entry: Entry) -> str:
-    """SHA-256 of a slice's file."""
-    return entry.sha256 or content_hash(entry.path)
+    progress.tell("measuring", 1, 1)
 
 
 def _claim(order: Order, snapshot: Snapshot, model: Model) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from ml.dataset.snapshot import CARD, IMAGES, MANIFEST, read_snapshot
-from ml.files import in_one_piece
+from ml.files import folder_in_one_piece
 from webapp.extensions import current_blobs
 from webapp.learning.models import Snapshot
 from webapp.learning.queries import slices_of
@@ -26,9 +26,8 @@ def write_folder(snapshot: Snapshot, folder: Path) -> None:
     """
     if folder.exists():
         raise FileExistsError(errno.EEXIST, "it is there already", str(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with in_one_piece(folder) as partial:
-        (partial / IMAGES).mkdir(parents=True)
+    with folder_in_one_piece(folder) as partial:
+        (partial / IMAGES).mkdir()
         for name, content in _files(snapshot):
             (partial / name).write_bytes(content)
         read_snapshot(partial)

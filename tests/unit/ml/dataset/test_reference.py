@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from ml.dataset import Entry, read_exclusions, read_manifest, split_as_kept
+from ml.dataset.further import without_held_out
 from ml.dataset.parts import counted, images_hash
-from ml.dataset.reference import BUNDLED, read_reference, seal_reference, without_reference
+from ml.dataset.reference import BUNDLED, read_reference, seal_reference
 from ml.errors import InvalidManifest
 from ml.evaluation.ood.collection import read_collection
 from ml.imaging import read_path
@@ -82,6 +83,6 @@ def test_copies_of_its_slices_are_not_learnt_from(tmp_path: Path) -> None:
     (tmp_path / "new.png").write_bytes(encode_png(np.kron(coarse, np.ones((8, 8))).astype("uint8")))
     copy = Entry(tmp_path / "mirrored.png", Label.GLIOMA, "one patient")
     new = Entry(tmp_path / "new.png", Label.GLIOMA, "another")
-    found = without_reference([copy, new], folder)
+    found = without_held_out([copy, new], read_reference(folder).held_out)
     assert found.entries == [new]
     assert found.dropped == {copy.path: "group with copies (mirrored)"}
