@@ -6,6 +6,7 @@ and revalidated.
 """
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def init_app(app: Flask) -> None:
     """Version the static files of ``app``; in debug mode they change under it, and are not."""
     if app.static_folder is None or app.debug:
         return
-    version = version_of(Path(app.static_folder))
+    version = _version(Path(app.static_folder))
 
     def add_version(endpoint: str, values: dict[str, Any]) -> None:
         if endpoint == "static":
@@ -38,6 +39,12 @@ def init_app(app: Flask) -> None:
 
     app.url_defaults(add_version)
     app.view_functions["static"] = send
+
+
+@lru_cache
+def _version(folder: Path) -> str:
+    """Once a process, however many applications it makes."""
+    return version_of(folder)
 
 
 def version_of(folder: Path) -> str:

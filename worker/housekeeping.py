@@ -44,17 +44,17 @@ def resend_lost_jobs() -> None:
     _each(
         "delivery",
         lambda: without_message(DELIVERY, deliveries.deliveries_to_resend()),
-        _send_deliveries,
+        _one_by_one(send_delivery),
     )
     _each(
         "run of the gates",
         lambda: without_message(TRAINING, gates_to_resend()),
-        lambda found: [send_gates(one) for one in found],
+        _one_by_one(send_gates),
     )
     _each(
         "retraining",
         lambda: without_message(TRAINING, retrainings_to_resend()),
-        lambda found: [send_retraining(one) for one in found],
+        _one_by_one(send_retraining),
     )
 
 
@@ -73,9 +73,12 @@ def _each(
         _log.exception("the sweep for what waits of kind %s failed", kind)
 
 
-def _send_deliveries(found: Sequence[uuid.UUID]) -> None:
-    for delivery_id in found:
-        send_delivery(delivery_id)
+def _one_by_one(send: Callable[[uuid.UUID], object]) -> Callable[[Sequence[uuid.UUID]], None]:
+    def send_all(found: Sequence[uuid.UUID]) -> None:
+        for job_id in found:
+            send(job_id)
+
+    return send_all
 
 
 @app.task(name=SWEEP)

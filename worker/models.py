@@ -4,9 +4,9 @@ import hashlib
 import logging
 import tempfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ml.errors import InvalidModel
 from webapp.extensions import current_blobs, current_settings
@@ -14,6 +14,7 @@ from webapp.models_admin.serving import (
     FirstModel,
     Off,
     ServingFiles,
+    first_model_card,
     refuse_files,
     serving_models,
 )
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 KEPT_IN_MEMORY = 2  # a model takes some hundred megabytes
 _FIRST = "first"
+
+Found = TypeVar("Found")
 
 _log = logging.getLogger(__name__)
 
@@ -43,18 +46,7 @@ class Models:
         Raises:
             InvalidModel: the installation's first model is missing or damaged.
         """
-        for found in serving_models():
-            match found:
-                case Off():
-                    return None
-                case FirstModel():
-                    return self.first()
-                case ServingFiles():
-                    try:
-                        return self._candidate(found)
-                    except (InvalidModel, MissingBlob) as fault:
-                        refuse_files(found, str(fault) or "a file of the model is missing")
-        raise AssertionError("the first model stands behind all others")
+        return _first_usable(self._candidate, self.first)
 
     def first(self) -> "Predictor":
         """The model that the installation was started with.
@@ -62,9 +54,7 @@ class Models:
         Raises:
             InvalidModel: weights or card are missing or damaged.
         """
-        from ml.registry import SERVING
-
-        return self._load(_FIRST, current_settings().model or SERVING)
+        return self._load(_FIRST, first_model_card())
 
     def _candidate(self, files: ServingFiles) -> "Predictor":
         key = files.files[files.card_name] + files.sha256
@@ -91,6 +81,38 @@ class Models:
                 del self._loaded[oldest]
         self._loaded.move_to_end(key)
         return found
+
+
+def serving_card() -> Path:
+    """The card of what serves the organisation acted for, its files beside it.
+
+    Where models are switched off, that of the installation's first model.
+    """
+    found = _first_usable(
+        lambda files: materialised(files.files) / files.card_name, first_model_card
+    )
+    return found or first_model_card()
+
+
+def _first_usable(
+    candidate: Callable[[ServingFiles], Found], first: Callable[[], Found]
+) -> Found | None:
+    """What serves the organisation acted for, as the callables load it; None where switched off.
+
+    A candidate that cannot be loaded is refused, and the one before it is taken.
+    """
+    for found in serving_models():
+        match found:
+            case Off():
+                return None
+            case FirstModel():
+                return first()
+            case ServingFiles():
+                try:
+                    return candidate(found)
+                except (InvalidModel, MissingBlob) as fault:
+                    refuse_files(found, str(fault) or "a file of the model is missing")
+    raise AssertionError("the first model stands behind all others")
 
 
 def materialised(files: Mapping[str, str]) -> Path:

@@ -4,12 +4,12 @@ import logging
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml.errors import Cancelled, SulcusMLError
-from ml.model_files import BUNDLED, find_model_files
+from ml.model_files import find_model_files
 from webapp.database import db
 from webapp.errors import PortalError
 from webapp.extensions import current_settings
@@ -18,16 +18,15 @@ from webapp.learning.export import write_folder
 from webapp.learning.models import RetrainingStatus
 from webapp.learning.queries import find_snapshot, snapshot_to_judge_by
 from webapp.learning.retraining import RetrainingClaim
-from webapp.leases import LeaseLost
+from webapp.leases import Lease, LeaseLost
 from webapp.models_admin import gate_jobs
 from webapp.models_admin.gate_jobs import GateClaim
-from webapp.models_admin.serving import ServingFiles, refuse_files, serving_models
 from webapp.queueing import GATES, RETRAIN
 from webapp.storage import MissingBlob
 from webapp.tenancy import acting_for
 from worker.app import app
 from worker.holding import held
-from worker.models import materialised
+from worker.models import materialised, serving_card
 
 _FOLDER = "retrainings"
 
@@ -40,19 +39,14 @@ def run_gates(*, run_id: str) -> None:
     claim = gate_jobs.claim_gates(uuid.UUID(run_id))
     if claim is None:
         return
-    try:
+
+    def work() -> None:
         with held(lambda: gate_jobs.hold_gates(claim), lease=gate_jobs.LEASE):
             report = _judged(claim)
         gate_jobs.finish_gates(claim, report)
         _log.info("gates %s: %s", run_id, report["verdict"])
-    except LeaseLost:
-        _log.warning("gates %s were taken over by another worker", run_id)
-    except (SulcusMLError, MissingBlob, PortalError) as fault:
-        _log.exception("gates %s ended without a verdict", run_id)
-        _break(claim, str(fault) or "A stored file is missing.")
-    except Exception:
-        _log.exception("gates %s ended without a verdict", run_id)
-        _break(claim, "The gates failed; the cause has been recorded in the log.")
+
+    _to_its_end("gates", claim, work, lambda reason: gate_jobs.break_gates(claim, reason=reason))
 
 
 def _judged(claim: GateClaim) -> Mapping[str, Any]:
@@ -79,22 +73,48 @@ def retrain(*, retraining_id: str) -> None:
     claim = retraining.claim_retraining(uuid.UUID(retraining_id))
     if claim is None:
         return
-    try:
-        with held(lambda: retraining.hold_retraining(claim), lease=retraining.LEASE):
-            card = _retrained(claim)
-        retraining.finish_retraining(claim, find_model_files(card))
+
+    def work() -> None:
+        try:
+            with held(lambda: retraining.hold_retraining(claim), lease=retraining.LEASE):
+                card = _retrained(claim)
+            retraining.finish_retraining(claim, find_model_files(card))
+        except Cancelled:
+            db.session.rollback()
+            retraining.end_retraining(claim, RetrainingStatus.CANCELLED)
         _forget(claim)
+
+    def fail(reason: str) -> None:
+        retraining.end_retraining(claim, RetrainingStatus.FAILED, reason=reason)
+        _forget(claim)
+
+    _to_its_end("retraining", claim, work, fail)
+
+
+def _to_its_end(
+    kind: str, claim: Lease, work: Callable[[], None], fail: Callable[[str], None]
+) -> None:
+    """Do a job, and say why where it fails; a worker that has lost it writes nothing."""
+    try:
+        try:
+            work()
+        except LeaseLost:
+            raise
+        except Exception as fault:
+            _log.exception("%s %s failed", kind, claim.job_id)
+            db.session.rollback()
+            fail(_reason(kind, fault))
     except LeaseLost:
-        _log.warning("retraining %s was taken over by another worker", retraining_id)
-    except Cancelled:
-        _end(claim, RetrainingStatus.CANCELLED)
-    except (SulcusMLError, MissingBlob, PortalError) as fault:
-        _log.exception("retraining %s failed", retraining_id)
-        _end(claim, RetrainingStatus.FAILED, str(fault) or "A stored file is missing.")
-    except Exception:
-        _log.exception("retraining %s failed", retraining_id)
-        reason = "The retraining failed; the cause has been recorded in the log."
-        _end(claim, RetrainingStatus.FAILED, reason)
+        _log.warning("%s %s was taken over by another worker", kind, claim.job_id)
+
+
+def _reason(kind: str, fault: Exception) -> str:
+    """What the page says of a fault: only our own errors tell nothing that must not be shown."""
+    if isinstance(fault, MissingBlob):
+        return "A stored file is missing."
+    if isinstance(fault, SulcusMLError | PortalError):
+        return str(fault)
+    return f"The {kind} failed; the cause has been recorded in the log."
 
 
 def _retrained(claim: RetrainingClaim) -> Path:
@@ -129,17 +149,6 @@ def _retrained(claim: RetrainingClaim) -> Path:
     return make(order, Progress(on_progress=tell, cancelled=lambda: any(wishes)))
 
 
-def serving_card() -> Path:
-    """The card of the model that serves the organisation acted for, with its files beside it."""
-    for found in serving_models():
-        if isinstance(found, ServingFiles):
-            try:
-                return materialised(found.files) / found.card_name
-            except (SulcusMLError, MissingBlob) as fault:
-                refuse_files(found, str(fault) or "a file of the model is missing")
-    return current_settings().model or BUNDLED
-
-
 def _folder(claim: RetrainingClaim) -> Path:
     """Where its stages are kept: a worker that takes it over goes on from there."""
     folder = current_settings().home / _FOLDER / str(claim.job_id)
@@ -149,21 +158,3 @@ def _folder(claim: RetrainingClaim) -> Path:
 
 def _forget(claim: RetrainingClaim) -> None:
     shutil.rmtree(_folder(claim), ignore_errors=True)
-
-
-def _break(claim: GateClaim, reason: str) -> None:
-    db.session.rollback()
-    try:
-        gate_jobs.break_gates(claim, reason=reason)
-    except LeaseLost:
-        _log.warning("gates %s were taken over by another worker", claim.job_id)
-
-
-def _end(claim: RetrainingClaim, status: RetrainingStatus, reason: str | None = None) -> None:
-    db.session.rollback()
-    try:
-        retraining.end_retraining(claim, status, reason=reason)
-    except LeaseLost:
-        _log.warning("retraining %s was taken over by another worker", claim.job_id)
-        return
-    _forget(claim)

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ml.model_files import ModelFiles
 from webapp import audit
+from webapp.accounts.checks import storable
 from webapp.accounts.models import Role, User
 from webapp.database import db, now, one_at_a_time
 from webapp.errors import Conflict, InvalidInput, NotAllowed
@@ -27,7 +28,7 @@ from webapp.models_admin.models import (
     Proposal,
 )
 from webapp.models_admin.queries import deployments, find_candidate, newest_deployment
-from webapp.models_admin.serving import Standing, fault_of, standing
+from webapp.models_admin.serving import standing
 from webapp.models_admin.signatures import facts_of, sign
 from webapp.queueing import send_gates
 from webapp.tenancy import acting_for
@@ -203,7 +204,7 @@ def roll_back(*, actor: User, reason: str) -> Deployment:
     _needs_steward(actor)
     why = _checked_reason(reason)
     one_at_a_time([_models_of(actor)])
-    promoted = _standing().promoted
+    promoted = standing(deployments()).promoted
     if not promoted:
         raise Conflict(_("The first model is serving; there is none to go back to."))
     before = promoted[-2] if len(promoted) > 1 else None
@@ -230,7 +231,7 @@ def switch_off(*, actor: User, reason: str) -> Deployment:
     _needs_steward(actor)
     why = _checked_reason(reason)
     one_at_a_time([_models_of(actor)])
-    if _standing().is_off:
+    if standing(deployments()).is_off:
         raise Conflict(_("The model is already switched off."))
     deployment = _deploy(actor, DeploymentKind.OFF, candidate=None, run=None, reason=why)
     audit.record("switch_model_off", subject=deployment, actor_id=actor.id)
@@ -247,7 +248,7 @@ def switch_on(*, actor: User) -> Deployment:
     """
     _needs_steward(actor)
     one_at_a_time([_models_of(actor)])
-    found = _standing()
+    found = standing(deployments())
     if not found.is_off:
         raise Conflict(_("The model is not switched off."))
     serving = found.promoted[-1] if found.promoted else None
@@ -298,13 +299,8 @@ def _decide(proposal: Proposal, actor: User, decision: Decision) -> None:
     proposal.decision, proposal.decided_by_id, proposal.decided_at = decision, actor.id, now()
 
 
-def _standing() -> Standing:
-    """By the rows that hold; a row that does not hold is no reason to refuse a rollback."""
-    return standing(row for row in reversed(deployments()) if fault_of(row) is None)
-
-
 def _serves(candidate: Candidate) -> bool:
-    promoted = _standing().promoted
+    promoted = standing(deployments()).promoted
     return bool(promoted) and promoted[-1].candidate_id == candidate.id
 
 
@@ -336,14 +332,12 @@ def _deploy(
 
 
 def _checked_reason(reason: str) -> str:
-    text = reason.encode(errors="replace").decode().replace("\0", "").strip()
-    message = None
+    text = storable(reason).strip()
     if not text:
-        message = _("Please give a reason.")
-    elif len(text) > LONGEST_REASON:
+        raise InvalidInput.of_field("reason", _("Please give a reason."))
+    if len(text) > LONGEST_REASON:
         message = _("This may have at most %(n)d characters.", n=LONGEST_REASON)
-    if message:
-        raise InvalidInput(message, fields={"reason": message})
+        raise InvalidInput.of_field("reason", message)
     return text
 
 

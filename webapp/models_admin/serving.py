@@ -2,9 +2,10 @@
 
 import logging
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
@@ -62,14 +63,24 @@ class Standing:
     is_off: bool
 
 
-def standing(rows: Iterable[Deployment]) -> Standing:
-    """Follow deployments, oldest first.
+def standing(
+    rows: Sequence[Deployment], on_fault: Callable[[Deployment, str], object] | None = None
+) -> Standing:
+    """Follow deployments; those that may not be followed are passed over.
 
     A rollback takes back every promotion behind the model that it names.
+
+    Args:
+        rows: newest first, as :func:`webapp.models_admin.queries.deployments` gives them.
+        on_fault: told of each row that is passed over, and why.
     """
     promoted: list[Deployment] = []
     is_off = False
-    for row in rows:
+    for row in reversed(rows):
+        if fault := fault_of(row):
+            if on_fault is not None:
+                on_fault(row, fault)
+            continue
         match row.kind:
             case DeploymentKind.PROMOTION:
                 promoted.append(row)
@@ -90,13 +101,7 @@ def serving_models() -> Iterator[Serving]:
     this is noted once; the last one is always the installation's first model. While it is switched
     off there is :class:`Off` alone.
     """
-    trusted = []
-    for row in deployments():
-        if fault := fault_of(row):
-            refuse(row, fault)
-        else:
-            trusted.append(row)
-    found = standing(reversed(trusted))
+    found = standing(deployments(), on_fault=refuse)
     if found.is_off:
         yield OFF
         return
@@ -129,7 +134,7 @@ class Overview:
 def overview() -> Overview:
     """By the deployments whose signatures hold, as the worker follows them."""
     rows = deployments()
-    found = standing(row for row in reversed(rows) if fault_of(row) is None)
+    found = standing(rows)
     serving = found.promoted[-1] if found.promoted else None
     return Overview(
         name=_name(serving),
@@ -141,14 +146,14 @@ def overview() -> Overview:
     )
 
 
-def first_model_name() -> str:
-    """Name of the installation's first model, by its card."""
-    return find_model_files(current_settings().model or BUNDLED).name
+def first_model_card() -> Path:
+    """The card of the model that the installation was started with."""
+    return current_settings().model or BUNDLED
 
 
 def _name(serving: Deployment | None) -> str:
     if serving is None or serving.candidate is None:
-        return first_model_name()
+        return find_model_files(first_model_card()).name
     return serving.candidate.model_version.name
 
 
