@@ -39,6 +39,11 @@ class InvalidInput(PortalError):
         fields = {name: " ".join(map(str, found)) for name, found in errors.items() if name}
         return cls(next(iter(fields.values())), fields=fields)
 
+    @classmethod
+    def of_field(cls, field: str, message: str) -> Self:
+        """What is wrong with one field."""
+        return cls(message, fields={field: message})
+
 
 class RefusedUpload(PortalError):
     """A file is not an image that the portal accepts."""

@@ -61,7 +61,7 @@ DELETION_REASONS: Mapping[str, LazyString] = {
     "other": _l("Something else"),
 }
 
-# Why an assessed slice is not in a snapshot (webapp.learning.candidates, ml.dataset.snapshot).
+# Why an assessed slice is not in a snapshot (webapp.learning.learnable, ml.dataset.snapshot).
 LEFT_OUT: Mapping[str, LazyString] = {
     "single_reader": _l("Only one reader"),
     "not_independent": _l("Readers agree, but had seen each other’s assessments"),

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from flask import current_app, g
+from flask_babel import gettext as _
 
 from webapp.accounts.models import Role, User
+from webapp.errors import NotAllowed
 
 View = TypeVar("View", bound=Callable[..., object])
 DICOMWEB_PREFIX = "/dicomweb/"
@@ -42,3 +44,13 @@ def actor() -> User:
     """The user of the current request, signed in by cookie or token."""
     user: User = g.actor
     return user
+
+
+def demand_role(user: User, role: Role) -> None:
+    """Make sure that a user's role includes ``role``, wherever an operation is called from.
+
+    Raises:
+        NotAllowed: it does not.
+    """
+    if not user.may(role):
+        raise NotAllowed(_("Your role does not allow this."))

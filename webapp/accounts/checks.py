@@ -1,4 +1,4 @@
-"""Validation and normalisation of e-mail addresses, names and languages."""
+"""Validation and normalisation of e-mail addresses, names, languages and other texts."""
 
 from email_validator import EmailNotValidError, validate_email
 from flask_babel import gettext as _
@@ -46,3 +46,11 @@ def checked_language(locale: str) -> str:
         message = _("The portal is not available in this language.")
         raise InvalidInput(message, fields={"locale": message})
     return locale
+
+
+def storable(text: str) -> str:
+    """Text in a form that every database stores, with line breaks of one character."""
+    # JSON can contain lone surrogates, which no database stores.
+    whole = text.encode(errors="replace").decode()
+    # Browsers count a line break as one character and send two.
+    return whole.replace("\r\n", "\n").replace("\0", "")

@@ -11,11 +11,10 @@ from flask_babel import gettext
 from flask_login import current_user
 from werkzeug.exceptions import Unauthorized
 
-from webapp.accounts.access import API_PREFIX, DICOMWEB_PREFIX, is_public
+from webapp.accounts.access import API_PREFIX, DICOMWEB_PREFIX, demand_role, is_public
 from webapp.accounts.models import Role, User
 from webapp.accounts.operations import user_of_token
 from webapp.accounts.sessions import user_of_session
-from webapp.errors import NotAllowed
 from webapp.extensions import login_manager
 from webapp.tenancy import set_request_scope
 
@@ -76,9 +75,7 @@ def _guard() -> ResponseReturnValue | None:
         if is_api:
             raise Unauthorized(gettext("A valid bearer token is required."))
         return _to_sign_in()
-    role: Role = getattr(view, "required_role", Role.CLINICIAN)
-    if not user.may(role):
-        raise NotAllowed(gettext("Your role does not allow this."))
+    demand_role(user, getattr(view, "required_role", Role.CLINICIAN))
     return None
 
 

@@ -249,7 +249,7 @@ def demanded_code(patient_code: str, *, confirmed: bool) -> str:
     """The normalised patient code, as from :func:`checked_code`, but required."""
     code = checked_code(patient_code, confirmed=confirmed)
     if not code:
-        raise _invalid("patient_code", _("Please give a patient code."))
+        raise InvalidInput.of_field("patient_code", _("Please give a patient code."))
     return code
 
 
@@ -325,16 +325,20 @@ def _checked_note(deletion: Deletion, study: Study) -> str:
         return ""
     note = " ".join(deletion.note.replace("\0", "").split())
     if not note:
-        raise _invalid("note", _("Please say in a few words why the study is to be deleted."))
+        raise InvalidInput.of_field(
+            "note", _("Please say in a few words why the study is to be deleted.")
+        )
     if len(note) > LONGEST_NOTE:
-        raise _invalid("note", _("The reason may have at most %(n)d characters.", n=LONGEST_NOTE))
+        raise InvalidInput.of_field(
+            "note", _("The reason may have at most %(n)d characters.", n=LONGEST_NOTE)
+        )
     names_patient = (
         study.patient.code.casefold() in note.casefold()
         or doubt_about(note) is CodeDoubt.DATE
         or _LONG_NUMBER.search(note)
     )
     if names_patient:
-        raise _invalid(
+        raise InvalidInput.of_field(
             "note",
             _(
                 "The reason stays in the audit trail. Leave out patient codes, dates and other "
@@ -404,7 +408,3 @@ def _forget(study: Study) -> None:
         db.session.execute(statement.execution_options(**without_sync))
     db.session.expire_all()
     forget_patient(patient_id)
-
-
-def _invalid(field: str, message: str) -> InvalidInput:
-    return InvalidInput(message, fields={field: message})

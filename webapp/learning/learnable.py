@@ -34,7 +34,7 @@ _AT_ONCE = 500
 
 
 @dataclass(frozen=True)
-class Candidate:
+class LearnableSlice:
     """A slice with a label that can be learnt from; everything but the picture itself.
 
     Attributes:
@@ -63,18 +63,18 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Candidates:
+class LearnableSlices:
     """What can be learnt from, and how many assessed slices cannot, by reason."""
 
-    slices: tuple[Candidate, ...]
+    slices: tuple[LearnableSlice, ...]
     left_out: Mapping[str, int]
 
 
-def candidates(*, quorum: int) -> Candidates:
+def learnable_slices(*, quorum: int) -> LearnableSlices:
     """Look at every slice of the organisation acted for that somebody has assessed."""
     found = consensus_of_slices(quorum=quorum, untrusted=flagged_readers())
     withdrawn = _withdrawn()
-    kept: list[Candidate] = []
+    kept: list[LearnableSlice] = []
     left_out: Counter[str] = Counter()
     every = list(found)
     for start in range(0, len(every), _AT_ONCE):
@@ -84,10 +84,10 @@ def candidates(*, quorum: int) -> Candidates:
             consensus = found[image.id]
             reason = _reason(image, consensus, withdrawn, quorum=quorum)
             if reason is None:
-                kept.append(_candidate(image, consensus, said))
+                kept.append(_learnable(image, consensus, said))
             else:
                 left_out[reason] += 1
-    return Candidates(tuple(kept), left_out)
+    return LearnableSlices(tuple(kept), left_out)
 
 
 @dataclass(frozen=True)
@@ -162,15 +162,15 @@ def _said(ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Assessment | Adjudication
     return {one.id: one for one in rows}
 
 
-def _candidate(
+def _learnable(
     image: Image, consensus: Consensus, said: Mapping[uuid.UUID, Assessment | Adjudication]
-) -> Candidate:
+) -> LearnableSlice:
     words = [said[vote.assessment_id] for vote in consensus.votes]
     supporters = {vote.assessment_id for vote in consensus.supporters}
     agreeing = [one for one in words if isinstance(one, Assessment) and one.id in supporters]
     decision = said[consensus.decision.adjudication_id] if consensus.decision else None
     spacing = (image.row_spacing, image.column_spacing)
-    return Candidate(
+    return LearnableSlice(
         blob_key=str(image.blob_key),
         label=Label(str(consensus.label)),
         group=patient_group(image.study.patient.code),
@@ -207,7 +207,7 @@ def _provenance(
 
 
 def _rule(consensus: Consensus) -> Any:
-    assert consensus.rule is not None  # noqa: S101 - candidates alone come here
+    assert consensus.rule is not None  # noqa: S101 - only what has a label comes here
     return consensus.rule.value
 
 
@@ -223,6 +223,6 @@ def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def contents(slices: Sequence[Candidate]) -> Iterator[AgreedSlice]:
+def contents(slices: Sequence[LearnableSlice]) -> Iterator[AgreedSlice]:
     """The slices with their pictures, one in memory at a time."""
     return (one.with_content() for one in slices)

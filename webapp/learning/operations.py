@@ -14,11 +14,12 @@ from ml.dataset.reference import read_reference
 from ml.dataset.snapshot import fold_of, write_snapshot
 from ml.errors import InvalidManifest
 from webapp import audit
+from webapp.accounts.access import demand_role
 from webapp.accounts.models import Role, User
 from webapp.database import db
-from webapp.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from webapp.errors import Conflict, InvalidInput, NotFound
 from webapp.extensions import current_blobs, current_settings
-from webapp.learning.candidates import candidates, contents
+from webapp.learning.learnable import contents, learnable_slices
 from webapp.learning.models import LONGEST_NAME, Snapshot, SnapshotSlice, Withdrawal
 from webapp.learning.pseudonyms import patient_group
 from webapp.learning.queries import find_snapshot
@@ -42,14 +43,15 @@ def create_snapshot(*, actor: User | None, name: str, terms: Terms | None = None
         InvalidInput: the name is empty or too long.
         Conflict: the name is taken, or there is no slice that readers agreed on.
     """
-    _demand(actor, Role.STEWARD)
+    if actor is not None:
+        demand_role(actor, Role.STEWARD)
     name, terms = _checked_name(name), terms or shipped_terms()
     actor_id = actor.id if actor else None
     reference = read_reference()
     flag_mass_corrections()
     # Whatever is read here stays until rows name it.
     with current_blobs().in_use():
-        found = candidates(quorum=terms.quorum)
+        found = learnable_slices(quorum=terms.quorum)
         if not found.slices:
             raise Conflict(_("Readers have not agreed on any slice yet."))
         # Nothing is locked while files are read and compared.
@@ -79,7 +81,8 @@ def record_download(*, actor: User | None, snapshot_id: uuid.UUID) -> Snapshot:
         NotAllowed: the actor is no data steward.
         NotFound: there is no such snapshot.
     """
-    _demand(actor, Role.STEWARD)
+    if actor is not None:
+        demand_role(actor, Role.STEWARD)
     row = find_snapshot(snapshot_id)
     audit.record("export_snapshot", subject=row, actor_id=actor.id if actor else None)
     db.session.commit()
@@ -96,7 +99,7 @@ def withdraw_patient(*, actor: User, code: str) -> Withdrawal:
         NotAllowed: the actor is no administrator.
         NotFound: there is no patient of that code.
     """
-    _demand(actor, Role.ADMIN)
+    demand_role(actor, Role.ADMIN)
     patient = db.session.scalar(select(Patient).where(Patient.code == " ".join(code.split())))
     if patient is None:
         raise NotFound(_("There is no patient with this code."))
@@ -182,8 +185,3 @@ def _checked_name(name: str) -> str:
     else:
         return text
     raise InvalidInput(message, fields={"name": message})
-
-
-def _demand(actor: User | None, role: Role) -> None:
-    if actor is not None and not actor.may(role):
-        raise NotAllowed(_("Your role does not allow this."))

@@ -12,9 +12,10 @@ from sqlalchemy.orm import aliased
 
 from ml.model_files import ModelFiles
 from webapp import audit
+from webapp.accounts.access import demand_role
 from webapp.accounts.models import Role, User
 from webapp.database import db, now
-from webapp.errors import Conflict, NotAllowed
+from webapp.errors import Conflict
 from webapp.learning.models import Retraining, RetrainingMode, RetrainingStatus
 from webapp.learning.queries import find_retraining, find_snapshot
 from webapp.leases import Jobs, Lease
@@ -38,7 +39,7 @@ def request_retraining(
         NotAllowed: the actor is no data steward.
         NotFound: there is no such snapshot.
     """
-    _needs_steward(actor)
+    demand_role(actor, Role.STEWARD)
     snapshot = find_snapshot(snapshot_id)
     row = Retraining(snapshot_id=snapshot.id, mode=mode, requested_by_id=actor.id)
     db.session.add(row)
@@ -56,7 +57,7 @@ def cancel_retraining(*, actor: User, retraining_id: uuid.UUID) -> Retraining:
         NotFound: there is no such retraining.
         Conflict: it has ended.
     """
-    _needs_steward(actor)
+    demand_role(actor, Role.STEWARD)
     row = find_retraining(retraining_id)
     if row.status not in _UNDER_WAY:
         raise Conflict(_("This retraining has ended."))
@@ -156,11 +157,6 @@ def end_retraining(
 def retrainings_to_resend() -> list[uuid.UUID]:
     """Those that nobody works on, marked as sent now; as :meth:`webapp.leases.Jobs.to_resend`."""
     return _jobs.to_resend()
-
-
-def _needs_steward(actor: User) -> None:
-    if not actor.may(Role.STEWARD):
-        raise NotAllowed(_("Your role does not allow this."))
 
 
 def _claim(row: Retraining, attempt: int) -> RetrainingClaim:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from ml.labels import INDEX
 from webapp import audit
+from webapp.accounts.access import demand_role
 from webapp.accounts.models import Role, User
 from webapp.database import db, now, one_at_a_time, retried
 from webapp.errors import Conflict, InvalidInput, NotAllowed, NotFound
@@ -42,7 +43,7 @@ class Ruling:
 
 
 @dataclass(frozen=True)
-class Opinion:
+class AnonymousOpinion:
     """What one reader says, without saying who."""
 
     label: str | None
@@ -62,7 +63,7 @@ class Dispute:
     """
 
     image: Image
-    opinions: tuple[Opinion, ...]
+    opinions: tuple[AnonymousOpinion, ...]
     version: str
 
 
@@ -97,12 +98,11 @@ def adjudicate(*, actor: User, image_id: uuid.UUID, ruling: Ruling) -> Adjudicat
         InvalidInput: there is no such diagnosis, or no word for another one.
         Conflict: readers do not disagree, or one has said something else since ``version``.
     """
-    if not actor.may(Role.REVIEWER):
-        raise NotAllowed(_("Your role does not allow this."))
+    demand_role(actor, Role.REVIEWER)
     if actor.id in flagged_readers():
         raise NotAllowed(_("A data steward has to look at your own assessments first."))
     if ruling.label not in INDEX and ruling.label != OTHER:
-        raise _invalid("label", _("There is no such diagnosis."))
+        raise InvalidInput.of_field("label", _("There is no such diagnosis."))
     image = find_image(image_id)
     _refuse_readers(actor, image.id)
     values = {
@@ -152,11 +152,11 @@ def _consensus(image_id: uuid.UUID) -> Consensus | None:
     return consensus_of_slices([image_id]).get(image_id)
 
 
-def _opinions(consensus: Consensus) -> tuple[Opinion, ...]:
+def _opinions(consensus: Consensus) -> tuple[AnonymousOpinion, ...]:
     ids = [one.assessment_id for one in consensus.votes]
     rows = db.session.scalars(select(Assessment).where(Assessment.id.in_(ids)))
     return tuple(
-        Opinion(
+        AnonymousOpinion(
             label=one.label,
             finding=one.finding,
             confidence=one.confidence.value if one.confidence else None,
@@ -183,7 +183,3 @@ def _read_by(actor: User, image_ids: list[uuid.UUID]) -> set[uuid.UUID | None]:
         Assessment.reader_id == actor.id, Assessment.image_id.in_(image_ids)
     )
     return set(db.session.scalars(found))
-
-
-def _invalid(field: str, message: str) -> InvalidInput:
-    return InvalidInput(message, fields={field: message})

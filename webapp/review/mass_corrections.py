@@ -16,9 +16,11 @@ from flask_babel import gettext as _
 from sqlalchemy import func, select
 
 from webapp import audit
+from webapp.accounts.access import demand_role
 from webapp.accounts.models import Role, User
 from webapp.database import db, now
 from webapp.errors import Conflict, NotAllowed, NotFound
+from webapp.review.consensus import flagged_readers
 from webapp.review.models import Assessment, ReaderFlag
 from webapp.studies.models import Prediction
 
@@ -70,9 +72,7 @@ def flag_mass_corrections() -> list[ReaderFlag]:
 
     What was there when a former flag was lifted has been looked at and does not count again.
     """
-    flagged = set(
-        db.session.scalars(select(ReaderFlag.reader_id).where(ReaderFlag.lifted_at.is_(None)))
-    )
+    flagged = flagged_readers()
     lifted = select(ReaderFlag.reader_id, func.max(ReaderFlag.lifted_at).label("last"))
     rows = db.session.execute(lifted.group_by(ReaderFlag.reader_id))
     looked_at = {row.reader_id: row.last for row in rows}
@@ -99,8 +99,7 @@ def lift_flag(*, actor: User, flag_id: uuid.UUID) -> None:
         Conflict: it has been lifted already.
     """
     flag = db.session.scalar(select(ReaderFlag).where(ReaderFlag.id == flag_id))
-    if not actor.may(Role.STEWARD):
-        raise NotAllowed(_("Your role does not allow this."))
+    demand_role(actor, Role.STEWARD)
     if flag is None:
         raise NotFound(_("There is no such flag."))
     if flag.reader_id == actor.id:

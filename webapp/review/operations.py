@@ -12,6 +12,7 @@ from sqlalchemy import delete, select
 
 from ml.labels import INDEX
 from webapp import audit
+from webapp.accounts.checks import storable
 from webapp.accounts.models import User
 from webapp.database import db, now, one_at_a_time, retried
 from webapp.errors import Conflict, InvalidInput
@@ -92,7 +93,9 @@ def record_assessments(*, actor: User, subject: Subject, opinion: Opinion) -> li
     }
     if subject.image_ids is None:
         if region is not None:
-            raise _invalid("region", _("A region belongs to one slice, not to a whole study."))
+            raise InvalidInput.of_field(
+                "region", _("A region belongs to one slice, not to a whole study.")
+            )
         values = [shared | _of_study(analysis, opinion)]
     else:
         predictions = _predictions(study, analysis, subject.image_ids)
@@ -125,7 +128,7 @@ def keep_draft(*, actor: User, study_id: uuid.UUID, payload: Mapping[str, str]) 
         InvalidInput: it is longer than any assessment may be.
     """
     study = find_study(study_id)
-    whole = {name: _storable(value) for name, value in payload.items()}
+    whole = {name: storable(value) for name, value in payload.items()}
     if sum(map(len, whole.values())) > LONGEST_DRAFT:
         raise InvalidInput(_("This is too long to be kept."))
     reader_id, study_id = actor.id, study.id
@@ -160,7 +163,9 @@ def _seen_analysis(study: Study, analysis_id: uuid.UUID | None) -> Analysis:
             )
         )
         if analysis is None:
-            raise _invalid("analysis_id", _("There is no such analysis of this study."))
+            raise InvalidInput.of_field(
+                "analysis_id", _("There is no such analysis of this study.")
+            )
     if analysis is None or analysis.status is not Status.DONE:
         raise Conflict(_("There is no result for this study yet, so nothing to assess."))
     return analysis
@@ -172,10 +177,10 @@ def _predictions(
     """The analysis's predictions for the slices, in the study's order."""
     wanted = set(image_ids)
     if not wanted:
-        raise _invalid("image_ids", _("Name at least one slice."))
+        raise InvalidInput.of_field("image_ids", _("Name at least one slice."))
     known = select(Image.id).where(Image.study_id == study.id, Image.id.in_(wanted))
     if wanted - set(db.session.scalars(known)):
-        raise _invalid("image_id", _("There is no such image in this study."))
+        raise InvalidInput.of_field("image_id", _("There is no such image in this study."))
     found = db.session.scalars(
         select(Prediction)
         .join(Prediction.image)
@@ -193,7 +198,9 @@ def _drawn_on(subject: Subject) -> uuid.UUID:
     if subject.begun_on is None and len(image_ids) == 1:
         return image_ids[0]
     if subject.begun_on not in image_ids:
-        raise _invalid("region", _("A region belongs to one of the slices that are assessed."))
+        raise InvalidInput.of_field(
+            "region", _("A region belongs to one of the slices that are assessed.")
+        )
     return subject.begun_on
 
 
@@ -296,20 +303,22 @@ def _checked_opinion(opinion: Opinion, model_says: str, *, several: bool) -> dic
     """Verdict, label and finding to store, given the model's label."""
     label = opinion.label or None
     if label and label != OTHER and label not in INDEX:
-        raise _invalid("label", _("There is no such diagnosis."))
+        raise InvalidInput.of_field("label", _("There is no such diagnosis."))
     verdict = opinion.verdict
     match verdict:
         case Verdict.AGREE:
             if label and label != model_says and not several:
-                raise _invalid("label", _("To agree means to choose what the model says."))
+                raise InvalidInput.of_field(
+                    "label", _("To agree means to choose what the model says.")
+                )
             label = model_says
         case Verdict.DISAGREE:
             if not label:
-                raise _invalid("label", _("Please choose the correct diagnosis."))
+                raise InvalidInput.of_field("label", _("Please choose the correct diagnosis."))
             if label == model_says:
                 if not several:
                     message = _("This is what the model says. Choose another diagnosis.")
-                    raise _invalid("label", message)
+                    raise InvalidInput.of_field("label", message)
                 verdict = Verdict.AGREE
         case Verdict.UNSURE:
             label = None
@@ -323,11 +332,13 @@ def checked_finding(finding: str) -> str:
     Raises:
         InvalidInput: it is empty or too long.
     """
-    text = " ".join(_storable(finding).split())
+    text = " ".join(storable(finding).split())
     if not text:
-        raise _invalid("finding", _("Please say what it is."))
+        raise InvalidInput.of_field("finding", _("Please say what it is."))
     if len(text) > LONGEST_FINDING:
-        raise _invalid("finding", _("This may have at most %(n)d characters.", n=LONGEST_FINDING))
+        raise InvalidInput.of_field(
+            "finding", _("This may have at most %(n)d characters.", n=LONGEST_FINDING)
+        )
     for key, name in FINDINGS.items():
         if text.casefold() in {key.replace("_", " "), str(name).casefold()}:
             return key
@@ -336,34 +347,25 @@ def checked_finding(finding: str) -> str:
 
 def checked_comment(comment: str) -> str:
     """The comment as it is kept; raises :class:`InvalidInput` if it is too long."""
-    text = _storable(comment).strip()
+    text = storable(comment).strip()
     if len(text) > LONGEST_COMMENT:
-        raise _invalid(
+        raise InvalidInput.of_field(
             "comment", _("The comment may have at most %(n)d characters.", n=LONGEST_COMMENT)
         )
     return text
-
-
-def _storable(text: str) -> str:
-    # JSON can contain lone surrogates, which no database stores.
-    whole = text.encode(errors="replace").decode()
-    # Browsers count a line break as one character and send two.
-    return whole.replace("\r\n", "\n").replace("\0", "")
 
 
 def _checked_region(region: Sequence[Point] | None) -> dict[str, Any] | None:
     if region is None:
         return None
     if not 3 <= len(region) <= MOST_POINTS:
-        raise _invalid("region", _("A region has 3 to %(n)d points.", n=MOST_POINTS))
+        raise InvalidInput.of_field("region", _("A region has 3 to %(n)d points.", n=MOST_POINTS))
     if not all(len(point) == 2 and all(_is_fraction(value) for value in point) for point in region):
-        raise _invalid("region", _("Each point of a region is [x, y] with numbers from 0 to 1."))
+        raise InvalidInput.of_field(
+            "region", _("Each point of a region is [x, y] with numbers from 0 to 1.")
+        )
     return {"points": [[float(x), float(y)] for x, y in region]}
 
 
 def _is_fraction(value: float) -> bool:
     return math.isfinite(value) and 0 <= value <= 1
-
-
-def _invalid(field: str, message: str) -> InvalidInput:
-    return InvalidInput(message, fields={field: message})

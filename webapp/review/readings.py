@@ -1,7 +1,7 @@
 """The readings that agreement is computed from."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from enum import StrEnum
 
 from sqlalchemy import select
@@ -58,8 +58,3 @@ def _readings(which: Which, scope: Scope) -> Iterator[Reading]:
         if label is None or (which is Which.BLIND and not (first and blind)):
             continue
         yield Reading(key, patient_id, reader_id, label, at.strftime("%Y-%m"))
-
-
-def readers_of(some: Sequence[Reading]) -> set[uuid.UUID]:
-    """Everybody who gave one of them."""
-    return {one.reader_id for one in some}
