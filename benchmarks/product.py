@@ -22,16 +22,24 @@ PAUSE = threading.Event()
 
 
 @contextlib.contextmanager
-def product(home: Path) -> Iterator[str]:
-    """Start the product as `make run` does, with ``home`` as its data folder; yield its URL."""
+def product(home: Path, **settings: str) -> Iterator[str]:
+    """Start the product as `make run` does, with ``home`` as its data folder; yield its URL.
+
+    Args:
+        settings: further variables of the environment.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {
-        "SULCUS_HOME": str(home),
-        "PORT": str(port),
-        "SULCUS_DICOM_PORT": "0",
-    }
+    environment = (
+        os.environ
+        | {
+            "SULCUS_HOME": str(home),
+            "PORT": str(port),
+            "SULCUS_DICOM_PORT": "0",
+        }
+        | settings
+    )
     log = (home / "log").open("wb")
     process = subprocess.Popen(
         [sys.executable, "deploy/local.py"], cwd=REPOSITORY, env=environment, stdout=log, stderr=log
@@ -58,7 +66,7 @@ def wait_for_health(address: str, process: subprocess.Popen[bytes]) -> None:
     sys.exit("the product did not start")
 
 
-def signed_in(home: Path) -> requests.Session:
+def signed_in(home: Path, email: str = EMAIL, role: str = "clinician") -> requests.Session:
     """A session that carries the bearer token of a new account."""
     flask = [sys.executable, "-m", "flask", "--app", "wsgi"]
     options: dict[str, Any] = {
@@ -67,13 +75,13 @@ def signed_in(home: Path) -> requests.Session:
         "check": True,
     }
     subprocess.run(
-        [*flask, "users", "create", EMAIL, "--role", "clinician", "--password-stdin"],
+        [*flask, "users", "create", email, "--role", role, "--password-stdin"],
         input=PASSWORD.encode(),
         stdout=subprocess.DEVNULL,
         **options,
     )
     token = subprocess.run(
-        [*flask, "tokens", "create", EMAIL], capture_output=True, text=True, **options
+        [*flask, "tokens", "create", email], capture_output=True, text=True, **options
     ).stdout.strip()
     session = requests.Session()
     session.headers["Authorization"] = f"Bearer {token}"

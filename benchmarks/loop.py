@@ -1,0 +1,356 @@
+"""From assessments to a better model, whole and on real parts: the product, its worker and API.
+
+An installation starts with a weakened model (benchmarks/weakened_model.py). Three readers with
+known error rates assess slices of patients that no weight was fitted on, somebody settles what they
+disagree about, and a snapshot, a retraining, its gates and two people bring a better model to
+serve. Other patients, which nothing has learnt from, are answered before and after. Then the worst
+reader turns 30 % of one class into another one: the quorum has to keep that out. In the end the
+model is rolled back, and has to answer as before, byte for byte.
+
+    .venv/bin/python -m benchmarks.loop --data-root ../shared/data [--groups 36]
+
+Prints what it measured; ends with 1 where something does not hold.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from benchmarks.product import PAUSE, product, signed_in, wait_until_done
+from benchmarks.weakened_model import weaken
+from ml.dataset import Entry, read_exclusions, read_manifest
+from ml.dataset.parts import split_as_kept
+from ml.labels import LABELS
+from ml.model_files import BUNDLED
+from ml.registry import read_card
+
+ERROR_RATES = {"anna": 0.05, "ben": 0.10, "carla": 0.20}
+POISONER, POISONED, INTO, FLIPPED = "carla", "meningioma", "pituitary", 0.30
+LEAST_GAIN = 0.05
+NAMES = [label.value for label in LABELS]
+Json = dict[str, Any]
+
+
+@dataclass
+class Patient:
+    """Slices of one group as one study.
+
+    Attributes:
+        study: as the API gives it once it is done; its images are in the order of ``slices``.
+    """
+
+    code: str
+    slices: Sequence[Entry]
+    study: Json = field(default_factory=dict)
+
+    @property
+    def answers(self) -> list[tuple[str, Json]]:
+        """(image id, prediction) of each slice."""
+        return [(image["id"], image["prediction"]) for image in self.study["images"]]
+
+
+class Api:
+    """One user's calls; any answer but the expected kind ends the program."""
+
+    def __init__(self, session: requests.Session, address: str) -> None:
+        self.session, self._root = session, f"{address}/api/v1"
+        self.address = address
+
+    def get(self, path: str) -> Json:
+        return self._called("GET", path)
+
+    def post(self, path: str, **body: Any) -> Json:
+        return self._called("POST", path, json=body)
+
+    def bytes_of(self, link: str) -> bytes:
+        answer = self.session.get(f"{self.address}{link}", timeout=60)
+        answer.raise_for_status()
+        return answer.content
+
+    def upload(self, patient: Patient) -> None:
+        """Upload a patient as a new study and wait for its answers."""
+        files = [("files", (one.path.name, one.path.read_bytes())) for one in patient.slices]
+        made = self._called(
+            "POST",
+            "/studies",
+            files=files,
+            data={"patient_code": patient.code, "burned_in": "keep"},
+        )
+        wait_until_done(self.session, self.address, made["id"], pause=0.2)
+        patient.study = self.get(f"/studies/{made['id']}")
+
+    def wait(self, path: str, states: set[str], *, part: str | None = None) -> Json:
+        """Poll until the state is one of these."""
+        while True:
+            found = self.get(path)
+            one = found[part] if part else found
+            if one and one["status"] in states:
+                return found
+            PAUSE.wait(2)
+
+    def _called(self, method: str, path: str, **sent: Any) -> Json:
+        answer = self.session.request(method, f"{self._root}{path}", timeout=600, **sent)
+        if not answer.ok:
+            sys.exit(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
+        found: Json = answer.json() if answer.content else {}
+        return found
+
+
+@dataclass
+class Readers:
+    """People with known error rates; what each says is decided once."""
+
+    apis: dict[str, Api]
+    dice: random.Random
+    wrong: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
+
+    def assess(self, patients: Sequence[Patient]) -> None:
+        """Everybody says something about every slice."""
+        wanted = {
+            name: [
+                (patient, image_id, prediction["label"], self._said(name, entry))
+                for patient in patients
+                for entry, (image_id, prediction) in zip(
+                    patient.slices, patient.answers, strict=True
+                )
+            ]
+            for name in self.apis
+        }
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            list(pool.map(lambda name: self._write(name, wanted[name]), wanted))
+
+    def poison(self, patients: Sequence[Patient]) -> set[str]:
+        """The poisoner changes a share of one class into another; returns the hashes of slices."""
+        every = [
+            (patient, image_id, prediction["label"], entry)
+            for patient in patients
+            for entry, (image_id, prediction) in zip(patient.slices, patient.answers, strict=True)
+            if entry.label.value == POISONED
+        ]
+        chosen = self.dice.sample(every, round(len(every) * FLIPPED))
+        self._write(POISONER, [(one[0], one[1], one[2], INTO) for one in chosen])
+        return {one[1] for one in chosen}
+
+    def _said(self, name: str, entry: Entry) -> str:
+        wrong = self.dice.random() < ERROR_RATES[name]
+        self.wrong[name].append(wrong)
+        others = [label for label in NAMES if label != entry.label.value]
+        return self.dice.choice(others) if wrong else entry.label.value
+
+    def _write(self, name: str, said: Sequence[tuple[Patient, str, str, str]]) -> None:
+        for patient, image_id, answered, label in said:
+            body = {"verdict": "agree"} if label == answered else {
+                "verdict": "disagree", "label": label,
+            }  # fmt: skip
+            self.apis[name].post(
+                f"/studies/{patient.study['id']}/feedback", image_id=image_id, **body
+            )
+
+
+class Report:
+    """Prints figures; remembers what does not hold."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self._started = time.monotonic()
+
+    def tell(self, text: str) -> None:
+        print(f"{time.monotonic() - self._started:7.0f} s  {text}", flush=True)
+
+    def want(self, holds: bool, text: str) -> None:
+        self.tell(f"{'holds' if holds else 'DOES NOT HOLD'}: {text}")
+        if not holds:
+            self.faults.append(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-root", type=Path, required=True, help="the folder of data sets")
+    parser.add_argument("--groups", type=int, default=36, help="patients that readers assess")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    report = Report()
+    assessed, unseen = patients_of(options.data_root, options.groups, options.seed)
+    with tempfile.TemporaryDirectory(prefix="sulcus-loop-") as folder:
+        card = weaken(BUNDLED, Path(folder) / "weak", seed=options.seed)
+        home = Path(folder) / "home"
+        home.mkdir()
+        with product(home, SULCUS_MODEL=str(card)) as address:
+            run(home, address, assessed, unseen, random.Random(options.seed), report)
+    sys.exit(1 if report.faults else 0)
+
+
+def patients_of(root: Path, groups: int, seed: int) -> tuple[list[Patient], list[Patient]]:
+    """Patients of the shipped model's calibration part: to be assessed, and the others."""
+    manifest = root / "brain-mri" / "manifest.csv"
+    entries = read_manifest(manifest, excluded=read_exclusions())
+    part = split_as_kept(entries, read_card(BUNDLED)).calibration
+    by_group = defaultdict(list)
+    for entry in part:
+        by_group[entry.group].append(entry)
+    names = sorted(by_group)
+    random.Random(seed).shuffle(names)
+    found = [Patient(f"P-{n:03d}", by_group[name]) for n, name in enumerate(names)]
+    return found[:groups], found[groups:]
+
+
+def run(
+    home: Path,
+    address: str,
+    assessed: list[Patient],
+    unseen: list[Patient],
+    dice: random.Random,
+    report: Report,
+) -> None:
+    """The whole story, told as it happens."""
+    uploader, judge = (
+        Api(signed_in(home, f"{name}@example.org", role), address)
+        for name, role in (("uploader", "clinician"), ("judge", "reviewer"))
+    )
+    stewards = [
+        Api(signed_in(home, f"{name}@example.org", "steward"), address) for name in ("dora", "emil")
+    ]
+    readers = Readers(
+        {name: Api(signed_in(home, f"{name}@example.org"), address) for name in ERROR_RATES}, dice
+    )
+    first = uploader.get("/models")["serving"]
+    upload_all(uploader, [*assessed, *unseen])
+    before = accuracy(unseen)
+    report.tell(
+        f"{first} is right about {accuracy(assessed):.1%} of {slices(assessed)} slices to be "
+        f"assessed and {before:.1%} of {slices(unseen)} of {len(unseen)} unseen patients"
+    )
+    readers.assess(assessed)
+    report.tell(f"{len(ERROR_RATES)} readers have assessed {slices(assessed)} slices each")
+    settle(judge, assessed, report)
+    candidate = learn(stewards[0], "first", report)
+    gates = judged(stewards[0], candidate, report)
+    report.want(gates["status"] == "passed", "the gates let the first candidate through")
+    if gates["status"] != "passed":
+        return
+    original = [unseen[0].answers, pictures(uploader, unseen[0])]
+    promote(stewards, candidate)
+    again = [Patient(one.code, one.slices) for one in unseen]
+    upload_all(uploader, again)
+    after = accuracy(again)
+    served = {answer["model"]["name"] for one in again for _id, answer in one.answers}
+    report.tell(f"{', '.join(sorted(served))} is right about {after:.1%} of the unseen patients")
+    report.want(after - before >= LEAST_GAIN, f"accuracy rises by {after - before:.1%}")
+    poisoned(stewards[0], readers, assessed, report)
+    stewards[0].post("/models/rollback", reason="The loop is measured to its end.")
+    last = Patient(unseen[0].code, unseen[0].slices)
+    uploader.upload(last)
+    same = without_ids(last.answers) == without_ids(original[0])
+    report.want(same, "after the rollback every number is as before")
+    report.want(
+        pictures(uploader, last) == original[1], "after the rollback heatmaps are as before"
+    )
+
+
+def upload_all(api: Api, patients: Sequence[Patient]) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(api.upload, patients))
+
+
+def settle(judge: Api, patients: Sequence[Patient], report: Report) -> None:
+    """Somebody who knows settles every dispute."""
+    truth = {
+        image_id: entry.label.value
+        for patient in patients
+        for entry, (image_id, _answer) in zip(patient.slices, patient.answers, strict=True)
+    }
+    number = 0
+    while items := judge.get("/disputes?limit=100")["items"]:
+        for one in items:
+            judge.post(f"/disputes/{one['image_id']}", label=truth[one["image_id"]])
+            number += 1
+    report.tell(f"{number} disputes were settled")
+
+
+def learn(steward: Api, name: str, report: Report) -> str:
+    """A snapshot and a retraining on it; returns the id of the candidate."""
+    snapshot = steward.post("/snapshots", name=name)
+    report.tell(
+        f"snapshot {name}: {json.dumps(snapshot['counts'])}, without {snapshot['left_out']}"
+    )
+    started = time.monotonic()
+    job = steward.post("/retrainings", snapshot_id=snapshot["id"], mode="head")
+    ended = steward.wait(f"/retrainings/{job['id']}", {"done", "failed", "cancelled"})
+    report.tell(
+        f"retraining of the head: {ended['status']} {ended['reason'] or ''} after "
+        f"{time.monotonic() - started:.0f} s"
+    )
+    if ended["status"] != "done":
+        sys.exit(1)
+    found: str = ended["candidate_id"]
+    return found
+
+
+def judged(steward: Api, candidate: str, report: Report) -> Json:
+    """The verdict of the gates."""
+    started = time.monotonic()
+    found = steward.wait(f"/models/{candidate}", {"passed", "failed", "broken"}, part="gates")
+    run: Json = found["gates"]
+    report.tell(f"gates: {run['status']} {run['reason'] or ''} {time.monotonic() - started:.0f} s")
+    for gate in run["gates"]:
+        if gate["verdict"] != "pass" or "inferiority" in gate["name"] or "superi" in gate["name"]:
+            report.tell(f"    {gate['verdict']:13}{gate['name']:26}{gate['reason']}")
+    return run
+
+
+def promote(stewards: Sequence[Api], candidate: str) -> None:
+    """One proposes, another one confirms."""
+    stewards[0].post(f"/models/{candidate}/proposal", reason="Better on what our readers assessed.")
+    stewards[1].post(f"/models/{candidate}/confirmation")
+
+
+def poisoned(steward: Api, readers: Readers, patients: Sequence[Patient], report: Report) -> None:
+    """What one reader turns into another class is in no snapshot under the quorum."""
+    flipped = readers.poison(patients)
+    snapshot = steward.post("/snapshots", name="poisoned")
+    report.tell(f"{POISONER} calls {len(flipped)} slices of {POISONED} {INTO} now")
+    report.tell(f"snapshot poisoned: {json.dumps(snapshot['counts'])}, {snapshot['left_out']}")
+    before = sum(entry.label.value == INTO for one in patients for entry in one.slices)
+    report.want(
+        snapshot["counts"]["labels"].get(INTO, 0) <= before,
+        f"no slice has become {INTO} by one reader's word",
+    )
+
+
+def accuracy(patients: Sequence[Patient]) -> float:
+    """Share of slices whose label is right."""
+    right = [
+        entry.label.value == answer["label"]
+        for patient in patients
+        for entry, (_id, answer) in zip(patient.slices, patient.answers, strict=True)
+    ]
+    return sum(right) / len(right)
+
+
+def slices(patients: Sequence[Patient]) -> int:
+    return sum(len(one.slices) for one in patients)
+
+
+def without_ids(answers: Sequence[tuple[str, Json]]) -> list[Json]:
+    return [answer for _id, answer in answers]
+
+
+def pictures(api: Api, patient: Patient) -> list[bytes]:
+    """The heatmaps of a patient's slices."""
+    links = (image["links"]["heatmap"] for image in patient.study["images"])
+    return [api.bytes_of(link) for link in links if link]
+
+
+if __name__ == "__main__":
+    main()
