@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from config import Settings
 from tests.broker import Broker
 from tests.factories import Account, make_account
 from tests.waiting import wait_until
+from tests.warm_start import WarmProcess
 from webapp.accounts.models import Role
 from webapp.accounts.operations import create_token
 from webapp.accounts.queries import find_user_by_address
@@ -41,7 +41,7 @@ class Portal:
     folder: Path
     broker: Broker
     address: str = ""  # of the web server, once it is started
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[WarmProcess] = field(default_factory=list)
     _beats: bool = False
 
     @classmethod
@@ -55,7 +55,7 @@ class Portal:
         }
         return cls(app, environment, folder, broker)
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
+    def start_worker(self) -> WarmProcess:
         """Start a worker as `make run` does, and, once, the periodic tasks."""
         if not self._beats:
             self._beats = True
@@ -67,34 +67,27 @@ class Portal:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        gunicorn = [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py"]
-        self._run("web", [*gunicorn, "wsgi:app"], PORT=str(port))
+        gunicorn = ["gunicorn", "--config", "deploy/gunicorn.conf.py", "wsgi:app"]
+        self.run("web", gunicorn, PORT=str(port))
         address = f"http://127.0.0.1:{port}"
         wait_until(lambda: _answers(f"{address}/healthz"), seconds=60, what="the web server")
         self.address = address
         return address
 
-    def _start(self, kind: str, *options: str) -> subprocess.Popen[bytes]:
-        celery = [sys.executable, "-m", "celery", "--quiet", "-A", "worker.app"]
-        return self._run(kind, [*celery, kind, "--loglevel", "INFO", *options])
+    def _start(self, kind: str, *options: str) -> WarmProcess:
+        celery = ["celery", "--quiet", "-A", "worker.app"]
+        return self.run(kind, [*celery, kind, "--loglevel", "INFO", *options])
 
-    def _run(self, kind: str, command: list[str], **extra: str) -> subprocess.Popen[bytes]:
-        log = (self.folder / f"{kind}-{len(self.processes)}.log").open("wb")
-        process = subprocess.Popen(
-            command,
-            cwd=REPOSITORY,
-            env=self.environment | extra,
-            stdout=log,
-            stderr=log,
-            process_group=0,
-        )
+    def run(self, kind: str, command: list[str], **extra: str) -> WarmProcess:
+        """Start a module with its arguments; ``extra`` are further variables."""
+        log = self.folder / f"{kind}-{len(self.processes)}.log"
+        process = WarmProcess(command, self.environment | extra, log)
         self.processes.append(process)
         return process
 
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
+    def kill(self, process: WarmProcess) -> None:
         """SIGKILL for the worker and its children, as the kernel does when memory is short."""
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
 
     def stop_all(self) -> None:
         """End what is left."""

@@ -6,7 +6,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests.factories import Account
 from tests.integration.orthanc import Orthanc, free_port
 from tests.portal import Portal
 from tests.waiting import wait_until
+from tests.warm_start import WarmProcess
 from webapp.accounts.models import Role
 from webapp.database import db
 from webapp.pacs.models import PacsNode
@@ -58,13 +58,13 @@ class Receiving:
         self.portal = portal
         self.account: Account = portal.make_user(Role.ADMIN)
         self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: WarmProcess | None = None
 
     def start(self, **environment: str) -> None:
         """Start the receiver as `make run` does, and wait until it listens."""
-        self.process = self.portal._run(
+        self.process = self.portal.run(
             "receiver",
-            [sys.executable, "-m", "worker.dicom_receiver"],
+            ["worker.dicom_receiver"],
             SULCUS_DICOM_PORT=str(self.port),
             SULCUS_DICOM_BIND="127.0.0.1",
             **environment,

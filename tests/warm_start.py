@@ -1,0 +1,74 @@
+"""Processes that start at once: each is forked from one that has imported everything already.
+
+To import torch, OpenVINO, Celery and SQLAlchemy is most of a worker's start, some seconds of
+processor time. The fork server of ``multiprocessing`` imports them once; what reads settings is
+imported by each process for itself.
+"""
+
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+_IMPORTED = (
+    "celery.bin.beat", "celery.bin.worker", "celery.concurrency.prefork", "celery.worker",
+    "celery.app.log", "gunicorn.app.wsgiapp", "gunicorn.workers.gthread", "kombu.transport.redis",
+    "ml.serving.predictor", "ml.serving.engines.openvino_engine", "psycopg", "pynetdicom",
+    "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite", "webapp.accounts.views",
+    "webapp.api.views", "webapp.demo.commands", "webapp.dicomweb.views", "webapp.learning.views",
+    "webapp.models_admin.views", "webapp.pacs.views", "worker.decoding",
+)  # fmt: skip
+_REPOSITORY = Path(__file__).parents[1]
+
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(list(_IMPORTED))
+
+
+class WarmProcess:
+    """A ``python -m MODULE`` with its own process group and log."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        """Start it.
+
+        Args:
+            command: the module and its arguments.
+            environment: all variables, not further ones.
+        """
+        self._process = _server.Process(
+            target=_run, args=(list(command), dict(environment), str(log))
+        )
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """Of the process, and of its group."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """SIGKILL for the process and its children, as the kernel does when memory is short."""
+        for kill in (os.killpg, os.kill):  # it has its group in a moment
+            with suppress(ProcessLookupError):
+                kill(self.pid, signal.SIGKILL)
+        self._process.join()
+
+
+def _run(command: list[str], environment: dict[str, str], log: str) -> None:
+    os.setpgid(0, 0)
+    os.chdir(_REPOSITORY)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = command
+    sys.path.insert(0, str(_REPOSITORY))
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
