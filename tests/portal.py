@@ -3,8 +3,6 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +16,7 @@ from config import Settings
 from tests.broker import Broker
 from tests.factories import Account, make_account
 from tests.waiting import wait_until
-from tests.warm_start import WarmProcess
+from tests.warm_start import WarmProcess, run_module
 from webapp.accounts.models import Role
 from webapp.accounts.operations import create_token
 from webapp.accounts.queries import find_user_by_address
@@ -185,11 +183,6 @@ def _answers(address: str) -> bool:
 
 def command_line_answers(paths: list[Path]) -> list[dict[str, Any]]:
     """What ``python -m ml predict`` says about files."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ml", "predict", "--json", *map(str, paths)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_module("ml", "predict", "--json", *map(str, paths))
+    assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -9,7 +9,9 @@ import multiprocessing
 import os
 import runpy
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,15 +33,22 @@ _server.set_forkserver_preload(list(_IMPORTED))
 class WarmProcess:
     """A ``python -m MODULE`` with its own process group and log."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        errors: Path | None = None,
+    ) -> None:
         """Start it.
 
         Args:
             command: the module and its arguments.
             environment: all variables, not further ones.
+            errors: what it writes to standard error, if that does not go to the log as well.
         """
         self._process = _server.Process(
-            target=_run, args=(list(command), dict(environment), str(log))
+            target=_run, args=(list(command), dict(environment), str(log), str(errors or log))
         )
         self._process.start()
 
@@ -53,6 +62,12 @@ class WarmProcess:
         """The exit code; None while it runs."""
         return self._process.exitcode
 
+    def wait(self) -> int:
+        """The exit code, once it has ended."""
+        self._process.join()
+        assert self._process.exitcode is not None
+        return self._process.exitcode
+
     def kill(self) -> None:
         """SIGKILL for the process and its children, as the kernel does when memory is short."""
         for kill in (os.killpg, os.kill):  # it has its group in a moment
@@ -61,12 +76,19 @@ class WarmProcess:
         self._process.join()
 
 
-def _run(command: list[str], environment: dict[str, str], log: str) -> None:
+def run_module(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m`` with these arguments to its end, as ``subprocess.run`` would."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, errors = (Path(folder) / name for name in ("out", "errors"))
+        code = WarmProcess(command, os.environ, out, errors).wait()
+        return subprocess.CompletedProcess(command, code, out.read_text(), errors.read_text())
+
+
+def _run(command: list[str], environment: dict[str, str], log: str, errors: str) -> None:
     os.setpgid(0, 0)
     os.chdir(_REPOSITORY)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for stream in (1, 2):
-        os.dup2(descriptor, stream)
+    for stream, path in ((1, log), (2, errors)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = command

@@ -13,19 +13,14 @@ import pytest
 from ml.imaging import read_path
 from ml.labels import LABELS
 from tests.dicoms import axial_series, head
+from tests.warm_start import run_module
 
 REPOSITORY = Path(__file__).parents[4]
 SAMPLES = REPOSITORY / "ml" / "samples"
 
 
 def ml(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ml", *map(str, arguments)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_module("ml", *map(str, arguments))
 
 
 def test_predict_writes_one_object_a_line_and_goes_on_after_a_bad_file(tmp_path: Path) -> None:
