@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import flask_migrate
 import pytest
@@ -12,7 +12,7 @@ from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import FileSystemBytecodeCache
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, make_url, text
 
 from config import Settings
 from tests.broker import running_broker
@@ -134,12 +134,38 @@ def _own_postgres(address: str) -> str:
     return named.render_as_string(hide_password=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared_engines() -> Iterator[None]:
+    """One engine for each address: it keeps the statements that it has compiled once."""
+    made: dict[str, Engine] = {}
+    make = db._make_engine
+
+    def make_once(bind: str | None, options: dict[str, Any], app: Flask) -> Engine:
+        address = make_url(options["url"]).render_as_string(hide_password=False)
+        if address not in made:
+            made[address] = make(bind, options, app)
+        return made[address]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(db, "_make_engine", make_once)
+        yield
+
+
+@pytest.fixture(scope="session")
+def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where each test finds its database."""
+    return tmp_path_factory.mktemp("sqlite") / "test.sqlite3"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty, migrated database of its own for each test, on both kinds of server."""
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty, migrated database for each test, on both kinds of server."""
     if request.param == "sqlite":
-        shutil.copyfile(request.getfixturevalue("migrated_sqlite"), tmp_path / "test.sqlite3")
-        return f"sqlite:///{tmp_path / 'test.sqlite3'}"
+        path: Path = request.getfixturevalue("sqlite_file")
+        for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            name.unlink(missing_ok=True)
+        shutil.copyfile(request.getfixturevalue("migrated_sqlite"), path)
+        return f"sqlite:///{path}"
     url: str = request.getfixturevalue("migrated_postgres")
     engine = create_engine(url)
     tables = ", ".join(f'"{table.name}"' for table in db.metadata.sorted_tables)
