@@ -32,7 +32,7 @@ from ml.serving.observation import Family, Sample, observe
 from ml.serving.predictor import Predictor, Result
 
 _FAMILIES = (Family.IMAGE, Family.FEATURES, Family.LABELS, Family.DOUBT)
-_OF_A_PATIENT = 3  # slices that are observed
+_OF_A_PATIENT = 2  # slices that are observed; changed ones of every second patient
 
 _COLUMNS = ("group", "plane", "figures", "label", "several", "unfamiliar")
 
@@ -135,9 +135,8 @@ def _observed(options: argparse.Namespace) -> dict[str, list[Study]]:
     predictor = Predictor.load()
     found = {}
     for name, change in CHANGES.items():
-        entries = [
-            one for those in few.values() for one in (those if name == "same" else those[:1])
-        ]
+        chosen = list(few.values()) if name == "same" else [one[:1] for one in few.values()][::2]
+        entries = [one for those in chosen for one in those]
         found[name] = _ask(predictor, entries, change, name)
     if options.cache:
         columns = {

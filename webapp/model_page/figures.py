@@ -119,12 +119,17 @@ def figures_of(found: Overview) -> ModelFigures:
     """
     if found.candidate_id is not None:
         version = find_candidate(found.candidate_id).model_version
-        return _figures(version.card, version.name, version.sha256)
+        bins = reliability(first_model_card(), sha256=version.sha256)
+        return read_figures(version.card, version.name, version.sha256, bins)
     files = find_model_files(first_model_card())
-    return _figures(files.card, files.name, files.sha256)
+    bins = reliability(first_model_card(), sha256=files.sha256)
+    return read_figures(files.card, files.name, files.sha256, bins)
 
 
-def _figures(card: Mapping[str, Any], name: str, sha256: str) -> ModelFigures:
+def read_figures(
+    card: Mapping[str, Any], name: str, sha256: str, bins: tuple[Bin, ...] = ()
+) -> ModelFigures:
+    """What a card says, whatever it looks like."""
     metrics = _part(card, "metrics")
     return ModelFigures(
         name=name,
@@ -141,7 +146,7 @@ def _figures(card: Mapping[str, Any], name: str, sha256: str) -> ModelFigures:
         confusion=_confusion(_part(metrics, "confusion")),
         sites=_sites(card),
         volumes=_volumes(_part(card, "volumes")),
-        bins=_bins(sha256),
+        bins=bins,
         limits=tuple(str(one)[:_LONGEST] for one in _list(card.get("limits"))[:_MOST_TEXTS]),
     )
 
@@ -194,11 +199,11 @@ def _volumes(found: Mapping[str, Any]) -> Volumes | None:
     return Volumes(*(Counted(_count(part, "n"), _count(part, "of")) for part in parts))
 
 
-def _bins(sha256: str) -> tuple[Bin, ...]:
-    """Reliability on the published reference set, if it was made with these weights."""
-    card = first_model_card()
+def reliability(card: Path, *, sha256: str) -> tuple[Bin, ...]:
+    """On the published reference set, from the file beside a card if it is of these weights."""
+    path = card.with_name(f"{card.stem}.observed.json")  # ml.evaluation.observing
     try:
-        content = json.loads(_beside(card).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
         if content["weights_sha256"] != sha256:
             return ()
         return tuple(
@@ -207,10 +212,6 @@ def _bins(sha256: str) -> tuple[Bin, ...]:
         )
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return ()
-
-
-def _beside(card: Path) -> Path:
-    return card.with_name(f"{card.stem}.observed.json")
 
 
 def _part(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
