@@ -9,6 +9,7 @@ through the predictor that serves and the thresholds that are in force.
 """
 
 import argparse
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,14 +27,15 @@ from ml.dataset.pixels import pixels_of
 from ml.dataset.reference import BUNDLED, MANIFEST
 from ml.evaluation.drift import OWN, Level, compare, is_raised, levels_of
 from ml.evaluation.observing import observed_path, read_observed
-from ml.preprocess import to_grey
+from ml.preprocess import PIPELINES, to_grey
 from ml.registry import SERVING
-from ml.serving.observation import Family, Sample, observe
+from ml.serving.observation import Family, Sample, image_statistics, observe
 from ml.serving.predictor import Predictor, Result
 
 _FAMILIES = (Family.IMAGE, Family.FEATURES, Family.LABELS, Family.DOUBT)
 _OF_A_PATIENT = 2  # slices that are observed; changed ones of every second patient
 
+_EVERY, _TIMED, _ROUNDS = 20, 40, 7  # slices and repetitions that are timed
 _COLUMNS = ("group", "plane", "figures", "label", "several", "unfamiliar")
 
 Picture = npt.NDArray[np.uint8]
@@ -86,6 +88,9 @@ CHANGES: dict[str, Callable[[Picture], Picture]] = {
 
 def main() -> None:
     options = _options()
+    if options.cost:
+        _report_cost(options.manifest)
+        return
     studies = _observed(options)
     published = read_observed(observed_path(SERVING), sha256=Predictor.load().sha256)
     print(f"seed {options.seed}, {options.studies} studies a week, {options.weeks} weeks each")
@@ -117,7 +122,31 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--studies", type=int, default=40, help="in a week")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cache", type=Path, help="keep what the predictor said there")
+    parser.add_argument("--cost", action="store_true", help="only what observing a slice costs")
     return parser.parse_args()
+
+
+def _report_cost(manifest: Path) -> None:
+    """Time of the observation beside that of the whole answer, on the same slices, in turn."""
+    predictor = Predictor.load()
+    pipeline = PIPELINES[predictor.card["input"]["preprocessing"]]
+    pictures = [pixels_of(one) for one in read_manifest(manifest)[::_EVERY]][:_TIMED]
+    prepared = [pipeline(one, predictor.size) for one in pictures]
+    answers, observations = [], []
+    for _round in range(_ROUNDS):
+        started = time.perf_counter()
+        for start in range(0, len(pictures), 8):
+            predictor.predict(pictures[start : start + 8])
+        between = time.perf_counter()
+        for picture, one in zip(pictures, prepared, strict=True):
+            image_statistics(picture, one)
+        answers.append((between - started) / len(pictures))
+        observations.append((time.perf_counter() - between) / len(pictures))
+    whole, part = min(answers), min(observations)
+    print(
+        f"{len(pictures)} slices, best of {_ROUNDS}: answer {whole * 1e3:.2f} ms, of it the "
+        f"observation {part * 1e3:.2f} ms, {part / whole:.2%} ({predictor.engine})"
+    )
 
 
 def _observed(options: argparse.Namespace) -> dict[str, list[Study]]:

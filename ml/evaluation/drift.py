@@ -221,6 +221,7 @@ def _labels(week: Sample, baseline: Sample, limits: Limits) -> list[tuple[Figure
     present = counts[:, counts.sum(0) > 0]
     p = float(chi2_contingency(present).pvalue) if present.shape[1] > 1 else 1.0
     far = float(jensenshannon(counts[0] / len(week), counts[1] / len(baseline), base=2))
+    far = 0.0 if np.isnan(far) else far  # of equal shares, by rounding
     chance = np.sqrt((len(names) - 1) / (8 * np.log(2)) * _chance(len(week), len(baseline)))
     tumours = [1 - count[names.index("no_tumor")] / count.sum() for count in counts]
     figure = Figure("labels", Family.LABELS, _beyond(far, float(chance)), p, *tumours)
@@ -332,7 +333,7 @@ def _scaled(week: Sample, baseline: Sample, columns: slice) -> tuple[Matrix, Mat
     one = week.figures[:, columns].astype(np.float64)
     other = baseline.figures[:, columns].astype(np.float64)
     mean, deviation = other.mean(0), np.maximum(other.std(0), 1e-6)
-    return tuple(np.clip((part - mean) / deviation, -5, 5) for part in (one, other))  # type: ignore[return-value]
+    return np.clip((one - mean) / deviation, -5, 5), np.clip((other - mean) / deviation, -5, 5)
 
 
 def _some(values: Matrix, random: np.random.Generator) -> Matrix:

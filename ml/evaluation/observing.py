@@ -34,7 +34,7 @@ class _Slice:
     order: str
     is_right: bool
     result: Mapping[str, Any]
-    figures: list[float]
+    figures: list[float | None]
 
 
 def observed_path(card: Path) -> Path:
@@ -124,7 +124,7 @@ def _slice(entry: Entry, result: Result) -> _Slice:
         hashlib.sha256(entry.path.name.encode()).hexdigest(),
         result.label is entry.label,
         result.plain(),
-        [round(float(value), 4) for value in figures],
+        [None if np.isnan(value) else round(float(value), 4) for value in figures],
     )
 
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 import cv2
 import numpy as np
 import numpy.typing as npt
+from cv2.typing import MatLike
 
 from ml.imaging.pictures import Pixels
 from ml.preprocess import FloatImage, Prepared, to_grey
@@ -38,6 +39,7 @@ STATISTICS = (
 
 _SHARP, _COARSE = 256, 64  # px; longer side of the copies that are looked at
 _LEAST = 1e-6
+_MOST_UNFAMILIAR = 1e6  # the score grows exponentially, and figures have to be finite
 
 Observed = npt.NDArray[np.float32]
 
@@ -86,8 +88,8 @@ def image_statistics(pixels: Pixels, prepared: Prepared) -> Observed:
         prepared: the same slice as the network takes it.
     """
     height, width = pixels.shape[:2]
-    fine = _copy(to_grey(_copy(pixels, _SHARP)), _SHARP)
-    coarse = _copy(fine, _COARSE)
+    fine = to_grey(_copy(pixels, _SHARP))
+    coarse = np.asarray(_copy(fine, _COARSE), np.float32)
     levels = coarse / max(float(np.percentile(coarse, 99.5)), _LEAST)
     shadows, midtones, highlights = np.percentile(levels, [25, 50, 90])
     roughness = float(cv2.Laplacian(fine, cv2.CV_32F).var())
@@ -126,7 +128,9 @@ def observe(
     """
     known = np.full(FEATURES, np.nan, np.float32)
     known[: len(features[:FEATURES])] = features[:FEATURES]
-    answer = np.array([ood_score, set_size, max(probabilities.values())], np.float32)
+    answer = np.array(
+        [min(ood_score, _MOST_UNFAMILIAR), set_size, max(probabilities.values())], np.float32
+    )
     return np.concatenate([image.astype(np.float32), answer, known])
 
 
@@ -140,13 +144,13 @@ def unpack(content: bytes) -> Observed:
     return np.frombuffer(content, "<f4").astype(np.float32)
 
 
-def _copy(pixels: npt.NDArray[np.generic], side: int) -> FloatImage:
+def _copy(pixels: MatLike, side: int) -> MatLike:
     """With the longer side at ``side`` pixels, of the same type; smaller pictures stay."""
     scale = side / max(pixels.shape[:2])
     if scale >= 1:
-        return np.asarray(pixels)
+        return pixels
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
 def _closeness(shape: tuple[int, ...]) -> FloatImage:

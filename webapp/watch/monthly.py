@@ -76,7 +76,8 @@ class MonthlyReport:
         is_over: whether the month has ended.
         answers: class -> studies that got it as their answer.
         failures: reason code -> analyses that ended without an answer.
-        overrides: studies about which a reader disagreed, of those that were assessed.
+        agreements, overrides: studies about which nobody, or a reader, disagreed, of those that
+            were assessed.
         complaints: disagreements with a comment.
     """
 
@@ -89,6 +90,7 @@ class MonthlyReport:
     answers: Mapping[str, int]
     several: Share
     unfamiliar: Share
+    agreements: Share
     overrides: Share
     complaints: int
     failures: Mapping[str, int]
@@ -112,6 +114,7 @@ def monthly_report(month: str) -> MonthlyReport:
     answered = _answered(since, until)
     several = sum(len(row.prediction_set or ()) != 1 for row in answered)
     strange = sum(_is_unfamiliar(row) for row in answered)
+    overridden, assessed = overrides_of(read_studies(since, until))
     organisation = db.session.get_one(Organisation, current_organisation_id())
     return MonthlyReport(
         month=month,
@@ -123,7 +126,8 @@ def monthly_report(month: str) -> MonthlyReport:
         answers=dict(Counter(str(row.label) for row in answered)),
         several=share(several, len(answered)),
         unfamiliar=share(strange, len(answered)),
-        overrides=share(*overrides_of(read_studies(since, until))),
+        agreements=share(assessed - overridden, assessed),
+        overrides=share(overridden, assessed),
         complaints=_complaints(since, until),
         failures=_failures(since, until),
         weeks_compared=sum(

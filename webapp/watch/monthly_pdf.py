@@ -29,10 +29,11 @@ def monthly_pdf(report: MonthlyReport) -> bytes:
             *_failures(report),
             *_alarms(report),
             *_changes(report),
+            *_conclusion(report),
             *_limits(),
         ],
         title=_("Sulcus: monitoring report %(month)s", month=report.month),
-        kind=_("Monitoring report of a model in use"),
+        kind=_("Post-market monitoring of a model in use"),
         foot=f"{report.organisation} · {report.month}",
     )
 
@@ -62,7 +63,7 @@ def _use(report: MonthlyReport) -> list[Flowable]:
     ]
     rows = [(_("Studies with a result"), number(report.studies)), *answers]
     return [
-        *_section(_("Model in use"), models, _("No model has answered.")),
+        *_section(_("Software in use: its model"), models, _("No model has answered.")),
         *_section(_("Results"), rows, ""),
     ]
 
@@ -78,15 +79,16 @@ def _doubt(report: MonthlyReport) -> list[Flowable]:
 def _readers(report: MonthlyReport) -> list[Flowable]:
     rows = [
         (_("Studies assessed"), number(report.overrides.of)),
-        (_("Studies about which a reader disagreed"), _share(report.overrides)),
+        (_("Agreement: nobody disagreed"), _share(report.agreements)),
+        (_("Override: a reader disagreed"), _share(report.overrides)),
         (_("Complaints: disagreements with a comment"), number(report.complaints)),
     ]
-    return _section(_("Readers"), rows, "")
+    return _section(_("Feedback of users"), rows, "")
 
 
 def _failures(report: MonthlyReport) -> list[Flowable]:
     rows = [(str(word(REASONS, code)), number(n)) for code, n in sorted(report.failures.items())]
-    return _section(_("Analyses without a result"), rows, _("None."))
+    return _section(_("Failures: analyses without a result"), rows, _("None."))
 
 
 def _alarms(report: MonthlyReport) -> list[Flowable]:
@@ -105,7 +107,10 @@ def _alarms(report: MonthlyReport) -> list[Flowable]:
         "%(num)d weeks were compared with those before.",
         report.weeks_compared,
     )
-    return [*_section(_("Drift: alarms and what was done"), rows, _("No alarm.")), _text(compared)]
+    return [
+        *_section(_("Trends: alarms about drift, and corrective action"), rows, _("No alarm.")),
+        _text(compared),
+    ]
 
 
 def _changes(report: MonthlyReport) -> list[Flowable]:
@@ -117,6 +122,21 @@ def _changes(report: MonthlyReport) -> list[Flowable]:
         for one in report.changes
     ]
     return _section(_("Changes of the model"), rows, _("None."))
+
+
+def _conclusion(report: MonthlyReport) -> list[Flowable]:
+    waiting = sum(not one.note for one in report.alarms)
+    if waiting:
+        sentence = ngettext(
+            "Action is needed: about %(num)d alarm nobody has noted what was done.",
+            "Action is needed: about %(num)d alarms nobody has noted what was done.",
+            waiting,
+        )
+    elif not report.weeks_compared:
+        sentence = _("No conclusion about trends: no week had enough studies to be compared.")
+    else:
+        sentence = _("By these figures nothing further has to be done.")
+    return [KeepTogether([paper.heading(_("Conclusion")), _text(sentence)])]
 
 
 def _limits() -> list[Flowable]:
@@ -141,11 +161,13 @@ def _text(text: str) -> Paragraph:
 def _share(share: Share) -> str:
     if share.low is None or share.high is None:
         return "–"
-    return _(
-        "%(number)s of %(all)s (%(share)s; 95 %% interval %(low)s to %(high)s)",
-        number=number(share.number),
-        all=number(share.of),
-        share=percent(share.number / share.of),
-        low=percent(share.low),
-        high=percent(share.high),
+    return str(
+        _(
+            "%(number)s of %(all)s (%(share)s; 95 %% interval %(low)s to %(high)s)",
+            number=number(share.number),
+            all=number(share.of),
+            share=percent(share.number / share.of),
+            low=percent(share.low),
+            high=percent(share.high),
+        )
     )

@@ -67,10 +67,10 @@ def runs_of(scope: str = EVERYTHING, *, weeks: int = WEEKS_SHOWN) -> list[DriftR
 
 
 def newest_runs() -> list[DriftRun]:
-    """Of each scope the newest week, everything first."""
+    """Of each scope the newest week with a study, everything first."""
     newest = (
         select(DriftRun.scope, func.max(DriftRun.week).label("week"))
-        .where(DriftRun.week >= now().date() - timedelta(weeks=WEEKS_SHOWN))
+        .where(DriftRun.week >= now().date() - timedelta(weeks=WEEKS_SHOWN), DriftRun.studies > 0)
         .group_by(DriftRun.scope)
         .subquery()
     )

@@ -1,10 +1,12 @@
 """Pages of data stewards about drift, and the monthly report."""
 
 import uuid
+from collections.abc import Sequence
 
 from flask import Blueprint, Response, flash, jsonify, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
+from markupsafe import Markup
 
 from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
@@ -88,7 +90,7 @@ def _page(form: AcknowledgementForm, *, about: uuid.UUID | None = None) -> Respo
     page = render_template(
         "watch/watch.html",
         runs=runs,
-        newest=runs[-1] if runs else None,
+        newest=_newest(runs),
         sentence=words.drift_sentence(runs, alarms),
         charts=_charts(runs),
         alarms=alarms,
@@ -106,7 +108,13 @@ def _page(form: AcknowledgementForm, *, about: uuid.UUID | None = None) -> Respo
     return page, 422 if form.errors else 200
 
 
-def _charts(runs: list[DriftRun]) -> list[tuple[str, str, list[tuple[str, float | None]]]]:
+def _newest(runs: Sequence[DriftRun]) -> DriftRun | None:
+    """The last week that was compared, else the last one."""
+    compared = [run for run in runs if run.figures]
+    return next(reversed(compared or list(runs)), None)
+
+
+def _charts(runs: Sequence[DriftRun]) -> list[tuple[str, Markup, list[tuple[str, float | None]]]]:
     """Of each family that was compared: its name, the drawing, and the same as numbers."""
     found = []
     for family, name in words.FAMILIES.items():

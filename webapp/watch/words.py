@@ -7,6 +7,7 @@ from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 
 from webapp.watch.models import EVERYTHING, Against, DriftAlarm, DriftRun, RunVerdict
+from webapp.wording import joined
 
 STATISTICS: Mapping[str, LazyString] = {
     "brightness": _l("Brightness of the picture"),
@@ -80,9 +81,9 @@ def drift_sentence(runs: Sequence[DriftRun], alarms: Sequence[DriftAlarm]) -> st
         families = dict.fromkeys(word_of(FAMILIES, one.family) for one in alarms)
         return str(
             _(
-                "Recent studies differ from those the model is compared with (%(what)s). Results "
-                "may be less reliable than the figures on this page.",
-                what=", ".join(families),
+                "Recent studies differ from those before (%(what)s). Results may be less reliable "
+                "than what was measured.",
+                what=joined(list(families), "standard"),
             )
         )
     compared = [run for run in runs if run.verdict in {RunVerdict.STEADY, RunVerdict.CHANGED}]

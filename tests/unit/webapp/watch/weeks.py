@@ -65,7 +65,7 @@ def add_studies(
                     prediction_set=[label],
                     in_distribution=True,
                     in_distribution_share=1.0,
-                    probabilities={},
+                    probabilities={label: 0.9},
                 ),
                 SliceObservation(
                     analysis_id=analysis_id,
