@@ -3,27 +3,30 @@
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
+from tests.conftest import make_settings
 from tests.factories import Account, assess, make_api_token, make_study
 from tests.unit.webapp.watch.weeks import add_studies
+from webapp import create_app
 from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
 from webapp.audit import AuditEvent
 from webapp.database import db, now
 from webapp.errors import Conflict, NotAllowed
-from webapp.inference.observations import KEPT, SliceObservation, purge_observations
+from webapp.inference.observations import KEPT, SliceObservation
 from webapp.review.models import Verdict
 from webapp.tenancy import acting_for, unscoped
 from webapp.watch import queries
 from webapp.watch.models import EVERYTHING, Against, DriftRun, RunVerdict
 from webapp.watch.operations import acknowledge_alarm, freeze_baseline
 from webapp.watch.sampling import start_of, week_of
-from worker.watch import watch_weeks
+from worker.watch import watch, watch_weeks
 
 MakeUser = Callable[..., Account]
 SignIn = Callable[[Account], FlaskClient]
@@ -177,13 +180,33 @@ def test_overrides_complaints_and_answers_are_counted(
     assert "1 (50%)" in page
 
 
-def test_old_observations_are_forgotten(app: Flask, steward: Account) -> None:
+def test_the_daily_task_forgets_old_observations_and_serves_every_organisation(
+    app: Flask, steward: Account, make_user: MakeUser
+) -> None:
+    other = make_user(Role.STEWARD, organisation="Hospital B")
+    for account in (steward, other):
+        add_studies(app, account, 2, since=monday(1))
     add_studies(app, steward, 2, since=now() - KEPT - timedelta(days=1))
-    add_studies(app, steward, 1, since=now())
     with app.app_context():
-        assert purge_observations() == 2
+        watch.run()
         with unscoped():
-            assert db.session.scalar(select(func.count(SliceObservation.id))) == 1
+            assert db.session.scalar(select(func.count(SliceObservation.id))) == 4
+            found = db.session.scalars(select(DriftRun).where(DriftRun.scope == EVERYTHING)).all()
+        assert {run.organisation_id for run in found} == {
+            steward.organisation_id,
+            other.organisation_id,
+        }
+        assert {(run.studies, run.verdict, run.is_final) for run in found} == {
+            (2, RunVerdict.TOO_FEW, True)
+        }
+
+
+def test_metrics_are_given_without_a_database(tmp_path: Path) -> None:
+    app = create_app(make_settings(tmp_path / "empty"))  # no table is there
+    answer = app.test_client().get("/metrics")
+    assert answer.status_code == 200
+    assert "sulcus_http_requests" in answer.text
+    assert "sulcus_drift" not in answer.text
 
 
 def test_acknowledging_needs_a_steward(app: Flask, make_user: MakeUser) -> None:
