@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from ml.cli.data import add_data_commands
 from ml.cli.gates import add_gates
 from ml.cli.models import add_model_commands
+from ml.cli.observe import add_observe
 from ml.cli.ood import add_ood
 from ml.cli.options import add_card_option, command_line, write_json
 from ml.cli.release import add_release
@@ -128,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     add_crossval(commands)
     add_compare(commands)
     add_release(commands)
+    add_observe(commands)
     add_gates(commands)
     add_retraining(commands)
 

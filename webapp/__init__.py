@@ -117,14 +117,17 @@ def _register_features(app: Flask) -> None:
         inference,
         intake,
         learning,
+        model_page,
         models_admin,
         pacs,
         reporting,
         review,
         viewer,
+        watch,
         worklist,
     )
 
     features = (accounts, inference, intake, viewer, worklist, corrections, review, reporting)
-    for feature in (*features, models_admin, learning, pacs, dicomweb, api, demo):
+    last = (watch, model_page, dicomweb, api, demo)
+    for feature in (*features, models_admin, learning, pacs, *last):
         feature.init_app(app)

@@ -1,9 +1,10 @@
 """Liveness, readiness and metrics: ``/healthz``, ``/readyz`` and ``/metrics``."""
 
+import logging
 import os
 import time
 
-from flask import Blueprint, Flask, Response, g, request
+from flask import Blueprint, Flask, Response, current_app, g, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -14,10 +15,15 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import DBAPIError
 
 from webapp.accounts.access import public
+from webapp.database import db
 from webapp.health import Trouble, troubles
 from webapp.logs import method_of
+
+_log = logging.getLogger(__name__)
 
 blueprint = Blueprint("monitoring", __name__)
 
@@ -57,7 +63,25 @@ def metrics() -> ResponseReturnValue:
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(registry) + _of_features(), content_type=CONTENT_TYPE_LATEST)
+
+
+def add_collector(app: Flask, collector: Collector) -> None:
+    """Let a feature add figures that are read from the database when they are asked for."""
+    app.extensions.setdefault("collectors", []).append(collector)
+
+
+def _of_features() -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    for collector in current_app.extensions.get("collectors", []):
+        registry.register(collector)
+    try:
+        return bytes(generate_latest(registry))
+    except DBAPIError:
+        # The figures of the processes are wanted most while the database is down.
+        _log.warning("figures in the database are left out of the metrics")
+        db.session.rollback()
+        return b""
 
 
 def _start() -> None:

@@ -25,6 +25,8 @@ RESEND_EVERY = 5.0  # seconds
 SWEEP_EVERY = 24 * 3600.0  # seconds
 PURGE = "sulcus.purge_drafts"
 PURGE_EVERY = 3600.0  # seconds
+WATCH = "sulcus.watch"
+WATCH_EVERY = 24 * 3600.0  # seconds
 
 INFERENCE = "inference"
 URGENT = "inference.urgent"
@@ -34,7 +36,7 @@ HOUSEKEEPING = "housekeeping"
 TRAINING = "training"
 _QUEUE_OF = {
     CLASSIFY: INFERENCE, DELIVER: DELIVERY, GATES: TRAINING, RETRAIN: TRAINING,
-    RESEND: HOUSEKEEPING, SWEEP: HOUSEKEEPING, PURGE: HOUSEKEEPING,
+    RESEND: HOUSEKEEPING, SWEEP: HOUSEKEEPING, PURGE: HOUSEKEEPING, WATCH: HOUSEKEEPING,
 }  # fmt: skip
 JOB = "job"  # the header with the id of the job that a message is about
 _PAGE = 1000  # messages that are read at once
@@ -85,7 +87,13 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
     celery: Celery = Celery(
         "sulcus",
         broker=settings.broker_url,
-        include=["worker.classify", "worker.deliver", "worker.housekeeping", "worker.training"],
+        include=[
+            "worker.classify",
+            "worker.deliver",
+            "worker.housekeeping",
+            "worker.training",
+            "worker.watch",
+        ],
         task_cls=AppTask,
     )
     celery.conf.update(
@@ -138,6 +146,7 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
             "resend-lost-jobs": {"task": RESEND, "schedule": RESEND_EVERY},
             "sweep-blobs": {"task": SWEEP, "schedule": SWEEP_EVERY},
             "purge-drafts": {"task": PURGE, "schedule": PURGE_EVERY},
+            "watch": {"task": WATCH, "schedule": WATCH_EVERY},
         },
     )
     return celery
@@ -177,16 +186,22 @@ def send_retraining(retraining_id: uuid.UUID) -> bool:
     return _send(RETRAIN, "retraining_id", retraining_id, TRAINING)
 
 
+def send_watch() -> bool:
+    """Ask for the comparison of this week now; without a broker it waits for the next day."""
+    return _sent(WATCH, "the watch", queue=HOUSEKEEPING)
+
+
 def _send(task: str, name: str, job: uuid.UUID, queue: str) -> bool:
+    what = f"{name} {job}"
+    return _sent(task, what, kwargs={name: str(job)}, headers={JOB: str(job)}, queue=queue)
+
+
+def _sent(task: str, what: str, **options: Any) -> bool:
     celery: Celery = current_app.extensions["celery"]
     try:
-        celery.send_task(
-            task, kwargs={name: str(job)}, headers={JOB: str(job)}, queue=queue, retry=False
-        )
+        celery.send_task(task, retry=False, **options)
     except (OperationalError, OSError) as error:
-        _log.warning(
-            "%s %s waits for the sweeper: no answer from the broker (%s)", name, job, error
-        )
+        _log.warning("%s waits for the sweeper: no answer from the broker (%s)", what, error)
         return False
     return True
 

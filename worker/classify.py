@@ -267,6 +267,8 @@ class _Run:
                     heatmap_key=kept.put(overlay_png(one.result.heat, one.shape)),
                     tumor_by_localisation=one.result.tumor_by_localisation,
                     head_share=one.result.head_share,
+                    image_statistics=one.result.image_statistics,
+                    features=one.result.features,
                 )
                 for one in answered
             ]

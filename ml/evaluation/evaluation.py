@@ -105,7 +105,7 @@ def observe(predictor: Predictor, entries: Sequence[Entry]) -> list[Observed]:
     Raises:
         UnreadableImage: a file cannot be read or classified; the message names it.
     """
-    return list(_observe_each(predictor, entries))
+    return list(observe_each(predictor, entries))
 
 
 def answer(predictor: Predictor, entries: Sequence[Entry]) -> list[Answer]:
@@ -114,10 +114,11 @@ def answer(predictor: Predictor, entries: Sequence[Entry]) -> list[Answer]:
     Raises:
         UnreadableImage: as for :func:`observe`.
     """
-    return [Answer.of(one) for one in _observe_each(predictor, entries)]
+    return [Answer.of(one) for one in observe_each(predictor, entries)]
 
 
-def _observe_each(predictor: Predictor, entries: Sequence[Entry]) -> Iterator[Observed]:
+def observe_each(predictor: Predictor, entries: Sequence[Entry]) -> Iterator[Observed]:
+    """As :func:`observe`, one after the other."""
     starts = range(0, len(entries), BATCH)
     for start in tqdm(starts, "evaluating", unit="batch", disable=None):
         batch = entries[start : start + BATCH]

@@ -1,7 +1,7 @@
 """The predictor: from decoded slices to calibrated answers with heatmaps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from ml.preprocess import LEAST_HEAD, PIPELINES, FloatImage, Prepared
 from ml.registry import SERVING, Model, load_model
 from ml.serving import explain
 from ml.serving.engines import Engine, choose_device, choose_engine
+from ml.serving.observation import Observed, image_statistics
 from ml.serving.quality import QualityFlag, quality_flags
 from ml.uncertainty.ood import colour_or_bright_frame, evidence_against_head
 from ml.uncertainty.ood.score import ood_score
@@ -79,12 +80,17 @@ class Result(Opinion):
         tumor_by_localisation: probability of a tumour of any class by the localisation head alone,
             not calibrated; None for networks without one.
         head_share: of the slice's area, the head.
+        image_statistics: (11,) of the picture, and
+        features: (16,) coordinates of the pooled features, both to watch for drift
+            (:mod:`ml.serving.observation`).
     """
 
     heat: FloatImage
     quality: tuple[QualityFlag, ...] = ()
     tumor_by_localisation: float | None = None
     head_share: float = 1.0
+    image_statistics: Observed = field(default_factory=lambda: np.empty(0, np.float32))
+    features: Observed = field(default_factory=lambda: np.empty(0, np.float32))
 
     def overlay_png(self) -> bytes:
         """The heatmap as a transparent PNG in the slice's size."""
@@ -253,11 +259,18 @@ class Predictor:
         output = self._engine.run(np.stack([one.prepared.image for one in usable])[:, None])
         probabilities = self._doubt.probabilities(output.logits)
         distances = self._doubt.feature_distance(output.features)
+        coordinates = self._doubt.coordinates(output.features).numpy()
         by_places: list[float | None] = [None] * len(usable)
         if self._balance is not None:
             by_places = tumor_by_localisation(output.maps, self._balance).tolist()
         return [
-            self._result(one, probabilities[n], float(distances[n]), output.maps[n], by_places[n])
+            replace(
+                self._result(
+                    one, probabilities[n], float(distances[n]), output.maps[n], by_places[n]
+                ),
+                image_statistics=image_statistics(one.pixels, one.prepared),
+                features=coordinates[n],
+            )
             for n, one in enumerate(usable)
         ]
 

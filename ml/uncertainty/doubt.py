@@ -88,6 +88,10 @@ class Doubt:
         """(N, 512) features to (N,): -1 in the subspace, 0 at the limit, above 0 beyond it."""
         return self._subspace.distance(features) / self.distance_limit - 1
 
+    def coordinates(self, features: Tensor) -> Tensor:
+        """(N, 512) features to (N, 16) float32: where they lie in the training slices' subspace."""
+        return self._subspace.coordinates(features)
+
     @cached_property
     def _subspace(self) -> Subspace:
         return Subspace.of(self.reference)

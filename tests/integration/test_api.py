@@ -156,6 +156,7 @@ class TestDoor:
             "/api/v1/models/rollback",
             "/api/v1/models/off",
             "/api/v1/models/on",
+            "/api/v1/drift",
         }
         upload = description["paths"]["/api/v1/studies"]["post"]
         assert "multipart/form-data" in upload["requestBody"]["content"]

@@ -210,6 +210,7 @@ def test_clinician_gets_what_is_described(app: Flask, make_user: MakeUser, exten
         "GET /api/v1/models/{candidate_id}",
         "GET /api/v1/retrainings",
         "GET /api/v1/retrainings/{retraining_id}",
+        "GET /api/v1/drift",
     }
 
 

@@ -17,6 +17,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
+from ml.serving.observation import Family
 from tests.conftest import make_settings
 from tests.dicoms import axial_series
 from tests.factories import (
@@ -33,7 +34,7 @@ from webapp.accounts import operations
 from webapp.accounts.models import Role, User
 from webapp.accounts.queries import find_user_by_address
 from webapp.accounts.sessions import list_sessions
-from webapp.database import db
+from webapp.database import db, now
 from webapp.intake.receiving import receive_instance
 from webapp.learning.models import Snapshot
 from webapp.learning.operations import create_snapshot
@@ -44,6 +45,7 @@ from webapp.review.models import ReaderFlag, Verdict
 from webapp.review.operations import Opinion, Subject, record_assessments
 from webapp.studies.models import Image
 from webapp.tenancy import acting_for
+from webapp.watch.models import EVERYTHING, Against, DriftAlarm
 
 SIGN_IN = "to the sign-in page"
 Outcome = int | str
@@ -249,6 +251,15 @@ TABLE: dict[tuple[str, str], Line] = {
     ("POST", "/admin/archives/<uuid:node_id>/reinstate"): administrators(302, foreigner=404),
     ("POST", "/admin/archives/<uuid:node_id>/verify"): administrators(302, foreigner=404),
     # Models
+    ("GET", "/model"): who_signed_in(200),
+    ("GET", "/watch"): stewards(200),
+    ("POST", "/watch/baseline"): stewards(302),  # too few studies, which the page says
+    ("POST", "/watch/alarms/<uuid:alarm_id>/acknowledgement"): stewards(
+        302, foreigner=404, data={"note": "x"}
+    ),
+    ("GET", "/watch/report/<month>.pdf"): stewards(200),
+    ("GET", "/watch/report/<month>.json"): stewards(200),
+    ("GET", "/api/v1/drift"): stewards(200, stranger=401),
     ("GET", "/models"): who_signed_in(200),
     ("GET", "/models/<uuid:candidate_id>"): stewards(200, foreigner=404),
     ("POST", "/models/<uuid:candidate_id>/gates"): stewards(302, foreigner=404),
@@ -418,6 +429,8 @@ def _one_of_everything(
         return {
             "filename": "css/sulcus.css",
             "retraining_id": str(retraining.id),
+            "alarm_id": str(_one_alarm()),
+            "month": f"{now():%Y-%m}",
             "candidate_id": str(candidate_id),
             "token": token,
             "token_id": str(token_id),
@@ -432,6 +445,19 @@ def _one_of_everything(
             "flag_id": str(_one_flag(of=owner)),
             **_one_archive_and_instance(admin),
         }
+
+
+def _one_alarm() -> uuid.UUID:
+    alarm = DriftAlarm(
+        scope=EVERYTHING,
+        family=Family.IMAGE.value,
+        week=now().date(),
+        against=Against.OWN,
+        evidence=[],
+    )
+    db.session.add(alarm)
+    db.session.commit()
+    return alarm.id
 
 
 def _one_snapshot(image_id: uuid.UUID) -> Snapshot:

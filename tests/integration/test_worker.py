@@ -12,6 +12,7 @@ from ml.labels import LABELS
 from tests.dicoms import axial_series
 from tests.portal import SAMPLES, Portal, command_line_answers
 from tests.waiting import wait_until
+from webapp.inference.observations import SliceObservation
 from webapp.inference.results import result_of
 from webapp.models_admin.models import ModelVersion
 from webapp.studies.models import Status
@@ -36,6 +37,7 @@ def test_study_is_classified_and_explained(portal: Portal) -> None:
     assert analysis.attempt == 1
     assert analysis.model_ms
     assert portal.count(ModelVersion) == 1
+    assert portal.count(SliceObservation) == 1
 
 
 def test_answers_are_those_of_the_command_line(portal: Portal) -> None:

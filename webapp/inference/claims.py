@@ -4,6 +4,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
+from ml.serving.observation import Observed, observe
 from webapp.leases import Lease
 
 
@@ -58,6 +59,8 @@ class NewPrediction:
 
     Attributes:
         tumor_by_localisation, head_share: help to choose the key images and are not kept.
+        image_statistics, features: to watch for drift (:mod:`ml.serving.observation`); None where
+            nothing was observed.
     """
 
     image_id: uuid.UUID
@@ -70,3 +73,18 @@ class NewPrediction:
     quality: list[str]
     tumor_by_localisation: float | None = None
     head_share: float = 1.0
+    image_statistics: Observed | None = None
+    features: Observed | None = None
+
+    @property
+    def observed(self) -> Observed:
+        """All that is kept to watch for drift; only where something was observed."""
+        if self.image_statistics is None or self.features is None:
+            raise ValueError("nothing was observed")
+        return observe(
+            self.image_statistics,
+            self.features,
+            ood_score=self.ood_score,
+            set_size=len(self.prediction_set),
+            probabilities=self.probabilities,
+        )

@@ -20,7 +20,7 @@ class Subspace:
 
     Attributes:
         centre: (512,) mean of the unit-length features.
-        directions: (16, 512) orthonormal.
+        directions: (16, 512) orthonormal, each with its largest entry above 0.
     """
 
     centre: Tensor
@@ -32,7 +32,16 @@ class Subspace:
         known = reference.float()
         centre = known.mean(0)
         _, _, directions = torch.linalg.svd(known - centre, full_matrices=False)
-        return cls(centre, directions[:_DIRECTIONS])
+        first = directions[:_DIRECTIONS]
+        # A decomposition leaves the signs open; coordinates are compared between machines.
+        largest = first.gather(1, first.abs().argmax(1, keepdim=True))
+        return cls(centre, first * torch.sign(largest))
+
+    def coordinates(self, features: Tensor) -> Tensor:
+        """(N, 512) features of any length to their (N, 16) coordinates in the subspace."""
+        offset = F.normalize(features.float(), dim=1) - self.centre
+        coordinates: Tensor = offset @ self.directions.T
+        return coordinates
 
     def distance(self, features: Tensor) -> Tensor:
         """(N, 512) features of any length to (N,) distances, 0 or more."""

@@ -9,7 +9,7 @@ import pytest
 
 from config import REPOSITORY
 
-BEAT = "worker.beat, worker.classify, worker.deliver, worker.housekeeping"
+BEAT = "worker.beat, worker.classify, worker.deliver, worker.housekeeping, worker.watch"
 
 
 # Of the worker's image (requirements/worker.txt) and not of the web's.
