@@ -121,10 +121,11 @@ def _register_features(app: Flask) -> None:
         pacs,
         reporting,
         review,
+        rollout,
         viewer,
         worklist,
     )
 
     features = (accounts, inference, intake, viewer, worklist, corrections, review, reporting)
-    for feature in (*features, models_admin, learning, pacs, dicomweb, api, demo):
+    for feature in (*features, models_admin, learning, rollout, pacs, dicomweb, api, demo):
         feature.init_app(app)

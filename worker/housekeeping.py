@@ -16,6 +16,7 @@ from webapp.queueing import (
     DELIVERY,
     PURGE,
     RESEND,
+    ROLL_OUT,
     SWEEP,
     TRAINING,
     send_delivery,
@@ -24,6 +25,7 @@ from webapp.queueing import (
     without_message,
 )
 from webapp.review.operations import purge_drafts
+from webapp.rollout.shadowing import plan_shadows
 from worker.app import app
 
 _log = logging.getLogger(__name__)
@@ -56,6 +58,12 @@ def resend_lost_jobs() -> None:
         lambda: without_message(TRAINING, retrainings_to_resend()),
         _one_by_one(send_retraining),
     )
+
+
+@app.task(name=ROLL_OUT)
+def roll_out() -> None:
+    """Ask other models about studies, to be answered when no study waits."""
+    _each("shadow", plan_shadows, send_analyses)
 
 
 def _each(

@@ -153,6 +153,8 @@ class TestDoor:
             "/api/v1/models/{candidate_id}/proposal",
             "/api/v1/models/{candidate_id}/confirmation",
             "/api/v1/models/{candidate_id}/decline",
+            "/api/v1/models/{candidate_id}/shadow",
+            "/api/v1/models/{candidate_id}/shadow/stop",
             "/api/v1/models/rollback",
             "/api/v1/models/off",
             "/api/v1/models/on",

@@ -81,15 +81,15 @@ def jobs(app: Flask, name: str) -> list[str]:
 def test_urgent_message_is_taken_before_routine_ones_that_wait(queue: Flask) -> None:
     for _number in range(4):
         send_classification(uuid.uuid4())
-    send_classification(uuid.uuid4(), urgent=True)
-    send_classification(uuid.uuid4(), urgent=True)
+    send_classification(uuid.uuid4(), queue=URGENT)
+    send_classification(uuid.uuid4(), queue=URGENT)
     assert taken(queue, 6) == [URGENT] * 2 + [INFERENCE] * 4
 
 
 @only_sqlite
 def test_nothing_starves_however_many_urgent_ones_wait(queue: Flask) -> None:
     for _number in range(30):
-        send_classification(uuid.uuid4(), urgent=True)
+        send_classification(uuid.uuid4(), queue=URGENT)
     for _number in range(2):
         send_classification(uuid.uuid4())
         send_delivery(uuid.uuid4())

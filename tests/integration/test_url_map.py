@@ -59,7 +59,7 @@ class Line:
     outcomes: tuple[Outcome, Outcome, Outcome, Outcome, Outcome]
     steward: Outcome | None = None
     data: Mapping[str, str] = field(default_factory=dict)
-    json: Mapping[str, str] | None = None
+    json: Mapping[str, object] | None = None
     sends_image: bool = False
 
     def outcome_of(self, persona: str) -> Outcome:
@@ -255,6 +255,18 @@ TABLE: dict[tuple[str, str], Line] = {
     ("POST", "/models/<uuid:candidate_id>/proposal"): stewards(422, foreigner=404),
     ("POST", "/models/<uuid:candidate_id>/confirmation"): stewards(302, foreigner=404),
     ("POST", "/models/<uuid:candidate_id>/decline"): stewards(302, foreigner=404),
+    ("GET", "/models/<uuid:candidate_id>/shadow"): stewards(200, foreigner=404),
+    ("POST", "/models/<uuid:candidate_id>/shadow"): stewards(422, foreigner=404),
+    ("POST", "/models/<uuid:candidate_id>/shadow/stop"): stewards(302, foreigner=404),
+    ("GET", "/api/v1/models/<uuid:candidate_id>/shadow"): stewards(
+        200, foreigner=404, stranger=401
+    ),
+    ("POST", "/api/v1/models/<uuid:candidate_id>/shadow"): stewards(
+        409, foreigner=404, stranger=401, json={"share": 100, "most": 5}
+    ),
+    ("POST", "/api/v1/models/<uuid:candidate_id>/shadow/stop"): stewards(
+        409, foreigner=404, stranger=401
+    ),
     ("POST", "/models/rollback"): stewards(422),
     ("POST", "/models/off"): stewards(422),
     ("POST", "/models/on"): stewards(302),
