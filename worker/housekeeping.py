@@ -26,6 +26,7 @@ from webapp.queueing import (
 )
 from webapp.review.operations import purge_drafts
 from webapp.rollout.shadowing import plan_shadows
+from webapp.rollout.trials import check_trials
 from worker.app import app
 
 _log = logging.getLogger(__name__)
@@ -62,8 +63,9 @@ def resend_lost_jobs() -> None:
 
 @app.task(name=ROLL_OUT)
 def roll_out() -> None:
-    """Ask other models about studies, to be answered when no study waits."""
+    """Ask other models about studies, when no study waits, and end trials that went badly."""
     _each("shadow", plan_shadows, send_analyses)
+    _each("end of a trial", check_trials, lambda _ended: None)
 
 
 def _each(

@@ -258,6 +258,7 @@ TABLE: dict[tuple[str, str], Line] = {
     ("GET", "/models/<uuid:candidate_id>/shadow"): stewards(200, foreigner=404),
     ("POST", "/models/<uuid:candidate_id>/shadow"): stewards(422, foreigner=404),
     ("POST", "/models/<uuid:candidate_id>/shadow/stop"): stewards(302, foreigner=404),
+    ("GET", "/models/<uuid:candidate_id>/trial"): stewards(200, foreigner=404),
     ("GET", "/api/v1/models/<uuid:candidate_id>/shadow"): stewards(
         200, foreigner=404, stranger=401
     ),
@@ -347,7 +348,12 @@ class World:
         elif cookie := self.cookies.get(persona):
             client.set_cookie("sulcus", cookie)
         sent: dict[str, Any] = (
-            {"json": {name: value.format(**self.ids) for name, value in line.json.items()}}
+            {
+                "json": {
+                    name: value.format(**self.ids) if isinstance(value, str) else value
+                    for name, value in line.json.items()
+                }
+            }
             if line.json
             else {"data": {name: value.format(**self.ids) for name, value in line.data.items()}}
         )

@@ -18,6 +18,7 @@ from webapp.rollout.forms import ShadowForm
 from webapp.rollout.models import ShadowStatus
 from webapp.rollout.queries import shadow_runs
 from webapp.rollout.shadowing import MOST_STUDIES, start_shadow, stop_shadow
+from webapp.rollout.trials import figures, trials_of
 
 blueprint = Blueprint("rollout", __name__)
 _USUAL = {"share": 100, "most": 200}
@@ -64,6 +65,18 @@ def stop(candidate_id: uuid.UUID) -> ResponseReturnValue:
     else:
         flash(_("The shadow has been stopped."), "success")
     return redirect(url_for("rollout.shadow", candidate_id=candidate_id))
+
+
+@blueprint.get("/models/<uuid:candidate_id>/trial")
+@requires(Role.STEWARD)
+def trial(candidate_id: uuid.UUID) -> ResponseReturnValue:
+    """What came of a candidate's trials."""
+    candidate = find_candidate(candidate_id)
+    return render_template(
+        "rollout/trial.html",
+        candidate=candidate,
+        trials=[(one, figures(one)) for one in trials_of(candidate)],
+    )
 
 
 def _shadow_page(candidate: Candidate, form: ShadowForm) -> ResponseReturnValue:
