@@ -25,6 +25,7 @@ from webapp.queueing import (
     without_message,
 )
 from webapp.review.operations import purge_drafts
+from webapp.rollout.recalling import plan_recalls
 from webapp.rollout.shadowing import plan_shadows
 from webapp.rollout.trials import check_trials
 from worker.app import app
@@ -65,6 +66,7 @@ def resend_lost_jobs() -> None:
 def roll_out() -> None:
     """Ask other models about studies, when no study waits, and end trials that went badly."""
     _each("shadow", plan_shadows, send_analyses)
+    _each("recalled analysis", plan_recalls, send_analyses)
     _each("end of a trial", check_trials, lambda _ended: None)
 
 

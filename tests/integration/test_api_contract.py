@@ -64,6 +64,7 @@ _MAY_REFUSE_GOOD_VALUES = {
     "POST /api/v1/models/{candidate_id}/decline",
     "POST /api/v1/models/{candidate_id}/shadow",
     "POST /api/v1/models/{candidate_id}/shadow/stop",
+    "POST /api/v1/recall/{case_id}/acknowledgement",  # there has to be a case
     "POST /api/v1/models/rollback",
     "POST /api/v1/models/off",
     "POST /api/v1/models/on",

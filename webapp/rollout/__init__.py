@@ -6,6 +6,12 @@ from flask import Flask
 def init_app(app: Flask) -> None:
     """Add the pages, the command line, and what follows the end of an analysis."""
     # Bound here: the views need webapp.accounts.access, and that needs models beside this package.
-    from webapp.rollout import views
+    from webapp.inference.analyses import comparison_finished
+    from webapp.rollout import recall_views, views
+    from webapp.rollout.recall_queries import count_open
+    from webapp.rollout.recalling import note_change
 
     app.register_blueprint(views.blueprint)
+    app.register_blueprint(recall_views.blueprint)
+    app.jinja_env.globals.update(count_open_recalls=count_open)
+    comparison_finished.connect(note_change)
