@@ -155,6 +155,7 @@ class TestDoor:
             "/api/v1/models/{candidate_id}/decline",
             "/api/v1/models/{candidate_id}/shadow",
             "/api/v1/models/{candidate_id}/shadow/stop",
+            "/api/v1/models/{candidate_id}/evidence",
             "/api/v1/recall",
             "/api/v1/recall/{case_id}/acknowledgement",
             "/api/v1/models/rollback",

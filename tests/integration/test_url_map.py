@@ -276,6 +276,11 @@ TABLE: dict[tuple[str, str], Line] = {
     ("POST", "/api/v1/models/<uuid:candidate_id>/shadow/stop"): stewards(
         409, foreigner=404, stranger=401
     ),
+    ("GET", "/models/<uuid:candidate_id>/evidence.json"): stewards(200, foreigner=404),
+    ("GET", "/models/<uuid:candidate_id>/evidence.pdf"): stewards(200, foreigner=404),
+    ("GET", "/api/v1/models/<uuid:candidate_id>/evidence"): stewards(
+        200, foreigner=404, stranger=401
+    ),
     ("GET", "/recall"): who_signed_in(200),
     ("POST", "/recall/<uuid:case_id>/acknowledgement"): whose_study_it_is(302),
     ("POST", "/recall/<uuid:case_id>/analysis"): whose_study_it_is(302),

@@ -83,3 +83,21 @@ class ShadowSchema(ma.Schema):
     runs = fields.List(fields.Nested(ShadowRunSchema))
     comparison = fields.Nested(ComparisonSchema)
     notice = fields.String()
+
+
+class EvidenceSchema(ma.Schema):
+    """Everything about a candidate; the signature covers the rest as canonical JSON."""
+
+    class Meta:
+        """There is more than what is named here."""
+
+        unknown = ma.INCLUDE
+
+    format = fields.String(metadata={"description": "The version of the content."})
+    notice = fields.String()
+    created_at = fields.AwareDateTime()
+    candidate = fields.Dict()
+    plan = fields.Dict(allow_none=True)
+    gate_runs = fields.List(fields.Dict())
+    deployments = fields.List(fields.Dict())
+    signature = fields.String(metadata={"description": "HMAC-SHA256, hexadecimal."})

@@ -2,13 +2,21 @@
 
 import uuid
 
+from flask import Response
+
 from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.api.answers import Json, notice
 from webapp.api.description import PortalBlueprint
-from webapp.api.rollout_schemas import NewShadowSchema, ShadowRunSchema, ShadowSchema
+from webapp.api.rollout_schemas import (
+    EvidenceSchema,
+    NewShadowSchema,
+    ShadowRunSchema,
+    ShadowSchema,
+)
 from webapp.models_admin.queries import find_candidate
 from webapp.rollout.comparison import compare, plain
+from webapp.rollout.evidence import as_bytes, export_evidence
 from webapp.rollout.models import ShadowRun
 from webapp.rollout.queries import shadow_runs
 from webapp.rollout.shadowing import start_shadow, stop_shadow
@@ -56,3 +64,14 @@ def post_shadow(values: dict[str, int], candidate_id: uuid.UUID) -> ShadowRun:
 def post_shadow_stop(candidate_id: uuid.UUID) -> ShadowRun:
     """Give a candidate no further studies."""
     return stop_shadow(actor=actor(), candidate_id=candidate_id)
+
+
+@blueprint.get("/models/<uuid:candidate_id>/evidence")
+@blueprint.response(200, EvidenceSchema)
+@blueprint.alt_response(403, "FORBIDDEN")
+@blueprint.alt_response(404, "NOT_FOUND")
+@requires(Role.STEWARD)
+def get_evidence(candidate_id: uuid.UUID) -> Response:
+    """Everything that is known about a candidate, signed by this installation."""
+    found = export_evidence(actor=actor(), candidate_id=candidate_id, kind="api")
+    return Response(as_bytes(found), content_type="application/json")

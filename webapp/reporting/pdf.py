@@ -1,49 +1,22 @@
 """The PDF report: one or two A4 pages in the user's language."""
 
-import io
-from collections.abc import Sequence
-from datetime import datetime
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
-from xml.sax.saxutils import escape
-
-from flask_babel import format_date, format_time, ngettext
+from flask_babel import format_date, ngettext
 from flask_babel import gettext as _
-from reportlab.lib.pagesizes import A4
-from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
-from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.ttfonts import TTFont
-from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import (
-    BaseDocTemplate,
-    Flowable,
-    Frame,
-    KeepTogether,
-    PageTemplate,
-    Paragraph,
-    Spacer,
-    Table,
-)
+from reportlab.platypus import Flowable, KeepTogether, Paragraph, Spacer, Table
 
 from webapp.reporting.content import Reading, ReportContent, ReportedSlice
-from webapp.reporting.drawing import (
-    ACCENT,
-    BOLD,
-    GROUND,
-    INK,
-    LINE,
-    MUTED,
-    REGULAR,
-    WARN,
-    WARN_LINE,
-    WARN_SOFT,
-    Bars,
-    Pictures,
-    Strip,
-)
+from webapp.reporting.drawing import GROUND, MUTED, REGULAR, Bars, Pictures, Strip
 from webapp.reporting.pictures import render
+from webapp.reporting.sheets import (
+    build,
+    cell,
+    moment_in_words,
+    safe,
+    section_heading,
+    style,
+    table_of,
+)
 from webapp.reporting.words import label_word, number, percent, share
 from webapp.storage import BlobStore
 from webapp.wording import (
@@ -56,10 +29,6 @@ from webapp.wording import (
     word,
 )
 
-_FONTS = Path(__file__).parent / "fonts"
-_MARGIN = 18 * mm
-_HEAD = 33 * mm
-_FOOT = 16 * mm
 _HIGHEST_PICTURE = 53 * mm
 
 
@@ -69,95 +38,12 @@ def pdf(content: ReportContent, blobs: BlobStore) -> bytes:
     Raises:
         MissingBlob: a slice or heatmap is gone.
     """
-    _register_fonts()
-    buffer = io.BytesIO()
-    document = BaseDocTemplate(
-        buffer,
-        pagesize=A4,
-        title=_plain(_("Sulcus report: %(code)s", code=content.patient_code)),
-        author="Sulcus",
-        subject=_plain(_notice()),
-        lang="",
-        initialFontName=REGULAR,
-        invariant=1,
+    return build(
+        _story(content, blobs),
+        title=_("Sulcus report: %(code)s", code=content.patient_code),
+        heading=_("Report of an automated analysis"),
+        foot=_("Study %(id)s", id=content.study_id),
     )
-    frame = Frame(_MARGIN, _FOOT, A4[0] - 2 * _MARGIN, A4[1] - _HEAD - _FOOT, 0, 0, 0, 0, id="body")
-    furniture = _Furniture(content)
-    document.addPageTemplates(PageTemplate("page", [frame], onPage=furniture.head))
-    document.build(_story(content, blobs), canvasmaker=furniture.canvas)
-    return buffer.getvalue()
-
-
-@lru_cache(maxsize=1)
-def _register_fonts() -> None:
-    pdfmetrics.registerFont(TTFont(REGULAR, str(_FONTS / "DejaVuSans.ttf")))
-    pdfmetrics.registerFont(TTFont(BOLD, str(_FONTS / "DejaVuSans-Bold.ttf")))
-    pdfmetrics.registerFontFamily(REGULAR, normal=REGULAR, bold=BOLD, boldItalic=BOLD)
-
-
-def _notice() -> str:
-    return str(_("Research software. Not a certified medical device; not for diagnosis."))
-
-
-class _Furniture:
-    """The parts repeated on every page: name, notice, page number."""
-
-    def __init__(self, content: ReportContent) -> None:
-        self._content = content
-
-    def head(self, canvas: Canvas, _document: BaseDocTemplate) -> None:
-        """Draw the header: name of the software, title, and the notice in its box."""
-        width, height = A4
-        canvas.saveState()
-        canvas.setFillColor(ACCENT)
-        canvas.setFont(BOLD, 15)
-        canvas.drawString(_MARGIN, height - 15 * mm, "Sulcus")
-        canvas.setFillColor(MUTED)
-        canvas.setFont(REGULAR, 9)
-        canvas.drawRightString(
-            width - _MARGIN, height - 15 * mm, str(_("Report of an automated analysis"))
-        )
-        canvas.setFillColor(WARN_SOFT)
-        canvas.setStrokeColor(WARN_LINE)
-        canvas.setLineWidth(0.8)
-        canvas.roundRect(_MARGIN, height - 27 * mm, width - 2 * _MARGIN, 8 * mm, 3, fill=1)
-        canvas.setFillColor(WARN)
-        canvas.setFont(BOLD, 9)
-        canvas.drawCentredString(width / 2, height - 24 * mm, _notice())
-        canvas.restoreState()
-
-    def canvas(self, *args: Any, **options: Any) -> Canvas:
-        """Make a canvas that draws the footers last, when the number of pages is known."""
-        return _NumberedCanvas(*args, foot=self._foot, **options)
-
-    def _foot(self, canvas: Canvas, page: int, pages: int) -> None:
-        canvas.setStrokeColor(LINE)
-        canvas.setLineWidth(0.5)
-        canvas.line(_MARGIN, 13 * mm, A4[0] - _MARGIN, 13 * mm)
-        canvas.setFillColor(MUTED)
-        canvas.setFont(REGULAR, 7.5)
-        canvas.drawString(_MARGIN, 9 * mm, _("Study %(id)s", id=self._content.study_id))
-        canvas.drawRightString(
-            A4[0] - _MARGIN, 9 * mm, _("Page %(page)s of %(pages)s", page=page, pages=pages)
-        )
-
-
-class _NumberedCanvas(Canvas):
-    def __init__(self, *args: Any, foot: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._write_foot = foot
-        self._pages: list[dict[str, Any]] = []
-
-    def showPage(self) -> None:  # noqa: N802 - ReportLab's name
-        self._pages.append(dict(self.__dict__))
-        self._startPage()
-
-    def save(self) -> None:
-        for page, state in enumerate(self._pages, start=1):
-            self.__dict__.update(state)
-            self._write_foot(self, page, len(self._pages))
-            super().showPage()
-        super().save()
 
 
 def _story(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
@@ -175,8 +61,8 @@ def _story(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
 
 def _facts(content: ReportContent) -> list[Flowable]:
     rows = [
-        (_("Uploaded"), f"{_moment(content.created_at)}, {content.uploaded_by}"),
-        (_("Analysed"), _moment(content.finished_at)),
+        (_("Uploaded"), f"{moment_in_words(content.created_at)}, {content.uploaded_by}"),
+        (_("Analysed"), moment_in_words(content.finished_at)),
         (_("Slices") if content.is_of_slices else _("Images"), number(len(content.slices))),
     ]
     if content.acquired_on:
@@ -185,9 +71,9 @@ def _facts(content: ReportContent) -> list[Flowable]:
     if content.description:
         rows.append((_("Description"), content.description))
     return [
-        Paragraph(_safe(content.patient_code), _style("title")),
-        _table(
-            [[_cell(name, "fact-name"), _cell(value, "fact")] for name, value in rows],
+        Paragraph(safe(content.patient_code), style("title")),
+        table_of(
+            [[cell(name, "fact-name"), cell(value, "fact")] for name, value in rows],
             [28 * mm, None],
         ),
         Spacer(0, 3 * mm),
@@ -199,24 +85,24 @@ def _finding(content: ReportContent) -> list[Flowable]:
     probability = percent(result.probability) if result.probability is not None else ""
     lines: list[Flowable] = [
         Paragraph(
-            f"{_safe(result.headline)} "
-            f'<font color="{MUTED.hexval().replace("0x", "#")}">{_safe(probability)}</font>',
-            _style("answer"),
+            f"{safe(result.headline)} "
+            f'<font color="{MUTED.hexval().replace("0x", "#")}">{safe(probability)}</font>',
+            style("answer"),
         ),
-        Paragraph(_safe(result.doubt), _style("body")),
-        Paragraph(_safe(scope_sentence()), _style("body")),
+        Paragraph(safe(result.doubt), style("body")),
+        Paragraph(safe(scope_sentence()), style("body")),
     ]
     if not answer.in_distribution:
         warning = _(
             "This does not look like the brain MRI the model was trained on; the result is "
             "unreliable."
         )
-        lines.append(Paragraph(_safe(warning), _style("warning")))
+        lines.append(Paragraph(safe(warning), style("warning")))
     if content.in_distribution_share is not None and len(content.slices) > 1:
         familiar = share(content.in_distribution_share)
         sentence = familiar_share(familiar, are_slices=content.is_of_slices)
-        lines.append(Paragraph(_safe(sentence), _style("body")))
-    lines += [Paragraph(_safe(note), _style("body")) for note in content.order_notes]
+        lines.append(Paragraph(safe(sentence), style("body")))
+    lines += [Paragraph(safe(note), style("body")) for note in content.order_notes]
     box = Table([[lines]], colWidths=["100%"])
     box.setStyle(
         [
@@ -264,7 +150,7 @@ def _probabilities(content: ReportContent) -> list[Flowable]:
         ],
         possible=str(_("not ruled out")),
     )
-    return [_heading(heading), bars, Spacer(0, 2 * mm)]
+    return [section_heading(heading), bars, Spacer(0, 2 * mm)]
 
 
 def _strip(content: ReportContent) -> list[Flowable]:
@@ -285,7 +171,7 @@ def _strip(content: ReportContent) -> list[Flowable]:
         if content.is_of_slices
         else _("Probability of any tumour, image by image")
     )
-    return [KeepTogether([_heading(heading), strip])]
+    return [KeepTogether([section_heading(heading), strip])]
 
 
 def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
@@ -293,7 +179,7 @@ def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
     story: list[Flowable] = []
     for key in content.key_slices[1:]:
         answer = key.answer
-        heading = _heading(
+        heading = section_heading(
             _(
                 "%(image)s: %(label)s, %(probability)s",
                 image=_numbered(content, key.number),
@@ -302,8 +188,8 @@ def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
             )
         )
         sentence = Paragraph(
-            _safe(doubt_sentence(answer.label, answer.prediction_set, answer.probabilities)),
-            _style("body"),
+            safe(doubt_sentence(answer.label, answer.prediction_set, answer.probabilities)),
+            style("body"),
         )
         story.append(
             KeepTogether([heading, sentence, Spacer(0, 2 * mm), *_pictures(content, key, blobs)])
@@ -312,7 +198,7 @@ def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
 
 
 def _readings(content: ReportContent) -> list[Flowable]:
-    heading = _heading(_("Assessments"))
+    heading = section_heading(_("Assessments"))
     hidden = content.hidden_readings
     withheld = ngettext(
         "%(num)d assessment by another reader is left out: whoever asked for this report has not "
@@ -323,26 +209,26 @@ def _readings(content: ReportContent) -> list[Flowable]:
     )
     if not content.readings:
         if hidden:
-            return [KeepTogether([heading, Paragraph(_safe(withheld), _style("body"))])]
-        nobody = Paragraph(_safe(_("Not yet reviewed.")), _style("body"))
+            return [KeepTogether([heading, Paragraph(safe(withheld), style("body"))])]
+        nobody = Paragraph(safe(_("Not yet reviewed.")), style("body"))
         return [KeepTogether([heading, nobody])]
     story: list[Flowable] = []
     for position, reading in enumerate(content.readings):
-        line = Paragraph(_reading(content, reading), _style("reading"))
+        line = Paragraph(_reading(content, reading), style("reading"))
         story.append(KeepTogether([heading, line]) if position == 0 else line)
         # One flowable per paragraph, so that each can break across pages.
         story += [
-            Paragraph(_safe(part), _style("comment"))
+            Paragraph(safe(part), style("comment"))
             for part in reading.comment.splitlines()
             if part.strip()
         ]
     if hidden:
-        story.append(Paragraph(_safe(withheld), _style("body")))
+        story.append(Paragraph(safe(withheld), style("body")))
     return story
 
 
 def _reading(content: ReportContent, reading: Reading) -> str:
-    verdict = f"<b>{_safe(word(VERDICTS, reading.verdict))}</b>"
+    verdict = f"<b>{safe(word(VERDICTS, reading.verdict))}</b>"
     number = reading.number
     parts = [
         _("the study as a whole")
@@ -352,11 +238,11 @@ def _reading(content: ReportContent, reading: Reading) -> str:
         else _("image %(number)s", number=number)
     ]
     if reading.verdict == "disagree" and reading.label:
-        verdict += f": <b>{_safe(diagnosis(reading.label, reading.finding))}</b>"
+        verdict += f": <b>{safe(diagnosis(reading.label, reading.finding))}</b>"
     if reading.confidence:
         parts.append(f"{_('confidence')}: {word(CONFIDENCES, reading.confidence)}")
-    parts += [reading.reader, _moment(reading.at)]
-    return f"{verdict}, {_safe(', '.join(parts))}"
+    parts += [reading.reader, moment_in_words(reading.at)]
+    return f"{verdict}, {safe(', '.join(parts))}"
 
 
 def _provenance(content: ReportContent) -> list[Flowable]:
@@ -365,8 +251,8 @@ def _provenance(content: ReportContent) -> list[Flowable]:
         (_("SHA-256 of the weights"), content.model_sha256),
         (_("Study Instance UID"), content.uid),
     ]
-    table = _table(
-        [[_cell(name, "small"), _cell(value, "small")] for name, value in rows],
+    table = table_of(
+        [[cell(name, "small"), cell(value, "small")] for name, value in rows],
         [44 * mm, None],
     )
     meaning = _(
@@ -376,75 +262,10 @@ def _provenance(content: ReportContent) -> list[Flowable]:
     )
     return [
         KeepTogether(
-            [_heading(_("About this analysis")), table, Paragraph(_safe(meaning), _style("small"))]
+            [
+                section_heading(_("About this analysis")),
+                table,
+                Paragraph(safe(meaning), style("small")),
+            ]
         )
     ]
-
-
-def _heading(text: str) -> Paragraph:
-    return Paragraph(_safe(text), _style("heading"))
-
-
-def _table(rows: Sequence[Sequence[Paragraph]], widths: Sequence[float | None]) -> Table:
-    rest = A4[0] - 2 * _MARGIN - sum(width or 0 for width in widths)
-    table = Table(list(rows), colWidths=[width or rest for width in widths], hAlign="LEFT")
-    table.setStyle(
-        [
-            ("FONTNAME", (0, 0), (-1, -1), REGULAR),
-            ("VALIGN", (0, 0), (-1, -1), "TOP"),
-            ("LEFTPADDING", (0, 0), (-1, -1), 0),
-            ("RIGHTPADDING", (0, 0), (-1, -1), 4),
-            ("TOPPADDING", (0, 0), (-1, -1), 1),
-            ("BOTTOMPADDING", (0, 0), (-1, -1), 1),
-        ]
-    )
-    return table
-
-
-def _cell(text: str, style: str) -> Paragraph:
-    return Paragraph(_safe(text), _style(style))
-
-
-def _moment(moment: datetime) -> str:
-    return f"{format_date(moment, 'medium')}, {format_time(moment, 'HH:mm')} UTC"
-
-
-def _plain(text: object) -> str:
-    """Text without unprintable characters."""
-    return "".join(character if character.isprintable() else " " for character in str(text))
-
-
-def _safe(text: object) -> str:
-    """Text escaped for a Paragraph, which parses markup."""
-    return escape(_plain(text))
-
-
-@lru_cache(maxsize=16)
-def _style(name: str) -> ParagraphStyle:
-    sizes: dict[str, dict[str, Any]] = {
-        "title": {"fontName": BOLD, "fontSize": 17, "leading": 22, "spaceAfter": 4},
-        "answer": {"fontName": BOLD, "fontSize": 14, "leading": 19, "spaceAfter": 2},
-        "heading": {
-            "fontName": BOLD,
-            "fontSize": 10.5,
-            "leading": 14,
-            "spaceBefore": 9,
-            "spaceAfter": 4,
-        },
-        "body": {"fontSize": 9.5, "leading": 13},
-        "warning": {"fontName": BOLD, "fontSize": 9.5, "leading": 13, "textColor": WARN},
-        "reading": {"fontSize": 9, "leading": 12.5, "spaceBefore": 5, "keepWithNext": 1},
-        "comment": {
-            "fontSize": 9,
-            "leading": 12.5,
-            "leftIndent": 10,
-            "spaceBefore": 2,
-            "textColor": MUTED,
-        },
-        "fact-name": {"fontSize": 9, "leading": 12.5, "textColor": MUTED},
-        "fact": {"fontSize": 9, "leading": 12.5},
-        "small": {"fontSize": 8, "leading": 11.5, "textColor": MUTED},
-    }
-    # splitLongWords breaks a word that is wider than the page.
-    base: dict[str, Any] = {"fontName": REGULAR, "textColor": INK, "splitLongWords": 1}
-    return ParagraphStyle(name, **(base | sizes[name]))

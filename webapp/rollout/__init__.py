@@ -7,6 +7,7 @@ def init_app(app: Flask) -> None:
     """Add the pages, the command line, and what follows the end of an analysis."""
     # Bound here: the views need webapp.accounts.access, and that needs models beside this package.
     from webapp.inference.analyses import comparison_finished
+    from webapp.rollout import commands as _commands  # noqa: F401 - adds to those of models
     from webapp.rollout import recall_views, views
     from webapp.rollout.recall_queries import count_open
     from webapp.rollout.recalling import note_change

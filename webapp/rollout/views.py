@@ -2,7 +2,7 @@
 
 import uuid
 
-from flask import Blueprint, flash, redirect, render_template, url_for
+from flask import Blueprint, Response, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
@@ -13,7 +13,11 @@ from webapp.database import db
 from webapp.errors import Conflict, InvalidInput
 from webapp.models_admin.models import Candidate
 from webapp.models_admin.queries import find_candidate
+from webapp.reporting.operations import ReportFile
+from webapp.reporting.views import send_report
 from webapp.rollout.comparison import changed_studies, compare
+from webapp.rollout.evidence import as_bytes, export_evidence
+from webapp.rollout.evidence_pdf import evidence_pdf
 from webapp.rollout.forms import ShadowForm
 from webapp.rollout.models import ShadowStatus
 from webapp.rollout.queries import shadow_runs
@@ -77,6 +81,26 @@ def trial(candidate_id: uuid.UUID) -> ResponseReturnValue:
         candidate=candidate,
         trials=[(one, figures(one)) for one in trials_of(candidate)],
     )
+
+
+@blueprint.get("/models/<uuid:candidate_id>/evidence.json")
+@requires(Role.STEWARD)
+def evidence_as_json(candidate_id: uuid.UUID) -> Response:
+    """Everything about a candidate, signed by this installation."""
+    found = export_evidence(actor=actor(), candidate_id=candidate_id, kind="json")
+    return _file(as_bytes(found), "application/json", f"evidence-{candidate_id}.json")
+
+
+@blueprint.get("/models/<uuid:candidate_id>/evidence.pdf")
+@requires(Role.STEWARD)
+def evidence_as_pdf(candidate_id: uuid.UUID) -> Response:
+    """Everything about a candidate, for people."""
+    found = export_evidence(actor=actor(), candidate_id=candidate_id, kind="pdf")
+    return _file(evidence_pdf(found), "application/pdf", f"evidence-{candidate_id}.pdf")
+
+
+def _file(content: bytes, media_type: str, name: str) -> Response:
+    return send_report(ReportFile(content=content, media_type=media_type, name=name))
 
 
 def _shadow_page(candidate: Candidate, form: ShadowForm) -> ResponseReturnValue:
