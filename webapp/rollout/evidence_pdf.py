@@ -1,6 +1,7 @@
 """The evidence about a candidate as a PDF for people; the JSON is what is signed."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from flask_babel import gettext as _
@@ -8,7 +9,15 @@ from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, Paragraph
 
 from ml.release.signing import SIGNATURE
-from webapp.reporting.sheets import build, cell, safe, section_heading, style, table_of
+from webapp.reporting.sheets import (
+    build,
+    cell,
+    moment_in_words,
+    safe,
+    section_heading,
+    style,
+    table_of,
+)
 from webapp.reporting.words import label_word, number, share
 from webapp.wording import (
     CHANGES,
@@ -79,7 +88,7 @@ def _gates(run: Json) -> Iterator[Flowable]:
     yield section_heading(_("Gates, run %(number)s: %(state)s", number=run["number"], state=state))
     yield _facts(
         (_("Requested"), _when_by(run["requested_at"], run["requested_by"])),
-        (_("Finished"), run["finished_at"]),
+        (_("Finished"), _when_by(run["finished_at"])),
         (_("Reason"), run["reason"]),
         (_("Signature"), _signature(run)),
     )
@@ -139,8 +148,8 @@ def _shadow(shadow: Json) -> Iterator[Flowable]:
 def _trial(one: Json) -> Iterator[Flowable]:
     yield section_heading(_("Trial"))
     yield _facts(
-        (_("Began"), one["began_at"]),
-        (_("Ended"), one["ended_at"]),
+        (_("Began"), _when_by(one["began_at"])),
+        (_("Ended"), _when_by(one["ended_at"])),
         (_("Share"), share(one["share"] / 100)),
         (_("What the rule says"), one["rule_says"]),
     )
@@ -182,7 +191,7 @@ def _decisions(evidence: Json) -> Iterator[Flowable]:
 def _recall(one: Json) -> Iterator[Flowable]:
     yield section_heading(_("Recall"))
     yield _facts(
-        (_("Began"), one["began_at"]),
+        (_("Began"), _when_by(one["began_at"])),
         (_("Status"), word(RECALLS, one["status"])),
         (_("Studies"), number(one["studies"])),
         *(
@@ -217,8 +226,9 @@ def _table(rows: Sequence[Sequence[object]], widths: Sequence[float | None]) -> 
     )
 
 
-def _when_by(moment: object, person: object) -> str:
-    return ", ".join(str(one) for one in (moment, person) if one)
+def _when_by(moment: str | None, person: object = None) -> str:
+    told = moment_in_words(datetime.fromisoformat(moment)) if moment else None
+    return ", ".join(str(one) for one in (told, person) if one)
 
 
 def _plan(plan: Json | None) -> str:
