@@ -35,6 +35,7 @@ class Way:
     """Looks, between the batches of one analysis, whether one waits that comes before it."""
 
     def __init__(self, claim: Claim) -> None:
+        self._before: tuple[str, ...]
         if claim.is_serving:
             self._may_give_way = not claim.is_urgent and now() - claim.asked_at < PATIENCE
             self._worth_it, self._before = WORTH_IT, (URGENT,)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, select
-from sqlalchemy.orm import InstrumentedAttribute, aliased
+from sqlalchemy import Select, case, func, select
+from sqlalchemy.orm import aliased
 
 from webapp.database import db
 from webapp.models_admin.models import Candidate, ModelVersion
@@ -185,16 +185,16 @@ def _changed_slices(
         .order_by(Image.position)
     )  # fmt: skip
     found: dict[uuid.UUID, list[ChangedSlice]] = defaultdict(list)
-    for study_id, *values in rows:
-        found[study_id].append(ChangedSlice(*values))
+    for study_id, image_id, position, before, after in rows:
+        found[study_id].append(ChangedSlice(image_id, position, before, after))
     return found
 
 
 def _pairs(
     candidate: Candidate,
-    *columns: InstrumentedAttribute[object] | ColumnElement[object],
+    *columns: Any,
     slices: bool = False,
-) -> Select[tuple[object, ...]]:
+) -> Select[*tuple[Any, ...]]:
     """Each shadow analysis beside that for serving, or each slice that both answered."""
     found = (
         select(*columns)
@@ -213,7 +213,7 @@ def _pairs(
     return found
 
 
-def _counted(pairs: Select[tuple[object, ...]]) -> dict[tuple[str, str], int]:
+def _counted(pairs: Select[*tuple[Any, ...]]) -> dict[tuple[str, str], int]:
     before, after = pairs.selected_columns
     rows = db.session.execute(pairs.add_columns(func.count()).group_by(before, after))
     return {(str(one), str(other)): count for one, other, count in rows}

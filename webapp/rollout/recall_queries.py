@@ -107,7 +107,7 @@ def _shown(row: RecallCase, slices: Sequence[ChangedSlice]) -> ShownCase | None:
     )
 
 
-def _cases_of(reader: User) -> Select[tuple[RecallCase]]:
+def _cases_of(reader: User) -> Select[RecallCase]:
     """Those of studies that the reader uploaded or assessed; all of them for a steward."""
     found = (
         select(RecallCase)
@@ -139,12 +139,14 @@ def _changed_slices(rows: Sequence[RecallCase]) -> Mapping[uuid.UUID, list[Chang
     ).all()
     keys = {row.id: (row.after.key_image_ids or [""])[0] for row in rows}
     slices: dict[uuid.UUID, list[ChangedSlice]] = defaultdict(list)
-    for case_id, *values in found:
-        one = ChangedSlice(*values)
+    said = [
+        (case_id, ChangedSlice(image_id, position, was, called))
+        for case_id, image_id, position, was, called in found
+    ]
+    for case_id, one in said:
         if one.before != one.after:
             slices[case_id].append(one)
-    for case_id, *values in found:
-        one = ChangedSlice(*values)
+    for case_id, one in said:
         if not slices[case_id] and str(one.image_id) == keys[case_id]:
             slices[case_id].append(one)
     return slices

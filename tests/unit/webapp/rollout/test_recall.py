@@ -17,12 +17,14 @@ from tests.unit.webapp.rollout.studies import Said, answer
 from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
 from webapp.audit import AuditEvent
+from webapp.corrections.operations import Deletion, DeletionReason, delete_study
 from webapp.database import db, now
 from webapp.inference.analyses import claim_analysis
 from webapp.inference.results import StudyResult, named_classes
 from webapp.models_admin import operations
 from webapp.rollout import recalling
 from webapp.rollout.models import Change, RecallRun, RecallStatus
+from webapp.rollout.recall_queries import count_open
 from webapp.rollout.recalling import change_between
 from webapp.studies.models import Analysis, Study
 from webapp.tenancy import acting_for, unscoped
@@ -222,3 +224,20 @@ def test_a_rollback_withdraws_what_the_model_said(
     assert "No study of yours is waiting to be looked at." in page
     with app.app_context():
         assert claim_analysis(asked[1]) is None
+
+
+def test_a_deleted_study_takes_its_case_with_it(
+    app: Flask, steward: Account, other: Account, tmp_path: Path
+) -> None:
+    ids = make_study(app, steward, label=NONE)
+    promote(app, steward, other, write_model(tmp_path / "new"))
+    (asked,) = plan(app)
+    answer(app, steward, asked, Said("meningioma"))
+    with app.app_context(), acting_for(steward.organisation_id):
+        user = find_user_by_address(steward.email)
+        assert count_open(user) == 1
+        delete_study(
+            actor=user, study_id=ids.study_id, deletion=Deletion(DeletionReason.UPLOADED_TWICE)
+        )
+        assert count_open(user) == 0
+        assert db.session.get(Analysis, asked) is None
