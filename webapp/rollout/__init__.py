@@ -9,10 +9,10 @@ def init_app(app: Flask) -> None:
     from webapp.inference.analyses import comparison_finished
     from webapp.rollout import commands as _commands  # noqa: F401 - adds to those of models
     from webapp.rollout import recall_views, views
-    from webapp.rollout.recall_queries import count_open
+    from webapp.rollout.recall_queries import count_for_navigation
     from webapp.rollout.recalling import note_change
 
     app.register_blueprint(views.blueprint)
     app.register_blueprint(recall_views.blueprint)
-    app.jinja_env.globals.update(count_open_recalls=count_open)
+    app.jinja_env.globals.update(count_open_recalls=count_for_navigation)
     comparison_finished.connect(note_change)

@@ -18,6 +18,7 @@ from webapp.review.models import Assessment
 from webapp.rollout.comparison import ChangedSlice
 from webapp.rollout.models import Change, RecallCase, RecallRun, RecallStatus
 from webapp.studies.models import Analysis, Image, Prediction, Study
+from webapp.tenancy import acting_for
 
 SHOWN_CASES = 50
 SHOWN_SLICES = 4  # of a case
@@ -70,6 +71,12 @@ def count_open(reader: User) -> int:
     """Cases of the reader that nobody has acknowledged."""
     found = _cases_of(reader).where(RecallCase.acknowledged_at.is_(None))
     return db.session.scalar(found.with_only_columns(func.count(RecallCase.id))) or 0
+
+
+def count_for_navigation(reader: User) -> int:
+    """The same on any page, also on one about an error, where no organisation is acted for."""
+    with acting_for(reader.organisation_id):
+        return count_open(reader)
 
 
 def list_cases(reader: User, *, acknowledged: bool = False) -> list[ShownCase]:
