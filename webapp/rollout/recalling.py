@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from flask_babel import gettext as _
 from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
 from webapp import audit
@@ -147,11 +148,16 @@ def analyse_again(*, actor: User, case_id: uuid.UUID) -> Study:
         Conflict: the study has been analysed again since, or is being analysed.
     """
     case = find_case(case_id, reader=actor)
+    refusal = Conflict(_("This study has been analysed again already."))
     if case.study.current_analysis_id != case.before_id:
-        raise Conflict(_("This study has been analysed again already."))
-    analysis = request_analysis(case.study)
-    audit.record("analyse_recalled", subject=case.study, actor_id=actor.id, case=str(case.id))
-    db.session.commit()
+        raise refusal
+    try:
+        analysis = request_analysis(case.study)
+        audit.record("analyse_recalled", subject=case.study, actor_id=actor.id, case=str(case.id))
+        db.session.commit()
+    except IntegrityError as error:  # a double click: the other request was faster
+        db.session.rollback()
+        raise refusal from error
     send_analyses([analysis.id])
     return case.study
 

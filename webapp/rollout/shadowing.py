@@ -47,8 +47,7 @@ def start_shadow(*, actor: User, candidate_id: uuid.UUID, share: int, most: int)
     candidate = find_candidate(candidate_id)
     if not candidate.has_passed:
         raise Conflict(_("This model has not passed the gates."))
-    promoted = standing(deployments()).promoted
-    if promoted and promoted[-1].candidate_id == candidate.id:
+    if _serves(candidate.id):
         raise Conflict(_("This model is already serving."))
     if running_shadow() is not None:
         raise Conflict(_("A shadow is already running. Stop it first."))
@@ -123,11 +122,16 @@ def _plan(settled_after: timedelta) -> list[uuid.UUID]:
             asked = request_comparison(study, purpose=Purpose.SHADOW, candidate_id=run.candidate_id)
             found.append(asked.id)
             run.taken += 1
-    if run.taken >= run.most:
+    if run.taken >= run.most or _serves(run.candidate_id):
         run.status, run.ended_at = ShadowStatus.FINISHED, now()
         audit.record("finish_shadow", subject=run, taken=run.taken)
     db.session.commit()
     return found
+
+
+def _serves(candidate_id: uuid.UUID) -> bool:
+    promoted = standing(deployments()).promoted
+    return bool(promoted) and promoted[-1].candidate_id == candidate_id
 
 
 def _answered_since(run: ShadowRun, settled_after: timedelta) -> list[tuple[Study, Analysis]]:

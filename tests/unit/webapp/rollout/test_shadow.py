@@ -20,6 +20,7 @@ from webapp.database import db
 from webapp.errors import Conflict, NotAllowed
 from webapp.inference import analyses
 from webapp.inference.analyses import request_analysis
+from webapp.models_admin import operations
 from webapp.models_admin.queries import find_candidate
 from webapp.rollout import shadowing
 from webapp.rollout.comparison import compare
@@ -153,6 +154,21 @@ def test_a_dead_shadow_leaves_the_study_alone(
         with acting_for(steward.organisation_id):
             assert db.session.get_one(Study, ids.study_id).status is Status.DONE
             assert compare(find_candidate(candidate_id)).failed == 1
+
+
+def test_it_ends_when_its_candidate_comes_to_serve(
+    app: Flask, make_user: Callable[..., Account], steward: Account, candidate_id: uuid.UUID
+) -> None:
+    begin_shadow(app, steward, candidate_id)
+    with app.app_context(), acting_for(steward.organisation_id):
+        operations.propose_model(
+            actor=find_user_by_address(steward.email), candidate_id=candidate_id, reason="better"
+        )
+    other = make_user(Role.STEWARD)
+    with app.app_context(), acting_for(steward.organisation_id):
+        operations.confirm_model(actor=find_user_by_address(other.email), candidate_id=candidate_id)
+    assert plan(app) == []
+    assert the_run(app).status is ShadowStatus.FINISHED
 
 
 def test_who_may_start_one_and_when(
