@@ -284,9 +284,7 @@ TABLE: dict[tuple[str, str], Line] = {
     ("GET", "/recall"): who_signed_in(200),
     ("POST", "/recall/<uuid:case_id>/acknowledgement"): whose_study_it_is(302),
     ("POST", "/recall/<uuid:case_id>/analysis"): whose_study_it_is(302),
-    ("POST", "/recall/runs/<uuid:run_id>/<any(pause, resume, stop, extend):action>"): stewards(
-        302, foreigner=404
-    ),
+    ("POST", "/recall/runs/<uuid:run_id>/<action>"): stewards(302, foreigner=404),
     ("GET", "/api/v1/recall"): who_has_a_token(200),
     ("POST", "/api/v1/recall/<uuid:case_id>/acknowledgement"): whose_study_it_is(
         200, stranger=401, json={"note": "seen"}

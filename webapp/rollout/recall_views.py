@@ -10,7 +10,7 @@ from flask_babel import gettext as _
 from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.database import db
-from webapp.errors import Conflict, InvalidInput
+from webapp.errors import Conflict, InvalidInput, NotFound
 from webapp.rollout.forms import AcknowledgementForm
 from webapp.rollout.models import LONGEST_NOTE, RecallStatus
 from webapp.rollout.recall_queries import count_open, list_cases, list_recalls
@@ -66,14 +66,16 @@ def analyse(case_id: uuid.UUID) -> ResponseReturnValue:
     return redirect(url_for("worklist.show", study_id=study.id))
 
 
-@blueprint.post("/recall/runs/<uuid:run_id>/<any(pause, resume, stop, extend):action>")
+@blueprint.post("/recall/runs/<uuid:run_id>/<action>")
 @requires(Role.STEWARD)
 def change_run(run_id: uuid.UUID, action: str) -> ResponseReturnValue:
-    """Pause a recall, let it go on, stop it, or extend it to all studies."""
+    """Pause a recall, let it go on (resume), stop it, or extend it to all studies."""
 
     def change() -> object:
         if action == "extend":
             return recall_everything(actor=actor(), run_id=run_id)
+        if action not in _STATUSES:
+            raise NotFound(_("There is no such page."))
         return change_recall(actor=actor(), run_id=run_id, status=_STATUSES[action])
 
     return _done(change, _("The recall has been changed."), url_for("recall.index"))
