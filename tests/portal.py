@@ -23,7 +23,7 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.database import db
 from webapp.intake.arrival import UploadedFile
 from webapp.intake.submission import submit_files
-from webapp.studies.models import Analysis, Image, Prediction, Status, Study
+from webapp.studies.models import Analysis, Image, Prediction, Purpose, Status, Study
 from webapp.tenancy import acting_for, unscoped
 
 REPOSITORY = Path(__file__).parents[1]
@@ -124,11 +124,11 @@ class Portal:
             return submit_files(actor=find_user_by_address(account.email), files=files).study.id
 
     def analysis(self, study_id: uuid.UUID) -> Analysis:
-        """The study's newest analysis, as the database has it now."""
+        """The study's newest analysis for serving, as the database has it now."""
         with self.app.app_context(), unscoped():
             analysis = db.session.scalars(
                 select(Analysis)
-                .where(Analysis.study_id == study_id)
+                .where(Analysis.study_id == study_id, Analysis.purpose == Purpose.SERVING)
                 .order_by(Analysis.created_at.desc())
             ).first()
             assert analysis is not None
@@ -148,13 +148,14 @@ class Portal:
         )
 
     def predictions(self, study_id: uuid.UUID) -> list[Prediction]:
-        """All answers about the study's images, in their order."""
+        """All answers for serving about the study's images, in their order."""
         with self.app.app_context(), unscoped():
             return list(
                 db.session.scalars(
                     select(Prediction)
                     .join(Image)
-                    .where(Image.study_id == study_id)
+                    .join(Analysis, Analysis.id == Prediction.analysis_id)
+                    .where(Image.study_id == study_id, Analysis.purpose == Purpose.SERVING)
                     .order_by(Image.position)
                 )
             )

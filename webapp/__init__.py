@@ -122,6 +122,7 @@ def _register_features(app: Flask) -> None:
         pacs,
         reporting,
         review,
+        rollout,
         viewer,
         watch,
         worklist,
@@ -129,5 +130,5 @@ def _register_features(app: Flask) -> None:
 
     features = (accounts, inference, intake, viewer, worklist, corrections, review, reporting)
     last = (watch, model_page, dicomweb, api, demo)
-    for feature in (*features, models_admin, learning, pacs, *last):
+    for feature in (*features, models_admin, learning, rollout, pacs, *last):
         feature.init_app(app)

@@ -19,7 +19,7 @@ from config import Settings
 from webapp.database import db, now
 from webapp.extensions import current_blobs, current_settings
 from webapp.storage import free_bytes
-from webapp.studies.models import Analysis, Status
+from webapp.studies.models import Analysis, Purpose, Status
 from webapp.tenancy import unscoped
 
 BEAT_SIGN = "sulcus:sign:beat"
@@ -102,7 +102,11 @@ def _queue_stalled() -> bool:
     moment = now() - timedelta(minutes=current_settings().stalled_minutes)
     with unscoped():
         waiting = db.session.scalar(
-            select(func.min(Analysis.created_at)).where(Analysis.status == Status.QUEUED)
+            select(func.min(Analysis.created_at)).where(
+                # What waits for an idle moment may wait for long.
+                Analysis.status == Status.QUEUED,
+                Analysis.purpose == Purpose.SERVING,
+            )
         )
         if waiting is None or waiting > moment:
             return False

@@ -27,9 +27,12 @@ PURGE = "sulcus.purge_drafts"
 PURGE_EVERY = 3600.0  # seconds
 WATCH = "sulcus.watch"
 WATCH_EVERY = 24 * 3600.0  # seconds
+ROLL_OUT = "sulcus.roll_out"
+ROLL_OUT_EVERY = 15.0  # seconds
 
 INFERENCE = "inference"
 URGENT = "inference.urgent"
+BACKGROUND = "inference.background"
 URGENT_IN_A_ROW = 3  # messages, then another queue has its turn
 DELIVERY = "delivery"
 HOUSEKEEPING = "housekeeping"
@@ -37,6 +40,7 @@ TRAINING = "training"
 _QUEUE_OF = {
     CLASSIFY: INFERENCE, DELIVER: DELIVERY, GATES: TRAINING, RETRAIN: TRAINING,
     RESEND: HOUSEKEEPING, SWEEP: HOUSEKEEPING, PURGE: HOUSEKEEPING, WATCH: HOUSEKEEPING,
+    ROLL_OUT: HOUSEKEEPING,
 }  # fmt: skip
 JOB = "job"  # the header with the id of the job that a message is about
 _PAGE = 1000  # messages that are read at once
@@ -50,7 +54,8 @@ class UrgentFirst:
     """From which queue a worker takes its next message; kombu's ``queue_order_strategy``.
 
     The urgent one stands first, the others have their turn one after the other. After some urgent
-    messages in a row it stands last once, so that nothing else waits for good.
+    messages in a row it stands behind them once, so that nothing else waits for good. What may
+    wait for an idle moment (``BACKGROUND``) is taken if all others are empty.
     """
 
     def __init__(self) -> None:
@@ -63,10 +68,11 @@ class UrgentFirst:
 
     def consume(self, n: int) -> list[str]:
         """The queues in the order in which they are looked into."""
-        others = [queue for queue in self._queues if queue != URGENT]
+        others = [queue for queue in self._queues if queue not in {URGENT, BACKGROUND}]
         urgent = [queue for queue in self._queues if queue == URGENT]
+        idle = [queue for queue in self._queues if queue == BACKGROUND]
         found = urgent + others if self._in_a_row < URGENT_IN_A_ROW else others + urgent
-        return found[:n]
+        return (found + idle)[:n]
 
     def rotate(self, last_used: str) -> None:
         """Note that a message of this queue was taken: it has its next turn after the others."""
@@ -106,7 +112,7 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
         # (celery worker -Q).
         task_queues=[
             Queue(name, Exchange(name), routing_key=name)
-            for name in (URGENT, INFERENCE, DELIVERY, HOUSEKEEPING, TRAINING)
+            for name in (URGENT, INFERENCE, DELIVERY, HOUSEKEEPING, TRAINING, BACKGROUND)
         ],
         task_routes={task: {"queue": queue} for task, queue in _QUEUE_OF.items()},
         # Late, so that a worker reserves one message per task that it can run. Nothing is
@@ -147,6 +153,7 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
             "sweep-blobs": {"task": SWEEP, "schedule": SWEEP_EVERY},
             "purge-drafts": {"task": PURGE, "schedule": PURGE_EVERY},
             "watch": {"task": WATCH, "schedule": WATCH_EVERY},
+            "roll-out": {"task": ROLL_OUT, "schedule": ROLL_OUT_EVERY},
         },
     )
     return celery
@@ -157,17 +164,16 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.extensions["celery"] = make_celery(settings, app)
 
 
-def send_classification(analysis_id: uuid.UUID, *, urgent: bool = False) -> bool:
+def send_classification(analysis_id: uuid.UUID, *, queue: str = INFERENCE) -> bool:
     """Queue the analysis for the workers; call it after the commit.
 
     Args:
-        urgent: whether it is taken before those that are not.
+        queue: ``URGENT``, ``INFERENCE`` or ``BACKGROUND``.
 
     Returns:
         False if the broker cannot be reached. Nothing is lost: the analysis stays queued in the
         database and the sweep sends it again.
     """
-    queue = URGENT if urgent else INFERENCE
     return _send(CLASSIFY, "analysis_id", analysis_id, queue)
 
 

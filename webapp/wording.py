@@ -213,9 +213,30 @@ REASONS: Mapping[str, LazyString] = {
 
 DEPLOYMENTS: Mapping[str, LazyString] = {
     "promotion": _l("promoted"),
+    "canary": _l("on trial"),
     "rollback": _l("rolled back"),
     "off": _l("switched off"),
     "on": _l("switched on"),
+}
+
+SHADOWS: Mapping[str, LazyString] = {
+    "running": _l("running"),
+    "finished": _l("finished"),
+    "stopped": _l("stopped"),
+}
+
+RECALLS: Mapping[str, LazyString] = {
+    "running": _l("running"),
+    "paused": _l("paused"),
+    "done": _l("finished"),
+    "stopped": _l("stopped"),
+    "withdrawn": _l("withdrawn, as its model was rolled back"),
+}
+
+CHANGES: Mapping[str, LazyString] = {
+    "tumour_found": _l("A tumour where none was found"),
+    "class_changed": _l("Another class"),
+    "less_ruled_out": _l("A tumour that is no longer ruled out"),
 }
 
 GATE_STATES: Mapping[str, LazyString] = {
@@ -358,6 +379,9 @@ def init_app(app: Flask) -> None:
         "confidence_word": CONFIDENCES,
         "reason_word": REASONS,
         "deployment_word": DEPLOYMENTS,
+        "shadow_word": SHADOWS,
+        "recall_word": RECALLS,
+        "change_word": CHANGES,
         "gate_state_word": GATE_STATES,
         "gate_verdict_word": VERDICTS_OF_GATES,
         "retraining_word": RETRAININGS,

@@ -22,6 +22,7 @@ from webapp.extensions import current_blobs, current_room
 from webapp.inference import analyses, claims
 from webapp.leases import LeaseLost
 from webapp.models_admin.operations import register_model
+from webapp.models_admin.serving import Arrival
 from webapp.queueing import CLASSIFY
 from webapp.storage import MissingBlob, NoRoom
 from webapp.tenancy import acting_for
@@ -80,7 +81,7 @@ def classify_study(*, analysis_id: str) -> None:
     except LeaseLost:
         _log.warning("analysis %s was taken over by another worker", analysis_id)
     except GaveWay:
-        _log.info("analysis %s gives way to an urgent one", analysis_id)
+        _log.info("analysis %s gives way to another one", analysis_id)
         _release(claim, wait=timedelta(0), counts=False)
     except (DBAPIError, OSError, MemoryBusy) as fault:
         db.session.rollback()
@@ -105,7 +106,11 @@ def _reason(fault: InvalidModel | MissingBlob | MemoryError) -> str:
 
 def _classify(claim: claims.Claim) -> None:
     with acting_for(claim.organisation_id):
-        predictor = _models.serving()
+        predictor = (
+            _models.serving(Arrival(claim.study_id, claim.study_since))
+            if claim.candidate_id is None
+            else _models.candidate(claim.candidate_id)
+        )
     if predictor is None:
         _show_alone(claim)
         return
@@ -258,13 +263,16 @@ class _Run:
     def _explained(self, answered: list[_Answered]) -> list[claims.NewPrediction]:
         from ml.serving.explain import overlay_png
 
+        is_explained = self._claim.is_serving  # nobody looks at the others' heatmaps
         with self._blobs.batch() as kept:
             return [
                 claims.NewPrediction(
                     image_id=one.image_id,
                     **one.result.plain(),
                     quality=[flag.value for flag in one.result.quality],
-                    heatmap_key=kept.put(overlay_png(one.result.heat, one.shape)),
+                    heatmap_key=(
+                        kept.put(overlay_png(one.result.heat, one.shape)) if is_explained else None
+                    ),
                     tumor_by_localisation=one.result.tumor_by_localisation,
                     head_share=one.result.head_share,
                     image_statistics=one.result.image_statistics,

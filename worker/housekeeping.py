@@ -16,6 +16,7 @@ from webapp.queueing import (
     DELIVERY,
     PURGE,
     RESEND,
+    ROLL_OUT,
     SWEEP,
     TRAINING,
     send_delivery,
@@ -24,6 +25,9 @@ from webapp.queueing import (
     without_message,
 )
 from webapp.review.operations import purge_drafts
+from webapp.rollout.recalling import plan_recalls
+from webapp.rollout.shadowing import plan_shadows
+from webapp.rollout.trials import check_trials
 from worker.app import app
 
 _log = logging.getLogger(__name__)
@@ -56,6 +60,14 @@ def resend_lost_jobs() -> None:
         lambda: without_message(TRAINING, retrainings_to_resend()),
         _one_by_one(send_retraining),
     )
+
+
+@app.task(name=ROLL_OUT)
+def roll_out() -> None:
+    """Ask other models about studies, when no study waits, and end trials that went badly."""
+    _each("shadow", plan_shadows, send_analyses)
+    _each("recalled analysis", plan_recalls, send_analyses)
+    _each("end of a trial", check_trials, lambda _ended: None)
 
 
 def _each(

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import tempfile
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, TypeVar
 from ml.errors import InvalidModel
 from webapp.extensions import current_blobs, current_settings
 from webapp.models_admin.serving import (
+    Arrival,
     FirstModel,
     Off,
     ServingFiles,
+    files_of,
     first_model_card,
     refuse_files,
     serving_models,
@@ -23,7 +26,8 @@ from webapp.storage import MissingBlob
 if TYPE_CHECKING:
     from ml.serving.predictor import Predictor
 
-KEPT_IN_MEMORY = 2  # a model takes some hundred megabytes
+# A model takes some hundred megabytes. The first one, what serves, and what is on trial.
+KEPT_IN_MEMORY = 3
 _FIRST = "first"
 
 Found = TypeVar("Found")
@@ -37,8 +41,11 @@ class Models:
     def __init__(self) -> None:
         self._loaded: OrderedDict[str, Predictor] = OrderedDict()
 
-    def serving(self) -> "Predictor | None":
+    def serving(self, study: Arrival | None = None) -> "Predictor | None":
         """What serves the organisation acted for; None where its models are switched off.
+
+        Args:
+            study: the one to be answered; a model on trial has some of them.
 
         A model whose files are missing or were changed is refused, and the one that served before
         it goes on.
@@ -46,7 +53,18 @@ class Models:
         Raises:
             InvalidModel: the installation's first model is missing or damaged.
         """
-        return _first_usable(self._candidate, self.first)
+        return _first_usable(self._candidate, self.first, study)
+
+    def candidate(self, candidate_id: uuid.UUID) -> "Predictor":
+        """A candidate of the organisation acted for, which need not serve.
+
+        Raises:
+            InvalidModel: a file is missing or was changed.
+        """
+        try:
+            return self._candidate(files_of(candidate_id))
+        except MissingBlob as fault:
+            raise InvalidModel("a file of the model is missing") from fault
 
     def first(self) -> "Predictor":
         """The model that the installation was started with.
@@ -95,13 +113,15 @@ def serving_card() -> Path:
 
 
 def _first_usable(
-    candidate: Callable[[ServingFiles], Found], first: Callable[[], Found]
+    candidate: Callable[[ServingFiles], Found],
+    first: Callable[[], Found],
+    study: Arrival | None = None,
 ) -> Found | None:
     """What serves the organisation acted for, as the callables load it; None where switched off.
 
     A candidate that cannot be loaded is refused, and the one before it is taken.
     """
-    for found in serving_models():
+    for found in serving_models(study):
         match found:
             case Off():
                 return None

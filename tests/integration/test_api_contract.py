@@ -62,6 +62,9 @@ _MAY_REFUSE_GOOD_VALUES = {
     "POST /api/v1/models/{candidate_id}/proposal",
     "POST /api/v1/models/{candidate_id}/confirmation",
     "POST /api/v1/models/{candidate_id}/decline",
+    "POST /api/v1/models/{candidate_id}/shadow",
+    "POST /api/v1/models/{candidate_id}/shadow/stop",
+    "POST /api/v1/recall/{case_id}/acknowledgement",  # there has to be a case
     "POST /api/v1/models/rollback",
     "POST /api/v1/models/off",
     "POST /api/v1/models/on",
@@ -208,6 +211,8 @@ def test_clinician_gets_what_is_described(app: Flask, make_user: MakeUser, exten
         "GET /api/v1/snapshots",  # of data stewards, as all that follows
         "GET /api/v1/snapshots/{snapshot_id}",
         "GET /api/v1/models/{candidate_id}",
+        "GET /api/v1/models/{candidate_id}/shadow",
+        "GET /api/v1/models/{candidate_id}/evidence",
         "GET /api/v1/retrainings",
         "GET /api/v1/retrainings/{retraining_id}",
         "GET /api/v1/drift",
@@ -227,6 +232,8 @@ def test_administrator_gets_what_is_described(
     assert {
         "GET /api/v1/feedback",
         "GET /api/v1/models/{candidate_id}",
+        "GET /api/v1/models/{candidate_id}/shadow",
+        "GET /api/v1/models/{candidate_id}/evidence",
         "POST /api/v1/models/{candidate_id}/gates",
         "POST /api/v1/models/off",
     } <= succeeded(answers)

@@ -5,17 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import flask_migrate
 import pytest
 from flask import Flask
 from sqlalchemy import DateTime, MetaData, Table, Uuid, func, inspect, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from tests.factories import assess, make_account, make_study
+from tests.unit.webapp.models_admin.candidates import promote, write_model
 from webapp.accounts.models import Organisation, Role, User
 from webapp.database import db
 from webapp.inference.results import model_of, result_of
+from webapp.models_admin.models import Deployment
+from webapp.models_admin.serving import fault_of
 from webapp.review.models import Assessment, Verdict
 from webapp.studies.models import Image, Status, Study
 from webapp.tenancy import unscoped
@@ -262,3 +266,21 @@ def test_of_earlier_assessments_the_first_of_a_slice_counts_as_blind(app: Flask)
         with unscoped():
             ordered = select(Assessment.blind).order_by(Assessment.created_at)
             assert db.session.scalars(ordered).all() == [True, False]
+
+
+def test_deployments_are_kept_and_still_refuse_changes_where_trials_come(
+    app: Flask, tmp_path: Path
+) -> None:
+    one, other = (make_account(app, Role.STEWARD) for _each in range(2))
+    promote(app, one, other, write_model(tmp_path / "model"))
+    ids = make_study(app, one)
+    with app.app_context():
+        db.session.remove()
+        flask_migrate.downgrade(revision="0015")
+        flask_migrate.upgrade()
+        with unscoped():
+            (row,) = db.session.scalars(select(Deployment)).all()
+            assert fault_of(row) is None
+            assert db.session.get_one(Image, ids.image_id).prediction is not None
+        with pytest.raises(DBAPIError, match="only ever added"):
+            db.session.execute(text("DELETE FROM deployment"))

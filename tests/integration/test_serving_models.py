@@ -3,23 +3,28 @@
 import shutil
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 
 from tests.factories import Account, make_account
 from tests.models import biased_model
 from tests.portal import SAMPLES, Portal
-from tests.unit.webapp.models_admin.candidates import promote
+from tests.unit.webapp.models_admin.candidates import end_gates, promote, register
+from tests.waiting import wait_until
 from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
 from webapp.audit import AuditEvent
-from webapp.database import db
+from webapp.database import db, now
 from webapp.models_admin import operations
 from webapp.models_admin.models import CandidateFile
-from webapp.studies.models import Image, Status
+from webapp.queueing import ROLL_OUT
+from webapp.rollout.models import ShadowRun
+from webapp.rollout.shadowing import start_shadow
+from webapp.studies.models import Analysis, Image, Purpose, Status
 from webapp.tenancy import acting_for, unscoped
 
 pytestmark = pytest.mark.integration
@@ -59,7 +64,7 @@ def answered(portal: Portal, account: Account, paths: list[Path]) -> tuple[str, 
     return name, said
 
 
-def act(portal: Portal, account: Account, verb: Any, **values: str) -> None:
+def act(portal: Portal, account: Account, verb: Any, **values: object) -> None:
     with portal.app.app_context(), acting_for(account.organisation_id):
         verb(actor=find_user_by_address(account.email), **values)
 
@@ -95,6 +100,44 @@ def test_without_a_model_images_are_shown_and_nothing_is_answered(
         assert image.problem is None
     act(portal, one, operations.switch_on)
     answered(portal, one, ONE)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_shadow_is_answered_by_the_candidate_and_changes_nothing_of_the_study(
+    portal: Portal, stewards: tuple[Account, Account], biased: Path
+) -> None:
+    portal.start_worker()
+    one, _other = stewards
+    candidate_id = register(portal.app, one, biased)
+    end_gates(portal.app, one, candidate_id, "pass")
+    act(portal, one, start_shadow, candidate_id=candidate_id, share=100, most=5)
+    study_id = portal.submit(one, ONE)
+    assert portal.wait_for_end(study_id, seconds=150) is Status.DONE
+    before = portal.analysis(study_id).id, portal.predictions(study_id)[0].probabilities
+    shadows = select(Analysis).where(Analysis.purpose == Purpose.SHADOW)
+    with portal.app.app_context():
+        with unscoped():  # as if it had been answered before; housekeeping waits a little
+            earlier = now() - timedelta(minutes=1)
+            db.session.execute(update(Analysis).values(finished_at=earlier))
+            db.session.execute(update(ShadowRun).values(reached=earlier - timedelta(minutes=1)))
+            db.session.commit()
+        portal.app.extensions["celery"].send_task(ROLL_OUT, retry=False)
+
+    def is_answered() -> bool:
+        with portal.app.app_context(), unscoped():
+            return any(one.status is Status.DONE for one in db.session.scalars(shadows))
+
+    wait_until(is_answered, seconds=150, what="the shadow")
+    with portal.app.app_context(), unscoped():
+        found = db.session.scalars(shadows).one()
+        assert found.model_version is not None
+        assert found.model_version.name == "vgg16-biased"
+        (said,) = found.predictions
+        assert said.heatmap_key is None
+        assert said.probabilities != before[1]
+    assert before == (
+        portal.analysis(study_id).id, portal.predictions(study_id)[0].probabilities
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("place", ["blob", "copy"])

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,10 +19,12 @@ from tests.portal import REPOSITORY, Portal
 from webapp.accounts.queries import find_user_by_address
 from webapp.corrections.operations import Correction, correct_study
 from webapp.database import db, now
+from webapp.inference.claims import Claim
 from webapp.inference.sending import analyses_without_message, send_analyses
 from webapp.intake.arrival import UploadedFile
 from webapp.intake.submission import submit_files
 from webapp.queueing import (
+    BACKGROUND,
     DELIVERY,
     HOUSEKEEPING,
     INFERENCE,
@@ -32,8 +35,9 @@ from webapp.queueing import (
     send_delivery,
     waiting,
 )
-from webapp.studies.models import Analysis, Priority, Status
+from webapp.studies.models import Analysis, Priority, Purpose, Status
 from webapp.tenancy import acting_for, unscoped
+from worker import giving_way
 
 pytestmark = pytest.mark.integration
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -81,15 +85,15 @@ def jobs(app: Flask, name: str) -> list[str]:
 def test_urgent_message_is_taken_before_routine_ones_that_wait(queue: Flask) -> None:
     for _number in range(4):
         send_classification(uuid.uuid4())
-    send_classification(uuid.uuid4(), urgent=True)
-    send_classification(uuid.uuid4(), urgent=True)
+    send_classification(uuid.uuid4(), queue=URGENT)
+    send_classification(uuid.uuid4(), queue=URGENT)
     assert taken(queue, 6) == [URGENT] * 2 + [INFERENCE] * 4
 
 
 @only_sqlite
 def test_nothing_starves_however_many_urgent_ones_wait(queue: Flask) -> None:
     for _number in range(30):
-        send_classification(uuid.uuid4(), urgent=True)
+        send_classification(uuid.uuid4(), queue=URGENT)
     for _number in range(2):
         send_classification(uuid.uuid4())
         send_delivery(uuid.uuid4())
@@ -110,6 +114,33 @@ def test_worker_that_is_told_its_queues_needs_no_urgent_one(queue: Flask) -> Non
     send_classification(uuid.uuid4())
     send_delivery(uuid.uuid4())
     assert {*taken(queue, 2)} == {INFERENCE, DELIVERY}
+
+
+@only_sqlite
+def test_what_may_wait_is_taken_last_and_gives_way_once_to_each_study(
+    queue: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_classification(uuid.uuid4(), queue=BACKGROUND)
+    for _number in range(2):
+        send_classification(uuid.uuid4())
+        send_delivery(uuid.uuid4())
+    monkeypatch.setattr(giving_way, "WORTH_IT_WHEN_IDLE", timedelta(0))
+    shadow, routine = claimed(Purpose.SHADOW), claimed(Purpose.SERVING)
+    giving_way.Way(routine).give_if_needed(images_done=1)
+    with pytest.raises(giving_way.GaveWay):
+        giving_way.Way(shadow).give_if_needed(images_done=1)
+    giving_way.Way(shadow).give_if_needed(images_done=1)
+    order = taken(queue, 5)
+    assert {*order[:4]} == {INFERENCE, DELIVERY}
+    assert order[4] == BACKGROUND
+
+
+def claimed(purpose: Purpose) -> Claim:
+    return Claim(
+        job_id=uuid.uuid4(), organisation_id=uuid.uuid4(), attempt=1, study_id=uuid.uuid4(),
+        study_since=now(), purpose=purpose, candidate_id=None, is_urgent=False, asked_at=now(),
+        images=(),
+    )  # fmt: skip
 
 
 def submit(portal: Portal, priority: Priority, *, count: int = 1) -> uuid.UUID:

@@ -23,6 +23,7 @@ from tests.dicoms import axial_series
 from tests.factories import (
     SAMPLE,
     Account,
+    StudyIds,
     make_account,
     make_api_token,
     make_series_study,
@@ -40,9 +41,11 @@ from webapp.learning.models import Snapshot
 from webapp.learning.operations import create_snapshot
 from webapp.learning.retraining import request_retraining
 from webapp.learning.terms import shipped_terms
+from webapp.models_admin.models import Deployment, DeploymentKind
 from webapp.pacs.operations import NodeDetails, register_node
 from webapp.review.models import ReaderFlag, Verdict
 from webapp.review.operations import Opinion, Subject, record_assessments
+from webapp.rollout.models import Change, RecallCase, RecallRun
 from webapp.studies.models import Image
 from webapp.tenancy import acting_for
 from webapp.watch.models import EVERYTHING, Against, DriftAlarm
@@ -61,7 +64,7 @@ class Line:
     outcomes: tuple[Outcome, Outcome, Outcome, Outcome, Outcome]
     steward: Outcome | None = None
     data: Mapping[str, str] = field(default_factory=dict)
-    json: Mapping[str, str] | None = None
+    json: Mapping[str, object] | None = None
     sends_image: bool = False
 
     def outcome_of(self, persona: str) -> Outcome:
@@ -99,6 +102,11 @@ def stewards(
 ) -> Line:
     """The administrator includes them."""
     return Line((stranger, foreigner or outcome, 403, 403, outcome), steward=outcome, **sent)
+
+
+def whose_study_it_is(outcome: Outcome, *, stranger: Outcome = SIGN_IN, **sent: Any) -> Line:
+    """Stewards and the administrator see every study."""
+    return Line((stranger, 404, outcome, 404, outcome), steward=outcome, **sent)
 
 
 def who_has_a_token(outcome: Outcome) -> Line:
@@ -266,6 +274,32 @@ TABLE: dict[tuple[str, str], Line] = {
     ("POST", "/models/<uuid:candidate_id>/proposal"): stewards(422, foreigner=404),
     ("POST", "/models/<uuid:candidate_id>/confirmation"): stewards(302, foreigner=404),
     ("POST", "/models/<uuid:candidate_id>/decline"): stewards(302, foreigner=404),
+    ("GET", "/models/<uuid:candidate_id>/shadow"): stewards(200, foreigner=404),
+    ("POST", "/models/<uuid:candidate_id>/shadow"): stewards(422, foreigner=404),
+    ("POST", "/models/<uuid:candidate_id>/shadow/stop"): stewards(302, foreigner=404),
+    ("GET", "/models/<uuid:candidate_id>/trial"): stewards(200, foreigner=404),
+    ("GET", "/api/v1/models/<uuid:candidate_id>/shadow"): stewards(
+        200, foreigner=404, stranger=401
+    ),
+    ("POST", "/api/v1/models/<uuid:candidate_id>/shadow"): stewards(
+        409, foreigner=404, stranger=401, json={"share": 100, "most": 5}
+    ),
+    ("POST", "/api/v1/models/<uuid:candidate_id>/shadow/stop"): stewards(
+        409, foreigner=404, stranger=401
+    ),
+    ("GET", "/models/<uuid:candidate_id>/evidence.json"): stewards(200, foreigner=404),
+    ("GET", "/models/<uuid:candidate_id>/evidence.pdf"): stewards(200, foreigner=404),
+    ("GET", "/api/v1/models/<uuid:candidate_id>/evidence"): stewards(
+        200, foreigner=404, stranger=401
+    ),
+    ("GET", "/recall"): who_signed_in(200),
+    ("POST", "/recall/<uuid:case_id>/acknowledgement"): whose_study_it_is(302),
+    ("POST", "/recall/<uuid:case_id>/analysis"): whose_study_it_is(302),
+    ("POST", "/recall/runs/<uuid:run_id>/<action>"): stewards(302, foreigner=404),
+    ("GET", "/api/v1/recall"): who_has_a_token(200),
+    ("POST", "/api/v1/recall/<uuid:case_id>/acknowledgement"): whose_study_it_is(
+        200, stranger=401, json={"note": "seen"}
+    ),
     ("POST", "/models/rollback"): stewards(422),
     ("POST", "/models/off"): stewards(422),
     ("POST", "/models/on"): stewards(302),
@@ -346,7 +380,12 @@ class World:
         elif cookie := self.cookies.get(persona):
             client.set_cookie("sulcus", cookie)
         sent: dict[str, Any] = (
-            {"json": {name: value.format(**self.ids) for name, value in line.json.items()}}
+            {
+                "json": {
+                    name: value.format(**self.ids) if isinstance(value, str) else value
+                    for name, value in line.json.items()
+                }
+            }
             if line.json
             else {"data": {name: value.format(**self.ids) for name, value in line.data.items()}}
         )
@@ -443,6 +482,8 @@ def _one_of_everything(
             "analysis_id": str(study.analysis_id),
             "snapshot_id": str(snapshot.id),
             "flag_id": str(_one_flag(of=owner)),
+            "action": "pause",
+            **_one_recall(candidate_id, study, admin),
             **_one_archive_and_instance(admin),
         }
 
@@ -469,6 +510,32 @@ def _one_snapshot(image_id: uuid.UUID) -> Snapshot:
         opinion=Opinion(Verdict.AGREE),
     )
     return create_snapshot(actor=None, name="first", terms=replace(shipped_terms(), quorum=1))
+
+
+def _one_recall(candidate_id: uuid.UUID, study: StudyIds, admin: Account) -> dict[str, str]:
+    """A case of a recall, whose deployment is not signed, so that nobody follows it."""
+    row = Deployment(
+        number=1,
+        kind=DeploymentKind.PROMOTION,
+        candidate_id=candidate_id,
+        decided_by_id=admin.id,
+        signature="0" * 64,
+    )
+    db.session.add(row)
+    db.session.flush()
+    run = RecallRun(deployment_id=row.id, candidate_id=candidate_id)
+    db.session.add(run)
+    db.session.flush()
+    case = RecallCase(
+        run_id=run.id,
+        study_id=study.study_id,
+        before_id=study.analysis_id,
+        after_id=study.analysis_id,
+        change=Change.CLASS_CHANGED,
+    )
+    db.session.add(case)
+    db.session.commit()
+    return {"run_id": str(run.id), "case_id": str(case.id)}
 
 
 def _one_flag(of: Account) -> uuid.UUID:

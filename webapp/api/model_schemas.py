@@ -4,6 +4,7 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from webapp.models_admin.models import LONGEST_REASON, Decision, DeploymentKind, GateStatus
+from webapp.models_admin.operations import LEAST_SHARE
 
 _NOT_BLANK = validate.Regexp(r"(?s).*\S", error="Please give a reason.")
 
@@ -13,6 +14,18 @@ class ReasonSchema(ma.Schema):
 
     reason = fields.String(
         required=True, validate=validate.And(validate.Length(1, LONGEST_REASON), _NOT_BLANK)
+    )
+
+
+class NewProposalSchema(ReasonSchema):
+    """Why, and for how many studies."""
+
+    share = fields.Integer(
+        strict=True,
+        allow_none=True,
+        load_default=None,
+        validate=validate.Range(LEAST_SHARE, 100),
+        metadata={"description": "Per cent of new studies, on trial; null for all studies."},
     )
 
 
@@ -46,6 +59,7 @@ class ProposalSchema(ma.Schema):
     """One person's wish that a candidate serves."""
 
     reason = fields.String()
+    share = fields.Integer(allow_none=True)
     decision = fields.Enum(Decision, by_value=True, allow_none=True)
     created_at = fields.AwareDateTime()
     decided_at = fields.AwareDateTime(allow_none=True)
@@ -76,6 +90,9 @@ class DeploymentSchema(ma.Schema):
     sha256 = fields.String(allow_none=True)
     created_at = fields.AwareDateTime()
     reason = fields.String()
+    share = fields.Integer(
+        allow_none=True, metadata={"description": "Per cent of new studies, where on trial."}
+    )
 
 
 class ModelsSchema(ma.Schema):
@@ -86,6 +103,9 @@ class ModelsSchema(ma.Schema):
         allow_none=True, metadata={"description": "null for the installation's first model."}
     )
     is_off = fields.Boolean(metadata={"description": "No model answers."})
+    on_trial = fields.String(
+        allow_none=True, metadata={"description": "The model that answers a share of new studies."}
+    )
     candidates = fields.List(fields.Nested(CandidateSchema))
     deployments = fields.List(fields.Nested(DeploymentSchema))
     notice = fields.String()

@@ -12,12 +12,13 @@ from webapp.api.model_schemas import (
     DeploymentSchema,
     GateRunSchema,
     ModelsSchema,
+    NewProposalSchema,
     ProposalSchema,
     ReasonSchema,
 )
 from webapp.models_admin import operations, queries
 from webapp.models_admin.models import Candidate, Deployment, GateRun, Proposal
-from webapp.models_admin.serving import Overview, overview
+from webapp.models_admin.serving import Overview, candidate_of, overview
 
 blueprint = PortalBlueprint(
     "models_api", __name__, url_prefix="/api/v1", description="Models: which serves, and how."
@@ -34,6 +35,9 @@ def list_models() -> Json:
         "serving": found.name,
         "since": found.since,
         "is_off": found.is_off,
+        "on_trial": (
+            candidate_of(found.canary).model_version.name if found.canary is not None else None
+        ),
         "candidates": [_candidate(one, found) for one in shown],
         "deployments": [_deployment(one) for one in found.deployments],
         "notice": notice(),
@@ -62,7 +66,7 @@ def run_gates(candidate_id: uuid.UUID) -> Json:
 
 
 @blueprint.post("/models/<uuid:candidate_id>/proposal")
-@blueprint.arguments(ReasonSchema)
+@blueprint.arguments(NewProposalSchema)
 @blueprint.response(201, ProposalSchema)
 @blueprint.alt_response(403, "FORBIDDEN")
 @blueprint.alt_response(404, "NOT_FOUND")
@@ -160,4 +164,5 @@ def _deployment(row: Deployment) -> Json:
         "sha256": version.sha256 if version else None,
         "created_at": row.created_at,
         "reason": row.reason,
+        "share": row.share,
     }

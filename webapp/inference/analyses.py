@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from blinker import signal
 from flask_babel import gettext as _
-from sqlalchemy import ColumnElement, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import aliased, joinedload, undefer
 
 from ml.operating_points import USUAL, OperatingPoints
@@ -49,6 +49,8 @@ MAX_ATTEMPTS = 4
 study_finished = signal("study-finished")
 """Sent with a study whose analysis has just ended, in the transaction that ends it and in the
 scope of its organisation. Other packages connect their follow-up work to it."""
+comparison_finished = signal("comparison-finished")
+"""Sent with an analysis for shadow or recall that is done, in the transaction that ends it."""
 _UNDER_WAY = (Status.QUEUED, Status.RUNNING)
 
 _log = logging.getLogger(__name__)
@@ -83,8 +85,8 @@ def request_analysis(study: Study) -> Analysis:
     db.session.execute(
         update(Analysis)
         .where(
+            # Of whatever purpose: what is compared has to be of the same images.
             Analysis.study_id == study.id,
-            Analysis.purpose == Purpose.SERVING,
             Analysis.id != analysis.id,
             Analysis.status.in_(_UNDER_WAY),
         )
@@ -93,6 +95,34 @@ def request_analysis(study: Study) -> Analysis:
     )
     _take_over(analysis)
     db.session.expire(study, ["current_analysis_id", "current_analysis", "analyses"])
+    return analysis
+
+
+def request_comparison(study: Study, *, purpose: Purpose, candidate_id: uuid.UUID) -> Analysis:
+    """Request an analysis by a candidate beside the study's current one, in the transaction.
+
+    Its result is never the study's. The caller sends it after the commit.
+
+    Args:
+        study: its current analysis is done.
+    """
+    seen = study.current_analysis
+    if seen is None or seen.status is not Status.DONE:
+        raise ValueError("only a study with a result can be compared")
+    last = select(func.max(Analysis.number)).where(
+        Analysis.study_id == study.id, Analysis.purpose == purpose
+    )
+    analysis = Analysis(
+        study_id=study.id,
+        purpose=purpose,
+        number=(db.session.scalar(last) or 0) + 1,
+        candidate_id=candidate_id,
+        compared_with_id=seen.id,
+        image_ids=list(seen.image_ids),
+        images_total=seen.images_total,
+    )
+    db.session.add(analysis)
+    db.session.flush()
     return analysis
 
 
@@ -136,7 +166,8 @@ def record_progress(claim: Claim, *, images_done: int, decoded: Sequence[Decoded
         LeaseLost: the analysis is no longer this worker's; nothing was kept.
     """
     _jobs.update(claim, images_done=images_done, lease_until=now() + LEASE)
-    keep_decoded(claim, decoded)
+    if claim.is_serving:
+        keep_decoded(claim, decoded)
     db.session.commit()
 
 
@@ -175,6 +206,9 @@ def finish_analysis(
             lease_until=None,
             **(conclusion(claim, answers, points) if answers else {}),
         )
+        if not claim.is_serving:
+            _finish_comparison(claim, answers)
+            return
         # Reload: its current analysis has just ended.
         study = db.session.get_one(Study, claim.study_id, populate_existing=True)
         keep_decoded(claim, decoded)
@@ -185,6 +219,22 @@ def finish_analysis(
         audit.record("classify_study", subject=study, status=status.value, model=model.sha256[:12])
         study_finished.send(study)
         db.session.commit()
+
+
+def _finish_comparison(claim: Claim, answers: Sequence[NewPrediction]) -> None:
+    """Keep what another model says; study and images stay as they are."""
+    keep_predictions(claim, answers)
+    analysis = db.session.get_one(Analysis, claim.job_id, populate_existing=True)
+    if answers:
+        comparison_finished.send(analysis)
+    audit.record(
+        "compare_study",
+        subject=analysis,
+        purpose=claim.purpose.value,
+        candidate=str(claim.candidate_id),
+        status=analysis.status.value,
+    )
+    db.session.commit()
 
 
 def finish_without_model(claim: Claim, *, problems: dict[uuid.UUID, str]) -> None:
@@ -222,7 +272,7 @@ def fail_analysis(claim: Claim, *, reason: str) -> None:
         _jobs.update(
             claim, status=Status.FAILED, reason=reason, finished_at=now(), lease_until=None
         )
-        _record_end(claim.study_id, reason)
+        _record_end(db.session.get_one(Analysis, claim.job_id, populate_existing=True), reason)
         db.session.commit()
 
 
@@ -274,7 +324,12 @@ def _claim(analysis: Analysis, attempt: int) -> Claim:
         organisation_id=analysis.organisation_id,
         attempt=attempt,
         study_id=analysis.study_id,
-        is_urgent=analysis.study.priority is Priority.URGENT,
+        study_since=analysis.study.created_at,
+        purpose=analysis.purpose,
+        candidate_id=analysis.candidate_id,
+        is_urgent=(
+            analysis.purpose is Purpose.SERVING and analysis.study.priority is Priority.URGENT
+        ),
         asked_at=analysis.created_at,
         images=_claimed_images(analysis),
     )
@@ -315,8 +370,11 @@ def _place(image: Image) -> float | None:
     return float(np.dot(normal, image.origin))
 
 
-def _record_end(study_id: uuid.UUID, reason: str) -> None:
-    study = db.session.get_one(Study, study_id)
+def _record_end(analysis: Analysis, reason: str) -> None:
+    if analysis.purpose is not Purpose.SERVING:
+        audit.record("give_up_comparison", subject=analysis, reason=reason)
+        return
+    study = db.session.get_one(Study, analysis.study_id)
     audit.record("give_up_study", subject=study, reason=reason)
 
 
@@ -340,5 +398,5 @@ _jobs: Jobs[Analysis] = Jobs(
         "finished_at": moment,
         "lease_until": None,
     },
-    record_end=lambda analysis: _record_end(analysis.study_id, "gave_up"),
+    record_end=lambda analysis: _record_end(analysis, "gave_up"),
 )

@@ -6,17 +6,31 @@ from datetime import datetime
 
 from ml.serving.observation import Observed, observe
 from webapp.leases import Lease
+from webapp.studies.models import Purpose
 
 
 @dataclass(frozen=True)
 class Claim(Lease):
-    """An analysis that this worker may work on until the lease ends."""
+    """An analysis that this worker may work on until the lease ends.
+
+    Attributes:
+        study_since: when the study came.
+        candidate_id: the model that is asked; None where the deployments decide.
+    """
 
     study_id: uuid.UUID
+    study_since: datetime
+    purpose: Purpose
+    candidate_id: uuid.UUID | None
     is_urgent: bool
     asked_at: datetime
     images: tuple["ClaimedImage", ...]
     """Those that the analysis is of, in the order of the study."""
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether its result is the study's."""
+        return self.purpose is Purpose.SERVING
 
 
 @dataclass(frozen=True)

@@ -60,12 +60,15 @@ def register(card: Path, email: str) -> None:
 @click.argument("model")
 @_by
 @_reason
-def propose(model: str, email: str, reason: str) -> None:
+@click.option("--share", type=int, help="Per cent of new studies, on trial; all without it.")
+def propose(model: str, email: str, reason: str, share: int | None) -> None:
     """Propose that the candidate MODEL (its id or name) serves."""
     with told_in_one_line():
         actor = find_user_by_address(email)
         with acting_for(actor.organisation_id):
-            operations.propose_model(actor=actor, candidate_id=_candidate(model).id, reason=reason)
+            operations.propose_model(
+                actor=actor, candidate_id=candidate_named(model).id, reason=reason, share=share
+            )
         click.echo("Proposed. Another data steward has to confirm it.")
 
 
@@ -77,8 +80,9 @@ def confirm(model: str, email: str) -> None:
     with told_in_one_line():
         actor = find_user_by_address(email)
         with acting_for(actor.organisation_id):
-            operations.confirm_model(actor=actor, candidate_id=_candidate(model).id)
-        click.echo("It serves from now on.")
+            row = operations.confirm_model(actor=actor, candidate_id=candidate_named(model).id)
+            on_trial = row.share is not None
+        click.echo("It is on trial from now on." if on_trial else "It serves from now on.")
 
 
 @models.command("rollback")
@@ -93,7 +97,8 @@ def rollback(email: str, reason: str) -> None:
             click.echo(f"{overview().name} serves again.")
 
 
-def _candidate(model: str) -> Candidate:
+def candidate_named(model: str) -> Candidate:
+    """The candidate of the organisation acted for with this id or name; raises NotFound."""
     found = [one for one in queries.candidates() if model in {str(one.id), one.model_version.name}]
     if not found:
         raise NotFound(f"There is no candidate {model}.")

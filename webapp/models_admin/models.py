@@ -147,6 +147,7 @@ class Proposal(Timestamped, OrganisationOwned, Base):
 
     Attributes:
         gate_run_id: the run whose report both of them have read.
+        share: per cent of new studies that it is to answer on trial; None for all of them.
     """
 
     __tablename__ = "proposal"
@@ -166,6 +167,7 @@ class Proposal(Timestamped, OrganisationOwned, Base):
     gate_run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("gate_run.id"))
     proposed_by_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"))
     reason: Mapped[str] = mapped_column(String(LONGEST_REASON))
+    share: Mapped[int | None]
     decision: Mapped[Decision | None] = mapped_column(enum_column(Decision, "decision"))
     decided_by_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("user.id"))
     decided_at: Mapped[datetime | None]
@@ -180,7 +182,8 @@ class DeploymentKind(StrEnum):
     """How an organisation's serving model came to change."""
 
     PROMOTION = "promotion"  # a candidate that passed serves from now on
-    ROLLBACK = "rollback"  # what served before serves again
+    CANARY = "canary"  # a candidate that passed answers a share of new studies, on trial
+    ROLLBACK = "rollback"  # what served before serves again, or a trial has ended
     OFF = "off"  # no model answers
     ON = "on"  # what served before answers again
 
@@ -195,7 +198,9 @@ class Deployment(Timestamped, OrganisationOwned, Base):
         number: from 1, without a gap.
         candidate_id: what serves; None for the installation's first model, and for ``off``.
         gate_run_id: the run that let the candidate through.
-        decided_by_id: who confirmed the promotion, rolled back, or switched off or on.
+        decided_by_id: who confirmed the promotion, rolled back, or switched off or on; None where
+            the portal itself ended a trial.
+        share: per cent of new studies that a model on trial answers; None for the other kinds.
         previous_signature: of the row before; empty for the first one.
     """
 
@@ -208,7 +213,8 @@ class Deployment(Timestamped, OrganisationOwned, Base):
     candidate_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("candidate.id"))
     gate_run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("gate_run.id"))
     proposed_by_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("user.id"))
-    decided_by_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"))
+    decided_by_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("user.id"))
+    share: Mapped[int | None]
     reason: Mapped[str] = mapped_column(String(LONGEST_REASON), default="")
     previous_signature: Mapped[str] = mapped_column(String(64), default="")
     signature: Mapped[str] = mapped_column(String(64))
@@ -216,4 +222,4 @@ class Deployment(Timestamped, OrganisationOwned, Base):
     candidate: Mapped[Candidate | None] = relationship()
     gate_run: Mapped[GateRun | None] = relationship()
     proposed_by: Mapped[User | None] = relationship(foreign_keys=proposed_by_id)
-    decided_by: Mapped[User] = relationship(foreign_keys=decided_by_id)
+    decided_by: Mapped[User | None] = relationship(foreign_keys=decided_by_id)

@@ -28,11 +28,12 @@ from webapp.models_admin.models import (
     Proposal,
 )
 from webapp.models_admin.queries import deployments, find_candidate, newest_deployment
-from webapp.models_admin.serving import standing
+from webapp.models_admin.serving import Standing, standing
 from webapp.models_admin.signatures import facts_of, sign
 from webapp.queueing import send_gates
-from webapp.tenancy import acting_for
+from webapp.tenancy import acting_for, current_organisation_id
 
+LEAST_SHARE = 5  # per cent of new studies that a model on trial answers
 _LONGEST_NAME = 64  # characters, as the column has them
 _SUFFIX = 12  # hexadecimal digits of a hash
 
@@ -98,7 +99,7 @@ def run_gates(*, actor: User, candidate_id: uuid.UUID) -> GateRun:
         Conflict: a run is under way, or the candidate is proposed or has served.
     """
     _needs_steward(actor)
-    one_at_a_time([_models_of(actor)])
+    one_at_a_time([_models_of(actor.organisation_id)])
     candidate = find_candidate(candidate_id)
     if candidate.last_run and candidate.last_run.status in {GateStatus.QUEUED, GateStatus.RUNNING}:
         raise Conflict(_("The gates are already running."))
@@ -113,26 +114,39 @@ def run_gates(*, actor: User, candidate_id: uuid.UUID) -> GateRun:
     return run
 
 
-def propose_model(*, actor: User, candidate_id: uuid.UUID, reason: str) -> Proposal:
+def propose_model(
+    *, actor: User, candidate_id: uuid.UUID, reason: str, share: int | None = None
+) -> Proposal:
     """Propose that a candidate serves from now on; another person has to confirm it.
+
+    Args:
+        share: per cent of new studies that it is to answer on trial; None for all studies.
 
     Raises:
         NotAllowed: the actor is no steward.
         NotFound: there is no such candidate.
-        Conflict: its gates have not let it through, it serves already, or a proposal is open.
-        InvalidInput: the reason is missing or too long.
+        Conflict: its gates have not let it through, it serves already, or a proposal is open;
+            or a model is on trial already.
+        InvalidInput: the reason is missing or too long, or the share is out of range.
     """
     _needs_steward(actor)
     why = _checked_reason(reason)
-    one_at_a_time([_models_of(actor)])
+    _check_share(share)
+    one_at_a_time([_models_of(actor.organisation_id)])
     candidate = find_candidate(candidate_id)
     run = _passed_run(candidate)
     if _serves(candidate):
         raise Conflict(_("This model is already serving."))
     if db.session.scalar(select(Proposal.id).where(Proposal.decision.is_(None))) is not None:
         raise Conflict(_("Another proposal is open. Decide on it first."))
+    if share is not None and standing(deployments()).canary is not None:
+        raise Conflict(_("A model is already on trial. End that trial first."))
     proposal = Proposal(
-        candidate_id=candidate.id, gate_run_id=run.id, proposed_by_id=actor.id, reason=why
+        candidate_id=candidate.id,
+        gate_run_id=run.id,
+        proposed_by_id=actor.id,
+        reason=why,
+        share=share,
     )
     db.session.add(proposal)
     audit.record(
@@ -140,6 +154,7 @@ def propose_model(*, actor: User, candidate_id: uuid.UUID, reason: str) -> Propo
         subject=proposal,
         actor_id=actor.id,
         model=candidate.model_version.sha256[:12],
+        share=share,
     )
     db.session.commit()
     return proposal
@@ -147,6 +162,8 @@ def propose_model(*, actor: User, candidate_id: uuid.UUID, reason: str) -> Propo
 
 def confirm_model(*, actor: User, candidate_id: uuid.UUID) -> Deployment:
     """Confirm the open proposal about a candidate: it serves from the next analysis on.
+
+    Or it answers the share of new studies that was proposed, on trial.
 
     Raises:
         NotAllowed: the actor is no steward, or is who proposed it.
@@ -159,17 +176,21 @@ def confirm_model(*, actor: User, candidate_id: uuid.UUID) -> Deployment:
     candidate = proposal.candidate
     if _passed_run(candidate).id != proposal.gate_run_id:
         raise Conflict(_("The gates have been run again since. Please propose the model again."))
+    if proposal.share is not None and standing(deployments()).canary is not None:
+        raise Conflict(_("A model is already on trial. End that trial first."))
     _decide(proposal, actor, Decision.CONFIRMED)
+    on_trial = proposal.share is not None
     deployment = _deploy(
         actor,
-        DeploymentKind.PROMOTION,
+        DeploymentKind.CANARY if on_trial else DeploymentKind.PROMOTION,
         candidate=candidate,
+        share=proposal.share,
         run=proposal.gate_run,
         proposed_by_id=proposal.proposed_by_id,
         reason=proposal.reason,
     )
     audit.record(
-        "promote_model",
+        "try_model" if on_trial else "promote_model",
         subject=deployment,
         actor_id=actor.id,
         model=candidate.model_version.sha256[:12],
@@ -196,6 +217,8 @@ def decline_model(*, actor: User, candidate_id: uuid.UUID) -> Proposal:
 def roll_back(*, actor: User, reason: str) -> Deployment:
     """Let what served before serve again; one person is enough, for it may be urgent.
 
+    While a model is on trial, this ends the trial and nothing else.
+
     Raises:
         NotAllowed: the actor is no steward.
         Conflict: nothing served before.
@@ -203,11 +226,16 @@ def roll_back(*, actor: User, reason: str) -> Deployment:
     """
     _needs_steward(actor)
     why = _checked_reason(reason)
-    one_at_a_time([_models_of(actor)])
-    promoted = standing(deployments()).promoted
-    if not promoted:
+    one_at_a_time([_models_of(actor.organisation_id)])
+    found = standing(deployments())
+    if found.canary is not None:
+        deployment = _end_trial(actor, found, why)
+        audit.record("end_trial", subject=deployment, actor_id=actor.id)
+        db.session.commit()
+        return deployment
+    if not found.promoted:
         raise Conflict(_("The first model is serving; there is none to go back to."))
-    before = promoted[-2] if len(promoted) > 1 else None
+    before = found.promoted[-2] if len(found.promoted) > 1 else None
     deployment = _deploy(
         actor,
         DeploymentKind.ROLLBACK,
@@ -216,6 +244,26 @@ def roll_back(*, actor: User, reason: str) -> Deployment:
         reason=why,
     )
     audit.record("roll_back_model", subject=deployment, actor_id=actor.id)
+    db.session.commit()
+    return deployment
+
+
+def end_trial_by_rule(canary_id: uuid.UUID, *, reason: str) -> Deployment | None:
+    """Let the portal itself end a trial, for the organisation acted for.
+
+    Args:
+        canary_id: the deployment that the rule is about.
+        reason: one sentence, with the numbers.
+
+    Returns:
+        None if that trial has ended meanwhile.
+    """
+    one_at_a_time([_models_of(current_organisation_id())])
+    found = standing(deployments())
+    if found.canary is None or found.canary.id != canary_id:
+        return None
+    deployment = _end_trial(None, found, reason[:LONGEST_REASON])
+    audit.record("end_trial_by_rule", subject=deployment, reason=deployment.reason)
     db.session.commit()
     return deployment
 
@@ -230,7 +278,7 @@ def switch_off(*, actor: User, reason: str) -> Deployment:
     """
     _needs_steward(actor)
     why = _checked_reason(reason)
-    one_at_a_time([_models_of(actor)])
+    one_at_a_time([_models_of(actor.organisation_id)])
     if standing(deployments()).is_off:
         raise Conflict(_("The model is already switched off."))
     deployment = _deploy(actor, DeploymentKind.OFF, candidate=None, run=None, reason=why)
@@ -247,7 +295,7 @@ def switch_on(*, actor: User) -> Deployment:
         Conflict: it is not off.
     """
     _needs_steward(actor)
-    one_at_a_time([_models_of(actor)])
+    one_at_a_time([_models_of(actor.organisation_id)])
     found = standing(deployments())
     if not found.is_off:
         raise Conflict(_("The model is not switched off."))
@@ -263,13 +311,31 @@ def switch_on(*, actor: User) -> Deployment:
     return deployment
 
 
+def _end_trial(actor: User | None, found: Standing, reason: str) -> Deployment:
+    """A rollback to what serves anyway."""
+    serving = found.promoted[-1] if found.promoted else None
+    return _deploy(
+        actor,
+        DeploymentKind.ROLLBACK,
+        candidate=serving.candidate if serving else None,
+        run=serving.gate_run if serving else None,
+        reason=reason,
+    )
+
+
+def _check_share(share: int | None) -> None:
+    if share is not None and not LEAST_SHARE <= share <= 100:
+        message = _("Please give a share between %(least)d and 100 per cent.", least=LEAST_SHARE)
+        raise InvalidInput.of_field("share", message)
+
+
 def _needs_steward(actor: User) -> None:
     if not actor.may(Role.STEWARD):
         raise NotAllowed(_("Only a data steward can do this."))
 
 
-def _models_of(actor: User) -> str:
-    return f"models {actor.organisation_id}"
+def _models_of(organisation_id: uuid.UUID) -> str:
+    return f"models {organisation_id}"
 
 
 def _new_run(candidate: Candidate, actor: User) -> GateRun:
@@ -288,7 +354,7 @@ def _passed_run(candidate: Candidate) -> GateRun:
 
 def _open_proposal(actor: User, candidate_id: uuid.UUID) -> Proposal:
     _needs_steward(actor)
-    one_at_a_time([_models_of(actor)])
+    one_at_a_time([_models_of(actor.organisation_id)])
     proposal = find_candidate(candidate_id).open_proposal
     if proposal is None:
         raise Conflict(_("Nobody has proposed this model, or the proposal has been decided."))
@@ -305,23 +371,25 @@ def _serves(candidate: Candidate) -> bool:
 
 
 def _deploy(
-    actor: User,
+    actor: User | None,
     kind: DeploymentKind,
     *,
     candidate: Candidate | None,
     run: GateRun | None,
     proposed_by_id: uuid.UUID | None = None,
     reason: str = "",
+    share: int | None = None,
 ) -> Deployment:
     last = newest_deployment()
     row = Deployment(
-        organisation_id=actor.organisation_id,
+        organisation_id=current_organisation_id(),
         number=last.number + 1 if last else 1,
         kind=kind,
         candidate=candidate,
         gate_run=run,
         proposed_by_id=proposed_by_id,
-        decided_by_id=actor.id,
+        decided_by_id=actor.id if actor else None,
+        share=share,
         reason=reason,
         previous_signature=last.signature if last else "",
         created_at=now(),

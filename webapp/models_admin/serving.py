@@ -15,22 +15,32 @@ from webapp import audit
 from webapp.database import db
 from webapp.extensions import current_settings
 from webapp.models_admin.models import Candidate, Deployment, DeploymentKind, GateRun
-from webapp.models_admin.queries import deployments
+from webapp.models_admin.queries import deployments, find_candidate
+from webapp.models_admin.shares import is_in_share
 from webapp.models_admin.signatures import facts_of, is_signed
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """A study that is to be answered, by its id and when it came."""
+
+    study_id: uuid.UUID
+    since: datetime
+
+
+@dataclass(frozen=True)
 class ServingFiles:
-    """The files of a candidate that serves, and what they have to be.
+    """The files of a candidate, and what they have to be.
 
     Attributes:
+        deployment_id: by which it serves; None if it is only compared.
         sha256: of the weights.
         files: name -> SHA-256 of the content, which is the key of its blob.
     """
 
-    deployment_id: uuid.UUID
+    deployment_id: uuid.UUID | None
     candidate_id: uuid.UUID
     sha256: str
     card_name: str
@@ -56,10 +66,12 @@ class Standing:
     Attributes:
         promoted: promotions that hold, the one that serves last; empty where the first model
             serves. Those that were rolled back are no longer among them.
+        canary: the model on trial that answers a share of new studies, beside the one that serves.
         is_off: no model answers, whatever would serve.
     """
 
     promoted: list[Deployment]
+    canary: Deployment | None
     is_off: bool
 
 
@@ -68,13 +80,15 @@ def standing(
 ) -> Standing:
     """Follow deployments; those that may not be followed are passed over.
 
-    A rollback takes back every promotion behind the model that it names.
+    A rollback takes back every promotion behind the model that it names. It ends a trial, and so
+    does a promotion.
 
     Args:
         rows: newest first, as :func:`webapp.models_admin.queries.deployments` gives them.
         on_fault: told of each row that is passed over, and why.
     """
     promoted: list[Deployment] = []
+    canary: Deployment | None = None
     is_off = False
     for row in reversed(rows):
         if fault := fault_of(row):
@@ -84,18 +98,24 @@ def standing(
         match row.kind:
             case DeploymentKind.PROMOTION:
                 promoted.append(row)
+                canary = None
+            case DeploymentKind.CANARY:
+                canary = row
             case DeploymentKind.ROLLBACK:
+                canary = None
                 while promoted and promoted[-1].candidate_id != row.candidate_id:
                     promoted.pop()
             case DeploymentKind.OFF:
                 is_off = True
             case DeploymentKind.ON:
                 is_off = False
-    return Standing(promoted, is_off)
+    return Standing(promoted, canary, is_off)
 
 
-def serving_models() -> Iterator[Serving]:
+def serving_models(study: Arrival | None = None) -> Iterator[Serving]:
     """What serves the organisation acted for, then what served before it, and so on.
+
+    If ``study`` came during a trial and is in its share, the model on trial comes first.
 
     Whoever cannot load one takes the next. Rows that fail their signature are passed over, and
     this is noted once; the last one is always the installation's first model. While it is switched
@@ -105,10 +125,31 @@ def serving_models() -> Iterator[Serving]:
     if found.is_off:
         yield OFF
         return
+    if study is not None and found.canary is not None and tries(found.canary, study):
+        yield _files(found.canary, candidate_of(found.canary))
     for row in reversed(found.promoted):
         if row.candidate is not None:
             yield _files(row, row.candidate)
     yield FIRST_MODEL
+
+
+def tries(canary: Deployment, study: Arrival) -> bool:
+    """Whether the model on trial answers this study."""
+    if canary.share is None or study.since < canary.created_at:
+        return False
+    return is_in_share(study.study_id, canary.share, of=canary.id)
+
+
+def candidate_of(row: Deployment) -> Candidate:
+    """What the row lets serve; only asked of promotions and trials."""
+    if row.candidate is None:
+        raise ValueError(f"deployment {row.id} names no model")
+    return row.candidate
+
+
+def files_of(candidate_id: uuid.UUID) -> ServingFiles:
+    """The files of a candidate that is asked without serving."""
+    return _files(None, find_candidate(candidate_id))
 
 
 @dataclass(frozen=True)
@@ -120,7 +161,8 @@ class Overview:
         candidate_id: None for the first model.
         since: when it came to serve; None for the first model.
         deployments: all of them, newest first.
-        can_go_back: another model than the first one serves.
+        canary: the model on trial, if there is one.
+        can_go_back: another model than the first one serves, or one is on trial.
     """
 
     name: str
@@ -128,6 +170,7 @@ class Overview:
     since: datetime | None
     is_off: bool
     deployments: Sequence[Deployment]
+    canary: Deployment | None
     can_go_back: bool
 
 
@@ -142,7 +185,8 @@ def overview() -> Overview:
         since=serving.created_at if serving else None,
         is_off=found.is_off,
         deployments=rows,
-        can_go_back=bool(found.promoted),
+        canary=found.canary,
+        can_go_back=bool(found.promoted) or found.canary is not None,
     )
 
 
@@ -193,12 +237,14 @@ def refuse(row: Deployment, fault: str) -> None:
 
 def refuse_files(files: ServingFiles, fault: str) -> None:
     """Note that the files of a deployment cannot be loaded."""
+    if files.deployment_id is None:
+        raise ValueError("the model does not serve")
     refuse(db.session.get_one(Deployment, files.deployment_id), fault)
 
 
-def _files(row: Deployment, candidate: Candidate) -> ServingFiles:
+def _files(row: Deployment | None, candidate: Candidate) -> ServingFiles:
     return ServingFiles(
-        deployment_id=row.id,
+        deployment_id=row.id if row else None,
         candidate_id=candidate.id,
         sha256=candidate.model_version.sha256,
         card_name=candidate.card_name,

@@ -33,7 +33,10 @@ def facts_of(deployment: Deployment, *, at: datetime) -> dict[str, Any]:
         at: when it was made.
     """
     run = deployment.gate_run
+    # Rows without a share are signed as they were before there were trials.
+    share = {} if deployment.share is None else {"share": deployment.share}
     return {
+        **share,
         "organisation": str(deployment.organisation_id),
         "number": deployment.number,
         "kind": deployment.kind.value,

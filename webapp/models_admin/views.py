@@ -12,7 +12,7 @@ from webapp.accounts.models import Role
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotAllowed, PortalError
 from webapp.models_admin import operations, queries
-from webapp.models_admin.forms import ReasonForm
+from webapp.models_admin.forms import ProposalForm, ReasonForm
 from webapp.models_admin.models import Candidate
 from webapp.models_admin.serving import overview
 
@@ -29,7 +29,7 @@ def index() -> ResponseReturnValue:
 @requires(Role.STEWARD)
 def show(candidate_id: uuid.UUID) -> ResponseReturnValue:
     """One candidate with what its gates say."""
-    return _candidate_page(queries.find_candidate(candidate_id), ReasonForm(formdata=None))
+    return _candidate_page(queries.find_candidate(candidate_id), ProposalForm(formdata=None))
 
 
 @blueprint.post("/models/<uuid:candidate_id>/gates")
@@ -46,12 +46,15 @@ def run_gates(candidate_id: uuid.UUID) -> ResponseReturnValue:
 @blueprint.post("/models/<uuid:candidate_id>/proposal")
 @requires(Role.STEWARD)
 def propose(candidate_id: uuid.UUID) -> ResponseReturnValue:
-    """Propose that a candidate serves."""
-    form = ReasonForm()
+    """Propose that a candidate serves, or that it is tried."""
+    form = ProposalForm()
     if form.validate_on_submit():
         try:
             operations.propose_model(
-                actor=actor(), candidate_id=candidate_id, reason=form.reason.data or ""
+                actor=actor(),
+                candidate_id=candidate_id,
+                reason=form.reason.data or "",
+                share=form.share.data,
             )
         except (InvalidInput, Conflict) as error:
             db.session.rollback()
@@ -70,7 +73,7 @@ def confirm(candidate_id: uuid.UUID) -> ResponseReturnValue:
     """Let a proposed candidate serve."""
     return _done(
         lambda: operations.confirm_model(actor=actor(), candidate_id=candidate_id),
-        _("The model serves from now on."),
+        _("The proposal has been confirmed; it counts from the next study on."),
         url_for("models.show", candidate_id=candidate_id),
     )
 
@@ -155,6 +158,6 @@ def _index_page(form: ReasonForm) -> ResponseReturnValue:
     return page, 422 if form.errors else 200
 
 
-def _candidate_page(candidate: Candidate, form: ReasonForm) -> ResponseReturnValue:
+def _candidate_page(candidate: Candidate, form: ProposalForm) -> ResponseReturnValue:
     page = render_template("models_admin/candidate.html", candidate=candidate, form=form)
     return page, 422 if form.errors else 200

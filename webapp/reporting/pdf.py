@@ -3,25 +3,20 @@
 from flask_babel import format_date, ngettext
 from flask_babel import gettext as _
 from reportlab.lib.units import mm
-from reportlab.platypus import (
-    Flowable,
-    KeepTogether,
-    Paragraph,
-    Spacer,
-    Table,
-)
+from reportlab.platypus import Flowable, KeepTogether, Paragraph, Spacer, Table
 
-from webapp.reporting import paper
 from webapp.reporting.content import Reading, ReportContent, ReportedSlice
-from webapp.reporting.drawing import (
-    GROUND,
-    MUTED,
-    REGULAR,
-    Bars,
-    Pictures,
-    Strip,
-)
+from webapp.reporting.drawing import GROUND, MUTED, REGULAR, Bars, Pictures, Strip
 from webapp.reporting.pictures import render
+from webapp.reporting.sheets import (
+    build,
+    cell,
+    moment_in_words,
+    safe,
+    section_heading,
+    style,
+    table_of,
+)
 from webapp.reporting.words import label_word, number, percent, share
 from webapp.storage import BlobStore
 from webapp.wording import (
@@ -43,11 +38,10 @@ def pdf(content: ReportContent, blobs: BlobStore) -> bytes:
     Raises:
         MissingBlob: a slice or heatmap is gone.
     """
-    paper.register_fonts()
-    return paper.build(
+    return build(
         _story(content, blobs),
         title=_("Sulcus report: %(code)s", code=content.patient_code),
-        kind=_("Report of an automated analysis"),
+        heading=_("Report of an automated analysis"),
         foot=_("Study %(id)s", id=content.study_id),
     )
 
@@ -67,8 +61,8 @@ def _story(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
 
 def _facts(content: ReportContent) -> list[Flowable]:
     rows = [
-        (_("Uploaded"), f"{paper.moment_text(content.created_at)}, {content.uploaded_by}"),
-        (_("Analysed"), paper.moment_text(content.finished_at)),
+        (_("Uploaded"), f"{moment_in_words(content.created_at)}, {content.uploaded_by}"),
+        (_("Analysed"), moment_in_words(content.finished_at)),
         (_("Slices") if content.is_of_slices else _("Images"), number(len(content.slices))),
     ]
     if content.acquired_on:
@@ -77,9 +71,9 @@ def _facts(content: ReportContent) -> list[Flowable]:
     if content.description:
         rows.append((_("Description"), content.description))
     return [
-        Paragraph(paper.safe(content.patient_code), paper.style("title")),
-        paper.table(
-            [[paper.cell(name, "fact-name"), paper.cell(value, "fact")] for name, value in rows],
+        Paragraph(safe(content.patient_code), style("title")),
+        table_of(
+            [[cell(name, "fact-name"), cell(value, "fact")] for name, value in rows],
             [28 * mm, None],
         ),
         Spacer(0, 3 * mm),
@@ -91,24 +85,24 @@ def _finding(content: ReportContent) -> list[Flowable]:
     probability = percent(result.probability) if result.probability is not None else ""
     lines: list[Flowable] = [
         Paragraph(
-            f"{paper.safe(result.headline)} "
-            f'<font color="{MUTED.hexval().replace("0x", "#")}">{paper.safe(probability)}</font>',
-            paper.style("answer"),
+            f"{safe(result.headline)} "
+            f'<font color="{MUTED.hexval().replace("0x", "#")}">{safe(probability)}</font>',
+            style("answer"),
         ),
-        Paragraph(paper.safe(result.doubt), paper.style("body")),
-        Paragraph(paper.safe(scope_sentence()), paper.style("body")),
+        Paragraph(safe(result.doubt), style("body")),
+        Paragraph(safe(scope_sentence()), style("body")),
     ]
     if not answer.in_distribution:
         warning = _(
             "This does not look like the brain MRI the model was trained on; the result is "
             "unreliable."
         )
-        lines.append(Paragraph(paper.safe(warning), paper.style("warning")))
+        lines.append(Paragraph(safe(warning), style("warning")))
     if content.in_distribution_share is not None and len(content.slices) > 1:
         familiar = share(content.in_distribution_share)
         sentence = familiar_share(familiar, are_slices=content.is_of_slices)
-        lines.append(Paragraph(paper.safe(sentence), paper.style("body")))
-    lines += [Paragraph(paper.safe(note), paper.style("body")) for note in content.order_notes]
+        lines.append(Paragraph(safe(sentence), style("body")))
+    lines += [Paragraph(safe(note), style("body")) for note in content.order_notes]
     box = Table([[lines]], colWidths=["100%"])
     box.setStyle(
         [
@@ -156,7 +150,7 @@ def _probabilities(content: ReportContent) -> list[Flowable]:
         ],
         possible=str(_("not ruled out")),
     )
-    return [paper.heading(heading), bars, Spacer(0, 2 * mm)]
+    return [section_heading(heading), bars, Spacer(0, 2 * mm)]
 
 
 def _strip(content: ReportContent) -> list[Flowable]:
@@ -177,7 +171,7 @@ def _strip(content: ReportContent) -> list[Flowable]:
         if content.is_of_slices
         else _("Probability of any tumour, image by image")
     )
-    return [KeepTogether([paper.heading(heading), strip])]
+    return [KeepTogether([section_heading(heading), strip])]
 
 
 def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
@@ -185,7 +179,7 @@ def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
     story: list[Flowable] = []
     for key in content.key_slices[1:]:
         answer = key.answer
-        heading = paper.heading(
+        heading = section_heading(
             _(
                 "%(image)s: %(label)s, %(probability)s",
                 image=_numbered(content, key.number),
@@ -194,8 +188,8 @@ def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
             )
         )
         sentence = Paragraph(
-            paper.safe(doubt_sentence(answer.label, answer.prediction_set, answer.probabilities)),
-            paper.style("body"),
+            safe(doubt_sentence(answer.label, answer.prediction_set, answer.probabilities)),
+            style("body"),
         )
         story.append(
             KeepTogether([heading, sentence, Spacer(0, 2 * mm), *_pictures(content, key, blobs)])
@@ -204,7 +198,7 @@ def _further_slices(content: ReportContent, blobs: BlobStore) -> list[Flowable]:
 
 
 def _readings(content: ReportContent) -> list[Flowable]:
-    heading = paper.heading(_("Assessments"))
+    heading = section_heading(_("Assessments"))
     hidden = content.hidden_readings
     withheld = ngettext(
         "%(num)d assessment by another reader is left out: whoever asked for this report has not "
@@ -215,26 +209,26 @@ def _readings(content: ReportContent) -> list[Flowable]:
     )
     if not content.readings:
         if hidden:
-            return [KeepTogether([heading, Paragraph(paper.safe(withheld), paper.style("body"))])]
-        nobody = Paragraph(paper.safe(_("Not yet reviewed.")), paper.style("body"))
+            return [KeepTogether([heading, Paragraph(safe(withheld), style("body"))])]
+        nobody = Paragraph(safe(_("Not yet reviewed.")), style("body"))
         return [KeepTogether([heading, nobody])]
     story: list[Flowable] = []
     for position, reading in enumerate(content.readings):
-        line = Paragraph(_reading(content, reading), paper.style("reading"))
+        line = Paragraph(_reading(content, reading), style("reading"))
         story.append(KeepTogether([heading, line]) if position == 0 else line)
         # One flowable per paragraph, so that each can break across pages.
         story += [
-            Paragraph(paper.safe(part), paper.style("comment"))
+            Paragraph(safe(part), style("comment"))
             for part in reading.comment.splitlines()
             if part.strip()
         ]
     if hidden:
-        story.append(Paragraph(paper.safe(withheld), paper.style("body")))
+        story.append(Paragraph(safe(withheld), style("body")))
     return story
 
 
 def _reading(content: ReportContent, reading: Reading) -> str:
-    verdict = f"<b>{paper.safe(word(VERDICTS, reading.verdict))}</b>"
+    verdict = f"<b>{safe(word(VERDICTS, reading.verdict))}</b>"
     number = reading.number
     parts = [
         _("the study as a whole")
@@ -244,11 +238,11 @@ def _reading(content: ReportContent, reading: Reading) -> str:
         else _("image %(number)s", number=number)
     ]
     if reading.verdict == "disagree" and reading.label:
-        verdict += f": <b>{paper.safe(diagnosis(reading.label, reading.finding))}</b>"
+        verdict += f": <b>{safe(diagnosis(reading.label, reading.finding))}</b>"
     if reading.confidence:
         parts.append(f"{_('confidence')}: {word(CONFIDENCES, reading.confidence)}")
-    parts += [reading.reader, paper.moment_text(reading.at)]
-    return f"{verdict}, {paper.safe(', '.join(parts))}"
+    parts += [reading.reader, moment_in_words(reading.at)]
+    return f"{verdict}, {safe(', '.join(parts))}"
 
 
 def _provenance(content: ReportContent) -> list[Flowable]:
@@ -257,8 +251,8 @@ def _provenance(content: ReportContent) -> list[Flowable]:
         (_("SHA-256 of the weights"), content.model_sha256),
         (_("Study Instance UID"), content.uid),
     ]
-    table = paper.table(
-        [[paper.cell(name, "small"), paper.cell(value, "small")] for name, value in rows],
+    table = table_of(
+        [[cell(name, "small"), cell(value, "small")] for name, value in rows],
         [44 * mm, None],
     )
     meaning = _(
@@ -269,9 +263,9 @@ def _provenance(content: ReportContent) -> list[Flowable]:
     return [
         KeepTogether(
             [
-                paper.heading(_("About this analysis")),
+                section_heading(_("About this analysis")),
                 table,
-                Paragraph(paper.safe(meaning), paper.style("small")),
+                Paragraph(safe(meaning), style("small")),
             ]
         )
     ]

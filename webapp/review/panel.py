@@ -13,7 +13,7 @@ from webapp.errors import NotFound
 from webapp.inference.results import StudyResult, result_of_analysis
 from webapp.review.forms import AssessmentForm
 from webapp.review.queries import Assessments, assessments_of, draft_of
-from webapp.studies.models import Analysis, Image, Prediction, Status, Study
+from webapp.studies.models import Analysis, Image, Prediction, Purpose, Status, Study
 from webapp.viewer.series import ShownSeries, shown_series
 
 Row = TypeVar("Row", Image, Analysis)
@@ -111,6 +111,8 @@ def panel_with(
     """
     image = _found(Image, form.image_id.data, study)
     analysis = _found(Analysis, form.analysis_id.data, study)
+    if analysis.purpose is not Purpose.SERVING:
+        raise NotFound("no analysis that was shown")
     panel = _panel(study, image, analysis, reader=reader, form=form, begun_at=begun_at, saved=saved)
     if panel is None:
         raise NotFound("nothing to assess")

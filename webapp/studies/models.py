@@ -32,7 +32,7 @@ class Status(StrEnum):
 class Purpose(StrEnum):
     """Purpose of an analysis."""
 
-    SERVING = "serving"  # its result is the study's
+    SERVING = "serving"  # its result is the study's; the others run when no study waits
     SHADOW = "shadow"  # another model on the same images; its result is not shown
     RECALL = "recall"  # repeats an earlier study to see what would have changed
 
@@ -308,6 +308,8 @@ class Analysis(Timestamped, OrganisationOwned, Base):
 
     Attributes:
         number: from 1, within study and purpose; the highest is the newest.
+        candidate_id: the model that it asks; None for serving, where the deployments decide.
+        compared_with_id: for shadow and recall, the analysis for serving beside which it stands.
         image_ids: the images to analyse, in the study's order.
         model_version_id: the model used; None until the end.
         label: the class given as the answer for the study.
@@ -329,6 +331,10 @@ class Analysis(Timestamped, OrganisationOwned, Base):
         enum_column(Purpose, "purpose"), default=Purpose.SERVING
     )
     number: Mapped[int] = mapped_column(default=1)
+    candidate_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("candidate.id"), index=True)
+    compared_with_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("analysis.id", ondelete="CASCADE"), index=True
+    )
     image_ids: Mapped[list[str]] = mapped_column(default=list, deferred=True)
     status: Mapped[Status] = mapped_column(
         enum_column(Status, "status"), default=Status.QUEUED, index=True
@@ -354,6 +360,7 @@ class Analysis(Timestamped, OrganisationOwned, Base):
 
     study: Mapped[Study] = relationship(back_populates="analyses", foreign_keys=study_id)
     model_version: Mapped[ModelVersion | None] = relationship()
+    compared_with: Mapped["Analysis | None"] = relationship(remote_side="Analysis.id")
     predictions: Mapped[list["Prediction"]] = relationship(
         back_populates="analysis", cascade="all, delete-orphan", passive_deletes=True
     )

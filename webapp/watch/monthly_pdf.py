@@ -7,7 +7,7 @@ from flask_babel import ngettext
 from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, KeepTogether, Paragraph
 
-from webapp.reporting import paper
+from webapp.reporting import sheets
 from webapp.reporting.words import label_word, number
 from webapp.reporting.words import share as percent
 from webapp.watch import words
@@ -19,8 +19,7 @@ _NAMES = 62 * mm
 
 def monthly_pdf(report: MonthlyReport) -> bytes:
     """The report laid out on A4."""
-    paper.register_fonts()
-    return paper.build(
+    return sheets.build(
         [
             *_head(report),
             *_use(report),
@@ -33,13 +32,13 @@ def monthly_pdf(report: MonthlyReport) -> bytes:
             *_limits(),
         ],
         title=_("Sulcus: monitoring report %(month)s", month=report.month),
-        kind=_("Post-market monitoring of a model in use"),
+        heading=_("Post-market monitoring of a model in use"),
         foot=f"{report.organisation} · {report.month}",
     )
 
 
 def _head(report: MonthlyReport) -> list[Flowable]:
-    made = _("Made %(moment)s.", moment=paper.moment_text(report.made_at))
+    made = _("Made %(moment)s.", moment=sheets.moment_in_words(report.made_at))
     if not report.is_over:
         made += " " + _("The month is not over; the figures are preliminary.")
     purpose = _(
@@ -47,7 +46,7 @@ def _head(report: MonthlyReport) -> list[Flowable]:
         "still does what was measured before, and whether something has to be done about it."
     )
     return [
-        Paragraph(paper.safe(f"{report.organisation}, {report.month}"), paper.style("title")),
+        Paragraph(sheets.safe(f"{report.organisation}, {report.month}"), sheets.style("title")),
         _text(purpose),
         _text(made),
     ]
@@ -94,8 +93,8 @@ def _failures(report: MonthlyReport) -> list[Flowable]:
 def _alarms(report: MonthlyReport) -> list[Flowable]:
     rows = []
     for one in report.alarms:
-        until = paper.moment_text(one.cleared_at) if one.cleared_at else _("still open")
-        parts = [f"{one.origin}; {paper.moment_text(one.raised_at)} – {until}."]
+        until = sheets.moment_in_words(one.cleared_at) if one.cleared_at else _("still open")
+        parts = [f"{one.origin}; {sheets.moment_in_words(one.raised_at)} – {until}."]
         parts.append(
             _("Done (%(who)s): %(what)s", who=one.acknowledged_by, what=one.note)
             if one.note
@@ -116,7 +115,7 @@ def _alarms(report: MonthlyReport) -> list[Flowable]:
 def _changes(report: MonthlyReport) -> list[Flowable]:
     rows = [
         (
-            paper.moment_text(one.at),
+            sheets.moment_in_words(one.at),
             f"{word(DEPLOYMENTS, one.kind)} {one.model}, {one.decided_by}. {one.reason}",
         )
         for one in report.changes
@@ -136,26 +135,26 @@ def _conclusion(report: MonthlyReport) -> list[Flowable]:
         sentence = _("No conclusion about trends: no week had enough studies to be compared.")
     else:
         sentence = _("By these figures nothing further has to be done.")
-    return [KeepTogether([paper.heading(_("Conclusion")), _text(sentence)])]
+    return [KeepTogether([sheets.section_heading(_("Conclusion")), _text(sentence)])]
 
 
 def _limits() -> list[Flowable]:
-    lines = [Paragraph(paper.safe(one), paper.style("small")) for one in limits_known()]
-    return [KeepTogether([paper.heading(_("Limits of what is known")), *lines])]
+    lines = [Paragraph(sheets.safe(one), sheets.style("small")) for one in limits_known()]
+    return [KeepTogether([sheets.section_heading(_("Limits of what is known")), *lines])]
 
 
 def _section(title: str, rows: Sequence[tuple[str, str]], nothing: str) -> list[Flowable]:
     if not rows:
-        return [KeepTogether([paper.heading(title), _text(nothing)])]
-    table = paper.table(
-        [[paper.cell(name, "fact-name"), paper.cell(value, "fact")] for name, value in rows],
+        return [KeepTogether([sheets.section_heading(title), _text(nothing)])]
+    table = sheets.table_of(
+        [[sheets.cell(name, "fact-name"), sheets.cell(value, "fact")] for name, value in rows],
         [_NAMES, None],
     )
-    return [paper.heading(title), table]
+    return [sheets.section_heading(title), table]
 
 
 def _text(text: str) -> Paragraph:
-    return Paragraph(paper.safe(text), paper.style("body"))
+    return Paragraph(sheets.safe(text), sheets.style("body"))
 
 
 def _share(share: Share) -> str:

@@ -21,6 +21,7 @@ from webapp.studies.models import (
     Analysis,
     Patient,
     Priority,
+    Purpose,
     Status,
     Study,
 )
@@ -205,14 +206,15 @@ def jobs_page() -> JobsPage:
     """The newest jobs of the current organisation."""
     shown = db.session.scalars(
         select(Analysis)
+        .where(Analysis.purpose == Purpose.SERVING)
         .order_by(Analysis.created_at.desc(), Analysis.id.desc())
         .limit(_JOBS_SHOWN)
         .options(joinedload(Analysis.study))
     ).all()
     found = db.session.execute(
-        select(Analysis.status, func.count(), func.min(Analysis.created_at)).group_by(
-            Analysis.status
-        )
+        select(Analysis.status, func.count(), func.min(Analysis.created_at))
+        .where(Analysis.purpose == Purpose.SERVING)
+        .group_by(Analysis.status)
     )
     states = {status: (count, oldest) for status, count, oldest in found}
     _count, oldest = states.get(Status.QUEUED, (0, None))

@@ -1,4 +1,4 @@
-"""The paper of all PDF reports: A4 with name, notice and page numbers, and the styles of texts."""
+"""A4 pages as the portal's PDF files have them: fonts, styles, header with the notice, footer."""
 
 import io
 from collections.abc import Sequence
@@ -16,7 +16,14 @@ from reportlab.lib.units import mm
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import BaseDocTemplate, Flowable, Frame, PageTemplate, Paragraph, Table
+from reportlab.platypus import (
+    BaseDocTemplate,
+    Flowable,
+    Frame,
+    PageTemplate,
+    Paragraph,
+    Table,
+)
 
 from webapp.reporting.drawing import (
     ACCENT,
@@ -30,42 +37,41 @@ from webapp.reporting.drawing import (
     WARN_SOFT,
 )
 
-MARGIN = 18 * mm
 _FONTS = Path(__file__).parent / "fonts"
+MARGIN = 18 * mm
 _HEAD = 33 * mm
 _FOOT = 16 * mm
 
 
-def build(story: Sequence[Flowable], *, title: str, kind: str, foot: str) -> bytes:
-    """Lay the story out as PDF, in the language of the request.
+def build(story: Sequence[Flowable], *, title: str, heading: str, foot: str) -> bytes:
+    """A PDF file with this content.
 
     Args:
         title: of the file.
-        kind: stands in the head of every page, and
-        foot: at the foot, before the page number.
+        heading: at the top of each page, beside the name of the software.
+        foot: at the bottom of each page, beside its number.
     """
-    register_fonts()
+    _register_fonts()
     buffer = io.BytesIO()
     document = BaseDocTemplate(
         buffer,
         pagesize=A4,
-        title=_plain(title),
+        title=plain(title),
         author="Sulcus",
-        subject=_plain(_notice()),
+        subject=plain(_notice()),
         lang="",
         initialFontName=REGULAR,
         invariant=1,
     )
     frame = Frame(MARGIN, _FOOT, A4[0] - 2 * MARGIN, A4[1] - _HEAD - _FOOT, 0, 0, 0, 0, id="body")
-    furniture = _Furniture(kind, foot)
+    furniture = _Furniture(heading, foot)
     document.addPageTemplates(PageTemplate("page", [frame], onPage=furniture.head))
     document.build(list(story), canvasmaker=furniture.canvas)
     return buffer.getvalue()
 
 
 @lru_cache(maxsize=1)
-def register_fonts() -> None:
-    """Make the fonts known; a paragraph needs them when it is made."""
+def _register_fonts() -> None:
     pdfmetrics.registerFont(TTFont(REGULAR, str(_FONTS / "DejaVuSans.ttf")))
     pdfmetrics.registerFont(TTFont(BOLD, str(_FONTS / "DejaVuSans-Bold.ttf")))
     pdfmetrics.registerFontFamily(REGULAR, normal=REGULAR, bold=BOLD, boldItalic=BOLD)
@@ -78,9 +84,8 @@ def _notice() -> str:
 class _Furniture:
     """The parts repeated on every page: name, notice, page number."""
 
-    def __init__(self, kind: str, foot: str) -> None:
-        self._kind = kind
-        self._words = foot
+    def __init__(self, heading: str, foot: str) -> None:
+        self._heading, self._text = plain(heading), plain(foot)
 
     def head(self, canvas: Canvas, _document: BaseDocTemplate) -> None:
         """Draw the header: name of the software, title, and the notice in its box."""
@@ -91,7 +96,7 @@ class _Furniture:
         canvas.drawString(MARGIN, height - 15 * mm, "Sulcus")
         canvas.setFillColor(MUTED)
         canvas.setFont(REGULAR, 9)
-        canvas.drawRightString(width - MARGIN, height - 15 * mm, self._kind)
+        canvas.drawRightString(width - MARGIN, height - 15 * mm, self._heading)
         canvas.setFillColor(WARN_SOFT)
         canvas.setStrokeColor(WARN_LINE)
         canvas.setLineWidth(0.8)
@@ -111,7 +116,7 @@ class _Furniture:
         canvas.line(MARGIN, 13 * mm, A4[0] - MARGIN, 13 * mm)
         canvas.setFillColor(MUTED)
         canvas.setFont(REGULAR, 7.5)
-        canvas.drawString(MARGIN, 9 * mm, self._words)
+        canvas.drawString(MARGIN, 9 * mm, self._text)
         canvas.drawRightString(
             A4[0] - MARGIN, 9 * mm, _("Page %(page)s of %(pages)s", page=page, pages=pages)
         )
@@ -135,16 +140,16 @@ class _NumberedCanvas(Canvas):
         super().save()
 
 
-def heading(text: str) -> Paragraph:
-    """A heading within the page."""
+def section_heading(text: str) -> Paragraph:
+    """The heading of a section."""
     return Paragraph(safe(text), style("heading"))
 
 
-def table(rows: Sequence[Sequence[Paragraph]], widths: Sequence[float | None]) -> Table:
-    """Rows without lines between them; a column without a width takes what is left."""
+def table_of(rows: Sequence[Sequence[Paragraph]], widths: Sequence[float | None]) -> Table:
+    """A table as wide as the page; a column whose width is None takes the rest of it."""
     rest = A4[0] - 2 * MARGIN - sum(width or 0 for width in widths)
-    made = Table(list(rows), colWidths=[width or rest for width in widths], hAlign="LEFT")
-    made.setStyle(
+    table = Table(list(rows), colWidths=[width or rest for width in widths], hAlign="LEFT")
+    table.setStyle(
         [
             ("FONTNAME", (0, 0), (-1, -1), REGULAR),
             ("VALIGN", (0, 0), (-1, -1), "TOP"),
@@ -154,32 +159,33 @@ def table(rows: Sequence[Sequence[Paragraph]], widths: Sequence[float | None]) -
             ("BOTTOMPADDING", (0, 0), (-1, -1), 1),
         ]
     )
-    return made
+    return table
 
 
-def cell(text: str, style_name: str) -> Paragraph:
-    """A text in a table, in the style of this name."""
-    return Paragraph(safe(text), style(style_name))
+def cell(text: object, name: str) -> Paragraph:
+    """Text in a cell, in the style of this name."""
+    return Paragraph(safe(text), style(name))
 
 
-def moment_text(moment: datetime) -> str:
-    """A moment in words, in UTC."""
+def moment_in_words(moment: datetime) -> str:
+    """A moment in the user's language, in UTC."""
     return f"{format_date(moment, 'medium')}, {format_time(moment, 'HH:mm')} UTC"
 
 
-def _plain(text: object) -> str:
+def plain(text: object) -> str:
     """Text without unprintable characters."""
     return "".join(character if character.isprintable() else " " for character in str(text))
 
 
 def safe(text: object) -> str:
     """Text escaped for a Paragraph, which parses markup."""
-    return escape(_plain(text))
+    return escape(plain(text))
 
 
 @lru_cache(maxsize=16)
 def style(name: str) -> ParagraphStyle:
-    """How a kind of text looks."""
+    """A style of text by its name."""
+    _register_fonts()  # a paragraph looks for its font when it is made
     sizes: dict[str, dict[str, Any]] = {
         "title": {"fontName": BOLD, "fontSize": 17, "leading": 22, "spaceAfter": 4},
         "answer": {"fontName": BOLD, "fontSize": 14, "leading": 19, "spaceAfter": 2},
