@@ -30,6 +30,7 @@ from webapp.inference.keeping import (
     keep_predictions,
     keep_problems,
 )
+from webapp.inference.telling import keep_telling_slices
 from webapp.leases import Jobs, due_after
 from webapp.models_admin.models import ModelVersion
 from webapp.studies.models import (
@@ -178,6 +179,8 @@ def finish_analysis(
         study = db.session.get_one(Study, claim.study_id, populate_existing=True)
         keep_decoded(claim, decoded)
         keep_predictions(claim, answers)
+        if study.current_analysis_id == claim.job_id:
+            keep_telling_slices(study, answers)
         keep_problems(claim, problems)
         audit.record("classify_study", subject=study, status=status.value, model=model.sha256[:12])
         study_finished.send(study)
