@@ -244,7 +244,7 @@ def _unread(image_id: Any, reader: User, including: uuid.UUID | None) -> ColumnE
     return ~read if including is None else or_(~read, image_id == including)
 
 
-def _first(wanted: Select[Any]) -> Found:
+def _first(wanted: Select[uuid.UUID, uuid.UUID, float]) -> Found:
     found = db.session.execute(wanted.limit(MOST_PER_REASON + 1))
     return [(image_id, study_id, score) for image_id, study_id, score in found]
 

@@ -1,6 +1,7 @@
 """Pages of the reading room: the queue, the way through it, and what became of assessments."""
 
 import uuid
+from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -61,7 +62,7 @@ def mine() -> ResponseReturnValue:
 
 
 def _to(image: Image, *, came_from: uuid.UUID | None) -> ResponseReturnValue:
-    place = {"image": image.position, "reading": image.id, "from": came_from}
+    place: dict[str, Any] = {"image": image.position, "reading": image.id, "from": came_from}
     return redirect(url_for("worklist.show", study_id=image.study_id, **place))
 
 

@@ -230,7 +230,7 @@ def _write_image(
     return True
 
 
-def _cell(value: str | float | uuid.UUID | list[list[float]] | None) -> Cell:
+def _cell(value: str | float | bool | uuid.UUID | list[list[float]] | None) -> Cell:
     if isinstance(value, list):
         return json.dumps(value)
     if isinstance(value, bool):

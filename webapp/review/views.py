@@ -245,7 +245,7 @@ def _after(study: Study, image: Image, form: AssessmentForm, saved: int) -> Pane
 def _on_with_reading(image: Image, *, is_first: bool) -> ResponseReturnValue:
     """To the next slice of the queue, or first to the model's answer about this one."""
     if is_first:
-        place = {"image": image.position, "reading": image.id}
+        place: dict[str, Any] = {"image": image.position, "reading": image.id}
         address = url_for("worklist.show", study_id=image.study_id, **place)
     else:
         flash(_("Saved. Thank you."), "success")

@@ -61,14 +61,15 @@ def show(study_id: uuid.UUID) -> ResponseReturnValue:
         return _blind(study, room)
     note_answer_shown(actor().id, study)
     panel = begun_panel(study, reader=actor()) if room is None else None
+    asked = panel.image if panel is not None else (room.image if room is not None else None)
     wanted = _wanted_position()
-    if wanted is None and (panel is not None or room is not None):
-        wanted = (panel or room).image.position
+    if wanted is None and asked is not None:
+        wanted = asked.position
     context = _study(study, wanted)
     selected = context["selected"]
     if panel is None and selected:
-        at = room.image.position if room is not None else selected.position
-        panel = panel_of(study, at, reader=actor())
+        at = room.image if room is not None else selected
+        panel = panel_of(study, at.position, reader=actor())
     if panel is not None:
         panel.form.reading.data = str(room.image.id) if room is not None else ""
     return render_template(
