@@ -109,5 +109,5 @@ def _reasons(answer: NewPrediction | Prediction, against: set[uuid.UUID]) -> Ite
 
 def _closeness(probabilities: dict[str, Any]) -> float:
     """1 where the two likeliest classes are equally likely, 0 where one is certain."""
-    first, second, *_rest = sorted(probabilities.values(), reverse=True)
+    first, second = sorted([0.0, 0.0, *probabilities.values()], reverse=True)[:2]
     return float(1 - (first - second))

@@ -37,7 +37,7 @@ from webapp.review.panel import BlindPanel, Panel, blind_panel, panel_of, panel_
 from webapp.review.queries import answered_between
 from webapp.studies.models import Image, Study
 from webapp.studies.queries import find_image, find_study
-from webapp.studies.sight import blind_slice
+from webapp.studies.sight import blind_slice, note_answer_shown
 from webapp.viewer.series import shown_series
 
 blueprint = Blueprint("review", __name__)
@@ -63,6 +63,7 @@ def panel(study_id: uuid.UUID) -> ResponseReturnValue:
     study = find_study(study_id)
     if (image_id := blind_slice(actor().id, study.id)) is not None:
         return _rendered(blind_panel(study, image_id, reader=actor()))
+    note_answer_shown(actor().id, study)
     position = request.args.get("image", default=0, type=int)
     return _rendered(panel_of(study, position, reader=actor()))
 
