@@ -133,7 +133,8 @@ def upgrade():
         sa.Column("model_shown", sa.Boolean(), nullable=False, server_default=sa.true()),
     )
     op.create_index("ix_assessment_of_reader", "assessment", ["reader_id", "created_at", "id"])
-    _index_where(_VOTES, "ix_assessment_votes", "assessment", ["organisation_id", "image_id"])
+    votes = ["organisation_id", "image_id", "label", "created_at"]  # all that the queue compares
+    _index_where(_VOTES, "ix_assessment_votes", "assessment", votes)
     _index_where(_SHADOWS, "ix_analysis_shadow", "analysis", ["organisation_id", "finished_at"])
     _index("snapshot_slice", "image_id")
     op.create_table(

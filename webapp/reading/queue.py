@@ -143,35 +143,39 @@ def _telling(reason: Reason, reader: User, including: uuid.UUID | None) -> Found
 
 def _disputed(reader: User, including: uuid.UUID | None) -> Found:
     """Slices that others disagree about and nobody has settled since, the longest waiting first."""
-    last = func.max(Assessment.created_at)
-    settled = func.max(Adjudication.created_at)
-    suspects = db.session.execute(
-        select(Assessment.image_id, Assessment.study_id)
-        .join(Study, Study.id == Assessment.study_id)
-        .join(Analysis, Analysis.id == Study.current_analysis_id)
-        .outerjoin(
-            Adjudication,
-            and_(
-                Adjudication.image_id == Assessment.image_id, Adjudication.superseded_at.is_(None)
-            ),
-        )
+    contested = (
+        select(Assessment.image_id, func.max(Assessment.created_at).label("last"))
         .where(
             Assessment.superseded_at.is_(None),
             Assessment.image_id.is_not(None),
             Assessment.label.is_not(None),
-            Analysis.status == Status.DONE,
-            _unread(Assessment.image_id, reader, including),
         )
-        .group_by(Assessment.image_id, Assessment.study_id)
-        .having(func.count(Assessment.label.distinct()) > 1, or_(settled.is_(None), settled < last))
-        .order_by(last, Assessment.image_id)
+        .group_by(Assessment.image_id)
+        .having(func.min(Assessment.label) != func.max(Assessment.label))
+        .subquery()
+    )
+    is_decision = and_(
+        Adjudication.image_id == contested.c.image_id, Adjudication.superseded_at.is_(None)
+    )
+    suspects = db.session.execute(
+        select(Image.id, Study.id)
+        .join(contested, contested.c.image_id == Image.id)
+        .join(Study, Study.id == Image.study_id)
+        .join(Analysis, Analysis.id == Study.current_analysis_id)
+        .outerjoin(Adjudication, is_decision)
+        .where(
+            Analysis.status == Status.DONE,
+            or_(Adjudication.id.is_(None), Adjudication.created_at < contested.c.last),
+            _unread(Image.id, reader, including),
+        )
+        .order_by(contested.c.last, Image.id)
         .limit(MOST_PER_REASON + 1)
     ).all()
-    states = consensus_of_slices([image_id for image_id, _study in suspects if image_id])
+    states = consensus_of_slices([image_id for image_id, _study in suspects])
     rows = [
         (image_id, study_id, 0.0)
         for image_id, study_id in suspects
-        if image_id is not None and states[image_id].state is State.DISPUTED
+        if states[image_id].state is State.DISPUTED
     ]
     return _one_a_study(rows)
 
@@ -238,7 +242,7 @@ def _unread(image_id: Any, reader: User, including: uuid.UUID | None) -> ColumnE
     read = (
         select(own.id)
         .where(own.image_id == image_id, own.reader_id == reader.id, own.superseded_at.is_(None))
-        .correlate(TellingSlice, Assessment)
+        .correlate_except(own)
         .exists()
     )
     return ~read if including is None else or_(~read, image_id == including)

@@ -74,6 +74,8 @@ class Assessment(Timestamped, OrganisationOwned, Base):
             "ix_assessment_votes",
             "organisation_id",
             "image_id",
+            "label",
+            "created_at",
             sqlite_where=_VOTES,
             postgresql_where=_VOTES,
         ),

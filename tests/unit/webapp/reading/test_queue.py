@@ -14,7 +14,7 @@ from webapp.database import db, now
 from webapp.inference.analyses import request_analysis
 from webapp.inference.telling import AUDIT_SHARE, Reason, TellingSlice, keep_telling_slices
 from webapp.reading.queue import WEIGHTS, queue_of
-from webapp.review.models import Verdict
+from webapp.review.models import ReaderFlag, Verdict
 from webapp.studies.models import Analysis, Image, Prediction, Purpose, Status, Study
 from webapp.tenancy import acting_for
 
@@ -115,6 +115,9 @@ def test_what_the_reader_has_assessed_leaves_only_their_queue(
     app: Flask, reader: Account, make_user: MakeUser, by_reason: Mapping[Reason, StudyIds]
 ) -> None:
     other = make_user()
+    with app.app_context(), acting_for(reader.organisation_id):
+        db.session.add(ReaderFlag(reader_id=other.id, evidence={}))  # is asked all the same
+        db.session.commit()
     for ids in by_reason.values():
         assess(app, reader, ids, verdict=Verdict.UNSURE)
     assert queue(app, reader) == []
