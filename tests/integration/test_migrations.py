@@ -16,8 +16,9 @@ from tests.factories import assess, make_account, make_study
 from webapp.accounts.models import Organisation, Role, User
 from webapp.database import db
 from webapp.inference.results import model_of, result_of
+from webapp.inference.telling import Reason, TellingSlice
 from webapp.review.models import Assessment, Verdict
-from webapp.studies.models import Image, Status, Study
+from webapp.studies.models import Analysis, Image, Status, Study
 from webapp.tenancy import unscoped
 
 
@@ -262,3 +263,28 @@ def test_of_earlier_assessments_the_first_of_a_slice_counts_as_blind(app: Flask)
         with unscoped():
             ordered = select(Assessment.blind).order_by(Assessment.created_at)
             assert db.session.scalars(ordered).all() == [True, False]
+
+
+def test_slices_worth_a_look_are_found_in_earlier_analyses(app: Flask) -> None:
+    account = make_account(app, Role.CLINICIAN)
+    ids = make_study(app, account, label="glioma", further=["meningioma", "glioma"])
+    with app.app_context():
+        with unscoped():
+            analysis = db.session.get_one(Analysis, ids.analysis_id)
+            first, second, third = sorted(analysis.predictions, key=lambda one: one.image.position)
+            first.prediction_set, third.prediction_set = ["glioma", "pituitary"], []
+            third.in_distribution = False
+            analysis.label, analysis.contradicting_images = "glioma", {str(second.image_id): "x"}
+            expected = {
+                (Reason.UNCERTAIN, first.image_id),
+                (Reason.UNFAMILIAR, third.image_id),
+                (Reason.CONTRADICTING, second.image_id),
+            }
+            db.session.commit()
+        db.session.remove()
+        flask_migrate.downgrade(revision="0015")
+        flask_migrate.upgrade()
+        with unscoped():
+            rows = db.session.scalars(select(TellingSlice)).all()
+            assert expected <= {(row.reason, row.image_id) for row in rows}
+            assert {row.analysis_id for row in rows} == {ids.analysis_id}

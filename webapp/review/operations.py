@@ -279,6 +279,8 @@ def _keep(values: Sequence[dict[str, Any]], subject: Subject, sight: Sight) -> l
         more: dict[str, Any] = {"slices": len(new)} if len(new) > 1 else {}
         if subject.image_ids is None:
             more = {"scope": "study"}
+        if not first["model_shown"]:
+            more["model_shown"] = False
         verdict = first["verdict"].value
         audit.record(
             "record_assessment", subject=new[0], actor_id=first["reader_id"], verdict=verdict,

@@ -173,6 +173,11 @@ def test_both_answers_are_kept(
         assert (row.first_id, row.final_id) == (first.id, final.id)
         actions = set(db.session.scalars(select(AuditEvent.action)))
         assert {"begin_blind_reading", "record_assessment"} <= actions
+        recorded = select(AuditEvent.details).where(
+            AuditEvent.action == "record_assessment", AuditEvent.actor_id == reader.id
+        )
+        told = [one.get("model_shown") for one in db.session.scalars(recorded)]
+        assert sorted(told, key=str) == [False, None]
 
 
 def test_naming_what_the_model_says_is_agreement_and_unsure_stays_unsure(
