@@ -21,6 +21,7 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, now
 from webapp.inference import analyses, claims
 from webapp.inference.analyses import request_analysis
+from webapp.inference.telling import keep_telling_slices
 from webapp.intake.arrival import UploadedFile
 from webapp.intake.submission import submit_files
 from webapp.models_admin.operations import register_model
@@ -291,6 +292,7 @@ def _answer(
     analysis.label, analysis.probabilities = best.label, best.probabilities
     analysis.prediction_set, analysis.in_distribution = best.prediction_set, True
     analysis.in_distribution_share = 1 - 2 / len(images)
+    keep_telling_slices(study, predictions)
     db.session.flush()
 
 

@@ -39,8 +39,9 @@ COLUMNS = (
     "path", "label", "group", "part", "fold", "sha256", "region",
     "row_spacing", "column_spacing", "pixel_aspect",
     "image_id", "study_id", "readers", "rule", "blind", "model_sha256", "predicted_label",
-    "assessed_at",
+    "assessed_at", "model_shown",
 )  # fmt: skip
+_ADDED = {"model_shown"}  # later than the first snapshots, which do not have them
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -55,7 +56,8 @@ class Provenance:
     Attributes:
         readers: their pseudonyms.
         rule: how their opinions became one label.
-        blind: whether none of them had seen the model's answer.
+        blind: whether each of them gave it before another reader's opinion could be seen.
+        model_shown: whether one of them came to it only after the model's answer was shown.
         model_sha256, predicted_label: the answer that stood beside the slice; empty if none did.
         assessed_at: of the last opinion, ISO time in UTC.
     """
@@ -68,6 +70,7 @@ class Provenance:
     assessed_at: str
     model_sha256: str = ""
     predicted_label: str = ""
+    model_shown: bool = True
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,7 @@ def read_snapshot(folder: Path) -> Snapshot:
     manifest = folder / MANIFEST
     if content_hash(manifest) != facts["manifest_sha256"]:
         raise InvalidManifest(f"{manifest} is not what was written: its hash differs.")
-    rows = [_row(cells, folder, line) for line, cells in read_rows(manifest, set(COLUMNS))]
+    rows = [_row(cells, folder, line) for line, cells in read_rows(manifest, set(COLUMNS) - _ADDED)]
     _check_files(folder, rows)
     if images_hash(row.entry for row in rows) != facts["images_sha256"]:
         raise InvalidManifest(f"The images of {folder} are not what was written: images_sha256.")
@@ -310,6 +313,7 @@ def _cells(row: _Row) -> dict[str, object]:
         "model_sha256": said.model_sha256,
         "predicted_label": said.predicted_label,
         "assessed_at": said.assessed_at,
+        "model_shown": int(said.model_shown),
     }
 
 
@@ -375,6 +379,7 @@ def _provenance(cells: Mapping[str, str]) -> Provenance:
         assessed_at=cells["assessed_at"],
         model_sha256=cells["model_sha256"],
         predicted_label=cells["predicted_label"],
+        model_shown=cells.get("model_shown") != "0",
     )
 
 

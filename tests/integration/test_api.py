@@ -162,6 +162,8 @@ class TestDoor:
             "/api/v1/models/off",
             "/api/v1/models/on",
             "/api/v1/drift",
+            "/api/v1/reading",
+            "/api/v1/reading/outcomes",
         }
         upload = description["paths"]["/api/v1/studies"]["post"]
         assert "multipart/form-data" in upload["requestBody"]["content"]

@@ -18,10 +18,11 @@ from tests.unit.webapp.models_admin.candidates import promote, write_model
 from webapp.accounts.models import Organisation, Role, User
 from webapp.database import db
 from webapp.inference.results import model_of, result_of
+from webapp.inference.telling import Reason, TellingSlice
 from webapp.models_admin.models import Deployment
 from webapp.models_admin.serving import fault_of
 from webapp.review.models import Assessment, Verdict
-from webapp.studies.models import Image, Status, Study
+from webapp.studies.models import Analysis, Image, Status, Study
 from webapp.tenancy import unscoped
 
 
@@ -284,3 +285,28 @@ def test_deployments_are_kept_and_still_refuse_changes_where_trials_come(
             assert db.session.get_one(Image, ids.image_id).prediction is not None
         with pytest.raises(DBAPIError, match="only ever added"):
             db.session.execute(text("DELETE FROM deployment"))
+
+
+def test_slices_worth_a_look_are_found_in_earlier_analyses(app: Flask) -> None:
+    account = make_account(app, Role.CLINICIAN)
+    ids = make_study(app, account, label="glioma", further=["meningioma", "glioma"])
+    with app.app_context():
+        with unscoped():
+            analysis = db.session.get_one(Analysis, ids.analysis_id)
+            first, second, third = sorted(analysis.predictions, key=lambda one: one.image.position)
+            first.prediction_set, third.prediction_set = ["glioma", "pituitary"], []
+            third.in_distribution = False
+            analysis.label, analysis.contradicting_images = "glioma", {str(second.image_id): "x"}
+            expected = {
+                (Reason.UNCERTAIN, first.image_id),
+                (Reason.UNFAMILIAR, third.image_id),
+                (Reason.CONTRADICTING, second.image_id),
+            }
+            db.session.commit()
+        db.session.remove()
+        flask_migrate.downgrade(revision="0015")
+        flask_migrate.upgrade()
+        with unscoped():
+            rows = db.session.scalars(select(TellingSlice)).all()
+            assert expected <= {(row.reason, row.image_id) for row in rows}
+            assert {row.analysis_id for row in rows} == {ids.analysis_id}

@@ -201,6 +201,13 @@ TABLE: dict[tuple[str, str], Line] = {
     ("GET", "/disputes"): reviewers(200),
     ("GET", "/disputes/<uuid:image_id>"): reviewers(404),  # nobody disagrees
     ("POST", "/disputes/<uuid:image_id>"): reviewers(404, data={"label": "glioma"}),
+    ("POST", "/images/<uuid:image_id>/assessment/keep"): the_organisation(302),
+    ("GET", "/reading"): who_signed_in(200),
+    ("GET", "/reading/<uuid:image_id>"): the_organisation(302),
+    ("GET", "/reading/next"): who_signed_in(302),
+    ("GET", "/reading/mine"): who_signed_in(200),
+    ("GET", "/api/v1/reading"): who_has_a_token(200),
+    ("GET", "/api/v1/reading/outcomes"): who_has_a_token(200),
     # Learning; the foreigner has no snapshot
     ("GET", "/learning/snapshots"): stewards(200),
     ("POST", "/learning/snapshots"): stewards(409, data={"name": "x"}),  # nobody agrees

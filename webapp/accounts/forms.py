@@ -1,9 +1,23 @@
 """The forms of the account pages. The operations check the values."""
 
 from flask_babel import lazy_gettext as _l
-from wtforms import BooleanField, EmailField, PasswordField, SelectField, StringField
+from wtforms import (
+    BooleanField,
+    EmailField,
+    IntegerField,
+    PasswordField,
+    SelectField,
+    StringField,
+)
 from wtforms.fields.choices import SelectChoice
-from wtforms.validators import DataRequired, EqualTo, InputRequired, Length
+from wtforms.validators import (
+    DataRequired,
+    EqualTo,
+    InputRequired,
+    Length,
+    NumberRange,
+    Optional,
+)
 
 from webapp.accounts import operations
 from webapp.accounts.models import Role, Scope
@@ -107,4 +121,8 @@ class ReadingForm(CheckedForm):
 
     blind_reading = BooleanField(
         _l("Hide other readers’ assessments until one’s own has been saved")
+    )
+    blind_share = IntegerField(
+        _l("Percentage of the reading queue to be read before the model’s answer is shown"),
+        [Optional(), NumberRange(0, 100, message=_l("Give a number from 0 to 100."))],
     )

@@ -44,6 +44,8 @@ class Organisation(Timestamped, Base):
 
     Attributes:
         blind_reading: readers see each other's assessments only once they have saved their own.
+        blind_share: percent of the slices of a reader's queue that are read before the model's
+            answer is shown.
     """
 
     __tablename__ = "organisation"
@@ -51,6 +53,7 @@ class Organisation(Timestamped, Base):
     id: Mapped[Identifier]
     name: Mapped[str] = mapped_column(String(120), unique=True)
     blind_reading: Mapped[bool] = mapped_column(default=True, server_default=true())
+    blind_share: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class User(UserMixin, Timestamped, OrganisationOwned, Base):

@@ -10,6 +10,7 @@ from sqlalchemy.orm import joinedload
 
 from webapp import audit
 from webapp.accounts import passwords
+from webapp.accounts.access import demand_role
 from webapp.accounts.checks import checked_email, checked_language, checked_name
 from webapp.accounts.devices import Device
 from webapp.accounts.models import ApiToken, Invitation, Organisation, Role, Scope, User
@@ -286,10 +287,26 @@ def change_user(*, actor: User, user_id: uuid.UUID, role: Role, is_active: bool)
     return user
 
 
-def set_blind_reading(*, actor: User, is_on: bool) -> None:
-    """Set whether readers see each other's assessments only after saving their own."""
-    actor.organisation.blind_reading = is_on
-    audit.record("set_blind_reading", actor_id=actor.id, is_on=is_on)
+def set_reading(*, actor: User, blind_reading: bool, blind_share: int | None = None) -> None:
+    """Set how the organisation's readers work.
+
+    Args:
+        blind_reading: they see each other's assessments only after saving their own.
+        blind_share: percent of a reader's queue that is read before the model's answer is shown,
+            0 to 100; None leaves it as it is.
+
+    Raises:
+        NotAllowed: the actor is no administrator.
+        InvalidInput: the share is out of range.
+    """
+    demand_role(actor, Role.ADMIN)
+    if blind_share is not None and not 0 <= blind_share <= 100:
+        raise InvalidInput.of_field("blind_share", _("Give a number from 0 to 100."))
+    actor.organisation.blind_reading = blind_reading
+    audit.record("set_blind_reading", actor_id=actor.id, is_on=blind_reading)
+    if blind_share is not None and blind_share != actor.organisation.blind_share:
+        actor.organisation.blind_share = blind_share
+        audit.record("set_blind_share", actor_id=actor.id, percent=blind_share)
     db.session.commit()
 
 

@@ -233,8 +233,14 @@ def revoke_invitation(invitation_id: uuid.UUID) -> ResponseReturnValue:
 @access.requires(Role.ADMIN)
 def change_reading() -> ResponseReturnValue:
     """Set how the organisation's readers work."""
-    is_on = bool(ReadingForm().blind_reading.data)
-    operations.set_blind_reading(actor=access.actor(), is_on=is_on)
+    form = ReadingForm()
+    if not form.validate():
+        return _users_page(reading_form=form)
+    operations.set_reading(
+        actor=access.actor(),
+        blind_reading=bool(form.blind_reading.data),
+        blind_share=form.blind_share.data,
+    )
     flash(_("Saved."), "success")
     return redirect(url_for("accounts.users"))
 
@@ -283,16 +289,19 @@ def _users_page(
     *,
     invite_form: InviteForm | None = None,
     invitation_url: str | None = None,
+    reading_form: ReadingForm | None = None,
 ) -> tuple[str, int]:
     invite_form = invite_form or InviteForm(formdata=None)
+    reading_form = reading_form or ReadingForm(formdata=None, obj=access.actor().organisation)
     page = render_template(
         "accounts/users.html",
         users=queries.list_users(),
         invitations=queries.list_invitations(),
         invite_form=invite_form,
         invitation_url=invitation_url,
+        reading_form=reading_form,
     )
-    return page, _status(invite_form)
+    return page, _status(invite_form, reading_form)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ def init_app(app: Flask) -> None:
         drift_views,
         learning_views,
         model_views,
+        reading_views,
         recall_views,
         rollout_views,
         views,
@@ -29,6 +30,7 @@ def init_app(app: Flask) -> None:
         rollout_views,
         recall_views,
         drift_views,
+        reading_views,
     ):
         csrf.exempt(module.blueprint)
         api.register_blueprint(module.blueprint)

@@ -345,6 +345,9 @@ class FeedbackSchema(ma.Schema):
     confidence = fields.String(allow_none=True)
     comment = fields.String()
     region = fields.List(fields.List(fields.Float()), allow_none=True)
+    model_shown = fields.Boolean(
+        metadata={"description": "Whether the reader had been shown the model's answer."}
+    )
     predicted_label = fields.String()
     predicted_probability = fields.Float()
     model = fields.String()

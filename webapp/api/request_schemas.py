@@ -317,6 +317,18 @@ class AnswerSchema(ma.Schema):
         metadata={"description": "The analysis whose answer was seen; by default the current one."},
     )
     verdict = fields.Enum(Verdict, by_value=True, required=True)
+    model_shown = Flag(
+        load_default=None,
+        allow_none=True,
+        metadata={
+            "description": (
+                "false for a first opinion on slices of which the reader has not been shown the "
+                "model's answer: send `disagree` with the diagnosis, which counts as agreement "
+                "where the model says the same, or `unsure`. Refused where the portal has shown "
+                "the answer to the reader. By default what the portal knows."
+            )
+        },
+    )
     label = fields.String(
         load_default=None,
         allow_none=True,

@@ -1,6 +1,7 @@
 """The endpoints of the API. The docstrings of views are part of the OpenAPI description."""
 
 import uuid
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -31,6 +32,7 @@ from webapp.review.views import LARGEST_BODY, send_archive
 from webapp.studies.models import Study
 from webapp.studies.paging import Cursor
 from webapp.studies.queries import find_image, find_study
+from webapp.studies.sight import note_answer_shown
 from webapp.uploads import takes_files
 from webapp.viewer import pictures
 from webapp.worklist import queries
@@ -106,7 +108,9 @@ def list_studies(query: dict[str, Any]) -> dict[str, Any]:
 @blueprint.alt_response(404, "NOT_FOUND")
 def get_study(study_id: uuid.UUID) -> dict[str, Any]:
     """One study: its progress and its result."""
-    return answers.full(find_study(study_id))
+    study = find_study(study_id)
+    note_answer_shown(actor().id, study)
+    return answers.full(study)
 
 
 @blueprint.patch("/studies/<uuid:study_id>")
@@ -179,6 +183,7 @@ def create_feedback(values: dict[str, Any], study_id: uuid.UUID) -> dict[str, An
         whole=values.pop("scope") is not None,
         analysis_id=values.pop("analysis_id"),
     )
+    subject = replace(subject, model_shown=values.pop("model_shown"))
     kept = record_assessments(actor=actor(), subject=subject, opinion=Opinion(**values))
     items = [answers.assessment(one) for one in kept]
     return items[0] | ({"assessments": items} if len(items) > 1 else {})
@@ -214,7 +219,9 @@ def get_pixels(image_id: uuid.UUID) -> Response:
 @blueprint.alt_response(404, "NOT_FOUND")
 def get_heatmap(image_id: uuid.UUID) -> Response:
     """Where the model suspects a tumour, as an overlay of the image's size."""
-    return pictures.heatmap(find_image(image_id))
+    image = find_image(image_id)
+    note_answer_shown(actor().id, image.study)
+    return pictures.heatmap(image)
 
 
 def _subject(

@@ -31,6 +31,7 @@ from webapp.inference.keeping import (
     keep_problems,
 )
 from webapp.inference.observations import keep_observations
+from webapp.inference.telling import keep_telling_slices
 from webapp.leases import Jobs, due_after
 from webapp.models_admin.models import ModelVersion
 from webapp.studies.models import (
@@ -215,6 +216,7 @@ def finish_analysis(
         keep_predictions(claim, answers)
         if study.current_analysis_id == claim.job_id:  # it serves
             keep_observations(claim, answers)
+            keep_telling_slices(study, answers)
         keep_problems(claim, problems)
         audit.record("classify_study", subject=study, status=status.value, model=model.sha256[:12])
         study_finished.send(study)

@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +18,7 @@ from webapp.database import db
 from webapp.extensions import current_blobs
 from webapp.learning.models import Withdrawal
 from webapp.learning.pseudonyms import patient_group, reader_name
+from webapp.review.blind_readings import confirmed_unaided
 from webapp.review.consensus import (
     Consensus,
     State,
@@ -73,46 +74,48 @@ class LearnableSlices:
 def learnable_slices(*, quorum: int) -> LearnableSlices:
     """Look at every slice of the organisation acted for that somebody has assessed."""
     found = consensus_of_slices(quorum=quorum, untrusted=flagged_readers())
-    withdrawn = _withdrawn()
+    out = withdrawn()
     kept: list[LearnableSlice] = []
     left_out: Counter[str] = Counter()
     every = list(found)
     for start in range(0, len(every), _AT_ONCE):
         ids = every[start : start + _AT_ONCE]
-        said = _said(ids)
+        said, unaided = _said(ids), confirmed_unaided(ids)
         for image in _images(ids):
             consensus = found[image.id]
-            reason = _reason(image, consensus, withdrawn, quorum=quorum)
+            reason = _reason(image, consensus, out, quorum=quorum)
             if reason is None:
-                kept.append(_learnable(image, consensus, said))
+                kept.append(_learnable(image, consensus, said, unaided))
             else:
                 left_out[reason] += 1
     return LearnableSlices(tuple(kept), left_out)
 
 
 @dataclass(frozen=True)
-class _Withdrawn:
+class Withdrawn:
+    """Patients whom no later snapshot holds anything of."""
+
     groups: frozenset[str]
     study_ids: frozenset[str]
 
     def holds(self, image: Image) -> bool:
+        """Whether the slice is of one of them."""
         is_patient = patient_group(image.study.patient.code) in self.groups
         return is_patient or str(image.study_id) in self.study_ids
 
 
-def _withdrawn() -> _Withdrawn:
+def withdrawn() -> Withdrawn:
+    """Those of the organisation acted for."""
     rows = db.session.scalars(select(Withdrawal)).all()
-    return _Withdrawn(
+    return Withdrawn(
         frozenset(one.patient_group for one in rows),
         frozenset(study_id for one in rows for study_id in one.study_ids),
     )
 
 
-def _reason(
-    image: Image, consensus: Consensus, withdrawn: _Withdrawn, *, quorum: int
-) -> str | None:
+def _reason(image: Image, consensus: Consensus, out: Withdrawn, *, quorum: int) -> str | None:
     """Why the slice is left out; None where it is not."""
-    if withdrawn.holds(image):
+    if out.holds(image):
         return "withdrawn"
     if consensus.rule is None:
         return _reason_of_readers(consensus, quorum=quorum)
@@ -163,7 +166,10 @@ def _said(ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Assessment | Adjudication
 
 
 def _learnable(
-    image: Image, consensus: Consensus, said: Mapping[uuid.UUID, Assessment | Adjudication]
+    image: Image,
+    consensus: Consensus,
+    said: Mapping[uuid.UUID, Assessment | Adjudication],
+    unaided: Collection[uuid.UUID],
 ) -> LearnableSlice:
     words = [said[vote.assessment_id] for vote in consensus.votes]
     supporters = {vote.assessment_id for vote in consensus.supporters}
@@ -174,7 +180,7 @@ def _learnable(
         blob_key=str(image.blob_key),
         label=Label(str(consensus.label)),
         group=patient_group(image.study.patient.code),
-        provenance=_provenance(image, consensus, words, decision),
+        provenance=_provenance(image, consensus, words, decision, unaided),
         region=_region(sorted(agreeing, key=lambda one: one.created_at)),
         spacing=(spacing[0], spacing[1]) if spacing[0] and spacing[1] else None,
         pixel_aspect=image.pixel_aspect,
@@ -186,6 +192,7 @@ def _provenance(
     consensus: Consensus,
     words: Sequence[Assessment | Adjudication],
     decision: Assessment | Adjudication | None,
+    unaided: Collection[uuid.UUID],
 ) -> Provenance:
     shown = [one for one in words if isinstance(one, Assessment)]
     last = max(shown, key=lambda one: one.created_at)
@@ -203,6 +210,21 @@ def _provenance(
         assessed_at=_iso(moment),
         model_sha256=model.sha256 if model else "",
         predicted_label=(last.prediction.label if last.prediction else "") or "",
+        model_shown=isinstance(decision, Adjudication) or _model_shown(words, consensus, unaided),
+    )
+
+
+def _model_shown(
+    words: Sequence[Assessment | Adjudication], consensus: Consensus, unaided: Collection[uuid.UUID]
+) -> bool:
+    """Whether a reader who names the label came to it only after the model's answer was shown."""
+    named = {vote.assessment_id for vote in consensus.supporters}
+    return any(
+        isinstance(one, Assessment)
+        and one.id in named
+        and one.model_shown
+        and one.id not in unaided
+        for one in words
     )
 
 

@@ -72,7 +72,7 @@ class SnapshotSlice(Timestamped, OrganisationOwned, Base):
 
     id: Mapped[Identifier]
     snapshot_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("snapshot.id", ondelete="CASCADE"))
-    image_id: Mapped[uuid.UUID]
+    image_id: Mapped[uuid.UUID] = mapped_column(index=True)
     blob_key: Mapped[str] = mapped_column(String(64), index=True)
     label: Mapped[str] = mapped_column(String(16))
     patient_group: Mapped[str] = mapped_column(String(64))

@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import case, func, select
@@ -20,7 +20,13 @@ from webapp.review.agreement import (
     kappa_by_pair,
     mean_of_pairs,
 )
-from webapp.review.models import Assessment, ReaderFlag, Verdict
+from webapp.review.consensus import (
+    Consensus,
+    consensus_of,
+    consensus_of_slices,
+    flagged_readers,
+)
+from webapp.review.models import Assessment, BlindReading, ReaderFlag, Verdict
 from webapp.review.readings import Scope, Which, readings
 from webapp.review.reliability import Reliability, reliabilities
 
@@ -55,6 +61,23 @@ class PairRow:
 
 
 @dataclass(frozen=True)
+class BlindRow:
+    """What one reader made of slices that were named before the model's answer was shown.
+
+    Attributes:
+        kept, changed: of those that the reader has confirmed or changed since.
+        to_right, to_wrong: changed to, or away from, the label that others have agreed on.
+    """
+
+    reader: User
+    readings: int
+    kept: int
+    changed: int
+    to_right: int
+    to_wrong: int
+
+
+@dataclass(frozen=True)
 class ReadersPage:
     """All of it.
 
@@ -69,6 +92,7 @@ class ReadersPage:
     by_month: Mapping[str, Agreement]
     pairs: Sequence[PairRow]
     rows: Sequence[ReaderRow]
+    blind: Sequence[BlindRow]
 
 
 def readers_page() -> ReadersPage:
@@ -90,7 +114,53 @@ def readers_page() -> ReadersPage:
             key=lambda row: (-row.kappa.units, row.first.name, row.second.name),
         ),
         rows=_rows(people, pairs, slices),
+        blind=_blind_rows(people),
     )
+
+
+def _blind_rows(people: Mapping[uuid.UUID, User]) -> list[BlindRow]:
+    """Of readers who have read blind, those with the most readings first."""
+    rows = db.session.scalars(select(BlindReading).order_by(BlindReading.id)).all()
+    said, flagged = consensus_of_slices({row.image_id for row in rows}), flagged_readers()
+    counts: dict[uuid.UUID, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        agreed = _agreed_by_others(said.get(row.image_id), row.reader_id, flagged)
+        counts[row.reader_id].update(_what_came_of(row, agreed))
+    found = [
+        BlindRow(
+            reader=people[reader_id],
+            readings=some["readings"],
+            kept=some["kept"],
+            changed=some["changed"],
+            to_right=some["to_right"],
+            to_wrong=some["to_wrong"],
+        )
+        for reader_id, some in counts.items()
+    ]
+    return sorted(found, key=lambda one: (-one.readings, one.reader.name))
+
+
+def _agreed_by_others(
+    said: Consensus | None, reader_id: uuid.UUID, flagged: Collection[uuid.UUID]
+) -> str | None:
+    """The label of a slice by all readers but one, who must not be the measure of themselves."""
+    if said is None:
+        return None
+    others = [vote for vote in said.votes if vote.reader_id != reader_id]
+    found = consensus_of(others, said.decision, untrusted=flagged)
+    return found.label if found.rule is not None else None
+
+
+def _what_came_of(row: BlindReading, agreed: str | None) -> Iterator[str]:
+    yield "readings"
+    if row.final_id is None:
+        return
+    if row.final_label == row.first_label:
+        yield "kept"
+        return
+    yield "changed"
+    if agreed is not None and agreed in {row.first_label, row.final_label}:
+        yield "to_right" if row.final_label == agreed else "to_wrong"
 
 
 def _rows(

@@ -21,6 +21,7 @@ from webapp.reporting.pdf import pdf
 from webapp.reporting.pictures import memory
 from webapp.storage import MissingBlob
 from webapp.studies.queries import find_study
+from webapp.studies.sight import blind_slice, end_blind
 
 
 class ReportFormat(StrEnum):
@@ -61,6 +62,8 @@ def export_report(*, actor: User, study_id: uuid.UUID, wanted: ReportFormat) -> 
     name = f"sulcus-report-{study.id.hex[:8]}.{ending}"
     with room_for_pictures(content):
         made = ReportFile(_made(content, wanted), media_type, name)
+    if blind_slice(actor.id, study.id) is not None:
+        end_blind(actor.id, study.id)  # the report tells the answer
     audit.record("export_report", subject=study, actor_id=actor.id, format=wanted.value)
     db.session.commit()
     return made

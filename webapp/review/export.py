@@ -48,6 +48,7 @@ COLUMNS = (
     "row_spacing",
     "column_spacing",
     "pixel_aspect",
+    "model_shown",
 )
 _IN_MEMORY = 16 * 2**20
 _CHUNK = 200
@@ -83,6 +84,7 @@ class AssessmentLine:
         label: one of the model's classes, or ``other``.
         row_spacing, column_spacing, pixel_aspect: of the image, as in
             :class:`webapp.studies.models.Image`; training uses them to make pixels square.
+        model_shown: the reader had been shown the model's answer.
     """
 
     path: str | None
@@ -105,6 +107,7 @@ class AssessmentLine:
     row_spacing: float | None
     column_spacing: float | None
     pixel_aspect: float | None
+    model_shown: bool
 
     @classmethod
     def of(cls, one: Assessment) -> "AssessmentLine":
@@ -133,6 +136,7 @@ class AssessmentLine:
             row_spacing=one.image.row_spacing if one.image else None,
             column_spacing=one.image.column_spacing if one.image else None,
             pixel_aspect=one.image.pixel_aspect if one.image else None,
+            model_shown=one.model_shown,
         )
 
     def cells(self) -> list[Cell]:
@@ -226,7 +230,9 @@ def _write_image(
     return True
 
 
-def _cell(value: str | float | uuid.UUID | list[list[float]] | None) -> Cell:
+def _cell(value: str | float | bool | uuid.UUID | list[list[float]] | None) -> Cell:
     if isinstance(value, list):
         return json.dumps(value)
+    if isinstance(value, bool):
+        return int(value)
     return str(value) if isinstance(value, uuid.UUID) else value

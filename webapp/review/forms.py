@@ -32,17 +32,23 @@ LONGEST_REGION = 20_000
 SCOPES = ("image", "range", "study")
 """What is assessed: the current slice, a range of its series, or the whole study."""
 
+UNSURE = Verdict.UNSURE.value
+
 
 def _choices(words: Mapping[str, LazyString]) -> list[SelectChoice]:
     return [SelectChoice(value, word) for value, word in words.items()]
 
 
 class AssessmentForm(CheckedForm):
-    """A reader's assessment, with the analysis and the slice that were shown."""
+    """A reader's assessment, with the analysis and the slice that were shown.
+
+    ``reading`` is the slice of the reading room from which it is sent; empty outside of it.
+    """
 
     analysis_id = HiddenField()
     image_id = HiddenField()
     region = HiddenField()
+    reading = HiddenField()
     scope = RadioField(choices=[SelectChoice(one, one) for one in SCOPES], default="image")
     first = IntegerField(_l("From slice"), [Optional()])
     last = IntegerField(_l("to slice"), [Optional()])
@@ -110,6 +116,37 @@ class AssessmentForm(CheckedForm):
             comment=self.comment.data or "",
             # A region belongs to a slice, not to a whole study.
             region=None if self.scope.data == "study" else _points(self.region.data),
+        )
+
+
+class BlindForm(AssessmentForm):
+    """What a reader says before the model's answer is shown: a diagnosis, or "unsure"."""
+
+    scope = None
+    first = None
+    last = None
+    verdict = None
+    label = RadioField(
+        _l("Your diagnosis"),
+        choices=[
+            *_choices(LABELS),
+            SelectChoice(OTHER, OTHER_LABEL),
+            SelectChoice(UNSURE, VERDICTS[UNSURE]),
+        ],
+    )
+
+    @property
+    def opinion(self) -> Opinion:
+        """The reader's opinion; it counts as agreement where the model says the same."""
+        named = self.label.data if self.label.data != UNSURE else None
+        confidence = self.confidence.data
+        return Opinion(
+            verdict=Verdict.DISAGREE if named else Verdict.UNSURE,
+            label=named,
+            finding=(self.finding.data or "") if named == OTHER else "",
+            confidence=Confidence(confidence) if confidence else None,
+            comment=self.comment.data or "",
+            region=_points(self.region.data),
         )
 
 

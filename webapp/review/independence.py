@@ -32,9 +32,15 @@ class Sight:
     settles_disputes: bool
 
     @classmethod
-    def of(cls, reader: User) -> Self:
-        """What ``reader`` is shown now."""
-        return cls(reader.organisation.blind_reading, reader.may(Role.REVIEWER))
+    def of(cls, reader: User, *, sees_nobody: bool = False) -> Self:
+        """What ``reader`` is shown now.
+
+        Args:
+            sees_nobody: the page shows no other reader's opinion, whatever the organisation has
+                set: in a blind reading.
+        """
+        blind = sees_nobody or reader.organisation.blind_reading
+        return cls(blind, reader.may(Role.REVIEWER))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, false, text
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, false, text, true
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from webapp.accounts.models import User
@@ -38,6 +38,9 @@ def _unique_while_current(name: str, *columns: str, where: str) -> Index:
     return Index(name, *columns, unique=True, sqlite_where=condition, postgresql_where=condition)
 
 
+_VOTES = text("superseded_at IS NULL AND image_id IS NOT NULL")
+
+
 class Assessment(Timestamped, OrganisationOwned, Base):
     """One reader's assessment of one slice or of a whole study.
 
@@ -54,6 +57,8 @@ class Assessment(Timestamped, OrganisationOwned, Base):
         region: a polygon of ``[x, y]`` points as fractions of width and height.
         blind: the reader came to this opinion before another reader's could be seen
             (:mod:`webapp.review.independence`).
+        model_shown: the reader had been shown the model's answer; False for a first opinion in the
+            reading room's blind mode.
     """
 
     __tablename__ = "assessment"
@@ -63,6 +68,16 @@ class Assessment(Timestamped, OrganisationOwned, Base):
         ),
         _unique_while_current(
             "uq_assessment_current_of_study", "study_id", "reader_id", where="image_id IS NULL"
+        ),
+        Index("ix_assessment_of_reader", "reader_id", "created_at", "id"),
+        Index(
+            "ix_assessment_votes",
+            "organisation_id",
+            "image_id",
+            "label",
+            "created_at",
+            sqlite_where=_VOTES,
+            postgresql_where=_VOTES,
         ),
     )
 
@@ -88,6 +103,7 @@ class Assessment(Timestamped, OrganisationOwned, Base):
     region: Mapped[dict[str, Any] | None]
     superseded_at: Mapped[datetime | None]
     blind: Mapped[bool] = mapped_column(default=False, server_default=false())
+    model_shown: Mapped[bool] = mapped_column(default=True, server_default=true())
 
     study: Mapped[Study] = relationship()
     analysis: Mapped[Analysis] = relationship()
@@ -125,6 +141,34 @@ class Adjudication(Timestamped, OrganisationOwned, Base):
 
     image: Mapped[Image] = relationship()
     adjudicator: Mapped[User] = relationship()
+
+
+class BlindReading(Timestamped, OrganisationOwned, Base):
+    """A slice that a reader named before the model's answer was shown, and what came of it.
+
+    Attributes:
+        first_id: the assessment given without the model's answer.
+        first_label, final_label: None for "unsure", or while there is no final one.
+        final_id: the reader's next one of the slice, with the model's answer in sight; None until
+            the reader has said whether the first one stands.
+    """
+
+    __tablename__ = "blind_reading"
+
+    id: Mapped[Identifier]
+    reader_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"), index=True)
+    image_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("image.id", ondelete="CASCADE"), index=True
+    )
+    first_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("assessment.id", ondelete="CASCADE"), unique=True
+    )
+    final_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("assessment.id", ondelete="CASCADE"), index=True
+    )
+    first_label: Mapped[str | None] = mapped_column(String(16))
+    model_label: Mapped[str] = mapped_column(String(16))
+    final_label: Mapped[str | None] = mapped_column(String(16))
 
 
 class ReaderFlag(Timestamped, OrganisationOwned, Base):

@@ -16,10 +16,15 @@ from webapp.accounts.checks import storable
 from webapp.accounts.models import User
 from webapp.database import db, now, one_at_a_time, retried
 from webapp.errors import Conflict, InvalidInput
+from webapp.review.blind_readings import (
+    follow_blind_readings,
+    reads_without_model,
+    refuse_unless_blind,
+)
 from webapp.review.independence import Sight, could_see
 from webapp.review.models import OTHER, Assessment, AssessmentDraft, Confidence, Verdict
 from webapp.studies.models import Analysis, Image, Prediction, Purpose, Status, Study
-from webapp.studies.queries import find_study
+from webapp.studies.queries import find_image, find_study
 from webapp.tenancy import unscoped
 from webapp.wording import FINDINGS
 
@@ -42,12 +47,15 @@ class Subject:
         analysis_id: the analysis whose answer was shown; None for the current one.
         begun_on: the slice for which the form was shown: it has the region, and its draft is
             deleted.
+        model_shown: whether the reader has been shown the model's answer; None for what the portal
+            knows (:mod:`webapp.studies.sight`).
     """
 
     study_id: uuid.UUID
     image_ids: tuple[uuid.UUID, ...] | None
     analysis_id: uuid.UUID | None = None
     begun_on: uuid.UUID | None = None
+    model_shown: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -74,14 +82,19 @@ def record_assessments(*, actor: User, subject: Subject, opinion: Opinion) -> li
     The rows refer to the analysis that the reader saw, even if there is a newer one. Repeating an
     assessment changes nothing and returns the existing row. The model's answers for several
     slices may differ: "agree" agrees with each, and a diagnosis counts as agreement wherever the
-    model gives the same.
+    model gives the same. So it does where the reader has not been shown the model's answer; then
+    a :class:`webapp.review.models.BlindReading` is begun.
 
     Raises:
         NotFound: there is no such study.
-        Conflict: the analysis has no answer for the subject.
+        Conflict: the analysis has no answer for the subject, or the reader is said not to have
+            been shown the model's answer and was.
         InvalidInput: a value is missing or invalid.
     """
     study = find_study(subject.study_id)
+    is_blind = reads_without_model(actor, study.id, told=subject.model_shown)
+    if is_blind:
+        refuse_unless_blind(subject.image_ids, opinion.verdict)
     analysis = _seen_analysis(study, subject.analysis_id)
     comment, region = checked_comment(opinion.comment), _checked_region(opinion.region)
     shared = {
@@ -90,6 +103,7 @@ def record_assessments(*, actor: User, subject: Subject, opinion: Opinion) -> li
         "reader_id": actor.id,
         "confidence": opinion.confidence,
         "comment": comment,
+        "model_shown": not is_blind,
     }
     if subject.image_ids is None:
         if region is not None:
@@ -100,16 +114,40 @@ def record_assessments(*, actor: User, subject: Subject, opinion: Opinion) -> li
     else:
         predictions = _predictions(study, analysis, subject.image_ids)
         drawn_on = _drawn_on(subject) if region is not None else None
-        several = len(predictions) > 1
+        several = is_blind or len(predictions) > 1
         values = [
             shared
             | _of_slice(one, opinion, several=several)
             | {"region": region if one.image_id == drawn_on else None}
             for one in predictions
         ]
-    sight = Sight.of(actor)
+    sight = Sight.of(actor, sees_nobody=is_blind)
     # The same reader may answer at the same moment elsewhere; that answer is the earlier one.
     return retried(lambda: _keep(values, subject, sight))
+
+
+def keep_first_opinion(*, actor: User, image_id: uuid.UUID) -> Assessment:
+    """Stand by what one said before the model's answer was shown, now that it has been.
+
+    Raises:
+        NotFound: there is no such slice.
+        Conflict: the reader's assessment of it is not one of these, or has been confirmed.
+    """
+    image = find_image(image_id)
+    first = _current_rows(image.study_id, actor.id, [image.id]).get(image.id)
+    if first is None or first.model_shown:
+        raise Conflict(_("There is no first opinion of yours that waits to be confirmed."))
+    subject = Subject(image.study_id, (image.id,), analysis_id=first.analysis_id, model_shown=True)
+    opinion = Opinion(
+        verdict=first.verdict,
+        label=first.label,
+        finding=first.finding,
+        confidence=first.confidence,
+        comment=first.comment,
+        region=first.region["points"] if first.region else None,
+    )
+    (kept,) = record_assessments(actor=actor, subject=subject, opinion=opinion)
+    return kept
 
 
 def record_export(action: str, *, actor_id: uuid.UUID | None, rows: int) -> None:
@@ -222,7 +260,7 @@ def _keep(values: Sequence[dict[str, Any]], subject: Subject, sight: Sight) -> l
     image_ids = [value["image_id"] for value in values]
     earlier = _current_rows(first["study_id"], first["reader_id"], image_ids)
     seen = could_see(sight, first["reader_id"], first["study_id"], image_ids)
-    kept, new = [], []
+    kept, new, superseded = [], [], []
     for value in values:
         known = earlier.get(value["image_id"])
         if known is not None and all(getattr(known, name) == v for name, v in value.items()):
@@ -232,6 +270,7 @@ def _keep(values: Sequence[dict[str, Any]], subject: Subject, sight: Sight) -> l
             known.superseded_at = now()
         row = Assessment(**value, blind=_is_blind(value, known, seen))
         new.append(row)
+        superseded.append(known)
         kept.append(row)
     # Flush before adding the new rows: only one assessment per reader and slice may be current.
     db.session.flush()
@@ -240,11 +279,14 @@ def _keep(values: Sequence[dict[str, Any]], subject: Subject, sight: Sight) -> l
         more: dict[str, Any] = {"slices": len(new)} if len(new) > 1 else {}
         if subject.image_ids is None:
             more = {"scope": "study"}
+        if not first["model_shown"]:
+            more["model_shown"] = False
         verdict = first["verdict"].value
         audit.record(
             "record_assessment", subject=new[0], actor_id=first["reader_id"], verdict=verdict,
             **more,
         )  # fmt: skip
+        follow_blind_readings(list(zip(new, superseded, strict=True)))
     if subject.begun_on is not None:
         _forget_draft(first["reader_id"], first["study_id"], begun_on=subject.begun_on)
     db.session.commit()

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from flask_babel import gettext as _
 from sqlalchemy import select
 
 from webapp.accounts.models import User
 from webapp.database import db
 from webapp.errors import NotFound
 from webapp.inference.results import StudyResult, result_of_analysis
-from webapp.review.forms import AssessmentForm
+from webapp.review.forms import AssessmentForm, BlindForm
 from webapp.review.queries import Assessments, assessments_of, draft_of
 from webapp.studies.models import Analysis, Image, Prediction, Purpose, Status, Study
 from webapp.viewer.series import ShownSeries, shown_series
@@ -45,6 +46,11 @@ class Panel:
     saved: int | None = None
 
     @property
+    def waits_for_confirmation(self) -> bool:
+        """Whether the reader's opinion is a first one, given before the model's answer."""
+        return self.said.current is not None and not self.said.current.model_shown
+
+    @property
     def number(self) -> int:
         """Number of the slice in the study, from 1."""
         return self.image.position + 1
@@ -53,6 +59,33 @@ class Panel:
     def has_newer(self) -> bool:
         """Whether the study has a newer analysis."""
         return self.analysis.id != self.study.current_analysis_id
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the form has unsaved values."""
+        return self.begun_at is not None or bool(self.form.errors)
+
+
+@dataclass(frozen=True)
+class BlindPanel:
+    """One slice that is read before the model's answer is shown; nothing here tells of it.
+
+    Attributes:
+        total: number of images in the study.
+        begun_at: as in :class:`Panel`.
+    """
+
+    study: Study
+    image: Image
+    analysis_id: uuid.UUID
+    total: int
+    form: BlindForm
+    begun_at: datetime | None = None
+
+    @property
+    def number(self) -> int:
+        """Number of the slice in the study, from 1."""
+        return self.image.position + 1
 
     @property
     def is_begun(self) -> bool:
@@ -94,6 +127,35 @@ def begun_panel(study: Study, *, reader: User) -> Panel | None:
         )
     except NotFound:
         return None  # the slice of the draft is no longer in the study
+
+
+def blind_panel(
+    study: Study, image_id: uuid.UUID, *, reader: User, form: BlindForm | None = None
+) -> BlindPanel:
+    """The panel for a slice that is read blind, with a form as typed or with the reader's draft.
+
+    Raises:
+        NotFound: there is no such slice, or no analysis of it to assess.
+    """
+    image = db.session.scalar(select(Image).where(Image.id == image_id, Image.study_id == study.id))
+    analysis = study.current_analysis
+    if image is None or analysis is None or analysis.status is not Status.DONE:
+        raise NotFound(_("There is nothing to assess in this study now."))
+    begun_at = None
+    draft = draft_of(study.id, reader=reader) if form is None else None
+    if draft is not None and draft.payload.get("image_id") == str(image.id):
+        form, begun_at = BlindForm.typed(draft.payload), draft.updated_at
+    form = form or BlindForm.showing(None, image_id=image.id, analysis_id=analysis.id)
+    form.reading.data = str(image.id)
+    every = shown_series(study)
+    return BlindPanel(
+        study=study,
+        image=image,
+        analysis_id=analysis.id,
+        total=sum(one.count for one in every),
+        form=form,
+        begun_at=begun_at,
+    )
 
 
 def panel_with(

@@ -25,12 +25,19 @@ from webapp.errorpages import csrf_error
 from webapp.errors import Conflict, InvalidInput, NotFound, PortalError
 from webapp.review.adjudicating import adjudicate, dispute_of, open_disputes
 from webapp.review.export import feedback_archive
-from webapp.review.forms import AssessmentForm, RulingForm
-from webapp.review.operations import Subject, discard_draft, keep_draft, record_assessments
-from webapp.review.panel import Panel, panel_of, panel_with
+from webapp.review.forms import AssessmentForm, BlindForm, RulingForm
+from webapp.review.operations import (
+    Subject,
+    discard_draft,
+    keep_draft,
+    keep_first_opinion,
+    record_assessments,
+)
+from webapp.review.panel import BlindPanel, Panel, blind_panel, panel_of, panel_with
 from webapp.review.queries import answered_between
 from webapp.studies.models import Image, Study
-from webapp.studies.queries import find_study
+from webapp.studies.queries import find_image, find_study
+from webapp.studies.sight import blind_slice, note_answer_shown
 from webapp.viewer.series import shown_series
 
 blueprint = Blueprint("review", __name__)
@@ -54,6 +61,9 @@ def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
 def panel(study_id: uuid.UUID) -> ResponseReturnValue:
     """The part of the study's page in which a slice is assessed."""
     study = find_study(study_id)
+    if (image_id := blind_slice(actor().id, study.id)) is not None:
+        return _rendered(blind_panel(study, image_id, reader=actor()))
+    note_answer_shown(actor().id, study)
     position = request.args.get("image", default=0, type=int)
     return _rendered(panel_of(study, position, reader=actor()))
 
@@ -62,7 +72,8 @@ def panel(study_id: uuid.UUID) -> ResponseReturnValue:
 def record(study_id: uuid.UUID) -> ResponseReturnValue:
     """Store an assessment; answer htmx with the panel, others with a redirect to the study."""
     study = find_study(study_id)
-    form = AssessmentForm()
+    form = BlindForm() if blind_slice(actor().id, study.id) else AssessmentForm()
+    is_first = isinstance(form, BlindForm)
     try:
         saved = _keep(study, form)
     except (InvalidInput, Conflict) as error:
@@ -70,10 +81,28 @@ def record(study_id: uuid.UUID) -> ResponseReturnValue:
         form.show(error)
         return _refused(study, form, error)
     image = db.session.get_one(Image, form.image)
+    if form.reading.data:
+        return _on_with_reading(image, is_first=is_first)
     if request.headers.get("HX-Request"):
         return _rendered(_after(study, image, form, saved))
     flash(_("Saved. Thank you."), "success")
     return _to_study(study, image.position)
+
+
+@blueprint.post("/images/<uuid:image_id>/assessment/keep")
+def keep(image_id: uuid.UUID) -> ResponseReturnValue:
+    """Stand by one's first opinion after the model's answer has been shown."""
+    _refuse_foreign_words()
+    image = find_image(image_id)
+    try:
+        keep_first_opinion(actor=actor(), image_id=image.id)
+    except Conflict as error:  # a second click
+        flash(error.message, "warning")
+        return _to_study(image.study, image.position)
+    if request.form.get("reading"):
+        return _on_with_reading(image, is_first=False)
+    flash(_("Saved. Thank you."), "success")
+    return _to_study(image.study, image.position)
 
 
 @blueprint.post("/studies/<uuid:study_id>/draft")
@@ -91,9 +120,15 @@ def discard(study_id: uuid.UUID) -> ResponseReturnValue:
     study = find_study(study_id)
     discard_draft(actor=actor(), study_id=study.id)
     position = request.form.get("image", default=0, type=int)
-    if request.headers.get("HX-Request"):
-        return _rendered(panel_of(study, position, reader=actor()))
-    return _to_study(study, position)
+    reading = request.form.get("reading") or None
+    if not request.headers.get("HX-Request"):
+        return _to_study(study, position, reading=reading)
+    if (image_id := blind_slice(actor().id, study.id)) is not None:
+        return _rendered(blind_panel(study, image_id, reader=actor()))
+    found = panel_of(study, position, reader=actor())
+    if found is not None:
+        found.form.reading.data = reading
+    return _rendered(found)
 
 
 @blueprint.get("/feedback/export")
@@ -147,7 +182,7 @@ def out_of_date(error: CSRFError) -> ResponseReturnValue:
     if request.endpoint != "review.record" or not admit_visitor():
         return csrf_error(error)
     study = find_study((request.view_args or {})["study_id"])
-    form = AssessmentForm()
+    form = BlindForm() if blind_slice(actor().id, study.id) else AssessmentForm()
     form.form_errors = [_("This form was open for too long. Please send it again.")]
     return _refused(study, form, InvalidInput(form.form_errors[0]), status=400)
 
@@ -157,7 +192,10 @@ def _keep(study: Study, form: AssessmentForm) -> int:
     _refuse_foreign_words()
     if not form.validate():
         raise InvalidInput.of_form(form.errors)
-    subject = _subject(study, form)
+    if isinstance(form, BlindForm):
+        subject = Subject(study.id, (form.image,), form.analysis, begun_on=form.image)
+    else:
+        subject = _subject(study, form)
     kept = record_assessments(actor=actor(), subject=subject, opinion=form.opinion)
     return 0 if subject.image_ids is None else len(kept)
 
@@ -205,25 +243,49 @@ def _after(study: Study, image: Image, form: AssessmentForm, saved: int) -> Pane
     return panel_with(study, form, reader=actor(), saved=saved)
 
 
+def _on_with_reading(image: Image, *, is_first: bool) -> ResponseReturnValue:
+    """To the next slice of the queue, or first to the model's answer about this one."""
+    if is_first:
+        place: dict[str, Any] = {"image": image.position, "reading": image.id}
+        address = url_for("worklist.show", study_id=image.study_id, **place)
+    else:
+        flash(_("Saved. Thank you."), "success")
+        address = url_for("reading.go_on", after=image.id)
+    if request.headers.get("HX-Request"):
+        return Response(status=204, headers={"HX-Redirect": address})
+    return redirect(address)
+
+
 def _refused(
     study: Study, form: AssessmentForm, error: PortalError, *, status: int | None = None
 ) -> ResponseReturnValue:
+    found: Panel | BlindPanel
     try:
-        found = panel_with(study, form, reader=actor())
-    except NotFound:
+        if isinstance(form, BlindForm):
+            found = blind_panel(study, form.image, reader=actor(), form=form)
+        else:
+            found = panel_with(study, form, reader=actor())
+    except (NotFound, InvalidInput):
         raise error from None
     if request.headers.get("HX-Request"):
         return _rendered(found), status or error.status
-    page = render_template("review/assessment.html", panel=found, study=study)
+    template = _template_of(found)
+    page = render_template("review/assessment.html", panel=found, study=study, template=template)
     return page, status or error.status
 
 
-def _rendered(found: Panel | None) -> str:
-    return render_template("review/_panel.html", panel=found)
+def _rendered(found: Panel | BlindPanel | None) -> str:
+    return render_template(_template_of(found), panel=found)
 
 
-def _to_study(study: Study, position: int) -> ResponseReturnValue:
-    return redirect(url_for("worklist.show", study_id=study.id, image=position, _anchor="feedback"))
+def _template_of(found: Panel | BlindPanel | None) -> str:
+    blind = isinstance(found, BlindPanel)
+    return "review/_blind_panel.html" if blind else "review/_panel.html"
+
+
+def _to_study(study: Study, position: int, *, reading: str | None = None) -> ResponseReturnValue:
+    place: dict[str, Any] = {"image": position, "reading": reading, "_anchor": "feedback"}
+    return redirect(url_for("worklist.show", study_id=study.id, **place))
 
 
 def send_archive(file: IO[bytes]) -> Response:

@@ -4,7 +4,7 @@ import uuid
 from datetime import date, datetime
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from webapp.accounts.models import User
@@ -298,6 +298,9 @@ class Image(Timestamped, OrganisationOwned, Base):
         return next((one for one in self.predictions if one.analysis_id == analysis.id), None)
 
 
+_SHADOWS = text("purpose = 'shadow' AND status = 'done'")
+
+
 class Analysis(Timestamped, OrganisationOwned, Base):
     """One run of a model version over a fixed list of images, for one purpose.
 
@@ -323,7 +326,16 @@ class Analysis(Timestamped, OrganisationOwned, Base):
     """
 
     __tablename__ = "analysis"
-    __table_args__ = (UniqueConstraint("study_id", "purpose", "number"),)
+    __table_args__ = (
+        UniqueConstraint("study_id", "purpose", "number"),
+        Index(
+            "ix_analysis_shadow",
+            "organisation_id",
+            "finished_at",
+            sqlite_where=_SHADOWS,
+            postgresql_where=_SHADOWS,
+        ),
+    )
 
     id: Mapped[Identifier]
     study_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))

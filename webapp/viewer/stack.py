@@ -86,10 +86,14 @@ class Stack:
     series: list[StackSeries]
 
 
-def read_stack(study: Study) -> Stack:
-    """Read all slices of a study."""
-    answers = current_answers(study)
-    result = result_of(study)
+def read_stack(study: Study, *, without_answers: bool = False) -> Stack:
+    """Read all slices of a study.
+
+    Args:
+        without_answers: leave out everything that the model says about them.
+    """
+    answers = {} if without_answers else current_answers(study)
+    result = None if without_answers else result_of(study)
     keys = set(result.key_images) if result else set()
     rows = db.session.execute(
         select(

@@ -7,8 +7,12 @@ from flask import (
     jsonify,
 )
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
 
+from webapp.accounts.access import actor
+from webapp.errors import NotAllowed
 from webapp.studies.queries import find_image, find_study
+from webapp.studies.sight import blind_slice, note_answer_shown
 from webapp.viewer import pictures, stack, volumes
 from webapp.viewer.series import find_series
 
@@ -17,8 +21,12 @@ blueprint = Blueprint("viewer", __name__)
 
 @blueprint.get("/studies/<uuid:study_id>/stack")
 def slices(study_id: uuid.UUID) -> ResponseReturnValue:
-    """All slices of a study as JSON, for the viewer's script."""
-    return jsonify(stack.read_stack(find_study(study_id)))
+    """All slices of a study as JSON, for the viewer's script; without answers where read blind."""
+    study = find_study(study_id)
+    if blind_slice(actor().id, study.id) is not None:
+        return jsonify(stack.read_stack(study, without_answers=True))
+    note_answer_shown(actor().id, study)
+    return jsonify(stack.read_stack(study))
 
 
 @blueprint.get("/images/<uuid:image_id>/pixels")
@@ -36,7 +44,9 @@ def values(image_id: uuid.UUID) -> ResponseReturnValue:
 @blueprint.get("/images/<uuid:image_id>/heatmap")
 def heatmap(image_id: uuid.UUID) -> ResponseReturnValue:
     """The heatmap to overlay on the slice."""
-    return pictures.heatmap(find_image(image_id))
+    image = find_image(image_id)
+    _refuse_while_blind(image.study_id)
+    return pictures.heatmap(image)
 
 
 @blueprint.get("/series/<uuid:series_id>/volume.nii")
@@ -48,4 +58,11 @@ def volume(series_id: uuid.UUID) -> ResponseReturnValue:
 @blueprint.get("/series/<uuid:series_id>/heatmap.nii.gz")
 def heatmap_volume(series_id: uuid.UUID) -> ResponseReturnValue:
     """The heatmaps of a series, to overlay on its volume."""
-    return volumes.heatmap_volume(find_series(series_id))
+    series = find_series(series_id)
+    _refuse_while_blind(series.study_id)
+    return volumes.heatmap_volume(series)
+
+
+def _refuse_while_blind(study_id: uuid.UUID) -> None:
+    if blind_slice(actor().id, study_id) is not None:
+        raise NotAllowed(_("You read this study before the model’s answer is shown."))

@@ -14,16 +14,19 @@ from flask import (
     url_for,
 )
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
 
 from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.accounts.queries import list_users
-from webapp.errors import Conflict
+from webapp.errors import Conflict, NotAllowed
 from webapp.health import troubles
 from webapp.inference.operations import retry_study
-from webapp.review.panel import begun_panel, panel_of
-from webapp.studies.models import Study
+from webapp.reading.room import Room, enter
+from webapp.review.panel import begun_panel, blind_panel, panel_of
+from webapp.studies.models import Status, Study
 from webapp.studies.queries import find_study, images_of
+from webapp.studies.sight import blind_slice, note_answer_shown
 from webapp.viewer.look import comparable_studies, look_at
 from webapp.viewer.orientation import edges_of
 from webapp.viewer.series import are_slices, shown_series
@@ -48,24 +51,34 @@ def rows() -> ResponseReturnValue:
 
 @blueprint.get("/studies/<uuid:study_id>")
 def show(study_id: uuid.UUID) -> ResponseReturnValue:
-    """One study: images, result, and the reader's assessment with its draft."""
+    """One study: images, result, and the reader's assessment with its draft.
+
+    In the reading room (``?reading=``) the assessment is of the slice that the queue asks for.
+    """
     study = find_study(study_id)
-    panel = begun_panel(study, reader=actor())
+    room = _room(study)
+    if room is not None and room.is_blind:
+        return _blind(study, room)
+    note_answer_shown(actor().id, study)
+    panel = begun_panel(study, reader=actor()) if room is None else None
+    asked = panel.image if panel is not None else (room.image if room is not None else None)
     wanted = _wanted_position()
-    if wanted is None and panel is not None:
-        wanted = panel.image.position
+    if wanted is None and asked is not None:
+        wanted = asked.position
     context = _study(study, wanted)
     selected = context["selected"]
     if panel is None and selected:
-        panel = panel_of(study, selected.position, reader=actor())
-    others = comparable_studies(study)
-    edges = edges_of(selected.series) if selected else None
+        at = room.image if room is not None else selected
+        panel = panel_of(study, at.position, reader=actor())
+    if panel is not None:
+        panel.form.reading.data = str(room.image.id) if room is not None else ""
     return render_template(
         "worklist/study.html",
-        comparable=others,
-        edges=edges,
+        comparable=comparable_studies(study),
+        edges=edges_of(selected.series) if selected else None,
         panel=panel,
         images=context["look"].images,
+        room=room,
         **context,
     )
 
@@ -73,15 +86,14 @@ def show(study_id: uuid.UUID) -> ResponseReturnValue:
 @blueprint.get("/studies/<uuid:study_id>/result")
 def result(study_id: uuid.UUID) -> ResponseReturnValue:
     """The result part of the study's page, which refreshes itself until the status is final."""
-    return render_template(
-        "worklist/_result.html", **_study(find_study(study_id), _wanted_position())
-    )
+    study = _with_answers(study_id)
+    return render_template("worklist/_result.html", **_study(study, _wanted_position()))
 
 
 @blueprint.get("/studies/<uuid:study_id>/images")
 def images(study_id: uuid.UUID) -> ResponseReturnValue:
     """The predictions for all images: part of the study's page, or a page without JavaScript."""
-    study = find_study(study_id)
+    study = _with_answers(study_id)
     part = bool(request.headers.get("HX-Request"))
     template = "worklist/_images.html" if part else "worklist/images.html"
     return render_template(
@@ -152,6 +164,45 @@ def _worklist() -> dict[str, Any]:
 def _history_csv_url(filters: queries.HistoryFilters) -> str:
     kept: dict[str, Any] = dict(history_query(filters))
     return url_for("worklist.history_csv", **kept)
+
+
+def _room(study: Study) -> Room | None:
+    """Where the reader is in the reading room; None outside of it."""
+    image_id = request.args.get("reading", type=uuid.UUID)
+    if image_id is None or study.status is not Status.DONE:
+        return None
+    return enter(actor(), study, image_id, came_from=request.args.get("from", type=uuid.UUID))
+
+
+def _blind(study: Study, room: Room) -> ResponseReturnValue:
+    """The study before the model's answer is shown: images, and a form for a diagnosis."""
+    wanted = _wanted_position()
+    look = look_at(study, position=room.image.position if wanted is None else wanted)
+    selected = look.selected or room.image
+    return render_template(
+        "reading/blind.html",
+        study=study,
+        look=look,
+        selected=selected,
+        edges=edges_of(selected.series),
+        panel=blind_panel(study, room.image.id, reader=actor()),
+        images=look.images,
+        comparable=[],
+        room=room,
+    )
+
+
+def _with_answers(study_id: uuid.UUID) -> Study:
+    """The study, for a page that shows the model's answers.
+
+    Raises:
+        NotAllowed: the reader reads one of its slices before they are shown.
+    """
+    study = find_study(study_id)
+    if blind_slice(actor().id, study.id) is not None:
+        raise NotAllowed(_("You read this study before the model’s answer is shown."))
+    note_answer_shown(actor().id, study)
+    return study
 
 
 def _wanted_position() -> int | None:

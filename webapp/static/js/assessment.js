@@ -43,6 +43,7 @@ export class Assessment {
   follow() {
     if (this.isAway) this.announceAway();
     if (this.draft.begun || !this.shown || panel.position === this.shown.position) return;
+    if ("stays" in panel.data) return; // the reading room asks for this slice
     this.load(this.shown.position);
   }
 
@@ -121,7 +122,12 @@ export class Assessment {
     this.draft.hold();
     this.draft.pushing.then(() => {
       const url = panel.form.dataset.discardUrl;
-      const values = { csrf_token: panel.field("csrf_token").value, image: this.shown.position };
+      const stays = "stays" in panel.data;
+      const values = {
+        csrf_token: panel.field("csrf_token").value,
+        image: stays ? panel.position : this.shown.position,
+        reading: panel.field("reading").value,
+      };
       window.htmx.ajax("POST", url, { target: "#feedback", swap: "outerHTML", values });
     });
   }
@@ -132,6 +138,7 @@ export class Assessment {
     const { sliceLabel, studyLabel } = panel.data;
     const own = { image: sliceLabel, study: studyLabel, range: null }[scope];
     const list = panel.field("label");
+    if (!list.options) return; // before the model's answer is shown: all of them are offered
     for (const option of list.options) option.hidden = Boolean(own) && option.value === own;
     if (own && list.value === own) list.value = "";
   }
@@ -215,6 +222,14 @@ export class Assessment {
     });
     body.addEventListener("htmx:afterSwap", (event) => {
       if (event.detail.target.id === "feedback") this.onSwapped(event.detail);
+    });
+    body.addEventListener("htmx:beforeOnLoad", (event) => {
+      // Saved, and on to another page: nothing of it is to be recalled.
+      const { xhr } = event.detail;
+      if (isForm(event.detail.elt) && xhr.status < 400 && xhr.getResponseHeader("HX-Redirect")) {
+        this.draft.forget();
+        this.draft.begun = false;
+      }
     });
     body.addEventListener("htmx:beforeOnLoad", (event) => {
       if (event.detail.xhr.status !== 401 || !this.draft.begun) return;

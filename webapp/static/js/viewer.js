@@ -2,6 +2,7 @@
 // and the result beside it, which follows the slice. Its parts lie in the folder viewer.
 import { Assessment } from "./assessment.js";
 import { keepFolds } from "./folds.js";
+import { readByKeys } from "./reading.js";
 import { compare, linkNow } from "./viewer/comparison.js";
 import { FullScreen } from "./viewer/fullscreen.js";
 import { recallHeat, warm } from "./viewer/heatmap.js";
@@ -48,6 +49,7 @@ async function start() {
   listen();
   watchResult();
   state.assessment.start(state.main);
+  readByKeys(state.assessment);
   viewer.dataset.ready = "";
   prepareGreys();
   if (control("compare")?.value) compare();

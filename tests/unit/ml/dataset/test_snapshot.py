@@ -220,6 +220,20 @@ def test_manifest_that_was_made_otherwise_is_refused_though_its_hash_fits(
         read_snapshot(tmp_path / "s")
 
 
+def test_manifest_from_before_it_was_asked_whether_the_model_was_shown_is_read(
+    tmp_path: Path,
+) -> None:
+    from ml.dataset import content_hash
+
+    written(tmp_path / "s")
+    path = tmp_path / "s" / "manifest.csv"
+    lines = [line.rpartition(",")[0] for line in path.read_text().splitlines()]
+    assert not lines[0].endswith("model_shown")
+    path.write_text("\n".join([*lines, ""]), newline="\n")
+    change_card(manifest_sha256=content_hash(path))(tmp_path / "s")
+    assert all(one.model_shown for one in read_snapshot(tmp_path / "s").provenance.values())
+
+
 def test_snapshots_are_written_without_torch(tmp_path: Path) -> None:
     code = "import sys, ml.dataset.snapshot; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

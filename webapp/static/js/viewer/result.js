@@ -5,6 +5,7 @@ import { viewer } from "./page.js";
 import { goTo } from "./series.js";
 import { state } from "./state.js";
 
+// Before the model's answer is shown the page has none, and no address of it.
 const result = () => document.getElementById("result");
 
 // The viewer rests at a slice: address, form and result follow it.
@@ -14,13 +15,15 @@ export function follow() {
   if (state.touched) address.searchParams.set("image", position);
   history.replaceState(history.state, "", address);
   state.assessment.follow();
-  if (result().dataset.image === String(position)) return;
+  if (!viewer.dataset.resultUrl || result().dataset.image === String(position)) return;
   const url = `${viewer.dataset.resultUrl}?image=${position}`;
   window.htmx.ajax("GET", url, { target: "#result", swap: "outerHTML" });
 }
 
 export function watchResult() {
   const { body } = document;
+  body.addEventListener("click", followLink);
+  if (!result()) return;
   let wasPolling = result().hasAttribute("data-poll");
   body.addEventListener("htmx:beforeSwap", refuseOutdated);
   body.addEventListener("htmx:afterSwap", () => {
@@ -29,7 +32,6 @@ export function watchResult() {
     if (wasPolling && !polling) finished();
     wasPolling = polling;
   });
-  body.addEventListener("click", followLink);
 }
 
 // An answer about a slice that was left meanwhile must not replace a newer one.

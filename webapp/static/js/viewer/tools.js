@@ -80,11 +80,16 @@ export function onKey(event, pane) {
 
 function onOtherKey(event) {
   const action = keys[event.key.toLowerCase()];
-  const preset = PRESET_KEYS[Number(event.key) - 1];
+  const preset = PRESET_KEYS[digitOf(event) - 1];
   if (action) actions[action]();
   else if (preset) choosePreset(preset);
   else return;
   event.preventDefault();
+}
+
+// With Shift as well, where digits alone have another meaning: the key, since Shift makes it a sign.
+function digitOf({ key, code, shiftKey }) {
+  return Number(shiftKey ? /^Digit(\d)$/.exec(code)?.[1] : key);
 }
 
 // Wherever the keys are in the viewer, not only in the image: who pressed the button leaves by key.
