@@ -275,7 +275,7 @@ def _changes(since: datetime, until: datetime) -> tuple[ModelChange, ...]:
             at=row.created_at,
             kind=row.kind.value,
             model=row.candidate.model_version.name if row.candidate else "",
-            decided_by=row.decided_by.name if row.decided_by else "",  # a trial that its rule ended
+            decided_by=row.decided_by.name if row.decided_by else str(_("by rule")),
             reason=row.reason,
         )
         for row in rows
