@@ -119,6 +119,7 @@ def _register_features(app: Flask) -> None:
         learning,
         models_admin,
         pacs,
+        plans,
         reporting,
         review,
         viewer,
@@ -126,5 +127,5 @@ def _register_features(app: Flask) -> None:
     )
 
     features = (accounts, inference, intake, viewer, worklist, corrections, review, reporting)
-    for feature in (*features, models_admin, learning, pacs, dicomweb, api, demo):
+    for feature in (*features, plans, models_admin, learning, pacs, dicomweb, api, demo):
         feature.init_app(app)

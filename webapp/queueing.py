@@ -19,6 +19,7 @@ CLASSIFY = "sulcus.classify_study"
 DELIVER = "sulcus.deliver_results"
 GATES = "sulcus.run_gates"
 RETRAIN = "sulcus.retrain"
+SNAPSHOT = "sulcus.make_snapshot"
 RESEND = "sulcus.resend_lost_jobs"
 SWEEP = "sulcus.sweep_blobs"
 RESEND_EVERY = 5.0  # seconds
@@ -34,6 +35,7 @@ HOUSEKEEPING = "housekeeping"
 TRAINING = "training"
 _QUEUE_OF = {
     CLASSIFY: INFERENCE, DELIVER: DELIVERY, GATES: TRAINING, RETRAIN: TRAINING,
+    SNAPSHOT: TRAINING,
     RESEND: HOUSEKEEPING, SWEEP: HOUSEKEEPING, PURGE: HOUSEKEEPING,
 }  # fmt: skip
 JOB = "job"  # the header with the id of the job that a message is about
@@ -175,6 +177,11 @@ def send_gates(run_id: uuid.UUID) -> bool:
 def send_retraining(retraining_id: uuid.UUID) -> bool:
     """Queue a retraining for the workers; as :func:`send_classification`."""
     return _send(RETRAIN, "retraining_id", retraining_id, TRAINING)
+
+
+def send_snapshot(request_id: uuid.UUID) -> bool:
+    """Queue a snapshot for the workers; as :func:`send_classification`."""
+    return _send(SNAPSHOT, "request_id", request_id, TRAINING)
 
 
 def _send(task: str, name: str, job: uuid.UUID, queue: str) -> bool:
