@@ -85,4 +85,4 @@ def _groups_by_label(snapshot: Snapshot) -> dict[str, int]:
         .where(SnapshotSlice.snapshot_id == snapshot.id, SnapshotSlice.part == "training")
         .group_by(SnapshotSlice.label)
     )
-    return dict(rows.tuples().all())
+    return {str(row[0]): int(row[1]) for row in rows}
