@@ -57,12 +57,14 @@ class Plan:
     """How much is done.
 
     Attributes:
+        slices: how many different ones are uploaded.
         longest_life: studies that a worker ends before it is killed, at most.
         most_kills: after so many the worker is left alone.
         hurry: leases of a killed worker end at once; otherwise as they do.
     """
 
     studies: int
+    slices: int = len(SLICES)
     seed: int = 0
     longest_life: int = 10
     most_kills: int = 1000
@@ -87,7 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sulcus-bench-") as folder:
         card = biased_model(Path(folder) / "second")
         with portal_in(Path(folder)) as portal:
-            found = run(portal, card, Plan(options.studies, options.seed))
+            found = run(portal, card, Plan(options.studies, seed=options.seed))
     print(f"{'studies':36s} {options.studies:7d}")
     print(f"{'times that the worker was killed':36s} {found.kills:7d}")
     for name, number in sorted(found.by_model.items()):
@@ -119,21 +121,21 @@ def run(portal: Portal, card: Path, plan: Plan) -> Outcome:
     people = [make_account(portal.app, Role.STEWARD, organisation=organisation) for _each in "ab"]
     # Before the worker starts: it would run the gates itself.
     candidate_id = passed_candidate(portal.app, people[0], card)
-    outcome = Outcome()
+    outcome, slices = Outcome(), SLICES[: plan.slices]
     with killed_again_and_again(portal, plan, outcome) as first_worker_is_up:
-        before = {path: submitted(portal, people[0], path) for path in SLICES}
+        before = {path: submitted(portal, people[0], path) for path in slices}
         wait_for(portal, list(before.values()))
         first_worker_is_up.set()
-        made = uploaded_while_models_change(portal, people, candidate_id, plan.studies)
+        made = uploaded_while_models_change(portal, people, candidate_id, plan)
         wait_for(portal, [study_id for study_id, _path in made])
     change(portal, people[0], "roll_back", reason="the end")
-    again = {path: submitted(portal, people[0], path) for path in SLICES}
+    again = {path: submitted(portal, people[0], path) for path in slices}
     wait_for(portal, list(again.values()))
     check(portal, made, outcome)
-    for path in SLICES:
+    for path in slices:
         if said(portal, before[path]) != said(portal, again[path]):
             outcome.faults.append(f"{path.name} is answered differently after the rollback")
-    check_audit(portal, people[0], plan.studies + 2 * len(SLICES), outcome)
+    check_audit(portal, people[0], plan.studies + 2 * len(slices), outcome)
     return outcome
 
 
@@ -158,13 +160,13 @@ def passed_candidate(app: Flask, steward: Account, card: Path) -> uuid.UUID:
 
 
 def uploaded_while_models_change(
-    portal: Portal, people: Sequence[Account], candidate_id: uuid.UUID, studies: int
+    portal: Portal, people: Sequence[Account], candidate_id: uuid.UUID, plan: Plan
 ) -> list[tuple[uuid.UUID, Path]]:
     """Each study with its slice."""
-    proposer, confirmer = people
+    (proposer, confirmer), studies = people, plan.studies
     made = []
     for number in range(studies):
-        path = SLICES[number % len(SLICES)]
+        path = SLICES[number % plan.slices]
         made.append((submitted(portal, proposer, path), path))
         if number in {studies // 4, 3 * studies // 4}:
             wait_for_some(portal, made, number // 2)

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 def test_no_study_is_lost_or_answered_twice_while_models_change(
     portal: Portal, tmp_path: Path
 ) -> None:
-    plan = Plan(studies=20, longest_life=6, most_kills=2, hurry=True)
+    plan = Plan(studies=20, slices=3, longest_life=6, most_kills=2, hurry=True)
     outcome = run(portal, biased_model(tmp_path / "second"), plan)
     assert not outcome.faults
     assert outcome.kills == plan.most_kills

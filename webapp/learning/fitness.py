@@ -44,11 +44,13 @@ def fitness_of(snapshot: Snapshot) -> Fitness:
 
 def _reason_against(mode: RetrainingMode, plan: ChangePlan) -> str | None:
     if mode.value not in plan.modes:
-        return _("The plan of change does not allow it.")
+        return str(_("The plan of change does not allow it."))
     if mode is RetrainingMode.FULL and current_settings().base_manifest is None:
-        return _(
-            "It needs the collection that the first model was made with; "
-            "SULCUS_BASE_MANIFEST does not name one."
+        return str(
+            _(
+                "It needs the collection that the first model was made with; "
+                "SULCUS_BASE_MANIFEST does not name one."
+            )
         )
     return None
 

@@ -55,7 +55,7 @@ class Holding:
 
 def holding() -> Holding:
     """The last confirmed plan whose signatures hold; without one, that of the product."""
-    faults = []
+    faults: list[Fault] = []
     for decision in decisions():
         if decision.verdict is not PlanVerdict.CONFIRMED:
             continue

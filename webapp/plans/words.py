@@ -102,7 +102,7 @@ def _data_value(name: str, value: Any) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, bool):
-        return _("yes") if value else _("no")
+        return str(_("yes") if value else _("no"))
     if isinstance(value, tuple):
         return ", ".join(value) or "–"
     return f"{value:g}" if isinstance(value, float) else str(value)
