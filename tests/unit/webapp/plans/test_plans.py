@@ -228,3 +228,15 @@ def test_the_api_and_the_command_line_do_the_same(stewards: Stewards, tmp_path: 
     assert stewards.version() == 3
     nothing = run(args=["plans", "decline", *by])
     assert nothing.output == "Error: No plan is waiting for a decision.\n"
+
+
+def test_no_page_of_stewards_reads_a_long_body(
+    stewards: Stewards, sign_in: Callable[[Account], FlaskClient]
+) -> None:
+    browser, long = sign_in(stewards.one), {"name": "x" * 2**17, "reason": "x" * 2**17}
+    for address in ("/learning/plan", "/learning/snapshots", "/models/off"):
+        assert browser.post(address, data=long).status_code == 413
+    headers = {"Authorization": f"Bearer {make_api_token(stewards.app, stewards.one)[1]}"}
+    for address in ("/api/v1/plans", "/api/v1/snapshots", "/api/v1/models/off"):
+        answer = stewards.app.test_client().post(address, json=long, headers=headers)
+        assert answer.status_code == 413
