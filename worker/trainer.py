@@ -16,4 +16,5 @@ app.conf.include = ["worker.training"]
 @worker_process_init.connect
 def tell_where_it_crashes(**_signal: object) -> None:
     """Write the stack of all threads to the log where a library crashes the process."""
-    faulthandler.enable(file=sys.__stderr__)
+    if sys.__stderr__ is not None:  # Celery's own is no file
+        faulthandler.enable(file=sys.__stderr__)
