@@ -125,6 +125,9 @@ class Settings(_FromEnvironment):
         model_key: SULCUS_MODEL_KEY, signs gate reports and deployments of models; made and kept in
             ``home`` if not given. With another key only the first model serves.
         model: SULCUS_MODEL, the card of the model that serves first; by default the bundled one.
+        base_manifest: SULCUS_BASE_MANIFEST, the list (CSV) of the collection that the first model
+            was made with; its images and, where there are some, ``outlines.json`` lie beside it.
+            The trainer reads it; without it only a model's head can be retrained.
         snapshot_key: SULCUS_SNAPSHOT_KEY, makes the pseudonyms of patients and readers in
             snapshots; made and kept in ``home`` if not given. With another key a patient may
             change from the part that is held out to the one that is learnt from.
@@ -165,6 +168,7 @@ class Settings(_FromEnvironment):
     pseudonym_key: str = Field("", repr=False)
     model_key: str = Field("", repr=False)
     model: _File = None
+    base_manifest: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
     snapshot_key: str = Field("", repr=False)
     database_url: Annotated[str, _one_of("sqlite:///", "postgresql+psycopg://")] = Field(
         default_factory=lambda known: f"sqlite:///{known['home'] / 'sulcus.sqlite3'}", repr=False

@@ -120,6 +120,7 @@ def _register_features(app: Flask) -> None:
         model_page,
         models_admin,
         pacs,
+        plans,
         reading,
         reporting,
         review,
@@ -131,5 +132,5 @@ def _register_features(app: Flask) -> None:
 
     features = (accounts, inference, intake, viewer, worklist, corrections, review, reporting)
     last = (watch, model_page, dicomweb, api, demo)
-    for feature in (*features, models_admin, learning, reading, rollout, pacs, *last):
+    for feature in (*features, plans, models_admin, learning, reading, rollout, pacs, *last):
         feature.init_app(app)

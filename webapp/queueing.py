@@ -19,6 +19,7 @@ CLASSIFY = "sulcus.classify_study"
 DELIVER = "sulcus.deliver_results"
 GATES = "sulcus.run_gates"
 RETRAIN = "sulcus.retrain"
+SNAPSHOT = "sulcus.make_snapshot"
 RESEND = "sulcus.resend_lost_jobs"
 SWEEP = "sulcus.sweep_blobs"
 RESEND_EVERY = 5.0  # seconds
@@ -39,6 +40,7 @@ HOUSEKEEPING = "housekeeping"
 TRAINING = "training"
 _QUEUE_OF = {
     CLASSIFY: INFERENCE, DELIVER: DELIVERY, GATES: TRAINING, RETRAIN: TRAINING,
+    SNAPSHOT: TRAINING,
     RESEND: HOUSEKEEPING, SWEEP: HOUSEKEEPING, PURGE: HOUSEKEEPING, WATCH: HOUSEKEEPING,
     ROLL_OUT: HOUSEKEEPING,
 }  # fmt: skip
@@ -195,6 +197,11 @@ def send_retraining(retraining_id: uuid.UUID) -> bool:
 def send_watch() -> bool:
     """Ask for the comparison of this week now; without a broker it waits for the next day."""
     return _sent(WATCH, "the watch", queue=HOUSEKEEPING)
+
+
+def send_snapshot(request_id: uuid.UUID) -> bool:
+    """Queue a snapshot for the workers; as :func:`send_classification`."""
+    return _send(SNAPSHOT, "request_id", request_id, TRAINING)
 
 
 def _send(task: str, name: str, job: uuid.UUID, queue: str) -> bool:

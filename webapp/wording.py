@@ -255,6 +255,24 @@ RETRAININGS: Mapping[str, LazyString] = {
     "cancelled": _l("cancelled"),
 }
 
+# What may change in a retraining (ml.release.change_plan.MODES).
+RETRAINING_MODES: Mapping[str, LazyString] = {
+    "head": _l("The last layer alone"),
+    "full": _l("The last layers, beside the base collection"),
+}
+
+SNAPSHOT_STATES: Mapping[str, LazyString] = {
+    "queued": _l("waiting"),
+    "making": _l("being made"),
+    "done": _l("finished"),
+    "failed": _l("failed"),
+}
+
+PLAN_VERDICTS: Mapping[str, LazyString] = {
+    "confirmed": _l("confirmed"),
+    "declined": _l("declined"),
+}
+
 VERDICTS_OF_GATES: Mapping[str, LazyString] = {
     "pass": _l("passed"),
     "fail": _l("not passed"),
@@ -385,6 +403,9 @@ def init_app(app: Flask) -> None:
         "gate_state_word": GATE_STATES,
         "gate_verdict_word": VERDICTS_OF_GATES,
         "retraining_word": RETRAININGS,
+        "retraining_mode_word": RETRAINING_MODES,
+        "snapshot_state_word": SNAPSHOT_STATES,
+        "plan_verdict_word": PLAN_VERDICTS,
         "quality_word": QUALITY,
         "finding_word": FINDINGS,
         "left_out_word": LEFT_OUT,

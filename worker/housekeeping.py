@@ -10,6 +10,7 @@ from webapp.inference import analyses
 from webapp.inference.sending import analyses_without_message, send_analyses
 from webapp.intake.assembly import assemble_quiet_studies
 from webapp.learning.retraining import retrainings_to_resend
+from webapp.learning.snapshot_jobs import snapshots_to_resend
 from webapp.models_admin.gate_jobs import gates_to_resend
 from webapp.pacs import deliveries
 from webapp.queueing import (
@@ -22,6 +23,7 @@ from webapp.queueing import (
     send_delivery,
     send_gates,
     send_retraining,
+    send_snapshot,
     without_message,
 )
 from webapp.review.operations import purge_drafts
@@ -59,6 +61,11 @@ def resend_lost_jobs() -> None:
         "retraining",
         lambda: without_message(TRAINING, retrainings_to_resend()),
         _one_by_one(send_retraining),
+    )
+    _each(
+        "snapshot",
+        lambda: without_message(TRAINING, snapshots_to_resend()),
+        _one_by_one(send_snapshot),
     )
 
 

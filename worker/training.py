@@ -1,32 +1,37 @@
-"""Make a model anew from a snapshot, and judge candidates: work of minutes, beside all other."""
+"""Make snapshots, make a model anew from one, judge candidates: minutes of work beside the rest."""
 
 import logging
 import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ml.errors import Cancelled, SulcusMLError
+from ml.errors import Cancelled, InvalidConfiguration, SulcusMLError
 from ml.model_files import find_model_files
 from webapp.database import db
 from webapp.errors import PortalError
 from webapp.extensions import current_settings
-from webapp.learning import retraining
+from webapp.learning import retraining, snapshot_jobs
 from webapp.learning.export import write_folder
-from webapp.learning.models import RetrainingStatus
+from webapp.learning.models import RetrainingMode, RetrainingStatus
 from webapp.learning.queries import find_snapshot, snapshot_to_judge_by
 from webapp.learning.retraining import RetrainingClaim
 from webapp.leases import Lease, LeaseLost
 from webapp.models_admin import gate_jobs
 from webapp.models_admin.gate_jobs import GateClaim
-from webapp.queueing import GATES, RETRAIN
+from webapp.plans.holding import plan_that_holds
+from webapp.queueing import GATES, RETRAIN, SNAPSHOT
 from webapp.storage import MissingBlob
 from webapp.tenancy import acting_for
 from worker.app import app
 from worker.holding import held
 from worker.models import materialised, serving_card
+
+if TYPE_CHECKING:
+    from ml.dataset import Entry
 
 _FOLDER = "retrainings"
 
@@ -56,6 +61,8 @@ def _judged(claim: GateClaim) -> Mapping[str, Any]:
         acting_for(claim.organisation_id),
         tempfile.TemporaryDirectory(dir=current_settings().home) as place,
     ):
+        plan = Path(place) / "plan.toml"
+        plan.write_bytes(plan_that_holds().text.encode())
         snapshot = snapshot_to_judge_by(claim.snapshot)
         if snapshot is None:
             raise SulcusMLError("There is no snapshot to judge the candidate by.")
@@ -64,7 +71,25 @@ def _judged(claim: GateClaim) -> Mapping[str, Any]:
         candidate = materialised(claim.files) / claim.card_name
         incumbent = serving_card()
         db.session.rollback()  # nothing stays open while models are compared
-        return judge(candidate, incumbent, folder, device=current_settings().device)
+        device = current_settings().device
+        return judge(candidate, incumbent, folder, plan=plan, device=device)
+
+
+@app.task(name=SNAPSHOT)
+def make_snapshot(*, request_id: str) -> None:
+    """Freeze what readers agreed about. Idempotent."""
+    claim = snapshot_jobs.claim_snapshot(uuid.UUID(request_id))
+    if claim is None:
+        return
+
+    def work() -> None:
+        with held(lambda: snapshot_jobs.hold_snapshot(claim), lease=snapshot_jobs.LEASE):
+            snapshot_jobs.make_snapshot(claim)
+        _log.info("snapshot %s is made", request_id)
+
+    _to_its_end(
+        "snapshot", claim, work, lambda reason: snapshot_jobs.fail_snapshot(claim, reason=reason)
+    )
 
 
 @app.task(name=RETRAIN)
@@ -119,7 +144,6 @@ def _reason(kind: str, fault: Exception) -> str:
 
 def _retrained(claim: RetrainingClaim) -> Path:
     from ml.dataset.reference import read_reference
-    from ml.release.change_plan import read_plan_of_change
     from ml.release.material import Order
     from ml.release.progress import Progress
     from ml.release.retraining import retrain as make
@@ -130,6 +154,9 @@ def _retrained(claim: RetrainingClaim) -> Path:
         if not snapshot.exists():
             write_folder(find_snapshot(claim.snapshot_id), snapshot)
         card = serving_card()
+        rules = plan_that_holds().plan
+    if claim.mode not in rules.modes:
+        raise InvalidConfiguration(f"The plan of change does not allow the mode {claim.mode}.")
     retraining.note_start(claim, started_from=find_model_files(card).name)
     wishes: list[bool] = []  # whether it is to be cancelled, as it was last read
 
@@ -143,10 +170,34 @@ def _retrained(claim: RetrainingClaim) -> Path:
         card=card,
         folder=folder / "made",
         mode=claim.mode,
-        label_issues=read_plan_of_change().plan.data.label_issues,
+        base=_base() if claim.mode == RetrainingMode.FULL else None,
+        label_issues=rules.data.label_issues,
         held_out=read_reference().held_out,
     )
     return make(order, Progress(on_progress=tell, cancelled=lambda: any(wishes)))
+
+
+def _base() -> "list[Entry]":
+    """The collection that SULCUS_BASE_MANIFEST names, with the outlines beside it.
+
+    Raises:
+        InvalidConfiguration: it is not there, or a package of ``requirements/train.txt`` is not.
+        InvalidManifest: it cannot be read.
+    """
+    from ml.cli.manifest_options import read_without_excluded
+    from ml.dataset import read_outlines, with_outlines
+
+    manifest = current_settings().base_manifest
+    if manifest is None or not manifest.is_file():
+        raise InvalidConfiguration("SULCUS_BASE_MANIFEST names no file on the trainer's machine.")
+    if find_spec("nncf") is None:
+        raise InvalidConfiguration(
+            "The package nncf, which makes 8-bit integers of all layers, is not installed on the "
+            "trainer's machine."
+        )
+    entries, _excluded = read_without_excluded(manifest, None)
+    outlines = manifest.with_name("outlines.json")
+    return with_outlines(entries, read_outlines(outlines)) if outlines.is_file() else entries
 
 
 def _folder(claim: RetrainingClaim) -> Path:

@@ -139,6 +139,7 @@ def write_snapshot(
     locked: Collection[str] = (),
     held_out: Sequence[Entry] = (),
     created_at: datetime.datetime | None = None,
+    snapshot_id: uuid.UUID | None = None,
 ) -> Snapshot:
     """Write a snapshot in one piece.
 
@@ -153,6 +154,7 @@ def write_snapshot(
         left_out: how many slices the caller left out, by reason.
         locked: groups that are held out whatever their fold.
         held_out: further slices that no model may learn from, such as the reference set.
+        snapshot_id: by default a new one.
 
     Raises:
         InvalidManifest: the folder is there, or no slice is left.
@@ -167,6 +169,7 @@ def write_snapshot(
         for sha256 in [digest for digest, row in kept.items() if row.path in without.dropped]:
             kept.pop(sha256).path.unlink()
         facts = _write(partial, kept, plan, created_at) | {
+            "id": str(snapshot_id or uuid.uuid4()),
             "left_out": dict(Counter(left_out or {}) + reasons + Counter(without.left_out)),
             "copies": {path.stem: why for path, why in sorted(without.dropped.items())},
         }
@@ -270,7 +273,6 @@ def _write(
     created_at = created_at or datetime.datetime.now(datetime.UTC)
     return {
         "format": FORMAT,
-        "id": str(uuid.uuid4()),
         "created_at": created_at.astimezone(datetime.UTC).isoformat(timespec="seconds"),
         "plan": {"version": plan.version, "sha256": plan.sha256},
         "counts": _counts([(row.part, row.entry) for row in ordered]),

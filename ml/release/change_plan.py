@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ml.errors import InvalidConfiguration
-from ml.training.configuration import from_table, read_toml
+from ml.training.configuration import from_table, parse_toml
 
 SHIPPED = Path(__file__).with_name("plan_of_change.toml")
 MODES = ("head", "full")
@@ -145,8 +145,24 @@ def read_plan_of_change(path: Path = SHIPPED) -> ReadPlan:
     Raises:
         InvalidConfiguration: it cannot be read, or a value is wrong; the message names it.
     """
-    plan = plan_of(read_toml(path), where=str(path))
-    return ReadPlan(plan, hashlib.sha256(path.read_bytes()).hexdigest())
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InvalidConfiguration(f"{path} cannot be read: {error}") from error
+    return parse_plan_of_change(text, where=str(path))
+
+
+def parse_plan_of_change(text: str, *, where: str) -> ReadPlan:
+    """Read a plan from its text, whose UTF-8 bytes are hashed.
+
+    Args:
+        where: the place in words for messages, such as the file's name.
+
+    Raises:
+        InvalidConfiguration: it is no TOML, or a value is wrong; the message names it.
+    """
+    plan = plan_of(parse_toml(text, where=where), where=where)
+    return ReadPlan(plan, hashlib.sha256(text.encode()).hexdigest())
 
 
 def plan_of(table: dict[str, Any], *, where: str) -> ChangePlan:

@@ -1,6 +1,9 @@
 """Retrain the last layers on a snapshot's slices beside some of the base collection."""
 
+import csv
+import math
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from ml.release.packaging import measure_model, package, reference_features, sai
 from ml.release.progress import Progress
 from ml.release.replay import Replay, drawn, load_replay, make_replay
 from ml.training.recipe import Recipe, Stage, kept_values
-from ml.training.trainer import Trained, train
+from ml.training.trainer import LOG, Trained, train
 from ml.uncertainty.doubt import Doubt
 
 # What 300 slices bear on two cores: the frozen layers see each slice once a variant.
@@ -71,7 +74,7 @@ def retrain_layers(material: Material, progress: Progress) -> Path:
             parts.split.training,
             parts.split.calibration,
             folder=folder / "training",
-            told=progress.tell,
+            told=_with_epochs(progress, folder / "training" / LOG),
         )
         _package(material, trained, recipe, parts, found, where)
 
@@ -82,6 +85,27 @@ def retrain_layers(material: Material, progress: Progress) -> Path:
     stage(calibrated, make)
     stage(folder / "model", measure)
     return material.candidate
+
+
+def _with_epochs(progress: Progress, log: Path) -> Callable[[str, int, int], None]:
+    """Tells with each step what the trainer's log says of the epochs that have ended."""
+
+    def told(step: str, done: int, total: int) -> None:
+        progress.tell(step, done, total, epochs=_epochs(log))
+
+    return told
+
+
+def _epochs(log: Path) -> list[dict[str, float]]:
+    if not log.exists():
+        return []
+    with log.open(newline="") as file:
+        found = [
+            {name: float(row[name]) for name in ("loss", "held_out_accuracy")}
+            for row in csv.DictReader(file)
+        ]
+    # JSON knows no NaN.
+    return [one for one in found if all(math.isfinite(value) for value in one.values())]
 
 
 def last_recipe(material: Material) -> Recipe:

@@ -20,9 +20,22 @@ def read_toml(path: Path) -> dict[str, Any]:
         InvalidConfiguration: it cannot be read.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise InvalidConfiguration(f"{path} cannot be read: {error}") from error
+    return parse_toml(text, where=str(path))
+
+
+def parse_toml(text: str, *, where: str) -> dict[str, Any]:
+    """Read TOML from a text.
+
+    Raises:
+        InvalidConfiguration: it is none; the message tells ``where``, the line and the column.
+    """
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidConfiguration(f"{where} cannot be read: {error}") from error
 
 
 def from_table(kind: type[T], table: Mapping[str, Any], *, where: str) -> T:

@@ -29,6 +29,9 @@ from ml.training.starting import build, start
 from ml.training.transforms import Batch
 from ml.training.winograd import quicken, slow_down
 
+LOG = "log.csv"
+"""In the folder of a run: loss and held-out accuracy of each epoch."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -217,7 +220,7 @@ class _Run:
         return loss.item()
 
     def _log(self, size: int, loss: float, accuracy: float, seconds: float) -> None:
-        path = self.folder / "log.csv"
+        path = self.folder / LOG
         new = not path.exists()
         with path.open("a", newline="") as file:
             writer = csv.writer(file)

@@ -55,7 +55,10 @@ _MAY_REFUSE_GOOD_VALUES = {
     "PATCH /api/v1/studies/{study_id}",  # a code may read like a name
     "POST /api/v1/studies/{study_id}/analysis",  # only of a study whose analysis failed
     "POST /api/v1/images/{image_id}/adjudication",  # readers have to disagree
-    "POST /api/v1/snapshots",  # readers have to agree
+    "POST /api/v1/snapshots",  # a name may be taken
+    "POST /api/v1/plans",  # its text has to be a plan
+    "POST /api/v1/plans/{plan_id}/confirmation",
+    "POST /api/v1/plans/{plan_id}/decline",
     "POST /api/v1/studies/{study_id}/feedback",  # what the model said decides what may be said
     # What gates, stewards and the list of deployments say decides about the rest.
     "POST /api/v1/models/{candidate_id}/gates",
@@ -213,6 +216,8 @@ def test_clinician_gets_what_is_described(app: Flask, make_user: MakeUser, exten
         "GET /api/v1/models/{candidate_id}",
         "GET /api/v1/models/{candidate_id}/shadow",
         "GET /api/v1/models/{candidate_id}/evidence",
+        "GET /api/v1/plans",
+        "GET /api/v1/withdrawals",  # of administrators
         "GET /api/v1/retrainings",
         "GET /api/v1/retrainings/{retraining_id}",
         "GET /api/v1/drift",

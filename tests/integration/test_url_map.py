@@ -37,12 +37,12 @@ from webapp.accounts.queries import find_user_by_address
 from webapp.accounts.sessions import list_sessions
 from webapp.database import db, now
 from webapp.intake.receiving import receive_instance
-from webapp.learning.models import Snapshot
+from webapp.learning.models import Retraining, RetrainingMode, Snapshot
 from webapp.learning.operations import create_snapshot
-from webapp.learning.retraining import request_retraining
 from webapp.learning.terms import shipped_terms
 from webapp.models_admin.models import Deployment, DeploymentKind
 from webapp.pacs.operations import NodeDetails, register_node
+from webapp.plans.operations import propose_plan
 from webapp.review.models import ReaderFlag, Verdict
 from webapp.review.operations import Opinion, Subject, record_assessments
 from webapp.rollout.models import Change, RecallCase, RecallRun
@@ -210,17 +210,24 @@ TABLE: dict[tuple[str, str], Line] = {
     ("GET", "/api/v1/reading/outcomes"): who_has_a_token(200),
     # Learning; the foreigner has no snapshot
     ("GET", "/learning/snapshots"): stewards(200),
-    ("POST", "/learning/snapshots"): stewards(409, data={"name": "x"}),  # nobody agrees
+    ("POST", "/learning/snapshots"): stewards(302, data={"name": "x"}),
+    ("GET", "/learning/snapshots/list"): stewards(200),
+    ("GET", "/learning/snapshots/<uuid:snapshot_id>/progress"): stewards(200, foreigner=404),
     ("GET", "/learning/snapshots/<uuid:snapshot_id>"): stewards(200, foreigner=404),
     ("GET", "/learning/snapshots/<uuid:snapshot_id>/snapshot.zip"): stewards(200, foreigner=404),
     ("POST", "/learning/snapshots/<uuid:snapshot_id>/retrainings"): stewards(302, foreigner=404),
     ("GET", "/learning/retrainings/<uuid:retraining_id>"): stewards(200, foreigner=404),
+    ("GET", "/learning/retrainings/<uuid:retraining_id>/state"): stewards(200, foreigner=404),
     ("POST", "/learning/retrainings/<uuid:retraining_id>/cancel"): stewards(302, foreigner=404),
     ("GET", "/learning/readers"): stewards(200),
     ("POST", "/learning/readers/flags"): stewards(302),
     ("POST", "/learning/readers/flags/<uuid:flag_id>/lift"): stewards(302, foreigner=404),
     ("GET", "/learning/withdrawals"): administrators(200),
     ("POST", "/learning/withdrawals"): administrators(422),
+    ("GET", "/learning/plan"): stewards(200),
+    ("POST", "/learning/plan"): stewards(422),
+    ("POST", "/learning/plan/<uuid:plan_id>/confirmation"): stewards(302, foreigner=404),
+    ("POST", "/learning/plan/<uuid:plan_id>/decline"): stewards(302, foreigner=404),
     # API
     ("GET", "/api/v1/openapi.json"): everybody(200),
     ("GET", "/api/v1/studies"): Line((401, 200, 200, 200, 200)),
@@ -247,10 +254,21 @@ TABLE: dict[tuple[str, str], Line] = {
         (401, 404, 403, 409, 409), json={"label": "glioma"}
     ),
     ("GET", "/api/v1/snapshots"): Line((401, 200, 403, 403, 200), steward=200),
-    ("POST", "/api/v1/snapshots"): Line((401, 409, 403, 403, 409), steward=409, json={"name": "x"}),
+    ("POST", "/api/v1/snapshots"): stewards(202, stranger=401, json={"name": "x"}),
+    ("GET", "/api/v1/withdrawals"): Line((401, 200, 403, 403, 200)),
+    ("GET", "/api/v1/plans"): stewards(200, stranger=401),
+    # One of the administrator is open.
+    ("POST", "/api/v1/plans"): stewards(
+        409, foreigner=201, stranger=401, json={"text": "version = 2", "reason": "other patients"}
+    ),
+    ("POST", "/api/v1/plans/<uuid:plan_id>/confirmation"): Line(
+        (401, 404, 403, 403, 403), steward=201
+    ),
+    ("POST", "/api/v1/plans/<uuid:plan_id>/decline"): stewards(201, foreigner=404, stranger=401),
     ("GET", "/api/v1/retrainings"): stewards(200, stranger=401),
+    # One slice is too little.
     ("POST", "/api/v1/retrainings"): stewards(
-        202, foreigner=404, stranger=401, json={"snapshot_id": "{snapshot_id}"}
+        409, foreigner=404, stranger=401, json={"snapshot_id": "{snapshot_id}"}
     ),
     ("GET", "/api/v1/retrainings/<uuid:retraining_id>"): stewards(200, foreigner=404, stranger=401),
     ("POST", "/api/v1/retrainings/<uuid:retraining_id>/cancellation"): stewards(
@@ -469,10 +487,16 @@ def _one_of_everything(
             actor=find_user_by_address(admin.email), email="new@x.example", role=Role.CLINICIAN
         )
         snapshot = _one_snapshot(image_id=series.image_ids[0])
-        retraining = request_retraining(
-            actor=find_user_by_address(admin.email), snapshot_id=snapshot.id
+        plan = propose_plan(
+            actor=find_user_by_address(admin.email), text="version = 2", reason="other patients"
         )
+        retraining = Retraining(
+            snapshot_id=snapshot.id, mode=RetrainingMode.HEAD, requested_by_id=admin.id
+        )
+        db.session.add(retraining)
+        db.session.commit()
         return {
+            "plan_id": str(plan.id),
             "filename": "css/sulcus.css",
             "retraining_id": str(retraining.id),
             "alarm_id": str(_one_alarm()),

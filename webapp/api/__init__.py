@@ -11,6 +11,7 @@ def init_app(app: Flask) -> None:
         drift_views,
         learning_views,
         model_views,
+        plan_views,
         reading_views,
         recall_views,
         rollout_views,
@@ -31,6 +32,7 @@ def init_app(app: Flask) -> None:
         recall_views,
         drift_views,
         reading_views,
+        plan_views,
     ):
         csrf.exempt(module.blueprint)
         api.register_blueprint(module.blueprint)

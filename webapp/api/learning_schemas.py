@@ -3,7 +3,7 @@
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from webapp.learning.models import LONGEST_NAME, RetrainingMode, RetrainingStatus
+from webapp.learning.models import LONGEST_NAME, RetrainingMode, RetrainingStatus, SnapshotStatus
 
 _NAMED = validate.And(
     validate.Length(1, LONGEST_NAME), validate.Regexp(r"[\s\S]*[^\s\x00]", error="Not empty.")
@@ -45,18 +45,25 @@ class SnapshotSchema(ma.Schema):
 
     id = fields.UUID()
     name = fields.String()
+    status = fields.Enum(
+        SnapshotStatus,
+        by_value=True,
+        metadata={"description": "Until it is done, what it holds is null."},
+    )
+    reason = fields.String(allow_none=True, metadata={"description": "Why it failed."})
     created_at = fields.AwareDateTime()
-    counts = fields.Nested(SnapshotCountsSchema)
+    counts = fields.Nested(SnapshotCountsSchema, allow_none=True)
     left_out = fields.Dict(
         keys=fields.String(),
         values=fields.Integer(),
+        allow_none=True,
         metadata={"description": "Assessed slices that are not in it, counted by reason."},
     )
-    plan = fields.Nested(SnapshotPlanSchema)
-    manifest_sha256 = fields.String()
-    images_sha256 = fields.String()
+    plan = fields.Nested(SnapshotPlanSchema, allow_none=True)
+    manifest_sha256 = fields.String(allow_none=True)
+    images_sha256 = fields.String(allow_none=True)
     withdrawn_groups = fields.Integer(
-        metadata={"description": "Patients in it who have been withdrawn since."}
+        allow_none=True, metadata={"description": "Patients in it who have been withdrawn since."}
     )
     links = fields.Nested(SnapshotLinksSchema)
     notice = fields.String()
@@ -107,4 +114,46 @@ class RetrainingListSchema(ma.Schema):
     """Retrainings, newest first."""
 
     items = fields.List(fields.Nested(RetrainingSchema))
+    notice = fields.String()
+
+
+class NamedSnapshotSchema(ma.Schema):
+    """A snapshot by its name."""
+
+    id = fields.UUID()
+    name = fields.String()
+
+
+class ServedSchema(ma.Schema):
+    """A time in which a model served."""
+
+    since = fields.AwareDateTime()
+    until = fields.AwareDateTime(allow_none=True, metadata={"description": "null: it serves."})
+
+
+class LearntModelSchema(ma.Schema):
+    """A model that learnt from a patient, itself or through a model that it goes on from."""
+
+    id = fields.UUID()
+    name = fields.String()
+    served = fields.List(fields.Nested(ServedSchema))
+
+
+class WithdrawalSchema(ma.Schema):
+    """A patient whom no later snapshot holds."""
+
+    id = fields.UUID()
+    patient_code = fields.String(
+        allow_none=True, metadata={"description": "null where the patient has been deleted."}
+    )
+    created_at = fields.AwareDateTime()
+    snapshots = fields.List(fields.Nested(NamedSnapshotSchema))
+    retrainings = fields.List(fields.UUID())
+    models = fields.List(fields.Nested(LearntModelSchema))
+
+
+class WithdrawalListSchema(ma.Schema):
+    """Withdrawn patients, the last one first."""
+
+    items = fields.List(fields.Nested(WithdrawalSchema))
     notice = fields.String()

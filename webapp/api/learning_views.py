@@ -17,12 +17,14 @@ from webapp.api.learning_schemas import (
     RetrainingSchema,
     SnapshotListSchema,
     SnapshotSchema,
+    WithdrawalListSchema,
 )
 from webapp.learning import queries
-from webapp.learning.models import Retraining, Snapshot
-from webapp.learning.operations import create_snapshot
+from webapp.learning.models import Retraining, Snapshot, SnapshotRequest, SnapshotStatus
 from webapp.learning.retraining import cancel_retraining, request_retraining
-from webapp.review.views import LARGEST_BODY
+from webapp.learning.snapshot_jobs import request_snapshot
+from webapp.learning.traces import Trace, traces
+from webapp.learning.views import LARGEST_BODY
 
 blueprint = PortalBlueprint(
     "learning_api", __name__, url_prefix="/api/v1", description="What models learn from."
@@ -36,15 +38,18 @@ def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
 
 @blueprint.post("/snapshots")
 @blueprint.arguments(NewSnapshotSchema)
-@blueprint.response(201, SnapshotSchema)
+@blueprint.response(202, SnapshotSchema)
 @blueprint.alt_response(403, "FORBIDDEN")
 @blueprint.alt_response(409, "CONFLICT")
 @requires(Role.STEWARD)
 def post_snapshot(values: dict[str, Any]) -> ResponseReturnValue:
-    """Freeze every slice whose label readers agreed on; data stewards and above."""
-    row = create_snapshot(actor=actor(), name=values["name"])
+    """Freeze every slice whose label readers agreed on; data stewards and above.
+
+    The response comes before the snapshot: poll `links.self` until `status` is done or failed.
+    """
+    row = request_snapshot(actor=actor(), name=values["name"])
     location = url_for("learning_api.get_snapshot", snapshot_id=row.id)
-    return _snapshot(row), {"Location": location}
+    return _requested(row), {"Location": location}
 
 
 @blueprint.get("/snapshots")
@@ -63,8 +68,9 @@ def list_snapshots() -> dict[str, Any]:
 @blueprint.alt_response(404, "NOT_FOUND")
 @requires(Role.STEWARD)
 def get_snapshot(snapshot_id: uuid.UUID) -> dict[str, Any]:
-    """One snapshot: what is in it, and what is not; data stewards and above."""
-    return _snapshot(queries.find_snapshot(snapshot_id))
+    """One snapshot: how far it is, what is in it, and what is not; data stewards and above."""
+    row = queries.find_snapshot_or_request(snapshot_id)
+    return _requested(row) if isinstance(row, SnapshotRequest) else _snapshot(row)
 
 
 @blueprint.post("/retrainings")
@@ -72,6 +78,7 @@ def get_snapshot(snapshot_id: uuid.UUID) -> dict[str, Any]:
 @blueprint.response(202, RetrainingSchema)
 @blueprint.alt_response(403, "FORBIDDEN")
 @blueprint.alt_response(404, "NOT_FOUND")
+@blueprint.alt_response(409, "CONFLICT")
 @requires(Role.STEWARD)
 def post_retraining(values: dict[str, Any]) -> ResponseReturnValue:
     """Make the serving model anew with a snapshot; poll `links.self` until it has ended."""
@@ -131,10 +138,62 @@ def _retraining(row: Retraining) -> dict[str, Any]:
     }
 
 
+@blueprint.get("/withdrawals")
+@blueprint.response(200, WithdrawalListSchema)
+@blueprint.alt_response(403, "FORBIDDEN")
+@requires(Role.ADMIN)
+def list_withdrawals() -> dict[str, Any]:
+    """List withdrawn patients with the models that learnt from them; administrators."""
+    items = [_withdrawal(one) for one in traces(queries.list_withdrawals())]
+    return {"items": items, "notice": answers.notice()}
+
+
+def _withdrawal(trace: Trace) -> dict[str, Any]:
+    row = trace.withdrawal
+    return {
+        "id": row.id,
+        "patient_code": row.patient.code if row.patient else None,
+        "created_at": row.created_at,
+        "snapshots": [{"id": one.id, "name": one.name} for one in trace.snapshots],
+        "retrainings": [one.id for one in trace.retrainings],
+        "models": [
+            {
+                "id": one.candidate.id,
+                "name": one.candidate.model_version.name,
+                "served": [{"since": since, "until": until} for since, until in one.served],
+            }
+            for one in trace.models
+        ],
+    }
+
+
+def _requested(row: SnapshotRequest) -> dict[str, Any]:
+    """A snapshot that is not there yet."""
+    nothing = ("counts", "left_out", "plan", "manifest_sha256", "images_sha256", "withdrawn_groups")
+    return dict.fromkeys(nothing) | {
+        "id": row.id,
+        "name": row.name,
+        "status": row.status,
+        "reason": row.reason,
+        "created_at": row.created_at,
+        "links": _links_of(row.id),
+        "notice": answers.notice(),
+    }
+
+
+def _links_of(snapshot_id: uuid.UUID) -> dict[str, str]:
+    return {
+        "self": url_for("learning_api.get_snapshot", snapshot_id=snapshot_id),
+        "page": url_for("learning.snapshot", snapshot_id=snapshot_id),
+    }
+
+
 def _snapshot(row: Snapshot) -> dict[str, Any]:
     return {
         "id": row.id,
         "name": row.name,
+        "status": SnapshotStatus.DONE,
+        "reason": None,
         "created_at": row.created_at,
         "counts": row.counts,
         "left_out": row.left_out,
@@ -142,9 +201,6 @@ def _snapshot(row: Snapshot) -> dict[str, Any]:
         "manifest_sha256": row.manifest_sha256,
         "images_sha256": row.images_sha256,
         "withdrawn_groups": queries.withdrawn_groups_in(row),
-        "links": {
-            "self": url_for("learning_api.get_snapshot", snapshot_id=row.id),
-            "page": url_for("learning.snapshot", snapshot_id=row.id),
-        },
+        "links": _links_of(row.id),
         "notice": answers.notice(),
     }

@@ -42,6 +42,13 @@ class GateSchema(ma.Schema):
     reason = fields.String()
 
 
+class JudgedBySchema(ma.Schema):
+    """A version of the plan of change."""
+
+    version = fields.Integer()
+    sha256 = fields.String()
+
+
 class GateRunSchema(ma.Schema):
     """A run of all gates."""
 
@@ -51,6 +58,9 @@ class GateRunSchema(ma.Schema):
     finished_at = fields.AwareDateTime(allow_none=True)
     reason = fields.String(
         allow_none=True, metadata={"description": "Why it ended without a verdict."}
+    )
+    plan = fields.Nested(
+        JudgedBySchema, allow_none=True, metadata={"description": "The plan of change judged by."}
     )
     gates = fields.List(fields.Nested(GateSchema))
 

@@ -3,6 +3,8 @@
 import uuid
 from typing import Any
 
+from flask import request
+
 from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.api.answers import Json, notice
@@ -19,10 +21,16 @@ from webapp.api.model_schemas import (
 from webapp.models_admin import operations, queries
 from webapp.models_admin.models import Candidate, Deployment, GateRun, Proposal
 from webapp.models_admin.serving import Overview, candidate_of, overview
+from webapp.models_admin.views import LARGEST_BODY
 
 blueprint = PortalBlueprint(
     "models_api", __name__, url_prefix="/api/v1", description="Models: which serves, and how."
 )
+
+
+@blueprint.url_value_preprocessor
+def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
+    request.max_content_length = LARGEST_BODY
 
 
 @blueprint.get("/models")
@@ -151,6 +159,7 @@ def _run(run: GateRun) -> Json:
         "created_at": run.created_at,
         "finished_at": run.finished_at,
         "reason": run.reason,
+        "plan": (run.report or {}).get("plan"),
         "gates": (run.report or {}).get("gates", []),
     }
 

@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -245,6 +245,15 @@ def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def contents(slices: Sequence[LearnableSlice]) -> Iterator[AgreedSlice]:
-    """The slices with their pictures, one in memory at a time."""
-    return (one.with_content() for one in slices)
+def contents(
+    slices: Sequence[LearnableSlice], told: Callable[[int, int], None] | None = None
+) -> Iterator[AgreedSlice]:
+    """The slices with their pictures, one in memory at a time.
+
+    Args:
+        told: told of each slice that was read, and of how many there are.
+    """
+    for number, one in enumerate(slices, start=1):
+        yield one.with_content()
+        if told is not None:
+            told(number, len(slices))

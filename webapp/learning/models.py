@@ -54,6 +54,48 @@ class Snapshot(Timestamped, OrganisationOwned, Base):
     created_by: Mapped[User | None] = relationship()
 
 
+class SnapshotStatus(StrEnum):
+    """How far a snapshot is."""
+
+    QUEUED = "queued"
+    MAKING = "making"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class SnapshotRequest(Timestamped, OrganisationOwned, Base):
+    """A snapshot that somebody asked for; a job of the worker.
+
+    The snapshot that comes of it has the same id. It is a row of its own because a snapshot never
+    changes.
+
+    Attributes:
+        attempt, sent_at, lease_until: as in :class:`webapp.studies.models.Analysis`.
+        done, total: slices that have been read.
+        reason: why it failed, one sentence.
+    """
+
+    __tablename__ = "snapshot_request"
+
+    id: Mapped[Identifier]
+    name: Mapped[str] = mapped_column(String(LONGEST_NAME))
+    requested_by_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"))
+    status: Mapped[SnapshotStatus] = mapped_column(
+        enum_column(SnapshotStatus, "snapshot_request_status"),
+        default=SnapshotStatus.QUEUED,
+        index=True,
+    )
+    attempt: Mapped[int] = mapped_column(default=0)
+    sent_at: Mapped[datetime] = mapped_column(default=now)
+    lease_until: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    done: Mapped[int] = mapped_column(default=0)
+    total: Mapped[int] = mapped_column(default=0)
+    reason: Mapped[str | None] = mapped_column(String(500))
+
+    requested_by: Mapped[User] = relationship()
+
+
 class SnapshotSlice(Timestamped, OrganisationOwned, Base):
     """One slice of a snapshot. Who said what of it and when stands in the manifest.
 
@@ -121,6 +163,7 @@ class RetrainingMode(StrEnum):
     """What may change (:data:`ml.release.change_plan.MODES`)."""
 
     HEAD = "head"
+    FULL = "full"
 
 
 class Retraining(Timestamped, OrganisationOwned, Base):

@@ -2,7 +2,8 @@
 
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from flask_babel import gettext as _
@@ -23,7 +24,7 @@ from webapp.learning.learnable import contents, learnable_slices
 from webapp.learning.models import LONGEST_NAME, Snapshot, SnapshotSlice, Withdrawal
 from webapp.learning.pseudonyms import patient_group
 from webapp.learning.queries import find_snapshot
-from webapp.learning.terms import Terms, shipped_terms
+from webapp.learning.terms import Terms, terms_that_hold
 from webapp.review.mass_corrections import flag_mass_corrections
 from webapp.studies.models import Patient, Study
 
@@ -45,8 +46,34 @@ def create_snapshot(*, actor: User | None, name: str, terms: Terms | None = None
     """
     if actor is not None:
         demand_role(actor, Role.STEWARD)
-    name, terms = _checked_name(name), terms or shipped_terms()
-    actor_id = actor.id if actor else None
+    order = SnapshotOrder(checked_name(name), actor.id if actor else None)
+    return take_snapshot(order, terms or terms_that_hold())
+
+
+@dataclass(frozen=True)
+class SnapshotOrder:
+    """A snapshot to be taken.
+
+    Attributes:
+        actor_id: None for the command line.
+        snapshot_id: by default a new one.
+        told: told of each slice that was read, and of how many there are.
+        finish: called in the transaction that keeps the snapshot; what it raises undoes that.
+    """
+
+    name: str
+    actor_id: uuid.UUID | None
+    snapshot_id: uuid.UUID | None = None
+    told: Callable[[int, int], None] | None = None
+    finish: Callable[[], None] | None = None
+
+
+def take_snapshot(order: SnapshotOrder, terms: Terms) -> Snapshot:
+    """As :func:`create_snapshot`, whoever asks.
+
+    Raises:
+        Conflict: the name is taken, or there is no slice that readers agreed on.
+    """
     reference = read_reference()
     flag_mass_corrections()
     # Whatever is read here stays until rows name it.
@@ -61,17 +88,18 @@ def create_snapshot(*, actor: User | None, name: str, terms: Terms | None = None
             try:
                 written = write_snapshot(
                     folder,
-                    contents(found.slices),
+                    contents(found.slices, order.told),
                     plan=terms.stamp,
                     left_out=found.left_out,
                     locked=terms.locked_groups,
                     held_out=reference.held_out,
+                    snapshot_id=order.snapshot_id,
                 )
             except InvalidManifest as error:
                 # The one thing that can be wrong with a new folder: everything was a copy.
                 message = _("All slices that readers agreed on are copies of held-out slices.")
                 raise Conflict(message) from error
-            return _keep(name, actor_id, written, folder)
+            return _keep(order, written, folder)
 
 
 def record_download(*, actor: User | None, snapshot_id: uuid.UUID) -> Snapshot:
@@ -120,14 +148,12 @@ def withdraw_patient(*, actor: User, code: str) -> Withdrawal:
     return row
 
 
-def _keep(
-    name: str, actor_id: uuid.UUID | None, written: folders.Snapshot, folder: Path
-) -> Snapshot:
+def _keep(order: SnapshotOrder, written: folders.Snapshot, folder: Path) -> Snapshot:
     facts, blobs = written.facts, current_blobs()
     row = Snapshot(
         id=uuid.UUID(written.id),
-        name=name,
-        created_by_id=actor_id,
+        name=order.name,
+        created_by_id=order.actor_id,
         plan_version=written.plan_version,
         plan_sha256=facts["plan"]["sha256"],
         counts=facts["counts"],
@@ -141,13 +167,15 @@ def _keep(
     audit.record(
         "create_snapshot",
         subject=row,
-        actor_id=actor_id,
+        actor_id=order.actor_id,
         slices=row.counts["slices"],
         groups=row.counts["groups"],
         left_out=sum(row.left_out.values()),
     )
     db.session.add_all(_slices(row.id, written))
     try:
+        if order.finish is not None:
+            order.finish()
         db.session.commit()
     except IntegrityError as error:
         db.session.rollback()
@@ -173,7 +201,8 @@ def _slices(snapshot_id: uuid.UUID, written: folders.Snapshot) -> Sequence[Snaps
     ]
 
 
-def _checked_name(name: str) -> str:
+def checked_name(name: str) -> str:
+    """The name of a new snapshot; raises :class:`InvalidInput` and :class:`Conflict`."""
     text = " ".join(name.replace("\0", "").split())
     if not text:
         message = _("Please give the snapshot a name.")

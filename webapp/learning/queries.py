@@ -3,15 +3,26 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import timedelta
 
 from flask_babel import gettext as _
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload, lazyload
 
 from webapp.accounts.models import User
-from webapp.database import db
+from webapp.database import db, now
 from webapp.errors import NotFound
-from webapp.learning.models import Retraining, Snapshot, SnapshotSlice, Withdrawal
+from webapp.learning.models import (
+    Retraining,
+    Snapshot,
+    SnapshotRequest,
+    SnapshotSlice,
+    SnapshotStatus,
+    Withdrawal,
+)
+
+_UNDER_WAY = (SnapshotStatus.QUEUED, SnapshotStatus.MAKING)
+_FAILURES_SHOWN = timedelta(days=1)
 
 
 def list_snapshots() -> Sequence[Snapshot]:
@@ -29,6 +40,30 @@ def find_snapshot(snapshot_id: uuid.UUID) -> Snapshot:
     if row is None:
         raise NotFound(_("There is no such snapshot."))
     return row
+
+
+def requests_shown() -> Sequence[SnapshotRequest]:
+    """Snapshots that are being made, and those that lately failed, newest first."""
+    return db.session.scalars(
+        select(SnapshotRequest)
+        .where(
+            SnapshotRequest.status.in_(_UNDER_WAY)
+            | (SnapshotRequest.finished_at >= now() - _FAILURES_SHOWN),
+            SnapshotRequest.status != SnapshotStatus.DONE,
+        )
+        .order_by(SnapshotRequest.created_at.desc(), SnapshotRequest.id)
+    ).all()
+
+
+def find_snapshot_or_request(snapshot_id: uuid.UUID) -> Snapshot | SnapshotRequest:
+    """A snapshot, or what is to become one; raises :class:`NotFound`."""
+    # Not the other way round: the snapshot may be finished between the two.
+    request = db.session.scalar(select(SnapshotRequest).where(SnapshotRequest.id == snapshot_id))
+    made = db.session.scalar(select(Snapshot).where(Snapshot.id == snapshot_id))
+    found = made or request
+    if found is None:
+        raise NotFound(_("There is no such snapshot."))
+    return found
 
 
 def slices_of(snapshot: Snapshot) -> Sequence[SnapshotSlice]:

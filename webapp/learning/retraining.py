@@ -16,11 +16,12 @@ from webapp.accounts.access import demand_role
 from webapp.accounts.models import Role, User
 from webapp.database import db, now
 from webapp.errors import Conflict
+from webapp.learning.fitness import fitness_of
 from webapp.learning.models import Retraining, RetrainingMode, RetrainingStatus
 from webapp.learning.queries import find_retraining, find_snapshot
 from webapp.leases import Jobs, Lease
-from webapp.models_admin.operations import register_candidate
-from webapp.queueing import send_retraining
+from webapp.models_admin.operations import add_candidate
+from webapp.queueing import send_gates, send_retraining
 from webapp.tenancy import acting_for
 
 LEASE = timedelta(seconds=60)
@@ -38,12 +39,23 @@ def request_retraining(
     Raises:
         NotAllowed: the actor is no data steward.
         NotFound: there is no such snapshot.
+        Conflict: the plan of change does not allow it with this snapshot, or the installation
+            lacks what it takes.
     """
     demand_role(actor, Role.STEWARD)
     snapshot = find_snapshot(snapshot_id)
+    reason = fitness_of(snapshot).reason_against(mode)
+    if reason is not None:
+        raise Conflict(reason)
     row = Retraining(snapshot_id=snapshot.id, mode=mode, requested_by_id=actor.id)
     db.session.add(row)
-    audit.record("request_retraining", subject=row, actor_id=actor.id, snapshot=str(snapshot.id))
+    audit.record(
+        "request_retraining",
+        subject=row,
+        actor_id=actor.id,
+        snapshot=str(snapshot.id),
+        mode=mode.value,
+    )
     db.session.commit()
     send_retraining(row.id)
     return row
@@ -121,13 +133,15 @@ def record_step(
 def finish_retraining(claim: RetrainingClaim, files: ModelFiles) -> None:
     """Register what came of it as a candidate, whose gates are then run.
 
+    One transaction: a worker that dies leaves either nothing or all of it.
+
     Raises:
-        LeaseLost: it is no longer this worker's; a candidate that was registered stays.
+        LeaseLost: it is no longer this worker's; nothing was registered.
         Conflict: the same weights came of an earlier retraining.
     """
     with acting_for(claim.organisation_id):
         row = db.session.get_one(Retraining, claim.job_id, populate_existing=True)
-        candidate = register_candidate(actor=row.requested_by, files=files)
+        candidate, run = add_candidate(actor=row.requested_by, files=files)
         _jobs.update(
             claim,
             status=RetrainingStatus.DONE,
@@ -137,6 +151,7 @@ def finish_retraining(claim: RetrainingClaim, files: ModelFiles) -> None:
         )
         audit.record("finish_retraining", subject=row, candidate=str(candidate.id))
         db.session.commit()
+    send_gates(run.id)
 
 
 def end_retraining(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ml.dataset.snapshot import PlanStamp
-from ml.release.change_plan import read_plan_of_change
+from webapp.plans.holding import HeldPlan, plan_that_holds, shipped_plan
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,20 @@ class Terms:
     locked_groups: frozenset[str] = frozenset()
 
 
+def terms_that_hold() -> Terms:
+    """Those of the plan that holds in the organisation acted for."""
+    return _terms_of(plan_that_holds())
+
+
 def shipped_terms() -> Terms:
     """Those of the plan that ships with the product."""
-    read = read_plan_of_change()
-    data = read.plan.data
+    return _terms_of(shipped_plan())
+
+
+def _terms_of(held: HeldPlan) -> Terms:
+    data = held.plan.data
     return Terms(
-        stamp=PlanStamp(read.plan.version, read.sha256),
+        stamp=PlanStamp(held.plan.version, held.sha256),
         quorum=1 if data.single_reader else data.quorum,
-        locked_groups=frozenset(read.plan.locked_groups),
+        locked_groups=frozenset(held.plan.locked_groups),
     )

@@ -1,9 +1,9 @@
 """Pages of data stewards."""
 
 import uuid
-from typing import IO
+from typing import IO, Any
 
-from flask import Blueprint, Response, flash, redirect, render_template, send_file, url_for
+from flask import Blueprint, Response, flash, redirect, render_template, request, send_file, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
@@ -14,11 +14,16 @@ from webapp.accounts.models import Role
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotFound
 from webapp.learning import queries
+from webapp.learning.curves import curves_of
 from webapp.learning.export import archive
-from webapp.learning.forms import SnapshotForm, WithdrawalForm
-from webapp.learning.operations import create_snapshot, record_download, withdraw_patient
+from webapp.learning.fitness import fitness_of
+from webapp.learning.forms import RetrainingForm, SnapshotForm, WithdrawalForm
+from webapp.learning.models import SnapshotRequest
+from webapp.learning.operations import record_download, withdraw_patient
 from webapp.learning.readers import readers_page
 from webapp.learning.retraining import cancel_retraining, request_retraining
+from webapp.learning.snapshot_jobs import request_snapshot
+from webapp.learning.traces import traces
 from webapp.review.mass_corrections import flag_mass_corrections, lift_flag
 from webapp.review.models import OTHER
 from webapp.storage import MissingBlob
@@ -30,7 +35,16 @@ READINGS = {
     "studies current": _l("Studies as a whole, current assessments"),
     "studies blind": _l("Studies as a whole, first assessments given blind"),
 }
+LARGEST_BODY = 64 * 2**10
+"""Bytes of a name, a code or a choice as a form or as JSON."""
+
 blueprint = Blueprint("learning", __name__, url_prefix="/learning")
+
+
+@blueprint.url_value_preprocessor
+def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
+    """Limit the body before anything reads it; CSRF protection reads the form."""
+    request.max_content_length = LARGEST_BODY
 
 
 @blueprint.get("/snapshots")
@@ -43,10 +57,10 @@ def snapshots() -> ResponseReturnValue:
 @blueprint.post("/snapshots")
 @requires(Role.STEWARD)
 def create() -> ResponseReturnValue:
-    """Freeze what readers have agreed about."""
+    """Ask for what readers have agreed about to be frozen."""
     form = SnapshotForm()
     try:
-        row = create_snapshot(actor=actor(), name=form.name.data or "")
+        row = request_snapshot(actor=actor(), name=form.name.data or "")
     except (InvalidInput, Conflict) as error:
         db.session.rollback()
         form.show(error)
@@ -54,17 +68,41 @@ def create() -> ResponseReturnValue:
     return redirect(url_for("learning.snapshot", snapshot_id=row.id))
 
 
+@blueprint.get("/snapshots/list")
+@requires(Role.STEWARD)
+def snapshot_list() -> ResponseReturnValue:
+    """The list of snapshots, which refreshes itself while one is being made."""
+    return render_template(
+        "learning/_snapshots.html",
+        snapshots=queries.list_snapshots(),
+        requests=queries.requests_shown(),
+    )
+
+
 @blueprint.get("/snapshots/<uuid:snapshot_id>")
 @requires(Role.STEWARD)
 def snapshot(snapshot_id: uuid.UUID) -> ResponseReturnValue:
-    """One snapshot: what is in it, and what is not."""
-    row = queries.find_snapshot(snapshot_id)
+    """One snapshot: what is in it, and what is not; or how far it is."""
+    row = queries.find_snapshot_or_request(snapshot_id)
+    if isinstance(row, SnapshotRequest):
+        return render_template("learning/request.html", snapshot=row)
     return render_template(
         "learning/snapshot.html",
         snapshot=row,
         withdrawn=queries.withdrawn_groups_in(row),
         retrainings=queries.retrainings_of(row),
+        fitness=fitness_of(row),
     )
+
+
+@blueprint.get("/snapshots/<uuid:snapshot_id>/progress")
+@requires(Role.STEWARD)
+def snapshot_progress(snapshot_id: uuid.UUID) -> ResponseReturnValue:
+    """How far a snapshot is; once it is made, the page is loaded anew."""
+    row = queries.find_snapshot_or_request(snapshot_id)
+    if isinstance(row, SnapshotRequest):
+        return render_template("learning/_request.html", snapshot=row)
+    return "", {"HX-Refresh": "true"}
 
 
 @blueprint.get("/snapshots/<uuid:snapshot_id>/snapshot.zip")
@@ -82,7 +120,13 @@ def download(snapshot_id: uuid.UUID) -> Response:
 @requires(Role.STEWARD)
 def retrain(snapshot_id: uuid.UUID) -> ResponseReturnValue:
     """Make the serving model anew with a snapshot."""
-    row = request_retraining(actor=actor(), snapshot_id=snapshot_id)
+    form = RetrainingForm()
+    try:
+        row = request_retraining(actor=actor(), snapshot_id=snapshot_id, mode=form.chosen())
+    except (InvalidInput, Conflict) as error:
+        db.session.rollback()
+        flash(error.message, "error")
+        return redirect(url_for("learning.snapshot", snapshot_id=snapshot_id))
     return redirect(url_for("learning.retraining", retraining_id=row.id))
 
 
@@ -90,8 +134,14 @@ def retrain(snapshot_id: uuid.UUID) -> ResponseReturnValue:
 @requires(Role.STEWARD)
 def retraining(retraining_id: uuid.UUID) -> ResponseReturnValue:
     """How far a retraining is, and what came of it."""
-    row = queries.find_retraining(retraining_id)
-    return render_template("learning/retraining.html", retraining=row)
+    return _retraining("learning/retraining.html", retraining_id)
+
+
+@blueprint.get("/retrainings/<uuid:retraining_id>/state")
+@requires(Role.STEWARD)
+def retraining_state(retraining_id: uuid.UUID) -> ResponseReturnValue:
+    """The part of that page that refreshes itself."""
+    return _retraining("learning/_retraining.html", retraining_id)
 
 
 @blueprint.post("/retrainings/<uuid:retraining_id>/cancel")
@@ -174,11 +224,20 @@ def send_snapshot(file: IO[bytes]) -> Response:
     return answer
 
 
+def _retraining(template: str, retraining_id: uuid.UUID) -> str:
+    row = queries.find_retraining(retraining_id)
+    return render_template(template, retraining=row, curves=curves_of(row.figures))
+
+
 def _snapshots(form: SnapshotForm) -> str:
-    return render_template("learning/snapshots.html", snapshots=queries.list_snapshots(), form=form)
+    return render_template(
+        "learning/snapshots.html",
+        snapshots=queries.list_snapshots(),
+        requests=queries.requests_shown(),
+        form=form,
+    )
 
 
 def _withdrawals(form: WithdrawalForm) -> str:
-    rows = queries.list_withdrawals()
-    held = queries.holding([one.patient_group for one in rows])
-    return render_template("learning/withdrawals.html", withdrawals=rows, held=held, form=form)
+    rows = traces(queries.list_withdrawals())
+    return render_template("learning/withdrawals.html", traces=rows, form=form)

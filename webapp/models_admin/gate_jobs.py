@@ -12,7 +12,7 @@ from webapp import audit
 from webapp.database import db, now
 from webapp.leases import Jobs, Lease
 from webapp.models_admin.models import Candidate, GateRun, GateStatus
-from webapp.models_admin.signatures import sign
+from webapp.signing import sign
 from webapp.tenancy import acting_for
 
 LEASE = timedelta(seconds=60)

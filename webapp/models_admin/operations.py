@@ -29,8 +29,11 @@ from webapp.models_admin.models import (
 )
 from webapp.models_admin.queries import deployments, find_candidate, newest_deployment
 from webapp.models_admin.serving import Standing, standing
-from webapp.models_admin.signatures import facts_of, sign
+from webapp.models_admin.signatures import facts_of
+from webapp.plans.holding import holding
+from webapp.plans.operations import lock_of as plans_of
 from webapp.queueing import send_gates
+from webapp.signing import sign
 from webapp.tenancy import acting_for, current_organisation_id
 
 LEAST_SHARE = 5  # per cent of new studies that a model on trial answers
@@ -66,6 +69,14 @@ def register_candidate(*, actor: User, files: ModelFiles) -> Candidate:
         Conflict: the organisation has this candidate already.
         InvalidModel: a file cannot be read, or the weights do not fit the card.
     """
+    candidate, run = add_candidate(actor=actor, files=files)
+    db.session.commit()
+    send_gates(run.id)
+    return candidate
+
+
+def add_candidate(*, actor: User, files: ModelFiles) -> tuple[Candidate, GateRun]:
+    """As :func:`register_candidate`, without its commit; the caller sends the run afterwards."""
     _needs_steward(actor)
     version = register_model(name=files.name, sha256=files.sha256, card=files.card)
     with acting_for(actor.organisation_id):
@@ -84,10 +95,7 @@ def register_candidate(*, actor: User, files: ModelFiles) -> Candidate:
         audit.record(
             "register_candidate", subject=candidate, actor_id=actor.id, model=version.sha256[:12]
         )
-        run = _new_run(candidate, actor)
-        db.session.commit()
-    send_gates(run.id)
-    return candidate
+        return candidate, _new_run(candidate, actor)
 
 
 def run_gates(*, actor: User, candidate_id: uuid.UUID) -> GateRun:
@@ -125,14 +133,14 @@ def propose_model(
     Raises:
         NotAllowed: the actor is no steward.
         NotFound: there is no such candidate.
-        Conflict: its gates have not let it through, it serves already, or a proposal is open;
-            or a model is on trial already.
+        Conflict: its gates have not let it through under the plan that holds, it serves already,
+            a proposal is open, or a model is on trial already.
         InvalidInput: the reason is missing or too long, or the share is out of range.
     """
     _needs_steward(actor)
     why = _checked_reason(reason)
     _check_share(share)
-    one_at_a_time([_models_of(actor.organisation_id)])
+    one_at_a_time([_models_of(actor.organisation_id), plans_of(actor.organisation_id)])
     candidate = find_candidate(candidate_id)
     run = _passed_run(candidate)
     if _serves(candidate):
@@ -168,7 +176,8 @@ def confirm_model(*, actor: User, candidate_id: uuid.UUID) -> Deployment:
     Raises:
         NotAllowed: the actor is no steward, or is who proposed it.
         NotFound: there is no such candidate.
-        Conflict: nobody proposed it, or its newest gates have not let it through.
+        Conflict: nobody proposed it, or its newest gates have not let it through under the plan
+            that holds.
     """
     proposal = _open_proposal(actor, candidate_id)
     if proposal.proposed_by_id == actor.id:
@@ -349,12 +358,22 @@ def _passed_run(candidate: Candidate) -> GateRun:
     run = candidate.last_run
     if run is None or run.status is not GateStatus.PASSED:
         raise Conflict(_("This model has not passed the gates."))
+    if _plan_of(run) != holding().held.sha256:
+        raise Conflict(
+            _("The plan of change has changed since the gates were run. Please run them again.")
+        )
     return run
+
+
+def _plan_of(run: GateRun) -> str | None:
+    """The hash of the plan that the run judged by."""
+    said = (run.report or {}).get("plan")
+    return said.get("sha256") if isinstance(said, dict) else None
 
 
 def _open_proposal(actor: User, candidate_id: uuid.UUID) -> Proposal:
     _needs_steward(actor)
-    one_at_a_time([_models_of(actor.organisation_id)])
+    one_at_a_time([_models_of(actor.organisation_id), plans_of(actor.organisation_id)])
     proposal = find_candidate(candidate_id).open_proposal
     if proposal is None:
         raise Conflict(_("Nobody has proposed this model, or the proposal has been decided."))

@@ -17,7 +17,8 @@ from webapp.extensions import current_settings
 from webapp.models_admin.models import Candidate, Deployment, DeploymentKind, GateRun
 from webapp.models_admin.queries import deployments, find_candidate
 from webapp.models_admin.shares import is_in_share
-from webapp.models_admin.signatures import facts_of, is_signed
+from webapp.models_admin.signatures import facts_of
+from webapp.signing import is_signed
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +111,31 @@ def standing(
             case DeploymentKind.ON:
                 is_off = False
     return Standing(promoted, canary, is_off)
+
+
+def served_times() -> dict[uuid.UUID, list[tuple[datetime, datetime | None]]]:
+    """From when to when each candidate served the organisation acted for; None: it serves.
+
+    By the deployments whose signatures hold, as the worker follows them.
+    """
+    found: dict[uuid.UUID, list[tuple[datetime, datetime | None]]] = {}
+    rows = deployments()[::-1]
+    serving: uuid.UUID | None = None
+    for number, row in enumerate(rows, start=1):
+        now_serving = _answering(standing(rows[:number][::-1]))
+        if now_serving == serving:
+            continue
+        if serving is not None:
+            found[serving][-1] = (found[serving][-1][0], row.created_at)
+        if now_serving is not None:
+            found.setdefault(now_serving, []).append((row.created_at, None))
+        serving = now_serving
+    return found
+
+
+def _answering(found: Standing) -> uuid.UUID | None:
+    """The candidate that answers; None where the first model does, or none."""
+    return found.promoted[-1].candidate_id if found.promoted and not found.is_off else None
 
 
 def serving_models(study: Arrival | None = None) -> Iterator[Serving]:

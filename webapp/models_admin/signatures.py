@@ -1,29 +1,9 @@
-"""Signatures of gate reports and deployments: a row written past the portal is noticed.
+"""What the signature of a deployment covers; gate reports are signed as they are."""
 
-The key is the installation's own, and the database does not hold it (:mod:`ml.release.signing`).
-"""
-
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ml.release import signing
-from webapp.extensions import current_settings
 from webapp.models_admin.models import Candidate, Deployment
-
-
-def sign(facts: Mapping[str, Any]) -> str:
-    """The signature of ``facts``, 64 hexadecimal digits."""
-    return str(signing.sign(facts, _key())[signing.SIGNATURE])
-
-
-def is_signed(facts: Mapping[str, Any], signature: str | None) -> bool:
-    """Whether ``signature`` is that of ``facts``."""
-    return signing.verify({**facts, signing.SIGNATURE: signature}, _key())
-
-
-def _key() -> bytes:
-    return current_settings().model_key.encode()
 
 
 def facts_of(deployment: Deployment, *, at: datetime) -> dict[str, Any]:

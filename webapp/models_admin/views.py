@@ -2,8 +2,9 @@
 
 import uuid
 from collections.abc import Callable
+from typing import Any
 
-from flask import Blueprint, flash, redirect, render_template, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
@@ -16,7 +17,16 @@ from webapp.models_admin.forms import ProposalForm, ReasonForm
 from webapp.models_admin.models import Candidate
 from webapp.models_admin.serving import overview
 
+LARGEST_BODY = 64 * 2**10
+"""Bytes of a reason as a form or as JSON."""
+
 blueprint = Blueprint("models", __name__)
+
+
+@blueprint.url_value_preprocessor
+def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
+    """Limit the body before anything reads it; CSRF protection reads the form."""
+    request.max_content_length = LARGEST_BODY
 
 
 @blueprint.get("/models")

@@ -23,11 +23,11 @@ from webapp.learning.models import Retraining, Snapshot
 from webapp.models_admin.models import Candidate, Deployment, GateRun, Proposal
 from webapp.models_admin.queries import deployments, find_candidate
 from webapp.models_admin.serving import fault_of
-from webapp.models_admin.signatures import is_signed, sign
 from webapp.rollout.comparison import compare, plain
 from webapp.rollout.models import RecallCase, RecallRun
 from webapp.rollout.queries import shadow_runs
 from webapp.rollout.trials import figures, reason_to_end, trials_of
+from webapp.signing import is_signed, sign
 
 FORMAT = "sulcus-evidence-1"
 NOTICE = "Research software. Not a certified medical device; not for diagnosis."

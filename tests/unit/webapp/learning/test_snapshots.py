@@ -34,6 +34,7 @@ from webapp.corrections import removal
 from webapp.corrections.operations import Deletion, DeletionReason, delete_study
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from webapp.learning import snapshot_jobs
 from webapp.learning.export import write_folder
 from webapp.learning.models import Snapshot, SnapshotSlice, Unchangeable, Withdrawal
 from webapp.learning.operations import create_snapshot, withdraw_patient
@@ -85,6 +86,13 @@ class Ward:
         with self.inside():
             actor = find_user_by_address(self.steward.email)
             return create_snapshot(actor=actor, name=name, terms=terms).id
+
+    def work_on(self, address: str) -> None:
+        """Make the snapshot that was asked for, as the worker does."""
+        with self.app.app_context():
+            claim = snapshot_jobs.claim_snapshot(uuid.UUID(address.rpartition("/")[2]))
+            assert claim is not None
+            snapshot_jobs.make_snapshot(claim)
 
     def inside(self) -> "Inside":
         return Inside(self.app, self.anna.organisation_id)
@@ -367,6 +375,12 @@ class TestPages:
         made = browser.post("/learning/snapshots", data={"name": "July"})
         assert made.status_code == 302
         page = browser.get(made.location).text
+        assert "data-poll" in page
+        assert "July" in browser.get("/learning/snapshots").text
+        ward.work_on(made.location)
+        progress = browser.get(f"{made.location}/progress")
+        assert progress.headers["HX-Refresh"] == "true"
+        page = browser.get(made.location).text
         assert "July" in page
         assert "Only one reader" in page
         assert "July" in browser.get("/learning/snapshots").text
@@ -417,13 +431,18 @@ def test_the_api_makes_lists_and_shows_snapshots(
     ward.agree(ward.study())
     headers = {"Authorization": f"Bearer {make_api_token(app, ward.steward)[1]}"}
     made = client.post("/api/v1/snapshots", json={"name": "by program"}, headers=headers)
-    assert made.status_code == 201, made.text
+    assert made.status_code == 202, made.text
+    address = made.headers["Location"]
     assert made.json is not None
-    assert made.json["counts"]["slices"] == 1
-    assert client.get(made.headers["Location"], headers=headers).json == made.json
+    assert (made.json["status"], made.json["counts"]) == ("queued", None)
+    assert client.get(address, headers=headers).json == made.json
+    ward.work_on(address)
+    done = client.get(address, headers=headers).json
+    assert done is not None
+    assert (done["id"], done["status"], done["counts"]["slices"]) == (made.json["id"], "done", 1)
     listed = client.get("/api/v1/snapshots", headers=headers).json
     assert listed is not None
-    assert listed["items"] == [made.json]
+    assert listed["items"] == [done]
     again = client.post("/api/v1/snapshots", json={"name": "by program"}, headers=headers)
     assert (again.status_code, again.content_type) == (409, "application/problem+json")
 

@@ -15,7 +15,8 @@ from webapp.database import db, now
 from webapp.models_admin import operations
 from webapp.models_admin.models import GateStatus
 from webapp.models_admin.queries import find_candidate
-from webapp.models_admin.signatures import sign
+from webapp.plans.holding import holding
+from webapp.signing import sign
 from webapp.tenancy import acting_for
 
 
@@ -46,6 +47,7 @@ def end_gates(app: Flask, steward: Account, candidate_id: uuid.UUID, verdict: st
         assert run is not None
         run.report = {
             "verdict": verdict,
+            "plan": {"version": 1, "sha256": holding().held.sha256},
             "candidate": {"weights_sha256": candidate.model_version.sha256},
             "gates": [
                 {
