@@ -280,7 +280,7 @@ def settle(judge: Api, patients: Sequence[Patient], report: Report) -> None:
 
 def learn(steward: Api, name: str, report: Report) -> str:
     """A snapshot and a retraining on it; returns the id of the candidate."""
-    snapshot = steward.post("/snapshots", name=name)
+    snapshot = frozen(steward, name)
     report.tell(
         f"snapshot {name}: {json.dumps(snapshot['counts'])}, without {snapshot['left_out']}"
     )
@@ -294,6 +294,15 @@ def learn(steward: Api, name: str, report: Report) -> str:
     if ended["status"] != "done":
         sys.exit(1)
     found: str = ended["candidate_id"]
+    return found
+
+
+def frozen(steward: Api, name: str) -> Json:
+    """A snapshot of this name, once it is made."""
+    asked = steward.post("/snapshots", name=name)
+    found = steward.wait(f"/snapshots/{asked['id']}", {"done", "failed"})
+    if found["status"] != "done":
+        sys.exit(f"the snapshot {name} failed: {found}")
     return found
 
 
@@ -318,7 +327,7 @@ def promote(stewards: Sequence[Api], candidate: str) -> None:
 def poisoned(steward: Api, readers: Readers, patients: Sequence[Patient], report: Report) -> None:
     """What one reader turns into another class is in no snapshot under the quorum."""
     flipped = readers.poison(patients)
-    snapshot = steward.post("/snapshots", name="poisoned")
+    snapshot = frozen(steward, "poisoned")
     report.tell(f"{POISONER} calls {len(flipped)} slices of {POISONED} {INTO} now")
     report.tell(f"snapshot poisoned: {json.dumps(snapshot['counts'])}, {snapshot['left_out']}")
     before = sum(entry.label.value == INTO for one in patients for entry in one.slices)
