@@ -13,13 +13,16 @@ Prints what it measured; ends with 1 where something does not hold.
 """
 
 import argparse
+import contextlib
 import json
 import random
+import re
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,17 +30,24 @@ from typing import Any
 
 import requests
 
-from benchmarks.product import PAUSE, product, signed_in, wait_until_done
+from benchmarks.product import PASSWORD, PAUSE, product, signed_in, wait_until_done
 from benchmarks.weakened_model import weaken
+from config import Settings
 from ml.dataset import Entry, read_exclusions, read_manifest
 from ml.dataset.parts import split_as_kept
 from ml.labels import LABELS
 from ml.model_files import BUNDLED
 from ml.registry import read_card
+from webapp import create_app
+from webapp.accounts.queries import find_user_by_address
+from webapp.learning.readers import readers_page
+from webapp.tenancy import acting_for
 
 ERROR_RATES = {"anna": 0.05, "ben": 0.10, "carla": 0.20}
 POISONER, POISONED, INTO, FLIPPED = "carla", "meningioma", "pituitary", 0.30
 LEAST_GAIN = 0.05
+MOST_OFF = 0.05  # of a reader's estimated reliability
+SNAPSHOT_KEY = "the same patients are held out in each run"
 NAMES = [label.value for label in LABELS]
 Json = dict[str, Any]
 
@@ -130,17 +140,29 @@ class Readers:
         with ThreadPoolExecutor(len(wanted)) as pool:
             list(pool.map(lambda name: self._write(name, wanted[name]), wanted))
 
-    def poison(self, patients: Sequence[Patient]) -> set[str]:
-        """The poisoner changes a share of one class into another; returns the hashes of slices."""
+    def poison(self, patients: Sequence[Patient], *, alone: bool = False) -> set[str]:
+        """The poisoner changes a share of one class into another; returns the ids of the slices.
+
+        Args:
+            alone: nobody has read these patients, and the poisoner reads all slices, else rightly.
+        """
         every = [
             (patient, image_id, prediction["label"], entry)
             for patient in patients
             for entry, (image_id, prediction) in zip(patient.slices, patient.answers, strict=True)
-            if entry.label.value == POISONED
+            if alone or entry.label.value == POISONED
         ]
-        chosen = self.dice.sample(every, round(len(every) * FLIPPED))
-        self._write(POISONER, [(one[0], one[1], one[2], INTO) for one in chosen])
-        return {one[1] for one in chosen}
+        of_class = [one for one in every if one[3].label.value == POISONED]
+        chosen = self.dice.sample(of_class, round(len(of_class) * FLIPPED))
+        flipped = {one[1] for one in chosen}
+        self._write(
+            POISONER,
+            [
+                (patient, image_id, answered, INTO if image_id in flipped else entry.label.value)
+                for patient, image_id, answered, entry in (every if alone else chosen)
+            ],
+        )
+        return flipped
 
     def _said(self, name: str, entry: Entry) -> str:
         wrong = self.dice.random() < ERROR_RATES[name]
@@ -179,6 +201,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True, help="the folder of data sets")
     parser.add_argument("--groups", type=int, default=36, help="patients that readers assess")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="without the second candidate")
     options = parser.parse_args()
     report = Report()
     assessed, unseen = patients_of(options.data_root, options.groups, options.seed)
@@ -186,8 +209,9 @@ def main() -> None:
         card = weaken(BUNDLED, Path(folder) / "weak", seed=options.seed)
         home = Path(folder) / "home"
         home.mkdir()
-        with product(home, SULCUS_MODEL=str(card)) as address:
-            run(home, address, assessed, unseen, random.Random(options.seed), report)
+        with product(home, SULCUS_MODEL=str(card), SULCUS_SNAPSHOT_KEY=SNAPSHOT_KEY) as address:
+            dice = random.Random(options.seed)
+            run(home, address, assessed, unseen, dice, report, quick=options.quick)
     sys.exit(1 if report.faults else 0)
 
 
@@ -212,6 +236,8 @@ def run(
     unseen: list[Patient],
     dice: random.Random,
     report: Report,
+    *,
+    quick: bool,
 ) -> None:
     """The whole story, told as it happens."""
     uploader, judge = (
@@ -233,13 +259,16 @@ def run(
     )
     readers.assess(assessed)
     report.tell(f"{len(ERROR_RATES)} readers have assessed {slices(assessed)} slices each")
+    check_reliability(home, readers, report)
     settle(judge, assessed, report)
-    candidate = learn(stewards[0], "first", report)
+    with worklist_watched(address, report):
+        candidate = learn(stewards[0], "first", report)
     gates = judged(stewards[0], candidate, report)
     report.want(gates["status"] == "passed", "the gates let the first candidate through")
     if gates["status"] != "passed":
         return
     original = [unseen[0].answers, pictures(uploader, unseen[0])]
+    shadowed(stewards[0], uploader, candidate, unseen, report)
     promote(stewards, candidate)
     again = [Patient(one.code, one.slices) for one in unseen]
     upload_all(uploader, again)
@@ -248,6 +277,8 @@ def run(
     report.tell(f"{', '.join(sorted(served))} is right about {after:.1%} of the unseen patients")
     report.want(after - before >= LEAST_GAIN, f"accuracy rises by {after - before:.1%}")
     poisoned(stewards[0], readers, assessed, report)
+    if not quick:
+        poisoned_alone(stewards, readers, again, report)
     stewards[0].post("/models/rollback", reason="The loop is measured to its end.")
     last = Patient(unseen[0].code, unseen[0].slices)
     uploader.upload(last)
@@ -256,6 +287,73 @@ def run(
     report.want(
         pictures(uploader, last) == original[1], "after the rollback heatmaps are as before"
     )
+
+
+def check_reliability(home: Path, readers: Readers, report: Report) -> None:
+    """What stewards are told of readers is near to what was simulated."""
+    settings = {"SULCUS_HOME": str(home), "SULCUS_BROKER_URL": f"redis+socket://{home}/nobody"}
+    app = create_app(Settings.from_environment(settings))
+    with app.app_context():
+        steward = find_user_by_address("dora@example.org")
+        with acting_for(steward.organisation_id):
+            told = {row.reader.email: row.reliability for row in readers_page().rows}
+    for name, wrong in readers.wrong.items():
+        found, right = told[f"{name}@example.org"], 1 - sum(wrong) / len(wrong)
+        value = found.value if found else 0.0
+        report.want(
+            abs(value - right) <= MOST_OFF,
+            f"{name} is right in {right:.3f} of the slices, estimated {value:.3f}",
+        )
+
+
+@contextlib.contextmanager
+def worklist_watched(address: str, report: Report) -> Iterator[None]:
+    """Time the rows of the worklist before and while something else is done."""
+    session, stop = browser(address, "uploader@example.org"), threading.Event()
+    before = [worklist_seconds(session, address) for _ in range(40)]
+    during: list[float] = []
+
+    def watch() -> None:
+        while not stop.wait(0.5):
+            during.append(worklist_seconds(session, address))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    calm, busy = p95(before), p95(during)
+    report.tell(f"worklist, p95: {calm * 1000:.0f} ms before, {busy * 1000:.0f} ms meanwhile")
+    report.want(busy <= 2 * calm, f"the worklist takes {busy / calm:.2f} times as long")
+
+
+def browser(address: str, email: str) -> requests.Session:
+    """Somebody who has signed in on the page."""
+    session = requests.Session()
+    page = session.get(f"{address}/sign-in", timeout=60).text
+    token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
+    if token is None:
+        sys.exit("the sign-in page has no form")
+    answer = session.post(
+        f"{address}/sign-in",
+        data={"email": email, "password": PASSWORD, "csrf_token": token.group(1)},
+        timeout=60,
+    )
+    answer.raise_for_status()
+    return session
+
+
+def worklist_seconds(session: requests.Session, address: str) -> float:
+    started = time.perf_counter()
+    answer = session.get(f"{address}/worklist/rows", headers={"HX-Request": "true"}, timeout=60)
+    answer.raise_for_status()
+    return time.perf_counter() - started
+
+
+def p95(values: Sequence[float]) -> float:
+    return sorted(values)[int(0.95 * (len(values) - 1))]
 
 
 def upload_all(api: Api, patients: Sequence[Patient]) -> None:
@@ -318,6 +416,25 @@ def judged(steward: Api, candidate: str, report: Report) -> Json:
     return run
 
 
+def shadowed(
+    steward: Api, uploader: Api, candidate: str, patients: Sequence[Patient], report: Report
+) -> None:
+    """The candidate answers new studies beside the serving model, and nobody sees it."""
+    steward.post(f"/models/{candidate}/shadow", share=100, most=len(patients))
+    upload_all(uploader, [Patient(one.code, one.slices) for one in patients])
+    while True:
+        found: Json = steward.get(f"/models/{candidate}/shadow")["comparison"]
+        if found["studies"]["number"] + found["failed"] >= len(patients):
+            break
+        PAUSE.wait(2)
+    report.tell(
+        f"shadow: both agree about {found['slices']['agreeing']} of {found['slices']['number']} "
+        f"slices and {found['studies']['agreeing']} of {found['studies']['number']} studies; "
+        f"{found['before']['mean_set_size']:.2f} classes not ruled out, "
+        f"{found['after']['mean_set_size']:.2f} by the candidate; {found['failed']} failed"
+    )
+
+
 def promote(stewards: Sequence[Api], candidate: str) -> None:
     """One proposes, another one confirms."""
     stewards[0].post(f"/models/{candidate}/proposal", reason="Better on what our readers assessed.")
@@ -335,6 +452,22 @@ def poisoned(steward: Api, readers: Readers, patients: Sequence[Patient], report
         snapshot["counts"]["labels"].get(INTO, 0) <= before,
         f"no slice has become {INTO} by one reader's word",
     )
+
+
+def poisoned_alone(
+    stewards: Sequence[Api], readers: Readers, patients: Sequence[Patient], report: Report
+) -> None:
+    """With the quorum off, what the poisoner alone has read is learnt; the gates have to stop it."""
+    plan = stewards[0].get("/plans")["holding"]
+    text = plan["text"].replace("single_reader = false", "single_reader = true")
+    text = text.replace(f"version = {plan['version']}", f"version = {plan['version'] + 1}")
+    asked = stewards[0].post("/plans", text=text, reason="One reader's word is enough, for once.")
+    stewards[1].post(f"/plans/{asked['id']}/confirmation")
+    flipped = readers.poison(patients, alone=True)
+    report.tell(f"{POISONER} alone reads {slices(patients)} slices and turns {len(flipped)}")
+    candidate = learn(stewards[0], "quorum off", report)
+    gates = judged(stewards[0], candidate, report)
+    report.want(gates["status"] == "failed", "the gates stop the poisoned candidate")
 
 
 def accuracy(patients: Sequence[Patient]) -> float:
