@@ -457,10 +457,11 @@ def poisoned(steward: Api, readers: Readers, patients: Sequence[Patient], report
 def poisoned_alone(
     stewards: Sequence[Api], readers: Readers, patients: Sequence[Patient], report: Report
 ) -> None:
-    """With the quorum off, what the poisoner alone has read is learnt; the gates have to stop it."""
-    plan = stewards[0].get("/plans")["holding"]
+    """With the quorum off, one reader's word is learnt; the gates have to stop what comes of it."""
+    found = stewards[0].get("/plans")
+    plan, number = found["holds"], found["next_version"]
     text = plan["text"].replace("single_reader = false", "single_reader = true")
-    text = text.replace(f"version = {plan['version']}", f"version = {plan['version'] + 1}")
+    text = text.replace(f"version = {plan['version']}", f"version = {number}")
     asked = stewards[0].post("/plans", text=text, reason="One reader's word is enough, for once.")
     stewards[1].post(f"/plans/{asked['id']}/confirmation")
     flipped = readers.poison(patients, alone=True)
