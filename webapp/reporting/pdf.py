@@ -240,7 +240,8 @@ def _reading(content: ReportContent, reading: Reading) -> str:
     if reading.verdict == "disagree" and reading.label:
         verdict += f": <b>{safe(diagnosis(reading.label, reading.finding))}</b>"
     if reading.confidence:
-        parts.append(f"{_('confidence')}: {word(CONFIDENCES, reading.confidence)}")
+        sure = _("confidence")
+        parts.append(f"{sure}: {word(CONFIDENCES, reading.confidence)}")
     parts += [reading.reader, moment_in_words(reading.at)]
     return f"{verdict}, {safe(', '.join(parts))}"
 

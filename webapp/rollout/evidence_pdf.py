@@ -75,7 +75,7 @@ def _retraining(one: Json) -> Iterator[Flowable]:
         (_("Name"), snapshot["name"]),
         (_("Plan of change"), _plan(snapshot["plan"])),
         (_("Manifest (SHA-256)"), snapshot["manifest_sha256"]),
-        (_("Counts"), _listed(snapshot["counts"])),
+        (_("Numbers"), _listed(snapshot["counts"])),
         (_("Left out"), _listed(snapshot["left_out"])),
         (_("Requested"), _when_by(one["requested_at"], one["requested_by"])),
         (_("Starts from"), one["started_from"]),
@@ -238,7 +238,8 @@ def _plan(plan: Json | None) -> str:
 def _signature(row: Json) -> str:
     if not row["signature"]:
         return ""
-    return f"{row['signature']} ({_('valid') if row['signature_holds'] else _('INVALID')})"
+    holds = _("valid") if row["signature_holds"] else _("INVALID")
+    return f"{row['signature']} ({holds})"
 
 
 def _agreement(one: Json) -> str:
