@@ -40,15 +40,15 @@ def main() -> None:
             # The first study waits until the model is loaded.
             first = submit(session, address, axial_series(1))
             wait_until_done(session, address, first, pause=0.05)
-            before = cpu_seconds(WEB, WORKER)
+            before = cpu_seconds(home, WEB, WORKER)
             started = time.perf_counter()
             study = submit(session, address, files)
             accepted = time.perf_counter() - started
-            uploaded = cpu_seconds(WEB, WORKER)
+            uploaded = cpu_seconds(home, WEB, WORKER)
             wait_until_done(session, address, study, pause=0.25)
             total = time.perf_counter() - started
-            done = cpu_seconds(WEB, WORKER)
-            web, worker = peak_memory(WEB), peak_memory(WORKER)
+            done = cpu_seconds(home, WEB, WORKER)
+            web, worker = peak_memory(home, WEB), peak_memory(home, WORKER)
     own, own_cpu = engine_time(files)
     print(f"{'upload accepted after':36s} {accepted:7.2f} s")
     print(f"{'result after':36s} {total:7.2f} s")
@@ -78,22 +78,22 @@ def engine_time(files: list[bytes]) -> tuple[float, float]:
     return statistics.median(rounds), statistics.median(processor)
 
 
-def peak_memory(command: str) -> float:
-    """Largest peak resident memory of this user's processes with that command line, in MB."""
+def peak_memory(home: Path, command: str) -> float:
+    """Largest peak resident memory of the product's processes with that command line, in MB."""
     peaks = [
         int(row.split()[1]) / 1024
-        for folder in processes(command)
+        for folder in processes(home, command)
         for row in (folder / "status").read_text().splitlines()
         if row.startswith("VmHWM")
     ]
     return max(peaks, default=0.0)
 
 
-def cpu_seconds(*commands: str) -> float:
-    """User and system time so far of this user's processes with one of those command lines."""
+def cpu_seconds(home: Path, *commands: str) -> float:
+    """User and system time so far of the product's processes with one of those command lines."""
     ticks = 0
     for command in commands:
-        for folder in processes(command):
+        for folder in processes(home, command):
             # proc(5): utime and stime are the 12th and 13th field after the name, which may
             # contain any character.
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
@@ -101,16 +101,22 @@ def cpu_seconds(*commands: str) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def processes(command: str) -> Iterator[Path]:
-    """Folders below /proc of this user's processes with that command line."""
+def processes(home: Path, command: str) -> Iterator[Path]:
+    """Folders below /proc of the product's processes with that command line.
+
+    Args:
+        home: the product's data folder; other products may run on this machine.
+    """
+    own = f"SULCUS_HOME={home}".encode()
     for folder in Path("/proc").iterdir():
         try:
             if not folder.name.isdigit() or folder.stat().st_uid != os.getuid():
                 continue
             line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            is_own = own in (folder / "environ").read_bytes().split(b"\0")
         except OSError:  # the process has ended
             continue
-        if command in line:
+        if is_own and command in line:
             yield folder
 
 

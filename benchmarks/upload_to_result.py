@@ -46,7 +46,7 @@ def upload_and_wait(session: requests.Session, address: str) -> tuple[str, float
 def model_times(home: Path, studies: list[str]) -> list[float]:
     """The time inside the predictor (preprocessing, network, heatmap), in seconds."""
     with contextlib.closing(sqlite3.connect(home / "sulcus.sqlite3")) as database:
-        rows = dict(database.execute("SELECT study_id, model_ms FROM inference_job").fetchall())
+        rows = dict(database.execute("SELECT study_id, model_ms FROM analysis").fetchall())
     return [rows[uuid.UUID(study).hex] / 1000 for study in studies]
 
 
