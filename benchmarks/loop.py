@@ -371,7 +371,7 @@ def settle(judge: Api, patients: Sequence[Patient], report: Report) -> None:
     number = 0
     while items := judge.get("/disputes?limit=100")["items"]:
         for one in items:
-            judge.post(f"/disputes/{one['image_id']}", label=truth[one["image_id"]])
+            judge.post(f"/images/{one['image_id']}/adjudication", label=truth[one["image_id"]])
             number += 1
     report.tell(f"{number} disputes were settled")
 
