@@ -14,6 +14,7 @@ Prints what it measured; ends with 1 where something does not hold.
 
 import argparse
 import contextlib
+import itertools
 import json
 import random
 import re
@@ -35,11 +36,13 @@ from benchmarks.weakened_model import weaken
 from config import Settings
 from ml.dataset import Entry, read_exclusions, read_manifest
 from ml.dataset.parts import split_as_kept
+from ml.dataset.snapshot import HOLDOUT_FOLDS, fold_of
 from ml.labels import LABELS
 from ml.model_files import BUNDLED
 from ml.registry import read_card
 from webapp import create_app
 from webapp.accounts.queries import find_user_by_address
+from webapp.learning.pseudonyms import patient_group
 from webapp.learning.readers import readers_page
 from webapp.tenancy import acting_for
 
@@ -47,7 +50,7 @@ ERROR_RATES = {"anna": 0.05, "ben": 0.10, "carla": 0.20}
 POISONER, POISONED, INTO, FLIPPED = "carla", "meningioma", "pituitary", 0.30
 LEAST_GAIN = 0.05
 MOST_OFF = 0.05  # of a reader's estimated reliability
-SNAPSHOT_KEY = "the same patients are held out in each run"
+HELD_OUT = 4  # one patient in so many of each class
 NAMES = [label.value for label in LABELS]
 Json = dict[str, Any]
 
@@ -209,7 +212,7 @@ def main() -> None:
         card = weaken(BUNDLED, Path(folder) / "weak", seed=options.seed)
         home = Path(folder) / "home"
         home.mkdir()
-        with product(home, SULCUS_MODEL=str(card), SULCUS_SNAPSHOT_KEY=SNAPSHOT_KEY) as address:
+        with product(home, SULCUS_MODEL=str(card)) as address:
             dice = random.Random(options.seed)
             run(home, address, assessed, unseen, dice, report, quick=options.quick)
     sys.exit(1 if report.faults else 0)
@@ -250,6 +253,7 @@ def run(
     readers = Readers(
         {name: Api(signed_in(home, f"{name}@example.org"), address) for name in ERROR_RATES}, dice
     )
+    give_codes(home, assessed)
     first = uploader.get("/models")["serving"]
     upload_all(uploader, [*assessed, *unseen])
     before = accuracy(unseen)
@@ -289,14 +293,38 @@ def run(
     )
 
 
-def check_reliability(home: Path, readers: Readers, report: Report) -> None:
-    """What stewards are told of readers is near to what was simulated."""
+@contextlib.contextmanager
+def inside(home: Path) -> Iterator[None]:
+    """In the product's application, acting for its one organisation."""
     settings = {"SULCUS_HOME": str(home), "SULCUS_BROKER_URL": f"redis+socket://{home}/nobody"}
     app = create_app(Settings.from_environment(settings))
     with app.app_context():
-        steward = find_user_by_address("dora@example.org")
-        with acting_for(steward.organisation_id):
-            told = {row.reader.email: row.reliability for row in readers_page().rows}
+        owner = find_user_by_address("dora@example.org").organisation_id
+        with acting_for(owner):
+            yield
+
+
+def give_codes(home: Path, patients: Sequence[Patient]) -> None:
+    """Codes by which the same patients are held out in each run, some of each class.
+
+    Who is held out follows from a keyed hash of organisation and code, which are new in each run.
+    """
+    number: dict[str, int] = defaultdict(int)
+    with inside(home):
+        for patient in patients:
+            label = patient.slices[0].label.value
+            wanted = number[label] % HELD_OUT == 1
+            number[label] += 1
+            codes = (f"{patient.code}-{n}" for n in itertools.count())
+            patient.code = next(
+                code for code in codes if (fold_of(patient_group(code)) < HOLDOUT_FOLDS) is wanted
+            )
+
+
+def check_reliability(home: Path, readers: Readers, report: Report) -> None:
+    """What stewards are told of readers is near to what was simulated."""
+    with inside(home):
+        told = {row.reader.email: row.reliability for row in readers_page().rows}
     for name, wrong in readers.wrong.items():
         found, right = told[f"{name}@example.org"], 1 - sum(wrong) / len(wrong)
         value = found.value if found else 0.0
