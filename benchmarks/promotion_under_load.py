@@ -45,10 +45,12 @@ from webapp.database import db, now
 from webapp.models_admin import operations
 from webapp.models_admin.gate_jobs import claim_gates, finish_gates
 from webapp.plans.holding import plan_that_holds
-from webapp.studies.models import Analysis, Image, Prediction, Status, Study
+from webapp.studies.models import Analysis, Prediction, Purpose, Status, Study
 from webapp.tenancy import acting_for, unscoped
 
 SLICES = sorted(SAMPLES.glob("*.jpg"))
+# A promotion also recalls earlier studies, by analyses of another purpose.
+SERVES = Analysis.purpose == Purpose.SERVING
 # Seconds. What a killed worker had begun is sent again, behind everything that waits.
 LONGEST_WAIT = 1800.0
 Said = tuple[str, str]  # the model, and all that it said
@@ -226,9 +228,11 @@ def wait_for_more(portal: Portal, done: int, over: threading.Event) -> None:
 
 
 def ended(portal: Portal) -> int:
-    """Analyses that are done."""
+    """Analyses for serving that are done."""
     with portal.app.app_context(), unscoped():
-        wanted = select(func.count()).select_from(Analysis).where(Analysis.status == Status.DONE)
+        wanted = (
+            select(func.count()).select_from(Analysis).where(Analysis.status == Status.DONE, SERVES)
+        )
         return db.session.scalar(wanted) or 0
 
 
@@ -266,7 +270,8 @@ def wait_for_some(portal: Portal, made: Sequence[tuple[uuid.UUID, Path]], number
 def said(portal: Portal, study_id: uuid.UUID) -> Said:
     """Which model answered, and all that it said, to the last bit."""
     with portal.app.app_context(), unscoped():
-        analysis = db.session.scalars(select(Analysis).filter_by(study_id=study_id)).one()
+        wanted = select(Analysis).where(Analysis.study_id == study_id, SERVES)
+        analysis = db.session.scalars(wanted).one()
         name = analysis.model_version.name if analysis.model_version else ""
         found = [
             (one.label, one.probabilities, one.prediction_set, one.ood_score, one.heatmap_key)
@@ -297,11 +302,11 @@ def counted(portal: Portal, study_id: uuid.UUID) -> tuple[Status, int, int, int]
     """Status, analyses, answers, and entries of the audit trail about a classification."""
     with portal.app.app_context(), unscoped():
         wanted = (
-            select(func.count()).select_from(Analysis).where(Analysis.study_id == study_id),
+            select(func.count()).select_from(Analysis).where(Analysis.study_id == study_id, SERVES),
             select(func.count())
             .select_from(Prediction)
-            .join(Image, Image.id == Prediction.image_id)
-            .where(Image.study_id == study_id),
+            .join(Analysis, Analysis.id == Prediction.analysis_id)
+            .where(Analysis.study_id == study_id, SERVES),
             select(func.count())
             .select_from(AuditEvent)
             .where(AuditEvent.action == "classify_study", AuditEvent.subject_id == study_id),
