@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
-from ml.dataset.snapshot import AgreedSlice, Provenance
+from ml.dataset.provenance import Provenance
+from ml.dataset.snapshot import AgreedSlice
 from ml.errors import UnreadableImage
 from ml.imaging import NO_LIMITS, read_bytes
 from ml.labels import Label
