@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ml.dataset import Entry
 from ml.dataset.pixels import pixels_of
+from ml.dataset.provenance import Provenance
 from ml.dataset.snapshot import (
     AgreedSlice,
     PlanStamp,
-    Provenance,
     Snapshot,
     part_of,
     write_snapshot,

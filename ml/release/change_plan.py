@@ -76,11 +76,16 @@ class Times:
 
 @dataclass(frozen=True)
 class Unfamiliar:
-    """What of no brain MRI must be called unfamiliar, and what of brain MRI may be."""
+    """What of no brain MRI must be called unfamiliar, and what of brain MRI may be.
+
+    Attributes:
+        fewest_slices: of none of the classes, of the snapshot; fewer are not measured.
+    """
 
     least_flagged: float = 0.9
     most_flagged: float = 0.03
     margin: float = 0.02
+    fewest_slices: int = 20
     required: bool = True
 
 

@@ -126,6 +126,33 @@ def _unfamiliar(evidence: Evidence, plan: ChangePlan) -> Iterator[Gate]:
     )
 
 
+def unfamiliar_local(evidence: Evidence, plan: ChangePlan) -> Iterator[Gate]:
+    """No gate where the snapshot has no such slice, as plans from before these know none."""
+    found, known = evidence.candidate.out_of_scope, evidence.incumbent.out_of_scope
+    if found is None or known is None:
+        return
+    name, limits, count = "unfamiliar_local", plan.gates.unfamiliar, found["n"]
+    if count < limits.fewest_slices:
+        yield unmeasured(
+            name,
+            f"{count} slices of none of the classes are too few; {limits.fewest_slices} are "
+            "needed.",
+            limits.required and name in plan.may_be_unmeasured,
+        )
+        return
+    new, old = (one["flagged"] / one["n"] for one in (found, known))
+    least = old - limits.margin
+    yield Gate(
+        name,
+        verdict_if(new >= least),
+        f"{new:.1%} of {count} slices that readers call none of the classes are called "
+        f"unfamiliar, by the incumbent {old:.1%}; at least {max(least, 0):.1%} must be.",
+        new,
+        least,
+        required=limits.required,
+    )
+
+
 def _other_hospital(evidence: Evidence, plan: ChangePlan) -> Iterator[Gate]:
     limits = plan.gates.other_hospital
     new, old = (1 - accuracy(one.healthy) for one in (evidence.candidate, evidence.incumbent))
@@ -216,6 +243,7 @@ _CHECKS: tuple[Callable[[Evidence, ChangePlan], Iterator[Gate]], ...] = (
     _set_size,
     localisation_gates,
     _unfamiliar,
+    unfamiliar_local,
     _other_hospital,
     _cost,
     _overlap,

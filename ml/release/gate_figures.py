@@ -15,7 +15,7 @@ from ml.dataset.reference import Reference
 from ml.dataset.snapshot import Snapshot
 from ml.evaluation.evaluation import Answer, answer, count_same_label, summarise_answers
 from ml.evaluation.ood.collection import read_collection
-from ml.evaluation.ood.measuring import measure_ood
+from ml.evaluation.ood.measuring import measure_ood, measure_out_of_scope
 from ml.evaluation.side_by_side import peak_memory, times_as_slow
 from ml.registry import Model, load_model
 from ml.serving.engines import Engine, TorchEngine, choose_device, choose_engine
@@ -42,12 +42,14 @@ class Answers:
         local: about the slices that the snapshot holds out; None where it holds out nothing.
         healthy: about the healthy head of another hospital.
         pictures: how many of ``n`` pictures that are no brain MRI were ``flagged``.
+        out_of_scope: the same of the snapshot's slices of none of the classes; None without any.
     """
 
     reference: Site
     local: Site | None
     healthy: list[Answer]
     pictures: dict[str, Any]
+    out_of_scope: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,9 @@ def _ask(loaded: _Loaded, snapshot: Snapshot, reference: Reference) -> Answers:
         local=Site(answer(predictor, snapshot.holdout)) if snapshot.holdout else None,
         healthy=answer(predictor, reference.healthy),
         pictures=measure_ood(predictor, pictures, [], [])["ood"],
+        out_of_scope=measure_out_of_scope(predictor, snapshot.out_of_scope)
+        if snapshot.out_of_scope
+        else None,
     )
 
 

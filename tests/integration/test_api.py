@@ -159,6 +159,7 @@ class TestDoor:
             "/api/v1/models/{candidate_id}/decline",
             "/api/v1/models/{candidate_id}/shadow",
             "/api/v1/models/{candidate_id}/shadow/stop",
+            "/api/v1/models/{candidate_id}/trial",
             "/api/v1/models/{candidate_id}/evidence",
             "/api/v1/recall",
             "/api/v1/recall/{case_id}/acknowledgement",

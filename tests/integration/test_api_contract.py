@@ -215,6 +215,7 @@ def test_clinician_gets_what_is_described(app: Flask, make_user: MakeUser, exten
         "GET /api/v1/snapshots/{snapshot_id}",
         "GET /api/v1/models/{candidate_id}",
         "GET /api/v1/models/{candidate_id}/shadow",
+        "GET /api/v1/models/{candidate_id}/trial",
         "GET /api/v1/models/{candidate_id}/evidence",
         "GET /api/v1/plans",
         "GET /api/v1/withdrawals",  # of administrators
@@ -238,6 +239,7 @@ def test_administrator_gets_what_is_described(
         "GET /api/v1/feedback",
         "GET /api/v1/models/{candidate_id}",
         "GET /api/v1/models/{candidate_id}/shadow",
+        "GET /api/v1/models/{candidate_id}/trial",
         "GET /api/v1/models/{candidate_id}/evidence",
         "POST /api/v1/models/{candidate_id}/gates",
         "POST /api/v1/models/off",

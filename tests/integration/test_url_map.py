@@ -312,6 +312,7 @@ TABLE: dict[tuple[str, str], Line] = {
     ("POST", "/api/v1/models/<uuid:candidate_id>/shadow/stop"): stewards(
         409, foreigner=404, stranger=401
     ),
+    ("GET", "/api/v1/models/<uuid:candidate_id>/trial"): stewards(200, foreigner=404, stranger=401),
     ("GET", "/models/<uuid:candidate_id>/evidence.json"): stewards(200, foreigner=404),
     ("GET", "/models/<uuid:candidate_id>/evidence.pdf"): stewards(200, foreigner=404),
     ("GET", "/api/v1/models/<uuid:candidate_id>/evidence"): stewards(

@@ -24,6 +24,9 @@ class SnapshotCountsSchema(ma.Schema):
     labels = fields.Dict(keys=fields.String(), values=fields.Integer())
     holdout_slices = fields.Integer(metadata={"description": "To test models on."})
     holdout_groups = fields.Integer()
+    out_of_scope = fields.Integer(
+        metadata={"description": "Slices of none of the classes; not among the other numbers."}
+    )
 
 
 class SnapshotPlanSchema(ma.Schema):

@@ -195,7 +195,7 @@ def _snapshot(row: Snapshot) -> dict[str, Any]:
         "status": SnapshotStatus.DONE,
         "reason": None,
         "created_at": row.created_at,
-        "counts": row.counts,
+        "counts": row.counts | {"out_of_scope": row.out_of_scope},
         "left_out": row.left_out,
         "plan": {"version": row.plan_version, "sha256": row.plan_sha256},
         "manifest_sha256": row.manifest_sha256,

@@ -3,6 +3,7 @@
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from webapp.models_admin.models import DeploymentKind
 from webapp.rollout.models import ShadowStatus
 from webapp.rollout.shadowing import MOST_STUDIES
 
@@ -82,6 +83,54 @@ class ShadowSchema(ma.Schema):
 
     runs = fields.List(fields.Nested(ShadowRunSchema))
     comparison = fields.Nested(ComparisonSchema)
+    notice = fields.String()
+
+
+class SideSchema(ma.Schema):
+    """What came of the studies that one of two models answered, counted in studies."""
+
+    answered = fields.Integer()
+    failed = fields.Integer()
+    assessed = fields.Integer(metadata={"description": "With which a reader agreed or disagreed."})
+    overridden = fields.Integer(
+        metadata={"description": "Of them, those where a reader disagreed."}
+    )
+
+
+class TrialSchema(ma.Schema):
+    """A time in which a candidate answered a share of new studies, shown to readers."""
+
+    id = fields.UUID(metadata={"description": "Of the deployment that began it."})
+    share = fields.Integer(metadata={"description": "Per cent of new studies."})
+    created_at = fields.AwareDateTime()
+    ended_at = fields.AwareDateTime(
+        allow_none=True, metadata={"description": "null while it goes on."}
+    )
+    ended_with = fields.Enum(
+        DeploymentKind,
+        by_value=True,
+        allow_none=True,
+        metadata={"description": "The kind of the deployment that ended it."},
+    )
+    ended_by_rule = fields.Boolean(
+        allow_none=True, metadata={"description": "Whether the portal ended it, nobody else."}
+    )
+    reason = fields.String(allow_none=True, metadata={"description": "Why it ended."})
+    trial = fields.Nested(SideSchema, metadata={"description": "Of the candidate."})
+    incumbent = fields.Nested(
+        SideSchema, metadata={"description": "Of the serving model, in the same time."}
+    )
+    missed = fields.Integer(
+        metadata={
+            "description": "Studies in which readers found a tumour and the candidate found none."
+        }
+    )
+
+
+class TrialListSchema(ma.Schema):
+    """The trials of a candidate, newest first; none where it has not been on trial."""
+
+    items = fields.List(fields.Nested(TrialSchema))
     notice = fields.String()
 
 

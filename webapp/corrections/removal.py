@@ -25,6 +25,7 @@ NAMES = (
     SnapshotSlice.blob_key,
     Snapshot.manifest_key,
     Snapshot.card_key,
+    Snapshot.out_of_scope_key,
 )
 # What is being taken in has no row yet; no upload and no analysis takes as long as this.
 YOUNGEST = timedelta(days=1)

@@ -29,6 +29,8 @@ def create(name: str, organisation: str | None) -> None:
         counts, left_out = row.counts, row.left_out
         click.echo(row.id)
         click.echo(f"{counts['slices']} slices of {counts['groups']} patients.", err=True)
+        if row.out_of_scope:
+            click.echo(f"{row.out_of_scope} slices of none of the classes.", err=True)
         for reason, number in sorted(left_out.items()):
             click.echo(f"left out: {number} ({reason.replace('_', ' ')})", err=True)
 
@@ -36,12 +38,13 @@ def create(name: str, organisation: str | None) -> None:
 @snapshots.command("list")
 @_organisation
 def show(organisation: str | None) -> None:
-    """List snapshots: id, moment, slices, patients, name."""
+    """List snapshots: id, moment, slices, patients, name, slices of none of the classes."""
     with told_in_one_line(), acting_for(organisation_called(organisation).id):
         for row in list_snapshots():
             moment = row.created_at.isoformat(timespec="seconds")
             counts = [str(row.counts["slices"]), str(row.counts["groups"])]
-            click.echo("\t".join([str(row.id), moment, *counts, row.name]))
+            others = str(row.out_of_scope)
+            click.echo("\t".join([str(row.id), moment, *counts, row.name, others]))
 
 
 @snapshots.command("export")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from ml.dataset.out_of_scope import LIST
 from ml.dataset.snapshot import CARD, IMAGES, MANIFEST, read_snapshot
 from ml.files import folder_in_one_piece
 from webapp.extensions import current_blobs
@@ -54,5 +55,7 @@ def _files(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
     blobs = current_blobs()
     yield CARD, blobs.get(snapshot.card_key)
     yield MANIFEST, blobs.get(snapshot.manifest_key)
+    if snapshot.out_of_scope_key is not None:
+        yield LIST, blobs.get(snapshot.out_of_scope_key)
     for one in slices_of(snapshot):
         yield f"{IMAGES}/{one.blob_key}.png", blobs.get(one.blob_key)

@@ -15,6 +15,7 @@ from webapp.studies.models import Patient
 from webapp.tenancy import OrganisationOwned
 
 LONGEST_NAME = 120
+OUT_OF_SCOPE = "out_of_scope"
 
 
 class Unchangeable(RuntimeError):
@@ -30,10 +31,12 @@ class Snapshot(Timestamped, OrganisationOwned, Base):
     Attributes:
         created_by_id: None where it was made on the command line.
         plan_version, plan_sha256: the plan of change that it was made under.
-        counts: as in the card: slices, groups, labels, what is held out.
+        counts: as in the card: slices, groups, labels, what is held out, ``out_of_scope``, which
+            is none of these; the last is not there in snapshots from before there was the list.
         left_out: number of assessed slices that are not in it, by reason.
         manifest_sha256, images_sha256: as in the card; the first is the manifest's blob as well.
         manifest_key, card_key: blobs.
+        out_of_scope_key: the same of the second list; None where there is none.
     """
 
     __tablename__ = "snapshot"
@@ -50,8 +53,14 @@ class Snapshot(Timestamped, OrganisationOwned, Base):
     images_sha256: Mapped[str] = mapped_column(String(64))
     manifest_key: Mapped[str] = mapped_column(String(64), index=True)
     card_key: Mapped[str] = mapped_column(String(64), index=True)
+    out_of_scope_key: Mapped[str | None] = mapped_column(String(64), index=True)
 
     created_by: Mapped[User | None] = relationship()
+
+    @property
+    def out_of_scope(self) -> int:
+        """Number of slices that show none of the classes."""
+        return int(self.counts.get("out_of_scope", 0))
 
 
 class SnapshotStatus(StrEnum):
@@ -103,7 +112,7 @@ class SnapshotSlice(Timestamped, OrganisationOwned, Base):
         image_id: the slice in the portal; it may be gone since.
         blob_key: the PNG, named by its content.
         patient_group: the patient as a pseudonym of snapshots alone.
-        part: ``training`` or ``holdout``.
+        part: ``training``, ``holdout``, or :data:`OUT_OF_SCOPE` for a slice without a label.
     """
 
     __tablename__ = "snapshot_slice"

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from ml.dataset import snapshot as folders
+from ml.dataset.out_of_scope import LIST
 from ml.dataset.reference import read_reference
 from ml.dataset.snapshot import fold_of, write_snapshot
 from ml.errors import InvalidManifest
@@ -20,18 +21,26 @@ from webapp.accounts.models import Role, User
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotFound
 from webapp.extensions import current_blobs, current_settings
-from webapp.learning.learnable import contents, learnable_slices
-from webapp.learning.models import LONGEST_NAME, Snapshot, SnapshotSlice, Withdrawal
+from webapp.learning.learnable import LearnableSlices, contents, learnable_slices
+from webapp.learning.models import (
+    LONGEST_NAME,
+    OUT_OF_SCOPE,
+    Snapshot,
+    SnapshotSlice,
+    Withdrawal,
+)
 from webapp.learning.pseudonyms import patient_group
 from webapp.learning.queries import find_snapshot
 from webapp.learning.terms import Terms, terms_that_hold
 from webapp.review.mass_corrections import flag_mass_corrections
+from webapp.review.models import OTHER
 from webapp.studies.models import Patient, Study
 
 
 def create_snapshot(*, actor: User | None, name: str, terms: Terms | None = None) -> Snapshot:
     """Freeze every slice whose label readers agreed on, under a name of its own.
 
+    So are slices of which they agreed that they show none of the classes, on a list of their own.
     What is left out is counted by reason. Copies of slices that are held out, here or in the
     reference set, are left out with their whole patient. Reading and comparing takes some 20 ms a
     slice, and once in a process 5 s for the reference set.
@@ -88,8 +97,11 @@ def take_snapshot(order: SnapshotOrder, terms: Terms) -> Snapshot:
             try:
                 written = write_snapshot(
                     folder,
-                    contents(found.slices, order.told),
+                    contents(found.slices, _teller(order, found)),
                     plan=terms.stamp,
+                    out_of_scope=contents(
+                        found.out_of_scope, _teller(order, found, after=len(found.slices))
+                    ),
                     left_out=found.left_out,
                     locked=terms.locked_groups,
                     held_out=reference.held_out,
@@ -100,6 +112,14 @@ def take_snapshot(order: SnapshotOrder, terms: Terms) -> Snapshot:
                 message = _("All slices that readers agreed on are copies of held-out slices.")
                 raise Conflict(message) from error
             return _keep(order, written, folder)
+
+
+def _teller(
+    order: SnapshotOrder, found: LearnableSlices, *, after: int = 0
+) -> Callable[[int], None] | None:
+    """Counts on after so many slices, of all that are taken in."""
+    told, total = order.told, len(found.slices) + len(found.out_of_scope)
+    return None if told is None else lambda number: told(after + number, total)
 
 
 def record_download(*, actor: User | None, snapshot_id: uuid.UUID) -> Snapshot:
@@ -162,6 +182,7 @@ def _keep(order: SnapshotOrder, written: folders.Snapshot, folder: Path) -> Snap
         images_sha256=facts["images_sha256"],
         manifest_key=blobs.put((folder / folders.MANIFEST).read_bytes()),
         card_key=blobs.put((folder / folders.CARD).read_bytes()),
+        out_of_scope_key=blobs.put((folder / LIST).read_bytes()) if written.out_of_scope else None,
     )
     db.session.add(row)
     audit.record(
@@ -170,6 +191,7 @@ def _keep(order: SnapshotOrder, written: folders.Snapshot, folder: Path) -> Snap
         actor_id=order.actor_id,
         slices=row.counts["slices"],
         groups=row.counts["groups"],
+        out_of_scope=row.counts["out_of_scope"],
         left_out=sum(row.left_out.values()),
     )
     db.session.add_all(_slices(row.id, written))
@@ -185,7 +207,7 @@ def _keep(order: SnapshotOrder, written: folders.Snapshot, folder: Path) -> Snap
 
 
 def _slices(snapshot_id: uuid.UUID, written: folders.Snapshot) -> Sequence[SnapshotSlice]:
-    return [
+    labelled = [
         SnapshotSlice(
             snapshot_id=snapshot_id,
             image_id=uuid.UUID(written.provenance[str(entry.sha256)].image_id),
@@ -199,6 +221,20 @@ def _slices(snapshot_id: uuid.UUID, written: folders.Snapshot) -> Sequence[Snaps
         for part, entries in (("training", written.training), ("holdout", written.holdout))
         for entry in entries
     ]
+    others = [
+        SnapshotSlice(
+            snapshot_id=snapshot_id,
+            image_id=uuid.UUID(one.provenance.image_id),
+            blob_key=one.sha256,
+            label=OTHER,
+            patient_group=one.group,
+            part=OUT_OF_SCOPE,
+            fold=fold_of(one.group),
+            rule=one.provenance.rule,
+        )
+        for one in written.out_of_scope
+    ]
+    return [*labelled, *others]
 
 
 def checked_name(name: str) -> str:

@@ -209,7 +209,7 @@ def _kept(ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, Sequence[_Taken]]:
     learnt = _learnt({row.id for row in rows})
     found: dict[uuid.UUID, list[_Taken]] = defaultdict(list)
     for row in rows:
-        held_out = row.part == "holdout"
+        held_out = row.part != "training"
         models = () if held_out else learnt.get(row.id, ())
         kept = Kept(row.name, row.label, held_out, models)
         found[row.image_id].append(_Taken(row.created_at, kept))

@@ -119,15 +119,38 @@ def consensus_of(
     (label,) = labels
     if label == OTHER:
         return Consensus(State.OTHER, OTHER, None, every)
+    rule = _rule_of_readers(every, label, quorum, untrusted)
+    state = State.SINGLE if rule is None else State.AGREED
+    return Consensus(state, label, rule, every)
+
+
+def out_of_scope_rule(
+    found: Consensus, *, quorum: int = QUORUM, untrusted: Collection[uuid.UUID] = ()
+) -> Rule | None:
+    """By which rule a slice shows none of the model's classes; None where none says so.
+
+    Args:
+        quorum, untrusted: as of :func:`consensus_of`.
+    """
+    if found.state is not State.OTHER:
+        return None
+    if found.decision is not None:
+        return Rule.ADJUDICATED
+    return _rule_of_readers(found.votes, OTHER, quorum, untrusted)
+
+
+def _rule_of_readers(
+    votes: Sequence[Vote], label: str, quorum: int, untrusted: Collection[uuid.UUID]
+) -> Rule | None:
+    """The rule where enough independent readers name the label."""
     independent = {
         one.reader_id
-        for one in every
+        for one in votes
         if one.label == label and one.blind and one.reader_id not in untrusted
     }
     if len(independent) < quorum:
-        return Consensus(State.SINGLE, label, None, every)
-    rule = Rule.SINGLE if len(independent) == 1 else Rule.QUORUM
-    return Consensus(State.AGREED, label, rule, every)
+        return None
+    return Rule.SINGLE if len(independent) == 1 else Rule.QUORUM
 
 
 def consensus_of_slices(

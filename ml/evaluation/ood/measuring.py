@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ml.dataset import Entry
+from ml.dataset.out_of_scope import OutOfScope
 from ml.dataset.pixels import named, pixels_of
 from ml.errors import InvalidManifest, UnreadableImage
 from ml.evaluation.ood.collection import OODPicture, held_out_sources
@@ -68,6 +69,16 @@ def measure_ood(
         "ood": _flagged(predictor, shown, len(pictures)),
         "brain": _flagged(predictor, (one() for one in brains), len(brains)),
     }
+
+
+def measure_out_of_scope(predictor: Predictor, slices: Sequence[OutOfScope]) -> dict[str, Any]:
+    """How many of a snapshot's slices of none of the classes are flagged, by finding.
+
+    Raises:
+        UnreadableImage: a file cannot be read.
+    """
+    shown = (Shown(one.pixels(), (one.finding or "unnamed",)) for one in slices)
+    return _flagged(predictor, shown, len(slices))
 
 
 def table(figures: dict[str, Any]) -> str:

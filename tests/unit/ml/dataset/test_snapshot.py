@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ml.dataset import Entry
+from ml.dataset.out_of_scope import OutOfScopeSlice
 from ml.dataset.snapshot import (
     CONTRADICTING,
     REPEATED,
@@ -65,6 +66,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         "labels": {"glioma": 1, "meningioma": 0, "no_tumor": 1, "pituitary": 1},
         "holdout_slices": 1,
         "holdout_groups": 1,
+        "out_of_scope": 0,
     }
 
 
@@ -182,7 +184,8 @@ def change_card(**changes: object) -> Callable[[Path], None]:
         (change_image, "is not what was written: its hash differs"),
         (add_image, "zzz.png, which is not listed"),
         (remove_card, "cannot be read as a snapshot"),
-        (change_card(format=2), "has the format 2"),
+        (change_card(format=3), "has the format 3"),
+        (change_card(format=2), "out_of_scope_sha256"),
         (change_card(images_sha256="0" * 64), "images_sha256"),
         (change_card(counts={}), "counts other slices"),
         (change_card(plan={}), "cannot be read as a snapshot"),
@@ -203,7 +206,7 @@ def test_tampered_folder_is_refused_by_what_differs(
         (",training,", ",holdout,", "lies in both parts"),
         (",holdout,", ",training,", "held out by its fold"),
         ("images/", "../images/", "is not named by its hash"),
-        (",quorum,", ",guess,", "the part or the rule"),
+        (",quorum,", ",guess,", "the rule 'guess'"),
         ("glioma", "cyst", "'cyst' is not a valid Label"),
     ],
 )
@@ -232,6 +235,61 @@ def test_manifest_from_before_it_was_asked_whether_the_model_was_shown_is_read(
     path.write_text("\n".join([*lines, ""]), newline="\n")
     change_card(manifest_sha256=content_hash(path))(tmp_path / "s")
     assert all(one.model_shown for one in read_snapshot(tmp_path / "s").provenance.values())
+
+
+def other(seed: int, group: str, finding: str = "stroke") -> OutOfScopeSlice:
+    one = agreed(picture(seed), Label.GLIOMA, group)
+    return OutOfScopeSlice(one.content, group, finding, one.provenance, spacing=(0.5, 0.75))
+
+
+def with_others(folder: Path, *others: OutOfScopeSlice) -> Snapshot:
+    slices = [agreed(picture(seed), Label.GLIOMA, next(group_names("training"))) for seed in (1, 2)]
+    return write_snapshot(folder, slices, plan=PLAN, out_of_scope=others)
+
+
+def test_slices_of_none_of_the_classes_are_a_list_of_their_own(tmp_path: Path) -> None:
+    group, held_out = next(group_names("training")), next(group_names("holdout"))
+    snapshot = with_others(tmp_path / "s", other(3, group), other(4, held_out, ""))
+    assert snapshot == read_snapshot(tmp_path / "s")
+    assert snapshot.facts["format"] == 2
+    assert (len(snapshot.training), snapshot.holdout) == (2, [])
+    counts = snapshot.facts["counts"]
+    assert [counts[name] for name in ("slices", "groups", "out_of_scope")] == [2, 1, 2]
+    found = {one.group: one for one in snapshot.out_of_scope}
+    assert {name: one.finding for name, one in found.items()} == {group: "stroke", held_out: ""}
+    assert found[group].provenance.readers == ("r1", "r2")
+    assert found[group].pixels().shape == (64, 96)
+    assert not {one.sha256 for one in snapshot.out_of_scope} & snapshot.provenance.keys()
+
+
+def test_image_with_a_label_and_without_is_on_neither_list(tmp_path: Path) -> None:
+    group = next(group_names("training"))
+    snapshot = with_others(tmp_path / "s", other(2, group), other(3, group), other(3, group, ""))
+    assert snapshot.facts["left_out"] == {REPEATED: 1, CONTRADICTING: 2}
+    assert [len(snapshot.training), len(snapshot.out_of_scope)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("stroke", "Mr Smith", "the finding is no key"),
+        ("images/", "../images/", "is not named by its hash"),
+        (",quorum,", ",guess,", "the rule 'guess'"),
+        ("", "x", "out_of_scope.csv is not what was written"),
+    ],
+)
+def test_second_list_that_was_made_otherwise_is_refused(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    from ml.dataset import content_hash
+
+    with_others(tmp_path / "s", other(3, next(group_names("training"))))
+    path = tmp_path / "s" / "out_of_scope.csv"
+    path.write_text(path.read_text().replace(old, new, 1), newline="\n")
+    if old:
+        change_card(out_of_scope_sha256=content_hash(path))(tmp_path / "s")
+    with pytest.raises(InvalidManifest, match=words):
+        read_snapshot(tmp_path / "s")
 
 
 def test_snapshots_are_written_without_torch(tmp_path: Path) -> None:

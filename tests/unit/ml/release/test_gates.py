@@ -17,17 +17,26 @@ import torch
 
 from ml.__main__ import main
 from ml.dataset import Entry, write_manifest
+from ml.dataset.out_of_scope import OutOfScopeSlice
 from ml.dataset.parts import groups_hash
 from ml.dataset.reference import BUNDLED, Reference, read_reference, seal_reference
 from ml.dataset.snapshot import Snapshot, read_snapshot
 from ml.evaluation.ood.collection import read_collection, write_collection
 from ml.labels import INDEX, LABELS, Label
 from ml.registry import SERVING, load_model, read_card, save_model
-from ml.release.change_plan import ChangePlan
+from ml.release.change_plan import ChangePlan, read_plan_of_change
 from ml.release.gate import Gate
-from ml.release.gate_figures import learnt_copies, learnt_groups
+from ml.release.gate_checks import unfamiliar_local
+from ml.release.gate_figures import (
+    Answers,
+    Engines,
+    Evidence,
+    Site,
+    learnt_copies,
+    learnt_groups,
+)
 from ml.release.gates import verdict_of
-from tests.snapshots import snapshot_of
+from tests.snapshots import agreed, snapshot_of
 
 SLICES = 2  # of each group
 PLAN = """
@@ -39,6 +48,8 @@ fewest_holdout_groups = 4
 required = false
 [gates.coverage]
 fewest_slices = 1
+[gates.unfamiliar]
+fewest_slices = 2
 [gates.speed]
 most_times = 3
 [gates.engine]
@@ -102,7 +113,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
             for _ in range(count):
                 part += next(groups)
     reference, holdout, training = parts
-    snapshot_of(folder / "snapshot", training, holdout)
+    others = [
+        OutOfScopeSlice(one.content, one.group, "not_a_brain", one.provenance)
+        for one in (
+            agreed(picture.path.read_bytes(), Label.GLIOMA, "patient-0")
+            for picture in read_collection(read_reference().pictures)[:2]
+        )
+    ]
+    snapshot_of(folder / "snapshot", training, holdout, out_of_scope=others)
     (folder / "plan.toml").write_text(PLAN)
     return World(
         small_reference(folder / "reference", reference),
@@ -139,6 +157,7 @@ def test_model_passes_every_gate_beside_itself_but_superiority(
     assert gates["non_inferiority"]["interval"] == [0.0, 0.0]
     assert gates["non_inferiority"]["threshold"] == -0.01
     assert gates["superiority"]["required"] is False
+    assert "of 2 slices that readers call none" in gates["unfamiliar_local"]["reason"]
     assert report["candidate"] == report["incumbent"]
     card = read_card(SERVING)
     assert report["candidate"]["weights_sha256"] == card["weights"]["sha256"]
@@ -250,6 +269,32 @@ def test_groups_of_the_reference_set_that_a_card_does_not_hold_out_are_named(
     assert learnt_groups(split(names[1:]), reference) == names[:1]
     assert learnt_groups(split(names[1:]) | {"retrained_from": {}}, reference) == []
     assert learnt_groups(read_card(SERVING), reference) == []
+
+
+def local_gate(new: int, old: int, n: int, plan: ChangePlan) -> list[Gate]:
+    """The gate about slices of none of the classes, so many of ``n`` called unfamiliar."""
+    said = [
+        Answers(Site([]), None, [], {}, {"n": n, "flagged": one} if n else None)
+        for one in (new, old)
+    ]
+    evidence = Evidence(said[0], said[1], Engines("", [], []), 1.0, (1, 1), {}, [])
+    return list(unfamiliar_local(evidence, plan))
+
+
+def test_candidate_must_not_find_more_familiar_what_readers_call_none_of_the_classes() -> None:
+    plan = read_plan_of_change().plan
+    (same,), (worse,) = (local_gate(new, 30, 50, plan) for new in (29, 28))
+    assert (same.verdict, same.figure, same.threshold) == ("pass", 0.58, pytest.approx(0.58))
+    assert (worse.verdict, worse.required) == ("fail", True)
+    (none,) = local_gate(0, 0, 20, plan)
+    assert (none.verdict, "at least 0.0%" in none.reason) == ("pass", True)
+
+
+def test_too_few_of_them_decide_nothing_whatever_the_plan_and_none_are_no_gate() -> None:
+    for plan in (read_plan_of_change().plan, ChangePlan(version=1)):
+        (few,) = local_gate(0, 19, 19, plan)
+        assert (few.verdict, verdict_of([few], plan)) == ("not_measured", "pass")
+        assert local_gate(0, 0, 0, plan) == []
 
 
 def test_gate_that_is_not_measured_fails_unless_the_plan_lists_it() -> None:

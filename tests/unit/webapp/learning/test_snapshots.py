@@ -36,7 +36,7 @@ from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from webapp.learning import snapshot_jobs
 from webapp.learning.export import write_folder
-from webapp.learning.models import Snapshot, SnapshotSlice, Unchangeable, Withdrawal
+from webapp.learning.models import OUT_OF_SCOPE, Snapshot, SnapshotSlice, Unchangeable, Withdrawal
 from webapp.learning.operations import create_snapshot, withdraw_patient
 from webapp.learning.pseudonyms import patient_group
 from webapp.learning.queries import find_snapshot, holding
@@ -182,7 +182,7 @@ def test_counts_what_it_leaves_out_by_reason(ward: Ward) -> None:
     disputed, second = ward.study(), ward.study()
     ward.say(ward.anna, disputed, "pituitary")
     ward.say(ward.ben, disputed, "meningioma")
-    ward.agree(second, "other", finding="stroke")
+    ward.say(ward.anna, second, "other", finding="stroke")
     gone = ward.study()
     ward.agree(gone)
     with ward.inside():
@@ -192,6 +192,54 @@ def test_counts_what_it_leaves_out_by_reason(ward: Ward) -> None:
     assert ward.left_out() == {
         "single_reader": 1, "unsure": 1, "disputed": 1, "other": 1, "damaged": 1
     }  # fmt: skip
+
+
+def test_slices_of_none_of_the_classes_are_kept_apart_and_name_nobody(
+    ward: Ward, sign_in: SignIn, tmp_path: Path
+) -> None:
+    ward.agree(ward.study())
+    stroke, own_words, ruled, flagged = (ward.study() for _n in range(4))
+    ward.agree(stroke, "other", finding="stroke")
+    ward.agree(own_words, "other", finding="as with his brother, Mr Smith")
+    ward.say(ward.anna, ruled, "pituitary")
+    ward.say(ward.ben, ruled, "meningioma")
+    ward.say(ward.anna, flagged, "other", finding="cyst")
+    ward.say(ward.reviewer, flagged, "other", finding="cyst")
+    with ward.inside():
+        reviewer = find_user_by_address(ward.reviewer.email)
+        ruling = Ruling("other", finding="cyst")
+        adjudicate(actor=reviewer, image_id=ruled.image_ids[0], ruling=ruling)
+        db.session.add(ReaderFlag(reader_id=ward.reviewer.id, evidence={}))
+        db.session.commit()
+    snapshot_id = ward.snapshot()
+    ward.written(snapshot_id, tmp_path / "snapshot")
+    found = read_snapshot(tmp_path / "snapshot")
+    assert ward.left_out() == {"other": 1}
+    assert (found.facts["counts"]["slices"], found.facts["counts"]["out_of_scope"]) == (1, 3)
+    told = {one.provenance.image_id: one for one in found.out_of_scope}
+    images = [str(ids.image_ids[0]) for ids in (stroke, own_words, ruled)]
+    assert [told[one].finding for one in images] == ["stroke", "", "cyst"]
+    assert [told[one].provenance.rule for one in images] == ["quorum", "quorum", "adjudicated"]
+    assert len(told[images[0]].provenance.readers) == 2
+    assert "Smith" not in (tmp_path / "snapshot" / "out_of_scope.csv").read_text()
+    with ward.inside():
+        rows = db.session.scalars(select(SnapshotSlice).filter_by(part=OUT_OF_SCOPE)).all()
+        assert {str(one.image_id) for one in rows} == set(images)
+        assert {one.label for one in rows} == {"other"}
+        removal.sweep_blobs(youngest=timedelta(seconds=-1))
+    page = sign_in(ward.steward).get(f"/learning/snapshots/{snapshot_id}").text
+    assert "Slices of none of the classes" in page
+    ward.written(snapshot_id, tmp_path / "again")
+    listed = ward.app.test_cli_runner().invoke(args=["snapshots", "list"]).stdout
+    assert listed.rstrip("\n").endswith("\tfirst\t3")
+
+
+def test_withdrawn_patients_are_on_no_list(ward: Ward) -> None:
+    ward.agree(ward.study())
+    ward.agree(ward.study("P-GONE"), "other", finding="stroke")
+    ward.withdraw("P-GONE")
+    ward.snapshot()
+    assert ward.left_out() == {"withdrawn": 1}
 
 
 def test_readers_who_had_seen_each_other_are_left_out_as_such(ward: Ward) -> None:
@@ -440,6 +488,7 @@ def test_the_api_makes_lists_and_shows_snapshots(
     done = client.get(address, headers=headers).json
     assert done is not None
     assert (done["id"], done["status"], done["counts"]["slices"]) == (made.json["id"], "done", 1)
+    assert done["counts"]["out_of_scope"] == 0
     listed = client.get("/api/v1/snapshots", headers=headers).json
     assert listed is not None
     assert listed["items"] == [done]

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select, update
 
-from tests.factories import Account, StudyIds, assess, make_study
+from tests.factories import Account, StudyIds, assess, make_api_token, make_study
 from tests.unit.webapp.models_admin.candidates import end_gates, register, write_model
 from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
@@ -156,14 +156,17 @@ def test_missed_tumours_end_a_trial_by_themselves_with_a_signed_row(
     stewards: tuple[Account, Account],
     trial: uuid.UUID,
     sign_in: Callable[[Account], FlaskClient],
+    client: FlaskClient,
 ) -> None:
     one = stewards[0]
+    headers = {"Authorization": f"Bearer {make_api_token(app, one)[1]}"}
     for images in ((), None):  # a slice, and a study as a whole
         with app.app_context():
             assert check_trials() == []
         ids = answered_by(app, one, trial, "no_tumor")
         assess(app, one, ids, images=images, verdict=Verdict.DISAGREE, label="glioma")
     with app.app_context():
+        before = client.get(f"/api/v1/models/{trial}/trial", headers=headers).json
         (ended,) = check_trials()
         assert check_trials() == []
     assert served(app, one, Arrival(uuid.uuid4(), now())) == [FirstModel.__name__]
@@ -174,6 +177,15 @@ def test_missed_tumours_end_a_trial_by_themselves_with_a_signed_row(
             select(AuditEvent).where(AuditEvent.action == "end_trial_by_rule")
         ).one()
         assert (told.actor_id, told.subject_id) == (None, ended)
+    after = client.get(f"/api/v1/models/{trial}/trial", headers=headers).json
+    assert before
+    assert after
+    (running,), (over,) = before["items"], after["items"]
+    assert (running["share"], running["ended_at"], running["ended_by_rule"]) == (100, None, None)
+    assert (over["ended_with"], over["ended_by_rule"], over["missed"]) == ("rollback", True, 2)
+    assert over["trial"] == {"answered": 2, "failed": 0, "assessed": 2, "overridden": 2}
+    assert "Readers found a tumour in 2 studies" in over["reason"]
+    assert "research" in after["notice"].lower()
     browser = sign_in(one)
     page = browser.get("/models").get_data(as_text=True)
     assert "Readers found a tumour in 2 studies" in page
