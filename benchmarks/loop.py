@@ -7,7 +7,7 @@ serve. Other patients, which nothing has learnt from, are answered before and af
 reader turns 30 % of one class into another one: the quorum has to keep that out. In the end the
 model is rolled back, and has to answer as before, byte for byte.
 
-    .venv/bin/python -m benchmarks.loop --data-root ../shared/data [--groups 36]
+    .venv/bin/python -m benchmarks.loop --data-root ../shared/data [--quick]
 
 Prints what it measured; ends with 1 where something does not hold.
 """
@@ -50,7 +50,7 @@ ERROR_RATES = {"anna": 0.05, "ben": 0.10, "carla": 0.20}
 POISONER, POISONED, INTO, FLIPPED = "carla", "meningioma", "pituitary", 0.30
 LEAST_GAIN = 0.05
 MOST_OFF = 0.05  # of a reader's estimated reliability
-HELD_OUT = 4  # one patient in so many of each class
+UNSEEN, HELD_OUT = 5, 4  # one patient in so many of each class
 NAMES = [label.value for label in LABELS]
 Json = dict[str, Any]
 
@@ -66,6 +66,11 @@ class Patient:
     code: str
     slices: Sequence[Entry]
     study: Json = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What the first slice shows."""
+        return self.slices[0].label.value
 
     @property
     def answers(self) -> list[tuple[str, Json]]:
@@ -202,14 +207,13 @@ class Report:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-root", type=Path, required=True, help="the folder of data sets")
-    parser.add_argument("--groups", type=int, default=36, help="patients that readers assess")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="without the second candidate")
     options = parser.parse_args()
     report = Report()
-    assessed, unseen = patients_of(options.data_root, options.groups, options.seed)
+    assessed, unseen = patients_of(options.data_root, options.seed)
     with tempfile.TemporaryDirectory(prefix="sulcus-loop-") as folder:
-        card = weaken(BUNDLED, Path(folder) / "weak", seed=options.seed)
+        card = weaken(BUNDLED, Path(folder) / "weak")
         home = Path(folder) / "home"
         home.mkdir()
         with product(home, SULCUS_MODEL=str(card)) as address:
@@ -218,18 +222,22 @@ def main() -> None:
     sys.exit(1 if report.faults else 0)
 
 
-def patients_of(root: Path, groups: int, seed: int) -> tuple[list[Patient], list[Patient]]:
+def patients_of(root: Path, seed: int) -> tuple[list[Patient], list[Patient]]:
     """Patients of the shipped model's calibration part: to be assessed, and the others."""
     manifest = root / "brain-mri" / "manifest.csv"
     entries = read_manifest(manifest, excluded=read_exclusions())
-    part = split_as_kept(entries, read_card(BUNDLED)).calibration
     by_group = defaultdict(list)
-    for entry in part:
+    for entry in split_as_kept(entries, read_card(BUNDLED)).calibration:
         by_group[entry.group].append(entry)
     names = sorted(by_group)
     random.Random(seed).shuffle(names)
-    found = [Patient(f"P-{n:03d}", by_group[name]) for n, name in enumerate(names)]
-    return found[:groups], found[groups:]
+    assessed, unseen = [], []
+    number: dict[str, int] = defaultdict(int)
+    for position, name in enumerate(names):
+        patient = Patient(f"P-{position:03d}", by_group[name])
+        number[patient.label] += 1
+        (assessed if number[patient.label] % UNSEEN else unseen).append(patient)
+    return assessed, unseen
 
 
 def run(
@@ -312,9 +320,8 @@ def give_codes(home: Path, patients: Sequence[Patient]) -> None:
     number: dict[str, int] = defaultdict(int)
     with inside(home):
         for patient in patients:
-            label = patient.slices[0].label.value
-            wanted = number[label] % HELD_OUT == 1
-            number[label] += 1
+            wanted = number[patient.label] % HELD_OUT == 1
+            number[patient.label] += 1
             codes = (f"{patient.code}-{n}" for n in itertools.count())
             patient.code = next(
                 code for code in codes if (fold_of(patient_group(code)) < HOLDOUT_FOLDS) is wanted
