@@ -11,7 +11,7 @@ from flask import Flask
 from ml.model_files import find_model_files
 from tests.factories import Account
 from webapp.accounts.queries import find_user_by_address
-from webapp.database import db, now
+from webapp.database import db, now, retried
 from webapp.models_admin import operations
 from webapp.models_admin.models import GateStatus
 from webapp.models_admin.queries import find_candidate
@@ -40,30 +40,34 @@ def register(app: Flask, steward: Account, card: Path) -> uuid.UUID:
 
 
 def end_gates(app: Flask, steward: Account, candidate_id: uuid.UUID, verdict: str) -> None:
-    """Let the newest run end, the way the worker does."""
+    """Let the newest run end, the way the worker does; others may be writing meanwhile."""
     with app.app_context(), acting_for(steward.organisation_id):
-        candidate = find_candidate(candidate_id)
-        run = candidate.last_run
-        assert run is not None
-        run.report = {
-            "verdict": verdict,
-            "plan": {"version": 1, "sha256": holding().held.sha256},
-            "candidate": {"weights_sha256": candidate.model_version.sha256},
-            "gates": [
-                {
-                    "name": "non_inferiority",
-                    "figure": 0.004,
-                    "interval": [-0.002, 0.01],
-                    "threshold": -0.01,
-                    "verdict": verdict,
-                    "reason": "0.4 points better",
-                }
-            ],
-        }
-        run.signature = sign(run.report)
-        run.status = GateStatus.PASSED if verdict == "pass" else GateStatus.FAILED
-        run.finished_at = now()
-        db.session.commit()
+        retried(lambda: _end_newest_run(candidate_id, verdict))
+
+
+def _end_newest_run(candidate_id: uuid.UUID, verdict: str) -> None:
+    candidate = find_candidate(candidate_id)
+    run = candidate.last_run
+    assert run is not None
+    run.report = {
+        "verdict": verdict,
+        "plan": {"version": 1, "sha256": holding().held.sha256},
+        "candidate": {"weights_sha256": candidate.model_version.sha256},
+        "gates": [
+            {
+                "name": "non_inferiority",
+                "figure": 0.004,
+                "interval": [-0.002, 0.01],
+                "threshold": -0.01,
+                "verdict": verdict,
+                "reason": "0.4 points better",
+            }
+        ],
+    }
+    run.signature = sign(run.report)
+    run.status = GateStatus.PASSED if verdict == "pass" else GateStatus.FAILED
+    run.finished_at = now()
+    db.session.commit()
 
 
 def promote(
