@@ -41,7 +41,7 @@ from webapp import create_app
 from webapp.accounts.models import Role
 from webapp.accounts.queries import find_user_by_address
 from webapp.audit import AuditEvent
-from webapp.database import db, now
+from webapp.database import db, now, retried
 from webapp.models_admin import operations
 from webapp.models_admin.gate_jobs import claim_gates, finish_gates
 from webapp.plans.holding import plan_that_holds
@@ -251,9 +251,10 @@ def submitted(portal: Portal, account: Account, path: Path) -> uuid.UUID:
 
 
 def change(portal: Portal, account: Account, verb: str, **values: Any) -> None:
-    """Do something with models in the name of a steward."""
+    """Do something with models in the name of a steward, again where the database is busy."""
     with portal.app.app_context(), acting_for(account.organisation_id):
-        getattr(operations, verb)(actor=find_user_by_address(account.email), **values)
+        act = getattr(operations, verb)
+        retried(lambda: act(actor=find_user_by_address(account.email), **values))
 
 
 def wait_for(portal: Portal, studies: Sequence[uuid.UUID]) -> None:
