@@ -4,7 +4,7 @@ import uuid
 from typing import Any
 
 from flask import has_request_context, request
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import ForeignKey, Index, String, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.database import Base, Identifier, Timestamped, db
@@ -58,3 +58,15 @@ def record(
             details=details,
         )
     )
+
+
+def note_fault(action: str, *, subject: Base, fault: str) -> None:
+    """Record that a row is not followed, once for each fault of it, and commit."""
+    known = select(AuditEvent.details).where(
+        AuditEvent.action == action,
+        AuditEvent.subject_id == subject.id,  # type: ignore[attr-defined]
+    )
+    if any(details.get("fault") == fault for details in db.session.scalars(known)):
+        return
+    record(action, subject=subject, fault=fault)
+    db.session.commit()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Update, and_, select, true, update
+from sqlalchemy import ColumnElement, Update, and_, or_, select, true, update
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.interfaces import ORMOption
 
@@ -183,6 +183,16 @@ class Jobs(Generic[Row]):
 
     def _update(self, *conditions: Any) -> Update:
         return update(self.model).where(*conditions).execution_options(synchronize_session=False)
+
+
+def waits_or_is_over(
+    moment: datetime,
+    waits: ColumnElement[bool],
+    held: ColumnElement[bool],
+    lease_until: InstrumentedAttribute[datetime | None],
+) -> ColumnElement[bool]:
+    """Whether nobody works on a job: it waits, or the lease of who held it is over."""
+    return or_(waits, and_(held, lease_until < moment))
 
 
 def due_after(wait: timedelta) -> datetime:

@@ -54,3 +54,21 @@ def storable(text: str) -> str:
     whole = text.encode(errors="replace").decode()
     # Browsers count a line break as one character and send two.
     return whole.replace("\r\n", "\n").replace("\0", "")
+
+
+def checked_reason(reason: str, *, longest: int) -> str:
+    """The reason that somebody gives for an act, as it is kept.
+
+    Args:
+        longest: characters that it may have.
+
+    Raises:
+        InvalidInput: it is missing or too long.
+    """
+    text = storable(reason).strip()
+    if not text:
+        raise InvalidInput.of_field("reason", _("Please give a reason."))
+    if len(text) > longest:
+        message = _("This may have at most %(n)d characters.", n=longest)
+        raise InvalidInput.of_field("reason", message)
+    return text

@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from flask import request, url_for
+from flask import url_for
 
 from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
@@ -15,6 +15,7 @@ from webapp.api.consensus_schemas import (
     RulingSchema,
 )
 from webapp.api.description import PortalBlueprint
+from webapp.bodies import limit_bodies
 from webapp.review.adjudicating import Dispute, Ruling, adjudicate, dispute_of, open_disputes
 from webapp.review.views import LARGEST_BODY
 
@@ -22,10 +23,7 @@ blueprint = PortalBlueprint(
     "consensus", __name__, url_prefix="/api/v1", description="Slices that readers disagree about."
 )
 
-
-@blueprint.url_value_preprocessor
-def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
-    request.max_content_length = LARGEST_BODY
+limit_bodies(blueprint, LARGEST_BODY)
 
 
 @blueprint.get("/disputes")

@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from flask import request, url_for
+from flask import url_for
 from flask.typing import ResponseReturnValue
 
 from webapp.accounts.access import actor, requires
@@ -19,6 +19,7 @@ from webapp.api.learning_schemas import (
     SnapshotSchema,
     WithdrawalListSchema,
 )
+from webapp.bodies import limit_bodies
 from webapp.learning import queries
 from webapp.learning.models import Retraining, Snapshot, SnapshotRequest, SnapshotStatus
 from webapp.learning.retraining import cancel_retraining, request_retraining
@@ -30,10 +31,7 @@ blueprint = PortalBlueprint(
     "learning_api", __name__, url_prefix="/api/v1", description="What models learn from."
 )
 
-
-@blueprint.url_value_preprocessor
-def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
-    request.max_content_length = LARGEST_BODY
+limit_bodies(blueprint, LARGEST_BODY)
 
 
 @blueprint.post("/snapshots")

@@ -3,8 +3,6 @@
 import uuid
 from typing import Any
 
-from flask import request
-
 from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.api.answers import Json, notice
@@ -18,6 +16,7 @@ from webapp.api.model_schemas import (
     ProposalSchema,
     ReasonSchema,
 )
+from webapp.bodies import limit_bodies
 from webapp.models_admin import operations, queries
 from webapp.models_admin.models import Candidate, Deployment, GateRun, Proposal
 from webapp.models_admin.serving import Overview, candidate_of, overview
@@ -27,10 +26,7 @@ blueprint = PortalBlueprint(
     "models_api", __name__, url_prefix="/api/v1", description="Models: which serves, and how."
 )
 
-
-@blueprint.url_value_preprocessor
-def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
-    request.max_content_length = LARGEST_BODY
+limit_bodies(blueprint, LARGEST_BODY)
 
 
 @blueprint.get("/models")

@@ -3,13 +3,12 @@
 import uuid
 from typing import Any
 
-from flask import request
-
 from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.api.answers import Json, notice
 from webapp.api.description import PortalBlueprint
 from webapp.api.plan_schemas import NewPlanSchema, PlanSchema, PlansSchema
+from webapp.bodies import limit_bodies
 from webapp.plans import operations, queries
 from webapp.plans.holding import holding
 from webapp.plans.models import PlanVersion
@@ -19,10 +18,7 @@ blueprint = PortalBlueprint(
     "plans_api", __name__, url_prefix="/api/v1", description="What may change in a model."
 )
 
-
-@blueprint.url_value_preprocessor
-def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
-    request.max_content_length = LARGEST_BODY
+limit_bodies(blueprint, LARGEST_BODY)
 
 
 @blueprint.get("/plans")

@@ -3,8 +3,6 @@
 import uuid
 from typing import Any
 
-from flask import request
-
 from webapp.accounts.access import actor
 from webapp.api.answers import Json, notice
 from webapp.api.description import PortalBlueprint
@@ -13,6 +11,7 @@ from webapp.api.recall_schemas import (
     AcknowledgementSchema,
     RecallListSchema,
 )
+from webapp.bodies import limit_bodies
 from webapp.review.views import LARGEST_BODY
 from webapp.rollout.recall_queries import ShownCase, count_open, list_cases
 from webapp.rollout.recalling import acknowledge
@@ -21,10 +20,7 @@ blueprint = PortalBlueprint(
     "recall_api", __name__, url_prefix="/api/v1", description="Studies that are seen otherwise."
 )
 
-
-@blueprint.url_value_preprocessor
-def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
-    request.max_content_length = LARGEST_BODY
+limit_bodies(blueprint, LARGEST_BODY)
 
 
 @blueprint.get("/recall")

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from blinker import signal
 from flask_babel import gettext as _
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.orm import aliased, joinedload, undefer
 
 from ml.operating_points import USUAL, OperatingPoints
@@ -32,7 +32,7 @@ from webapp.inference.keeping import (
 )
 from webapp.inference.observations import keep_observations
 from webapp.inference.telling import keep_telling_slices
-from webapp.leases import Jobs, due_after
+from webapp.leases import Jobs, due_after, waits_or_is_over
 from webapp.models_admin.models import ModelVersion
 from webapp.studies.models import (
     Analysis,
@@ -308,8 +308,12 @@ def analyses_to_resend() -> list[uuid.UUID]:
 
 def _is_free(moment: datetime) -> ColumnElement[bool]:
     """Whether nobody works on the analysis: it is queued, or its lease has expired."""
-    over = and_(Analysis.status == Status.RUNNING, Analysis.lease_until < moment)
-    return or_(Analysis.status == Status.QUEUED, over)
+    return waits_or_is_over(
+        moment,
+        Analysis.status == Status.QUEUED,
+        Analysis.status == Status.RUNNING,
+        Analysis.lease_until,
+    )
 
 
 def _is_wanted() -> ColumnElement[bool]:

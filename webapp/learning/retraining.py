@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from flask_babel import gettext as _
-from sqlalchemy import ColumnElement, and_, exists, or_
+from sqlalchemy import ColumnElement, and_, exists
 from sqlalchemy.orm import aliased
 
 from ml.model_files import ModelFiles
@@ -19,7 +19,7 @@ from webapp.errors import Conflict
 from webapp.learning.fitness import fitness_of
 from webapp.learning.models import Retraining, RetrainingMode, RetrainingStatus
 from webapp.learning.queries import find_retraining, find_snapshot
-from webapp.leases import Jobs, Lease
+from webapp.leases import Jobs, Lease, waits_or_is_over
 from webapp.models_admin.operations import add_candidate
 from webapp.queueing import send_gates, send_retraining
 from webapp.tenancy import acting_for
@@ -192,8 +192,13 @@ def _is_free(moment: datetime) -> ColumnElement[bool]:
         other.status == RetrainingStatus.RUNNING,
         other.lease_until >= moment,
     )
-    over = and_(Retraining.status == RetrainingStatus.RUNNING, Retraining.lease_until < moment)
-    return and_(or_(Retraining.status == RetrainingStatus.QUEUED, over), ~another_runs)
+    is_free = waits_or_is_over(
+        moment,
+        Retraining.status == RetrainingStatus.QUEUED,
+        Retraining.status == RetrainingStatus.RUNNING,
+        Retraining.lease_until,
+    )
+    return and_(is_free, ~another_runs)
 
 
 _jobs: Jobs[Retraining] = Jobs(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from flask_babel import gettext as _
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, select
 
 from webapp import audit
 from webapp.accounts.access import demand_role
@@ -16,7 +16,7 @@ from webapp.errors import Conflict
 from webapp.learning.models import SnapshotRequest, SnapshotStatus
 from webapp.learning.operations import SnapshotOrder, checked_name, take_snapshot
 from webapp.learning.terms import terms_that_hold
-from webapp.leases import Jobs, Lease
+from webapp.leases import Jobs, Lease, waits_or_is_over
 from webapp.queueing import send_snapshot
 from webapp.tenancy import acting_for
 
@@ -140,10 +140,12 @@ def _claim(row: SnapshotRequest, attempt: int) -> SnapshotClaim:
 
 def _is_free(moment: datetime) -> ColumnElement[bool]:
     """It waits, or its worker died."""
-    over = and_(
-        SnapshotRequest.status == SnapshotStatus.MAKING, SnapshotRequest.lease_until < moment
+    return waits_or_is_over(
+        moment,
+        SnapshotRequest.status == SnapshotStatus.QUEUED,
+        SnapshotRequest.status == SnapshotStatus.MAKING,
+        SnapshotRequest.lease_until,
     )
-    return or_(SnapshotRequest.status == SnapshotStatus.QUEUED, over)
 
 
 _jobs: Jobs[SnapshotRequest] = Jobs(

@@ -1,9 +1,9 @@
 """Pages of data stewards."""
 
 import uuid
-from typing import IO, Any
+from typing import IO
 
-from flask import Blueprint, Response, flash, redirect, render_template, request, send_file, url_for
+from flask import Blueprint, Response, flash, redirect, render_template, send_file, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
@@ -11,6 +11,7 @@ from flask_babel import ngettext
 
 from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
+from webapp.bodies import limit_bodies
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotFound
 from webapp.learning import queries
@@ -40,11 +41,7 @@ LARGEST_BODY = 64 * 2**10
 
 blueprint = Blueprint("learning", __name__, url_prefix="/learning")
 
-
-@blueprint.url_value_preprocessor
-def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
-    """Limit the body before anything reads it; CSRF protection reads the form."""
-    request.max_content_length = LARGEST_BODY
+limit_bodies(blueprint, LARGEST_BODY)
 
 
 @blueprint.get("/snapshots")

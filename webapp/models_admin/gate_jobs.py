@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_
+from sqlalchemy import ColumnElement
 
 from webapp import audit
 from webapp.database import db, now
-from webapp.leases import Jobs, Lease
+from webapp.leases import Jobs, Lease, waits_or_is_over
 from webapp.models_admin.models import Candidate, GateRun, GateStatus
 from webapp.signing import sign
 from webapp.tenancy import acting_for
@@ -97,8 +97,10 @@ def _claim(run: GateRun, attempt: int) -> GateClaim:
 
 
 def _is_free(moment: datetime) -> ColumnElement[bool]:
-    over = and_(GateRun.status == GateStatus.RUNNING, GateRun.lease_until < moment)
-    return or_(GateRun.status == GateStatus.QUEUED, over)
+    is_running = GateRun.status == GateStatus.RUNNING
+    return waits_or_is_over(
+        moment, GateRun.status == GateStatus.QUEUED, is_running, GateRun.lease_until
+    )
 
 
 _jobs: Jobs[GateRun] = Jobs(

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ml.model_files import ModelFiles
 from webapp import audit
-from webapp.accounts.checks import storable
+from webapp.accounts.checks import checked_reason
 from webapp.accounts.models import Role, User
 from webapp.database import db, now, one_at_a_time
 from webapp.errors import Conflict, InvalidInput, NotAllowed
@@ -138,7 +138,7 @@ def propose_model(
         InvalidInput: the reason is missing or too long, or the share is out of range.
     """
     _needs_steward(actor)
-    why = _checked_reason(reason)
+    why = checked_reason(reason, longest=LONGEST_REASON)
     _check_share(share)
     one_at_a_time([_models_of(actor.organisation_id), plans_of(actor.organisation_id)])
     candidate = find_candidate(candidate_id)
@@ -234,7 +234,7 @@ def roll_back(*, actor: User, reason: str) -> Deployment:
         InvalidInput: the reason is missing or too long.
     """
     _needs_steward(actor)
-    why = _checked_reason(reason)
+    why = checked_reason(reason, longest=LONGEST_REASON)
     one_at_a_time([_models_of(actor.organisation_id)])
     found = standing(deployments())
     if found.canary is not None:
@@ -286,7 +286,7 @@ def switch_off(*, actor: User, reason: str) -> Deployment:
         InvalidInput: the reason is missing or too long.
     """
     _needs_steward(actor)
-    why = _checked_reason(reason)
+    why = checked_reason(reason, longest=LONGEST_REASON)
     one_at_a_time([_models_of(actor.organisation_id)])
     if standing(deployments()).is_off:
         raise Conflict(_("The model is already switched off."))
@@ -416,16 +416,6 @@ def _deploy(
     row.signature = sign(facts_of(row, at=row.created_at))
     db.session.add(row)
     return row
-
-
-def _checked_reason(reason: str) -> str:
-    text = storable(reason).strip()
-    if not text:
-        raise InvalidInput.of_field("reason", _("Please give a reason."))
-    if len(text) > LONGEST_REASON:
-        message = _("This may have at most %(n)d characters.", n=LONGEST_REASON)
-        raise InvalidInput.of_field("reason", message)
-    return text
 
 
 def _unique(name: str, sha256: str) -> str:

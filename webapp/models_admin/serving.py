@@ -8,8 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-
 from ml.model_files import BUNDLED, find_model_files
 from webapp import audit
 from webapp.database import db
@@ -252,13 +250,7 @@ def _fault_of_report(run: GateRun, candidate: Candidate) -> str | None:
 def refuse(row: Deployment, fault: str) -> None:
     """Note that a deployment is not followed, once for each fault of it."""
     _log.error("deployment %s (number %d) is refused: %s", row.id, row.number, fault)
-    known = select(audit.AuditEvent.details).where(
-        audit.AuditEvent.action == "refuse_model", audit.AuditEvent.subject_id == row.id
-    )
-    if any(details.get("fault") == fault for details in db.session.scalars(known)):
-        return
-    audit.record("refuse_model", subject=row, fault=fault)
-    db.session.commit()
+    audit.note_fault("refuse_model", subject=row, fault=fault)
 
 
 def refuse_files(files: ServingFiles, fault: str) -> None:

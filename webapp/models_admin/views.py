@@ -2,16 +2,17 @@
 
 import uuid
 from collections.abc import Callable
-from typing import Any
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
+from webapp.bodies import limit_bodies
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotAllowed, PortalError
+from webapp.formerrors import done_or_refused
 from webapp.models_admin import operations, queries
 from webapp.models_admin.forms import ProposalForm, ReasonForm
 from webapp.models_admin.models import Candidate
@@ -22,11 +23,7 @@ LARGEST_BODY = 64 * 2**10
 
 blueprint = Blueprint("models", __name__)
 
-
-@blueprint.url_value_preprocessor
-def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
-    """Limit the body before anything reads it; CSRF protection reads the form."""
-    request.max_content_length = LARGEST_BODY
+limit_bodies(blueprint, LARGEST_BODY)
 
 
 @blueprint.get("/models")
@@ -131,14 +128,7 @@ def switch_on() -> ResponseReturnValue:
 
 
 def _done(change: Callable[[], object], told: str, address: str) -> ResponseReturnValue:
-    try:
-        change()
-    except (Conflict, NotAllowed) as error:
-        db.session.rollback()
-        flash(error.message, "error")
-    else:
-        flash(told, "success")
-    return redirect(address)
+    return done_or_refused(change, told, address, refusals=(Conflict, NotAllowed))
 
 
 def _with_reason(change: Callable[[str], object], told: str) -> ResponseReturnValue:

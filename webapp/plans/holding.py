@@ -1,15 +1,11 @@
 """Which plan of change holds in an organisation, by its signed decisions."""
 
-import hashlib
 import logging
 from dataclasses import dataclass
-
-from sqlalchemy import select
 
 from ml.errors import InvalidConfiguration
 from ml.release.change_plan import SHIPPED, ChangePlan, parse_plan_of_change
 from webapp import audit
-from webapp.database import db
 from webapp.plans.models import PlanDecision, PlanVerdict, PlanVersion
 from webapp.plans.queries import decisions
 from webapp.plans.signatures import facts_of_decision, facts_of_plan
@@ -103,16 +99,10 @@ def _followed(decision: PlanDecision) -> HeldPlan:
 
 def _read(text: str, where: str, row: PlanVersion | None = None) -> HeldPlan:
     read = parse_plan_of_change(text, where=where)
-    return HeldPlan(read.plan, text, hashlib.sha256(text.encode()).hexdigest(), row)
+    return HeldPlan(read.plan, text, read.sha256, row)
 
 
 def _refuse(fault: Fault) -> None:
     row = fault.decision
     _log.error("plan decision %s (number %d) is refused: %s", row.id, row.number, fault.reason)
-    known = select(audit.AuditEvent.details).where(
-        audit.AuditEvent.action == "refuse_plan", audit.AuditEvent.subject_id == row.id
-    )
-    if any(details.get("fault") == fault.reason for details in db.session.scalars(known)):
-        return
-    audit.record("refuse_plan", subject=row, fault=fault.reason)
-    db.session.commit()
+    audit.note_fault("refuse_plan", subject=row, fault=fault.reason)

@@ -9,7 +9,7 @@ from ml.errors import InvalidConfiguration
 from ml.release.change_plan import ReadPlan, parse_plan_of_change
 from webapp import audit
 from webapp.accounts.access import demand_role
-from webapp.accounts.checks import storable
+from webapp.accounts.checks import checked_reason, storable
 from webapp.accounts.models import Role, User
 from webapp.database import db, now, one_at_a_time
 from webapp.errors import Conflict, InvalidInput, NotAllowed
@@ -42,7 +42,7 @@ def propose_plan(*, actor: User, text: str, reason: str) -> PlanVersion:
         Conflict: a proposal is open.
     """
     demand_role(actor, Role.STEWARD)
-    why, plain = _checked_reason(reason), _checked_text(text)
+    why, plain = checked_reason(reason, longest=LONGEST_REASON), _checked_text(text)
     read = _checked_plan(plain)
     one_at_a_time([lock_of(actor.organisation_id)])
     if open_proposal() is not None:
@@ -150,13 +150,3 @@ def _checked_text(text: str) -> str:
         message = _("This may have at most %(n)d characters.", n=LONGEST_TEXT)
         raise InvalidInput.of_field("text", message)
     return plain
-
-
-def _checked_reason(reason: str) -> str:
-    text = storable(reason).strip()
-    if not text:
-        raise InvalidInput.of_field("reason", _("Please give a reason."))
-    if len(text) > LONGEST_REASON:
-        message = _("This may have at most %(n)d characters.", n=LONGEST_REASON)
-        raise InvalidInput.of_field("reason", message)
-    return text

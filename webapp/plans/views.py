@@ -2,16 +2,17 @@
 
 import uuid
 from collections.abc import Callable
-from typing import Any
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
+from webapp.bodies import limit_bodies
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotAllowed
+from webapp.formerrors import done_or_refused
 from webapp.plans import operations
 from webapp.plans.forms import PlanForm
 from webapp.plans.page import next_text, plans_page
@@ -21,11 +22,7 @@ LARGEST_BODY = 64 * 2**10
 
 blueprint = Blueprint("plans", __name__, url_prefix="/learning/plan")
 
-
-@blueprint.url_value_preprocessor
-def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
-    """Limit the body before anything reads it; CSRF protection reads the form."""
-    request.max_content_length = LARGEST_BODY
+limit_bodies(blueprint, LARGEST_BODY)
 
 
 @blueprint.get("")
@@ -75,14 +72,8 @@ def decline(plan_id: uuid.UUID) -> ResponseReturnValue:
 
 
 def _decided(change: Callable[[], object], told: str) -> ResponseReturnValue:
-    try:
-        change()
-    except (Conflict, NotAllowed) as error:
-        db.session.rollback()
-        flash(error.message, "error")
-    else:
-        flash(told, "success")
-    return redirect(url_for("plans.index"))
+    address = url_for("plans.index")
+    return done_or_refused(change, told, address, refusals=(Conflict, NotAllowed))
 
 
 def _page(form: PlanForm) -> ResponseReturnValue:

@@ -20,6 +20,7 @@ from flask_wtf.csrf import CSRFError
 from webapp.accounts.access import actor, requires
 from webapp.accounts.guard import admit_visitor
 from webapp.accounts.models import Role
+from webapp.bodies import limit_bodies
 from webapp.database import db
 from webapp.errorpages import csrf_error
 from webapp.errors import Conflict, InvalidInput, NotFound, PortalError
@@ -50,11 +51,7 @@ _DRAFTED = (
     "confidence", "comment",
 )  # fmt: skip
 
-
-@blueprint.url_value_preprocessor
-def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
-    """Limit the body before anything reads it; CSRF protection reads the form."""
-    request.max_content_length = LARGEST_BODY
+limit_bodies(blueprint, LARGEST_BODY)
 
 
 @blueprint.get("/studies/<uuid:study_id>/assessment")

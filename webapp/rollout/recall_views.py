@@ -11,6 +11,7 @@ from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput, NotFound
+from webapp.formerrors import done_or_refused
 from webapp.rollout.forms import AcknowledgementForm
 from webapp.rollout.models import LONGEST_NOTE, RecallStatus
 from webapp.rollout.recall_queries import count_open, list_cases, list_recalls
@@ -82,11 +83,4 @@ def change_run(run_id: uuid.UUID, action: str) -> ResponseReturnValue:
 
 
 def _done(change: Callable[[], object], told: str, address: str) -> ResponseReturnValue:
-    try:
-        change()
-    except (Conflict, InvalidInput) as error:
-        db.session.rollback()
-        flash(error.message, "error")
-    else:
-        flash(told, "success")
-    return redirect(address)
+    return done_or_refused(change, told, address, refusals=(Conflict, InvalidInput))

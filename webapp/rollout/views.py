@@ -11,6 +11,7 @@ from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.database import db
 from webapp.errors import Conflict, InvalidInput
+from webapp.formerrors import done_or_refused
 from webapp.models_admin.models import Candidate
 from webapp.models_admin.queries import find_candidate
 from webapp.reporting.operations import ReportFile
@@ -61,14 +62,11 @@ def start(candidate_id: uuid.UUID) -> ResponseReturnValue:
 @requires(Role.STEWARD)
 def stop(candidate_id: uuid.UUID) -> ResponseReturnValue:
     """Give a candidate no further studies."""
-    try:
-        stop_shadow(actor=actor(), candidate_id=candidate_id)
-    except Conflict as error:
-        db.session.rollback()
-        flash(error.message, "error")
-    else:
-        flash(_("The shadow has been stopped."), "success")
-    return redirect(url_for("rollout.shadow", candidate_id=candidate_id))
+    return done_or_refused(
+        lambda: stop_shadow(actor=actor(), candidate_id=candidate_id),
+        _("The shadow has been stopped."),
+        url_for("rollout.shadow", candidate_id=candidate_id),
+    )
 
 
 @blueprint.get("/models/<uuid:candidate_id>/trial")

@@ -12,7 +12,8 @@ from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.charts import Line, line_chart
 from webapp.database import db, now
-from webapp.errors import Conflict, InvalidInput
+from webapp.errors import InvalidInput
+from webapp.formerrors import done_or_refused
 from webapp.reporting.operations import ReportFile
 from webapp.reporting.views import send_report
 from webapp.watch import queries, words
@@ -38,14 +39,11 @@ def index() -> ResponseReturnValue:
 @requires(Role.STEWARD)
 def freeze() -> ResponseReturnValue:
     """Freeze the newest studies as the baseline."""
-    try:
-        freeze_baseline(actor=actor())
-    except Conflict as error:
-        db.session.rollback()
-        flash(error.message, "error")
-    else:
-        flash(_("The baseline is frozen. Later weeks are compared with it."), "success")
-    return redirect(url_for("watch.index"))
+    return done_or_refused(
+        lambda: freeze_baseline(actor=actor()),
+        _("The baseline is frozen. Later weeks are compared with it."),
+        url_for("watch.index"),
+    )
 
 
 @blueprint.post("/watch/alarms/<uuid:alarm_id>/acknowledgement")
