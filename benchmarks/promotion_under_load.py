@@ -200,6 +200,14 @@ def killed_again_and_again(
     chance = random.Random(plan.seed)
 
     def watch() -> None:
+        try:
+            kill_again_and_again()
+        except Exception as error:
+            outcome.faults.append(f"nobody kills or starts workers any more: {error!r}")
+            portal.start_worker()  # or the studies would be waited for in vain
+            raise
+
+    def kill_again_and_again() -> None:
         worker = portal.start_worker()
         begin.wait()
         while outcome.kills < plan.most_kills:
@@ -238,11 +246,15 @@ def ended(portal: Portal) -> int:
 
 def end_leases(portal: Portal) -> None:
     """Let the next worker take over at once: the one before is certainly dead."""
-    with portal.app.app_context(), unscoped():
+
+    def end_them() -> None:
         moment = now() - timedelta(minutes=1)
         over = update(Analysis).where(Analysis.status == Status.RUNNING)
         db.session.execute(over.values(lease_until=moment, sent_at=moment))
         db.session.commit()
+
+    with portal.app.app_context(), unscoped():
+        retried(end_them)
 
 
 def submitted(portal: Portal, account: Account, path: Path) -> uuid.UUID:
