@@ -7,7 +7,7 @@ serve. Other patients, which nothing has learnt from, are answered before and af
 reader turns 30 % of one class into another one: the quorum has to keep that out. In the end the
 model is rolled back, and has to answer as before, byte for byte.
 
-    .venv/bin/python -m benchmarks.loop --data-root ../shared/data [--quick]
+    .venv/bin/python -m benchmarks.loop --data-root ../shared/data [--quick] [--screenshots FOLDER]
 
 Prints what it measured; ends with 1 where something does not hold.
 """
@@ -25,19 +25,27 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import requests
 
-from benchmarks.product import PASSWORD, PAUSE, product, signed_in, wait_until_done
+from benchmarks.loop_people import (
+    ERROR_RATES,
+    INTO,
+    POISONED,
+    POISONER,
+    Api,
+    Json,
+    Patient,
+    Readers,
+)
+from benchmarks.loop_screenshots import Screenshots
+from benchmarks.product import PASSWORD, PAUSE, product, signed_in
 from benchmarks.weakened_model import weaken
 from config import Settings
-from ml.dataset import Entry, read_exclusions, read_manifest
+from ml.dataset import read_exclusions, read_manifest
 from ml.dataset.parts import split_as_kept
 from ml.dataset.snapshot import HOLDOUT_FOLDS, fold_of
-from ml.labels import LABELS
 from ml.model_files import BUNDLED
 from ml.registry import read_card
 from webapp import create_app
@@ -46,146 +54,9 @@ from webapp.learning.pseudonyms import patient_group
 from webapp.learning.readers import readers_page
 from webapp.tenancy import acting_for
 
-ERROR_RATES = {"anna": 0.05, "ben": 0.10, "carla": 0.20}
-POISONER, POISONED, INTO, FLIPPED = "carla", "meningioma", "pituitary", 0.30
 LEAST_GAIN = 0.05
 MOST_OFF = 0.05  # of a reader's estimated reliability
 UNSEEN, HELD_OUT = 5, 4  # one patient in so many of each class
-NAMES = [label.value for label in LABELS]
-Json = dict[str, Any]
-
-
-@dataclass
-class Patient:
-    """Slices of one group as one study.
-
-    Attributes:
-        study: as the API gives it once it is done; its images are in the order of ``slices``.
-    """
-
-    code: str
-    slices: Sequence[Entry]
-    study: Json = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """What the first slice shows."""
-        return self.slices[0].label.value
-
-    @property
-    def answers(self) -> list[tuple[str, Json]]:
-        """(image id, prediction) of each slice."""
-        return [(image["id"], image["prediction"]) for image in self.study["images"]]
-
-
-class Api:
-    """One user's calls; any answer but the expected kind ends the program."""
-
-    def __init__(self, session: requests.Session, address: str) -> None:
-        self.session, self._root = session, f"{address}/api/v1"
-        self.address = address
-
-    def get(self, path: str) -> Json:
-        return self._called("GET", path)
-
-    def post(self, path: str, **body: Any) -> Json:
-        return self._called("POST", path, json=body)
-
-    def bytes_of(self, link: str) -> bytes:
-        answer = self.session.get(f"{self.address}{link}", timeout=60)
-        answer.raise_for_status()
-        return answer.content
-
-    def upload(self, patient: Patient) -> None:
-        """Upload a patient as a new study and wait for its answers."""
-        files = [("files", (one.path.name, one.path.read_bytes())) for one in patient.slices]
-        made = self._called(
-            "POST",
-            "/studies",
-            files=files,
-            data={"patient_code": patient.code, "burned_in": "keep"},
-        )
-        wait_until_done(self.session, self.address, made["id"], pause=0.2)
-        patient.study = self.get(f"/studies/{made['id']}")
-
-    def wait(self, path: str, states: set[str], *, part: str | None = None) -> Json:
-        """Poll until the state is one of these."""
-        while True:
-            found = self.get(path)
-            one = found[part] if part else found
-            if one and one["status"] in states:
-                return found
-            PAUSE.wait(2)
-
-    def _called(self, method: str, path: str, **sent: Any) -> Json:
-        answer = self.session.request(method, f"{self._root}{path}", timeout=600, **sent)
-        if not answer.ok:
-            sys.exit(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
-        found: Json = answer.json() if answer.content else {}
-        return found
-
-
-@dataclass
-class Readers:
-    """People with known error rates; what each says is decided once."""
-
-    apis: dict[str, Api]
-    dice: random.Random
-    wrong: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
-
-    def assess(self, patients: Sequence[Patient]) -> None:
-        """Everybody says something about every slice."""
-        wanted = {
-            name: [
-                (patient, image_id, prediction["label"], self._said(name, entry))
-                for patient in patients
-                for entry, (image_id, prediction) in zip(
-                    patient.slices, patient.answers, strict=True
-                )
-            ]
-            for name in self.apis
-        }
-        with ThreadPoolExecutor(len(wanted)) as pool:
-            list(pool.map(lambda name: self._write(name, wanted[name]), wanted))
-
-    def poison(self, patients: Sequence[Patient], *, alone: bool = False) -> set[str]:
-        """The poisoner changes a share of one class into another; returns the ids of the slices.
-
-        Args:
-            alone: nobody has read these patients, and the poisoner reads all slices, else rightly.
-        """
-        every = [
-            (patient, image_id, prediction["label"], entry)
-            for patient in patients
-            for entry, (image_id, prediction) in zip(patient.slices, patient.answers, strict=True)
-            if alone or entry.label.value == POISONED
-        ]
-        of_class = [one for one in every if one[3].label.value == POISONED]
-        chosen = self.dice.sample(of_class, round(len(of_class) * FLIPPED))
-        flipped = {one[1] for one in chosen}
-        self._write(
-            POISONER,
-            [
-                (patient, image_id, answered, INTO if image_id in flipped else entry.label.value)
-                for patient, image_id, answered, entry in (every if alone else chosen)
-            ],
-        )
-        return flipped
-
-    def _said(self, name: str, entry: Entry) -> str:
-        wrong = self.dice.random() < ERROR_RATES[name]
-        self.wrong[name].append(wrong)
-        others = [label for label in NAMES if label != entry.label.value]
-        return self.dice.choice(others) if wrong else entry.label.value
-
-    def _write(self, name: str, said: Sequence[tuple[Patient, str, str, str]]) -> None:
-        for patient, image_id, answered, label in said:
-            body = {"verdict": "agree"} if label == answered else {
-                "verdict": "disagree", "label": label,
-            }  # fmt: skip
-            self.apis[name].post(
-                f"/studies/{patient.study['id']}/feedback", image_id=image_id, **body
-            )
 
 
 class Report:
@@ -209,6 +80,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True, help="the folder of data sets")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="without the second candidate")
+    parser.add_argument("--screenshots", type=Path, help="a folder for pictures of the pages")
     options = parser.parse_args()
     report = Report()
     assessed, unseen = patients_of(options.data_root, options.seed)
@@ -218,7 +90,8 @@ def main() -> None:
         home.mkdir()
         with product(home, SULCUS_MODEL=str(card)) as address:
             dice = random.Random(options.seed)
-            run(home, address, assessed, unseen, dice, report, quick=options.quick)
+            with Screenshots.into(options.screenshots, address) as journey:
+                run(home, address, assessed, unseen, dice, report, journey, quick=options.quick)
     sys.exit(1 if report.faults else 0)
 
 
@@ -247,6 +120,7 @@ def run(
     unseen: list[Patient],
     dice: random.Random,
     report: Report,
+    journey: Screenshots,
     *,
     quick: bool,
 ) -> None:
@@ -272,26 +146,36 @@ def run(
     readers.assess(assessed)
     report.tell(f"{len(ERROR_RATES)} readers have assessed {slices(assessed)} slices each")
     check_reliability(home, readers, report)
+    journey.take("anna", "reading", "/reading", "/reading/mine")
+    journey.take("anna", "study", f"/studies/{assessed[0].study['id']}")
+    journey.take("judge", "disputes", "/disputes")
+    journey.take("dora", "readers", "/learning/readers")
     settle(judge, assessed, report)
     with worklist_watched(address, report):
-        candidate = learn(stewards[0], "first", report)
+        candidate = learn(stewards[0], "first", report, journey)
     gates = judged(stewards[0], candidate, report)
+    journey.take("dora", "gates", f"/models/{candidate}")
     report.want(gates["status"] == "passed", "the gates let the first candidate through")
     if gates["status"] != "passed":
         return
     original = [unseen[0].answers, pictures(uploader, unseen[0])]
     shadowed(stewards[0], uploader, candidate, unseen, report)
-    promote(stewards, candidate)
+    journey.take("dora", "shadow", f"/models/{candidate}/shadow")
+    promote(stewards, candidate, journey)
     again = [Patient(one.code, one.slices) for one in unseen]
     upload_all(uploader, again)
     after = accuracy(again)
     served = {answer["model"]["name"] for one in again for _id, answer in one.answers}
     report.tell(f"{', '.join(sorted(served))} is right about {after:.1%} of the unseen patients")
     report.want(after - before >= LEAST_GAIN, f"accuracy rises by {after - before:.1%}")
+    journey.take("dora", "promoted", "/models", "/model", f"/models/{candidate}", "/watch")
+    journey.take("uploader", "recall", "/recall", f"/studies/{again[0].study['id']}")
+    journey.take("anna", "outcomes", "/reading/mine")
     poisoned(stewards[0], readers, assessed, report)
     if not quick:
-        poisoned_alone(stewards, readers, again, report)
+        poisoned_alone(stewards, readers, again, report, journey)
     stewards[0].post("/models/rollback", reason="The loop is measured to its end.")
+    journey.take("dora", "rolled-back", "/models", "/model")
     last = Patient(unseen[0].code, unseen[0].slices)
     uploader.upload(last)
     same = without_ids(last.answers) == without_ids(original[0])
@@ -411,7 +295,7 @@ def settle(judge: Api, patients: Sequence[Patient], report: Report) -> None:
     report.tell(f"{number} disputes were settled")
 
 
-def learn(steward: Api, name: str, report: Report) -> str:
+def learn(steward: Api, name: str, report: Report, journey: Screenshots) -> str:
     """A snapshot and a retraining on it; returns the id of the candidate."""
     snapshot = frozen(steward, name)
     report.tell(
@@ -419,10 +303,18 @@ def learn(steward: Api, name: str, report: Report) -> str:
     )
     started = time.monotonic()
     job = steward.post("/retrainings", snapshot_id=snapshot["id"], mode="head")
+    PAUSE.wait(30)  # until there is something to see of it
+    journey.take("dora", f"retraining-{name}", f"/learning/retrainings/{job['id']}")
     ended = steward.wait(f"/retrainings/{job['id']}", {"done", "failed", "cancelled"})
     report.tell(
         f"retraining of the head: {ended['status']} {ended['reason'] or ''} after "
         f"{time.monotonic() - started:.0f} s"
+    )
+    journey.take(
+        "dora",
+        f"retrained-{name}",
+        f"/learning/retrainings/{job['id']}",
+        f"/learning/snapshots/{snapshot['id']}",
     )
     if ended["status"] != "done":
         sys.exit(1)
@@ -470,9 +362,10 @@ def shadowed(
     )
 
 
-def promote(stewards: Sequence[Api], candidate: str) -> None:
+def promote(stewards: Sequence[Api], candidate: str, journey: Screenshots) -> None:
     """One proposes, another one confirms."""
     stewards[0].post(f"/models/{candidate}/proposal", reason="Better on what our readers assessed.")
+    journey.take("emil", "proposed", f"/models/{candidate}")
     stewards[1].post(f"/models/{candidate}/confirmation")
 
 
@@ -490,7 +383,11 @@ def poisoned(steward: Api, readers: Readers, patients: Sequence[Patient], report
 
 
 def poisoned_alone(
-    stewards: Sequence[Api], readers: Readers, patients: Sequence[Patient], report: Report
+    stewards: Sequence[Api],
+    readers: Readers,
+    patients: Sequence[Patient],
+    report: Report,
+    journey: Screenshots,
 ) -> None:
     """With the quorum off, one reader's word is learnt; the gates have to stop what comes of it."""
     found = stewards[0].get("/plans")
@@ -501,8 +398,9 @@ def poisoned_alone(
     stewards[1].post(f"/plans/{asked['id']}/confirmation")
     flipped = readers.poison(patients, alone=True)
     report.tell(f"{POISONER} alone reads {slices(patients)} slices and turns {len(flipped)}")
-    candidate = learn(stewards[0], "quorum off", report)
+    candidate = learn(stewards[0], "quorum-off", report, journey)
     gates = judged(stewards[0], candidate, report)
+    journey.take("dora", "gates-poisoned", f"/models/{candidate}", "/learning/plan")
     report.want(gates["status"] == "failed", "the gates stop the poisoned candidate")
 
 

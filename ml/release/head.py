@@ -25,7 +25,6 @@ from ml.uncertainty.ood.feature_distance import Subspace
 
 # How strongly the head is held: 1 is a standard normal prior over each weight's change.
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0, 3000.0, 10000.0, float("inf"))
-_FOLDS_A_ROUND = 2  # of the snapshot's folds, those that one head is left out together
 _STEPS = 60
 _REFERENCE = 1200  # features that say what is familiar
 _LEAST_DEVIATION = 0.05  # of a channel, beside the usual one
@@ -79,14 +78,14 @@ class Local:
     views: Sequence[Features]
 
     @property
-    def rounds(self) -> Tensor:
-        """(N,) number of the round in which a slice is left out; a group has one."""
-        return self.exact.folds // _FOLDS_A_ROUND
+    def folds(self) -> Tensor:
+        """(N,) number of the fold that a slice is left out with; a group has one."""
+        return self.exact.folds
 
     @property
-    def round_numbers(self) -> list[int]:
+    def fold_numbers(self) -> list[int]:
         """Those that there are."""
-        return sorted(set(self.rounds.tolist()))
+        return sorted(set(self.folds.tolist()))
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,10 @@ def _scale(known: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """Heads that leave out a round each.
+    """Heads that leave out a fold each.
+
+    With fewer, larger folds the heads would have learnt less than the final one, and its
+    probabilities would come out too cautious.
 
     Attributes:
         logits: (N, 4) about the snapshot's slices, each by the head that left its group out.
@@ -183,12 +185,12 @@ def cross_fit(data: HeadData, strength: float, told: Callable[[], None]) -> Cros
 
     The groups must have passed :func:`check_groups`.
     """
-    rounds, numbers = data.local.rounds, data.local.round_numbers
+    folds, numbers = data.local.folds, data.local.fold_numbers
     exact, base = data.local.exact, data.replay.unlearnt
     logits = torch.empty(len(exact), len(LABELS), dtype=torch.float64)
     losses = []
     for number in numbers:
-        left_out = rounds == number
+        left_out = folds == number
         head = fit_head(data, ~left_out, strength)
         logits[left_out] = head.logits(exact.values[left_out])
         if len(base):
@@ -213,13 +215,13 @@ class Chosen:
 
 def choose_strength(data: HeadData, told: Told) -> Chosen:
     """The strength whose heads answer both collections best, each counting alike."""
-    rounds = len(data.local.round_numbers)
+    folds = len(data.local.fold_numbers)
     done = 0
 
     def counted() -> None:
         nonlocal done
         done += 1
-        told(done, rounds * len(STRENGTHS))
+        told(done, folds * len(STRENGTHS))
 
     fitted = {strength: cross_fit(data, strength, counted) for strength in STRENGTHS}
     losses = {
@@ -241,10 +243,10 @@ def fit_doubt(data: HeadData, head: Head, fitted: CrossFitted) -> Doubt:
     """
     exact, base = data.local.exact, data.replay.unlearnt
     known = data.replay.learnt.values
-    rounds = data.local.rounds
+    folds = data.local.folds
     distances = torch.empty(len(exact))
-    for number in data.local.round_numbers:
-        left_out = rounds == number
+    for number in data.local.fold_numbers:
+        left_out = folds == number
         others = Subspace.of(_reference(known, exact.values[~left_out]))
         distances[left_out] = others.distance(exact.values[left_out])
     reference = _reference(known, exact.values)
@@ -259,9 +261,9 @@ def check_groups(names: Iterable[str]) -> None:
     """Make sure that some of a snapshot's training groups can be left out.
 
     Raises:
-        InvalidManifest: all lie in one round.
+        InvalidManifest: all lie in one fold.
     """
-    if len({fold_of(name) // _FOLDS_A_ROUND for name in names}) < 2:
+    if len({fold_of(name) for name in names}) < 2:
         raise InvalidManifest(
             "The snapshot's training groups are too few: no part of them can be left out."
         )

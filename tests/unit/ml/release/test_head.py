@@ -86,7 +86,7 @@ def test_head_stays_as_it_is_where_the_snapshot_teaches_nothing() -> None:
 def test_slice_is_answered_by_a_head_that_has_learnt_nothing_of_its_group() -> None:
     data = data_of(clouds(80, seed=6, shift=2.5))
     fitted = cross_fit(data, 100.0, lambda: None)
-    mine = data.local.rounds == data.local.rounds[0]
+    mine = data.local.folds == data.local.folds[0]
     without = fit_head(data, ~mine, 100.0)
     exact = data.local.exact.values
     torch.testing.assert_close(fitted.logits[mine], without.logits(exact[mine]))
@@ -108,7 +108,7 @@ def test_slices_that_may_not_be_learnt_from_leave_no_trace() -> None:
 def test_progress_counts_every_head_that_is_fitted() -> None:
     seen: list[tuple[int, int]] = []
     choose_strength(data_of(clouds(64, seed=8)), lambda done, total: seen.append((done, total)))
-    heads = 4 * len(STRENGTHS)
+    heads = 8 * len(STRENGTHS)  # one for each fold that is learnt from
     assert seen == [(done, heads) for done in range(1, heads + 1)]
 
 
