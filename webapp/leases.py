@@ -73,41 +73,61 @@ class Jobs(Generic[Row]):
 
     def claim(
         self,
-        job_id: uuid.UUID,
-        make: Callable[[Row, int], Claimed],
+        job_ids: Sequence[uuid.UUID],
+        make: Callable[[Sequence[Row]], list[Claimed]],
         *,
         options: Sequence[ORMOption] = (),
-    ) -> Claimed | None:
-        """Take the job if it is free, and commit.
+    ) -> list[Claimed]:
+        """Take those of the jobs that are free, and commit.
 
         Args:
-            make: makes of the row and the number of the attempt what the worker gets; called
-                across organisations.
-            options: for loading the row.
+            make: makes of the rows what the worker gets of each; called across organisations.
+            options: for loading the rows.
 
         Returns:
-            None if there is nothing to do.
+            What was made, in the order of ``job_ids``; nothing of those that are not free.
         """
         moment = now()
         values = {**self.taken(moment), self.attempt.key: self.attempt + 1}
         with unscoped():
-            attempt = db.session.scalar(
+            taken = db.session.scalars(
                 self._update(
-                    self._id == job_id,
+                    self._id.in_(job_ids),
                     self.free(moment),
                     self.wanted,
                     self.attempt < self.max_attempts,
                 )
                 .values(values)
-                .returning(self.attempt)
-            )
-            if attempt is None:
+                .returning(self._id)
+            ).all()
+            if not taken:
                 db.session.rollback()
-                return None
-            row = db.session.get_one(self.model, job_id, populate_existing=True, options=options)
-            claimed = make(row, attempt)
+                return []
+            rows = db.session.scalars(
+                select(self.model)
+                .where(self._id.in_(taken))
+                .options(*options)
+                .execution_options(populate_existing=True)
+            ).all()
+            by_id = {row.id: row for row in rows}  # type: ignore[attr-defined]
+            claimed = make([by_id[one] for one in job_ids if one in by_id])
             db.session.commit()
         return claimed
+
+    def claim_one(
+        self,
+        job_id: uuid.UUID,
+        make: Callable[[Row, int], Claimed],
+        *,
+        options: Sequence[ORMOption] = (),
+    ) -> Claimed | None:
+        """As :meth:`claim`, of one job; ``make`` gets the row and the number of the attempt."""
+        found = self.claim(
+            [job_id],
+            lambda rows: [make(row, getattr(row, self.attempt.key)) for row in rows],
+            options=options,
+        )
+        return found[0] if found else None
 
     def update(self, lease: Lease, **values: object) -> None:
         """Change the job that the worker holds; the row stays locked until the caller commits.
@@ -115,6 +135,12 @@ class Jobs(Generic[Row]):
         Raises:
             LeaseLost: it is no longer this worker's; the transaction was rolled back.
         """
+        if not self.changes(lease, **values):
+            db.session.rollback()
+            raise LeaseLost(str(lease.job_id))
+
+    def changes(self, lease: Lease, **values: object) -> bool:
+        """As :meth:`update`; False if it is no longer this worker's, and nothing was changed."""
         with acting_for(lease.organisation_id):
             found = db.session.scalar(
                 self._update(
@@ -126,9 +152,7 @@ class Jobs(Generic[Row]):
                 .values(values)
                 .returning(self._id)
             )
-        if found is None:
-            db.session.rollback()
-            raise LeaseLost(str(lease.job_id))
+        return found is not None
 
     def to_resend(self) -> list[uuid.UUID]:
         """Find jobs that are due and that nobody works on, mark them as sent now, give their ids.

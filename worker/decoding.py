@@ -41,7 +41,7 @@ class Opened:
 
 
 class Decoder:
-    """Opens images of one analysis, in their order; the last file stays open.
+    """Opens images in the order of their analyses; the last file stays open.
 
     Use it as a context manager: on exit the file is closed and its memory released.
     """
@@ -68,7 +68,11 @@ class Decoder:
             MemoryBusy: other work in this process needed the memory for too long.
         """
         with self._blobs.batch() as kept:
-            return [self._open(image, kept) for image in images]
+            return self.open(images, kept)
+
+    def open(self, images: Sequence[ClaimedImage], kept: Keeper) -> list[Opened]:
+        """As :meth:`decode`, into a batch of the caller's."""
+        return [self._open(image, kept) for image in images]
 
     def _open(self, image: ClaimedImage, kept: Keeper) -> Opened:
         try:

@@ -1,30 +1,17 @@
-"""A long routine analysis gives way to an urgent one that waits for a worker.
+"""What runs in idle moments (shadow, recall) gives way to every study that waits.
 
-What runs in idle moments (shadow, recall) gives way to every study that waits. Whoever gives way
-goes back into the queue and starts anew later: of what it did, the decoded slices stay.
+It goes back into the queue and starts anew later: of what it did, the decoded slices stay. Studies
+themselves never give way: urgent ones join what is under way (:mod:`worker.rounds`).
 """
 
-import json
-import logging
 import time
 from datetime import timedelta
 
-from webapp.database import now
-from webapp.extensions import current_settings
-from webapp.health import broker_client
+from webapp.inference.analyses import waiting_analyses
 from webapp.inference.claims import Claim
-from webapp.queueing import INFERENCE, JOB, NO_BROKER, URGENT
 
-# An analysis that was asked for longer ago goes through, however many urgent ones come.
-PATIENCE = timedelta(minutes=15)
 # What would be over sooner is not worth starting anew.
-WORTH_IT = timedelta(seconds=10)
-WORTH_IT_WHEN_IDLE = timedelta(seconds=2)  # for what only runs while no study waits
-# One running analysis gives way to an urgent one; the workers beside it go on.
-_SIGN = "sulcus:sign:way:"
-_SIGN_LASTS = timedelta(minutes=1)
-
-_log = logging.getLogger(__name__)
+WORTH_IT = timedelta(seconds=2)
 
 
 class GaveWay(Exception):
@@ -32,38 +19,22 @@ class GaveWay(Exception):
 
 
 class Way:
-    """Looks, between the batches of one analysis, whether one waits that comes before it."""
+    """Looks, between the batches of one analysis, whether a study waits that comes before it."""
 
     def __init__(self, claim: Claim) -> None:
-        self._before: tuple[str, ...]
-        if claim.is_serving:
-            self._may_give_way = not claim.is_urgent and now() - claim.asked_at < PATIENCE
-            self._worth_it, self._before = WORTH_IT, (URGENT,)
-        else:
-            self._may_give_way = True
-            self._worth_it, self._before = WORTH_IT_WHEN_IDLE, (URGENT, INFERENCE)
+        self._gives_way = not claim.is_serving
         self._total = len(claim.images)
         self._started = time.monotonic()
 
     def give_if_needed(self, *, images_done: int) -> None:
-        """Look into the queue, if enough is left to do; all that was found has to be kept before.
+        """Look for a study, if enough is left to do; all that was found has to be kept before.
 
         Raises:
             GaveWay: the analysis is to be released.
         """
+        if not self._gives_way:
+            return
         a_slice = (time.monotonic() - self._started) / images_done
         left = timedelta(seconds=a_slice * (self._total - images_done))
-        if self._may_give_way and left >= self._worth_it and self._is_asked_to():
+        if left >= WORTH_IT and waiting_analyses(limit=1):
             raise GaveWay
-
-    def _is_asked_to(self) -> bool:
-        try:
-            with broker_client(current_settings()) as broker:
-                # The next one to be taken of each queue.
-                waiting = [broker.lindex(queue, -1) for queue in self._before]
-                jobs = [json.loads(one)["headers"].get(JOB) for one in waiting if one is not None]
-                return any(broker.set(f"{_SIGN}{job}", 1, nx=True, ex=_SIGN_LASTS) for job in jobs)
-        except NO_BROKER as error:
-            _log.warning("whether another study waits is not known: %s", error)
-            self._may_give_way = False  # no batch more waits for a broker that stalls
-            return False

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -41,13 +41,9 @@ from worker import giving_way
 
 pytestmark = pytest.mark.integration
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-# However little is left to do is worth giving way here: a test has no time for long studies.
 CLASSIFICATION = """
-from datetime import timedelta
-from worker import giving_way
 from worker.classify import classify_study
 
-giving_way.WORTH_IT = timedelta(0)
 classify_study(analysis_id="{analysis_id}")
 """
 
@@ -117,30 +113,14 @@ def test_worker_that_is_told_its_queues_needs_no_urgent_one(queue: Flask) -> Non
 
 
 @only_sqlite
-def test_what_may_wait_is_taken_last_and_gives_way_once_to_each_study(
-    queue: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_may_wait_is_taken_last(queue: Flask) -> None:
     send_classification(uuid.uuid4(), queue=BACKGROUND)
     for _number in range(2):
         send_classification(uuid.uuid4())
         send_delivery(uuid.uuid4())
-    monkeypatch.setattr(giving_way, "WORTH_IT_WHEN_IDLE", timedelta(0))
-    shadow, routine = claimed(Purpose.SHADOW), claimed(Purpose.SERVING)
-    giving_way.Way(routine).give_if_needed(images_done=1)
-    with pytest.raises(giving_way.GaveWay):
-        giving_way.Way(shadow).give_if_needed(images_done=1)
-    giving_way.Way(shadow).give_if_needed(images_done=1)
     order = taken(queue, 5)
     assert {*order[:4]} == {INFERENCE, DELIVERY}
     assert order[4] == BACKGROUND
-
-
-def claimed(purpose: Purpose) -> Claim:
-    return Claim(
-        job_id=uuid.uuid4(), organisation_id=uuid.uuid4(), attempt=1, study_id=uuid.uuid4(),
-        study_since=now(), purpose=purpose, candidate_id=None, is_urgent=False, asked_at=now(),
-        images=(),
-    )  # fmt: skip
 
 
 def submit(portal: Portal, priority: Priority, *, count: int = 1) -> uuid.UUID:
@@ -191,32 +171,58 @@ def classify(portal: Portal, analysis_id: uuid.UUID) -> None:
     )
 
 
-def test_routine_study_gives_way_once_to_an_urgent_one_and_loses_no_attempt(
+def ended_at(portal: Portal, study_id: uuid.UUID) -> datetime:
+    analysis = portal.analysis(study_id)
+    assert (analysis.status, analysis.attempt) == (Status.DONE, 1)
+    assert analysis.finished_at is not None
+    return analysis.finished_at
+
+
+def test_urgent_study_is_done_first_though_a_long_one_is_under_way(portal: Portal) -> None:
+    routine = submit(portal, Priority.ROUTINE, count=40)
+    urgent = submit(portal, Priority.URGENT)
+    classify(portal, portal.analysis(routine).id)
+    assert ended_at(portal, urgent) < ended_at(portal, routine)
+    assert len(portal.predictions(routine)) == 40
+    assert len(portal.predictions(urgent)) == 1
+
+
+def test_small_studies_that_wait_go_through_together_each_with_its_own_answer(
     portal: Portal,
 ) -> None:
-    routine = submit(portal, Priority.ROUTINE, count=12)
-    analysis_id = portal.analysis(routine).id
-    submit(portal, Priority.URGENT)
-    classify(portal, analysis_id)
-    given = portal.analysis(routine)
-    assert (given.status, given.attempt, given.lease_until) == (Status.QUEUED, 0, None)
-    assert not portal.predictions(routine)
-    classify(portal, analysis_id)  # the urgent one waits still: nobody gives way to it twice
-    assert portal.study(routine).status is Status.DONE
-    assert portal.analysis(routine).attempt == 1
-    assert len(portal.predictions(routine)) == 12
+    studies = [submit(portal, Priority.ROUTINE) for _number in range(11)]
+    large = submit(portal, Priority.ROUTINE, count=9)
+    begun_before = submit(portal, Priority.ROUTINE)
+    with portal.app.app_context(), unscoped():
+        died = update(Analysis).where(Analysis.study_id == begun_before)
+        db.session.execute(died.values(started_at=now(), attempt=1))
+        db.session.commit()
+    classify(portal, portal.analysis(studies[3]).id)
+    said = {repr(one.probabilities) for study in studies for one in portal.predictions(study)}
+    assert len(said) == 1  # of the same slice, whatever stood beside it
+    assert all(len(portal.predictions(study)) == 1 for study in studies)
+    assert all(ended_at(portal, study) for study in studies)
+    for alone in (large, begun_before):
+        assert portal.study(alone).status is Status.QUEUED
 
 
 @only_sqlite
-def test_study_that_has_waited_for_long_or_is_urgent_goes_through(portal: Portal) -> None:
-    old, urgent = submit(portal, Priority.ROUTINE, count=12), submit(portal, Priority.URGENT)
-    analysis_id = portal.analysis(old).id
-    with portal.app.app_context(), unscoped():
-        long_ago = now().replace(year=now().year - 1)
-        found = update(Analysis).where(Analysis.id == analysis_id)
-        db.session.execute(found.values(created_at=long_ago))
-        db.session.commit()
-    classify(portal, analysis_id)
-    assert portal.study(old).status is Status.DONE
-    classify(portal, portal.analysis(urgent).id)
-    assert portal.study(urgent).status is Status.DONE
+def test_shadow_gives_way_to_a_study_that_waits(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(giving_way, "WORTH_IT", timedelta(-1))
+    with portal.app.app_context():
+        giving_way.Way(claimed(Purpose.SHADOW)).give_if_needed(images_done=1)
+    submit(portal, Priority.ROUTINE)
+    with portal.app.app_context():
+        giving_way.Way(claimed(Purpose.SERVING)).give_if_needed(images_done=1)
+        with pytest.raises(giving_way.GaveWay):
+            giving_way.Way(claimed(Purpose.SHADOW)).give_if_needed(images_done=1)
+
+
+def claimed(purpose: Purpose) -> Claim:
+    return Claim(
+        job_id=uuid.uuid4(), organisation_id=uuid.uuid4(), attempt=1, study_id=uuid.uuid4(),
+        study_since=now(), purpose=purpose, candidate_id=None, is_urgent=False, asked_at=now(),
+        images=(),
+    )  # fmt: skip

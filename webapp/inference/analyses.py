@@ -9,8 +9,11 @@ the study has, can therefore neither report progress nor finish: their update fi
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 from blinker import signal
@@ -32,7 +35,7 @@ from webapp.inference.keeping import (
 )
 from webapp.inference.observations import keep_observations
 from webapp.inference.telling import keep_telling_slices
-from webapp.leases import Jobs, due_after, waits_or_is_over
+from webapp.leases import Jobs, LeaseLost, due_after, waits_or_is_over
 from webapp.models_admin.models import ModelVersion
 from webapp.studies.models import (
     Analysis,
@@ -43,7 +46,7 @@ from webapp.studies.models import (
     Status,
     Study,
 )
-from webapp.tenancy import acting_for
+from webapp.tenancy import acting_for, unscoped
 
 LEASE = timedelta(seconds=20)
 MAX_ATTEMPTS = 4
@@ -157,7 +160,47 @@ def claim_analysis(analysis_id: uuid.UUID) -> Claim | None:
     Returns:
         None if there is nothing to do.
     """
-    return _jobs.claim(analysis_id, _claim, options=[undefer(Analysis.image_ids)])
+    found = claim_analyses([analysis_id])
+    return found[0] if found else None
+
+
+def claim_analyses(analysis_ids: Sequence[uuid.UUID]) -> list[Claim]:
+    """Take those that are free, as :func:`claim_analysis`, in one transaction."""
+    return _jobs.claim(
+        analysis_ids, _claims, options=[undefer(Analysis.image_ids), joinedload(Analysis.study)]
+    )
+
+
+def waiting_analyses(
+    *, limit: int, urgent: bool = False, largest: int | None = None
+) -> list[uuid.UUID]:
+    """Analyses for serving that no worker has begun, the oldest first.
+
+    What was begun before is not among them: it may be what its worker died of.
+
+    Args:
+        urgent: only those of urgent studies.
+        largest: only those of at most so many images.
+    """
+    wanted = (
+        select(Analysis.id)
+        .join(Study, Study.current_analysis_id == Analysis.id)
+        .where(
+            Analysis.status == Status.QUEUED,
+            Analysis.purpose == Purpose.SERVING,
+            Analysis.started_at.is_(None),
+        )
+        .order_by(Analysis.created_at, Analysis.id)
+        .limit(limit)
+    )
+    if urgent:
+        wanted = wanted.where(Study.priority == Priority.URGENT)
+    if largest is not None:
+        wanted = wanted.where(Analysis.images_total <= largest)
+    with unscoped():
+        found = list(db.session.scalars(wanted))
+        db.session.rollback()  # SQLite could not write from an older state
+    return found
 
 
 def record_progress(claim: Claim, *, images_done: int, decoded: Sequence[Decoded] = ()) -> None:
@@ -172,55 +215,88 @@ def record_progress(claim: Claim, *, images_done: int, decoded: Sequence[Decoded
     db.session.commit()
 
 
-def finish_analysis(
-    claim: Claim,
-    *,
-    answers: Sequence[NewPrediction],
-    problems: dict[uuid.UUID, str],
-    model: ModelVersion,
-    model_ms: float,
-    points: OperatingPoints = USUAL,
-    decoded: Sequence[Decoded] = (),
-) -> None:
-    """Keep all answers and end the analysis as done, or as rejected where no image could be used.
+@dataclass(frozen=True)
+class Ended:
+    """An analysis that is through, as :func:`finish_analyses` keeps it.
 
-    Args:
+    Attributes:
         problems: image id -> code, for images that could not be classified.
         model_ms: time that the model itself took, in milliseconds.
         points: by which the model answers.
+        decoded: since the last report.
+    """
+
+    claim: Claim
+    answers: Sequence[NewPrediction]
+    problems: Mapping[uuid.UUID, str]
+    model: ModelVersion
+    model_ms: float
+    points: OperatingPoints = USUAL
+    decoded: Sequence[Decoded] = ()
+
+
+def finish_analysis(claim: Claim, **values: Any) -> None:
+    """As :func:`finish_analyses`, of one; ``values`` are the other fields of :class:`Ended`.
 
     Raises:
         LeaseLost: the analysis is no longer this worker's; nothing was kept.
     """
+    if finish_analyses([Ended(claim, **values)]):
+        raise LeaseLost(str(claim.job_id))
+
+
+def finish_analyses(ended: Sequence[Ended]) -> set[uuid.UUID]:
+    """Keep all answers and end each as done, or as rejected where no image could be used.
+
+    There is one transaction for each organisation.
+
+    Returns:
+        Those that are no longer this worker's: nothing was kept of them.
+    """
+    lost: set[uuid.UUID] = set()
+    by_owner: dict[uuid.UUID, list[Ended]] = defaultdict(list)
+    for one in ended:
+        by_owner[one.claim.organisation_id].append(one)
+    for organisation_id, those in by_owner.items():
+        with acting_for(organisation_id):
+            lost |= {one.claim.job_id for one in those if not _finish(one)}
+            db.session.commit()
+    return lost
+
+
+def _finish(ended: Ended) -> bool:
+    """Keep it in the caller's transaction; False if it is no longer this worker's."""
+    claim, answers = ended.claim, ended.answers
     status = Status.DONE if answers else Status.REJECTED
-    reason = None if answers else common_reason(problems)
-    with acting_for(claim.organisation_id):
-        # The fence comes first: it locks the row until the commit.
-        _jobs.update(
-            claim,
-            status=status,
-            reason=reason,
-            model_version_id=model.id,
-            images_done=len(claim.images),
-            model_ms=model_ms,
-            finished_at=now(),
-            lease_until=None,
-            **(conclusion(claim, answers, points) if answers else {}),
-        )
-        if not claim.is_serving:
-            _finish_comparison(claim, answers)
-            return
-        # Reload: its current analysis has just ended.
-        study = db.session.get_one(Study, claim.study_id, populate_existing=True)
-        keep_decoded(claim, decoded)
-        keep_predictions(claim, answers)
-        if study.current_analysis_id == claim.job_id:  # it serves
-            keep_observations(claim, answers)
-            keep_telling_slices(study, answers)
-        keep_problems(claim, problems)
-        audit.record("classify_study", subject=study, status=status.value, model=model.sha256[:12])
-        study_finished.send(study)
-        db.session.commit()
+    # The fence comes first: it locks the row until the commit.
+    if not _jobs.changes(
+        claim,
+        status=status,
+        reason=None if answers else common_reason(ended.problems),
+        model_version_id=ended.model.id,
+        images_done=len(claim.images),
+        model_ms=ended.model_ms,
+        finished_at=now(),
+        lease_until=None,
+        **(conclusion(claim, answers, ended.points) if answers else {}),
+    ):
+        return False
+    if not claim.is_serving:
+        _finish_comparison(claim, answers)
+        return True
+    # Reload: its current analysis has just ended.
+    study = db.session.get_one(Study, claim.study_id, populate_existing=True)
+    keep_decoded(claim, ended.decoded)
+    keep_predictions(claim, answers)
+    if study.current_analysis_id == claim.job_id:  # it serves
+        keep_observations(claim, answers)
+        keep_telling_slices(study, answers)
+    keep_problems(claim, ended.problems)
+    audit.record(
+        "classify_study", subject=study, status=status.value, model=ended.model.sha256[:12]
+    )
+    study_finished.send(study)
+    return True
 
 
 def _finish_comparison(claim: Claim, answers: Sequence[NewPrediction]) -> None:
@@ -236,7 +312,6 @@ def _finish_comparison(claim: Claim, answers: Sequence[NewPrediction]) -> None:
         candidate=str(claim.candidate_id),
         status=analysis.status.value,
     )
-    db.session.commit()
 
 
 def finish_without_model(claim: Claim, *, problems: dict[uuid.UUID, str]) -> None:
@@ -324,11 +399,25 @@ def _is_wanted() -> ColumnElement[bool]:
     return or_(Analysis.purpose != Purpose.SERVING, is_current)
 
 
-def _claim(analysis: Analysis, attempt: int) -> Claim:
+def _claims(rows: Sequence[Analysis]) -> list[Claim]:
+    images: dict[uuid.UUID, list[Image]] = defaultdict(list)
+    for image in db.session.scalars(
+        select(Image)
+        .where(Image.study_id.in_({row.study_id for row in rows}))
+        .order_by(Image.position)
+        .options(joinedload(Image.series))
+        .execution_options(populate_existing=True)
+    ):
+        images[image.study_id].append(image)
+    return [_claim(row, images[row.study_id]) for row in rows]
+
+
+def _claim(analysis: Analysis, images: Sequence[Image]) -> Claim:
+    wanted = set(analysis.image_ids)
     return Claim(
         job_id=analysis.id,
         organisation_id=analysis.organisation_id,
-        attempt=attempt,
+        attempt=analysis.attempt,
         study_id=analysis.study_id,
         study_since=analysis.study.created_at,
         purpose=analysis.purpose,
@@ -337,33 +426,21 @@ def _claim(analysis: Analysis, attempt: int) -> Claim:
             analysis.purpose is Purpose.SERVING and analysis.study.priority is Priority.URGENT
         ),
         asked_at=analysis.created_at,
-        images=_claimed_images(analysis),
+        images=tuple(_claimed(image) for image in images if str(image.id) in wanted),
     )
 
 
-def _claimed_images(analysis: Analysis) -> tuple[ClaimedImage, ...]:
-    wanted = set(analysis.image_ids)
-    found = db.session.scalars(
-        select(Image)
-        .where(Image.study_id == analysis.study_id)
-        .order_by(Image.position)
-        .options(joinedload(Image.series))
-        .execution_options(populate_existing=True)
-    )
-    return tuple(
-        ClaimedImage(
-            id=image.id,
-            series_id=image.series_id,
-            in_stack=image.series.is_stack,
-            place=_place(image),
-            plane=image.series.plane,
-            blob_key=image.blob_key,
-            source_key=image.source_key,
-            frame=image.frame,
-            spacing=image.pixel_size,
-        )
-        for image in found
-        if str(image.id) in wanted
+def _claimed(image: Image) -> ClaimedImage:
+    return ClaimedImage(
+        id=image.id,
+        series_id=image.series_id,
+        in_stack=image.series.is_stack,
+        place=_place(image),
+        plane=image.series.plane,
+        blob_key=image.blob_key,
+        source_key=image.source_key,
+        frame=image.frame,
+        spacing=image.pixel_size,
     )
 
 

@@ -1,7 +1,7 @@
 """Store a worker's findings as rows, within the transaction that holds the fence."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -30,7 +30,7 @@ def _columns(decoded: Decoded) -> dict[str, Any]:
     return values
 
 
-def keep_problems(claim: Claim, problems: dict[uuid.UUID, str]) -> None:
+def keep_problems(claim: Claim, problems: Mapping[uuid.UUID, str]) -> None:
     """Record which images could not be used, and clear the problem of all others."""
     ids = [image.id for image in claim.images]
     db.session.execute(update(Image).where(Image.id.in_(ids)).values(problem=None))
@@ -109,7 +109,7 @@ def _mode(images: Sequence[ClaimedImage]) -> Mode:
             return Mode.MIXED
 
 
-def common_reason(problems: dict[uuid.UUID, str]) -> str:
+def common_reason(problems: Mapping[uuid.UUID, str]) -> str:
     """The code if all problems have the same one, else a general one."""
     codes = set(problems.values())
     return codes.pop() if len(codes) == 1 else "no_usable_image"

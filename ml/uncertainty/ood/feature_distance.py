@@ -16,7 +16,8 @@ class Subspace:
     The distance from it is the linear form of the residual of Hoffmann 2007 (Pattern Recognition
     40, "Kernel PCA for novelty detection"). It separates OOD pictures from brains of unseen
     sources better than nearest-neighbour distance, Mahalanobis distance, energy and the largest
-    probability (measured in docs/research/familiarity.md).
+    probability (measured in docs/research/familiarity.md). It is computed in float64 and rounded
+    to float32, so that a slice's figure does not depend on those beside it in a batch.
 
     Attributes:
         centre: (512,) mean of the unit-length features.
@@ -39,13 +40,19 @@ class Subspace:
 
     def coordinates(self, features: Tensor) -> Tensor:
         """(N, 512) features of any length to their (N, 16) coordinates in the subspace."""
-        offset = F.normalize(features.float(), dim=1) - self.centre
-        coordinates: Tensor = offset @ self.directions.T
-        return coordinates
+        return self._coordinates(self._offset(features)).float()
 
     def distance(self, features: Tensor) -> Tensor:
         """(N, 512) features of any length to (N,) distances, 0 or more."""
-        offset = F.normalize(features.float(), dim=1) - self.centre
-        beside: Tensor = offset - offset @ self.directions.T @ self.directions
+        offset = self._offset(features)
+        beside: Tensor = offset - self._coordinates(offset) @ self.directions.double()
         distance: Tensor = torch.linalg.vector_norm(beside, dim=1)
-        return distance
+        return distance.float()
+
+    def _offset(self, features: Tensor) -> Tensor:
+        """(N, 512) float64: how far the features, at unit length, lie from the centre."""
+        return F.normalize(features.double(), dim=1) - self.centre.double()
+
+    def _coordinates(self, offset: Tensor) -> Tensor:
+        coordinates: Tensor = offset @ self.directions.double().T
+        return coordinates
