@@ -24,7 +24,7 @@ from webapp.leases import LeaseLost
 from webapp.models_admin.operations import register_model
 from webapp.models_admin.serving import Arrival
 from webapp.queueing import CLASSIFY
-from webapp.storage import MissingBlob, NoRoom
+from webapp.storage import MissingBlob, NoRoom, StorageAway
 from webapp.tenancy import acting_for
 from worker.app import app, flask_app
 from worker.decoding import Decoder, Opened, batched
@@ -315,9 +315,10 @@ def _stack_of(
 def _try_later(claim: claims.Claim, fault: Exception) -> None:
     """Release the analysis with a back-off after a transient fault, up to ``MAX_ATTEMPTS``.
 
-    The sweep sends it again. A full disk uses up no attempt: it lasts until somebody frees space.
+    The sweep sends it again. A full disk or a store that is away uses up no attempt: it lasts
+    until somebody does something about it.
     """
-    full = isinstance(fault, NoRoom) or is_full(fault)
+    full = isinstance(fault, NoRoom | StorageAway) or is_full(fault)
     if claim.attempt >= analyses.MAX_ATTEMPTS and not full:
         _log.error("analysis %s failed", claim.job_id, exc_info=fault)
         _fail(claim, "internal")

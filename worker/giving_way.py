@@ -4,16 +4,17 @@ What runs in idle moments (shadow, recall) gives way to every study that waits. 
 goes back into the queue and starts anew later: of what it did, the decoded slices stay.
 """
 
-import json
 import logging
 import time
 from datetime import timedelta
 
+from flask import current_app
+
+from webapp.brokers import NO_BROKER, redis_client
 from webapp.database import now
 from webapp.extensions import current_settings
-from webapp.health import broker_client
 from webapp.inference.claims import Claim
-from webapp.queueing import INFERENCE, JOB, NO_BROKER, URGENT
+from webapp.queueing import INFERENCE, URGENT, queues_of
 
 # An analysis that was asked for longer ago goes through, however many urgent ones come.
 PATIENCE = timedelta(minutes=15)
@@ -58,11 +59,14 @@ class Way:
 
     def _is_asked_to(self) -> bool:
         try:
-            with broker_client(current_settings()) as broker:
-                # The next one to be taken of each queue.
-                waiting = [broker.lindex(queue, -1) for queue in self._before]
-                jobs = [json.loads(one)["headers"].get(JOB) for one in waiting if one is not None]
-                return any(broker.set(f"{_SIGN}{job}", 1, nx=True, ex=_SIGN_LASTS) for job in jobs)
+            # The next one to be taken of each queue.
+            waiting = map(queues_of(current_app).first, self._before)
+            with redis_client(current_settings()) as client:
+                return any(
+                    client.set(f"{_SIGN}{job}", 1, nx=True, ex=_SIGN_LASTS)
+                    for job in waiting
+                    if job is not None
+                )
         except NO_BROKER as error:
             _log.warning("whether another study waits is not known: %s", error)
             self._may_give_way = False  # no batch more waits for a broker that stalls

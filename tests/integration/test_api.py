@@ -34,7 +34,7 @@ from webapp.audit import AuditEvent
 from webapp.database import db
 from webapp.inference import analyses
 from webapp.pacs.receiving import OTHER_PATIENT
-from webapp.storage import BlobStore
+from webapp.storage import FolderStore
 from webapp.studies.models import Analysis, Study
 from webapp.tenancy import acting_for, unscoped
 
@@ -607,14 +607,14 @@ def test_full_disk_refuses_an_upload_for_now_and_keeps_nothing(
     app: Flask, make_user: MakeUser, call_as: CallAs
 ) -> None:
     settings: Settings = app.extensions["settings"]
-    app.extensions["blobs"] = BlobStore(settings.storage_dir, 2**60)
+    app.extensions["blobs"] = FolderStore(settings.storage_dir, 2**60)
     account = make_user()
     answer = call_as(account).submit()
     assert problem(answer, 503)["code"] == "storage-full"
     assert int(answer.headers["Retry-After"]) > 0
     with app.app_context(), unscoped():
         assert db.session.scalar(select(func.count()).select_from(Study)) == 0
-    app.extensions["blobs"] = BlobStore(settings.storage_dir)
+    app.extensions["blobs"] = FolderStore(settings.storage_dir)
     assert call_as(account).submit().status_code == 202
 
 

@@ -11,6 +11,7 @@ from webapp.database import db, now
 from webapp.extensions import current_blobs
 from webapp.learning.models import Snapshot, SnapshotSlice
 from webapp.models_admin.models import CandidateFile
+from webapp.storage.base import FOLDERS
 from webapp.studies.models import Image, Instance, Prediction
 from webapp.tenancy import unscoped
 
@@ -63,7 +64,7 @@ def sweep_blobs(*, youngest: timedelta = YOUNGEST) -> int:
     blobs = current_blobs()
     moment = now() - youngest
     removed = remove_unfinished(youngest=youngest)
-    for folder in blobs.folders():
+    for folder in FOLDERS:
         removed += remove_unnamed(blobs.older_than(moment, folder))
     return removed
 
@@ -74,8 +75,7 @@ def remove_unfinished(*, youngest: timedelta = YOUNGEST) -> int:
     Args:
         youngest: files written within this time stay.
     """
-    blobs, moment = current_blobs(), now() - youngest
-    return sum(blobs.remove_partial(moment, folder) for folder in blobs.folders())
+    return current_blobs().remove_partial(now() - youngest)
 
 
 def _named(keys: Collection[str]) -> set[str]:

@@ -1,0 +1,250 @@
+"""Messages from RabbitMQ in the order that the worker chooses; a transport of kombu.
+
+RabbitMQ pushes messages of several queues in an order of its own, and quorum queues count what is
+taken for each of them apart. So a worker would hold a routine message of each queue while an
+urgent one waits behind them. Here it asks: whenever it has room, it looks into its queues in the
+order of ``queue_order_strategy`` (:class:`webapp.queueing.UrgentFirst`) and takes one message.
+While all are empty it waits for a copy of the next message in a queue of its own, which holds one.
+
+A message is acknowledged when it is taken, as with Redis (docs/decisions/0034): no time-out of
+RabbitMQ's ends a long task, and what a worker was lost with is sent again by the sweeper.
+
+``amqp://…`` becomes ``rabbitmq://…`` and ``amqps://…`` ``rabbitmqs://…`` for Celery.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import amqp
+from kombu.exceptions import InconsistencyError
+from kombu.transport import TRANSPORT_ALIASES, pyamqp
+from kombu.utils.imports import symbol_by_name
+
+# Seconds after which empty queues are looked into again, even without a copy of a message.
+_LOOK_AGAIN = 2.0
+
+TRANSPORT_ALIASES["rabbitmq"] = f"{__name__}:Transport"
+TRANSPORT_ALIASES["rabbitmqs"] = f"{__name__}:SSLTransport"
+
+
+def celery_url(url: str) -> str:
+    """The address by which Celery finds this transport; others are returned unchanged."""
+    for scheme, ours in (("amqp://", "rabbitmq://"), ("amqps://", "rabbitmqs://")):
+        if url.startswith(scheme):
+            return ours + url.removeprefix(scheme)
+    return url
+
+
+class OrderedChannel(pyamqp.Channel):
+    """A channel that takes messages of some queues one by one, in an order of its own.
+
+    Options of the connection: ``pulled_queues``, the names of those queues; the messages of others
+    (remote control) are pushed. ``queue_order_strategy``: the class that knows the order.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._consumers: dict[str, tuple[str, Callable[[amqp.Message], None]]] = {}
+        self._order = symbol_by_name(self.connection.options["queue_order_strategy"])()
+        self._room = 0  # messages that may be held at once; 0 is any number
+        self._held: dict[int, amqp.Message] = {}
+        self._copies: str | None = None  # the tag of the consumer of copies
+        self._due = False
+
+    def basic_qos(  # type: ignore[override]
+        self, _size: int, prefetch_count: int, *_global: Any, **_options: Any
+    ) -> None:
+        """Hold at most so many messages at once."""
+        self._room = prefetch_count
+        self._due = True
+
+    def basic_consume(  # type: ignore[override]
+        self, queue: str = "", consumer_tag: str = "", **options: Any
+    ) -> str:
+        """Take messages from ``queue`` from now on."""
+        callback = options.get("callback")
+        if queue not in self.connection.options["pulled_queues"] or callback is None:
+            return str(super().basic_consume(queue, consumer_tag, **options))
+        tag = consumer_tag or f"pulled-{queue}"
+        self._consumers[tag] = (queue, callback)
+        self._listen(queue)
+        self._update_order()
+        self._due = True
+        return tag
+
+    def basic_cancel(self, consumer_tag: str, *args: Any, **options: Any) -> Any:
+        """Take nothing more for this consumer."""
+        if self._consumers.pop(consumer_tag, None) is None:
+            return super().basic_cancel(consumer_tag, *args, **options)
+        self._update_order()
+        return None
+
+    def basic_ack(self, delivery_tag: int, *_ignored: Any, **_options: Any) -> None:
+        """Make room for the next message; RabbitMQ has been told before."""
+        self._release(delivery_tag)
+
+    def basic_reject(self, delivery_tag: int, requeue: bool = False, **_options: Any) -> None:  # type: ignore[override]
+        """Make room for the next message; with ``requeue`` this one is sent again."""
+        message = self._release(delivery_tag)
+        if requeue and message is not None:
+            self._send_again(message)
+
+    def basic_recover(self, *_ignored: Any, **_options: Any) -> None:
+        """Send again what is held."""
+        for tag in list(self._held):
+            self.basic_reject(tag, requeue=True)
+
+    def close(self, *args: Any, **options: Any) -> Any:
+        """Send again what was taken and not begun, and close."""
+        try:
+            if self.is_open and self._held:
+                self.basic_recover()
+        except (*amqp.Connection.connection_errors, *amqp.Connection.channel_errors):
+            self._held.clear()  # the sweeper sends these again
+        return super().close(*args, **options)
+
+    def look_again(self) -> None:
+        """Look into the queues with the next :meth:`pull`."""
+        self._due = True
+
+    def pull(self) -> bool:
+        """Take messages while there is room; return whether any was there."""
+        found = False
+        while self._due and self._consumers and self._has_room():
+            message = self._next()
+            if message is None:
+                self._due = False
+                break
+            found = True
+            queue = message.delivery_info["routing_key"]
+            self._held[int(message.delivery_tag or 0)] = message
+            self._callback_of(queue)(message)
+        return found
+
+    def _next(self) -> amqp.Message | None:
+        for queue in self._order.consume(len(self._consumers)):
+            message = self.basic_get(queue, no_ack=True)
+            if message is not None:
+                self._order.rotate(queue)
+                message.delivery_info["routing_key"] = queue
+                return message
+        return None
+
+    def _callback_of(self, queue: str) -> Callable[[amqp.Message], None]:
+        for known, callback in self._consumers.values():
+            if known == queue:
+                return callback
+        raise InconsistencyError(f"nobody takes messages of {queue}")
+
+    def _has_room(self) -> bool:
+        return not self._room or len(self._held) < self._room
+
+    def _release(self, delivery_tag: int) -> amqp.Message | None:
+        message = self._held.pop(delivery_tag, None)
+        self._due = True
+        self.connection.wake()
+        return message
+
+    def _send_again(self, message: amqp.Message) -> None:
+        again = amqp.Message(message.body, **message.properties)
+        self.basic_publish(again, exchange="", routing_key=message.delivery_info["routing_key"])
+
+    def _update_order(self) -> None:
+        self._order.update([queue for queue, _callback in self._consumers.values()])
+
+    def _listen(self, queue: str) -> None:
+        """Get a copy of what is sent to ``queue``: no wait for the next look is needed."""
+        if self._copies is None:
+            declared: Any = self.queue_declare(
+                "", durable=False, exclusive=True, auto_delete=True, arguments={"x-max-length": 1}
+            )
+            self._copies_in = declared.queue
+            self._copies = super().basic_consume(self._copies_in, no_ack=True, callback=self._told)
+        self.queue_bind(self._copies_in, exchange=queue, routing_key=queue)
+
+    def _told(self, _copy: amqp.Message) -> None:
+        self._due = True
+
+
+class OrderedConnection(pyamqp.Connection):
+    """A connection whose channels take messages in their own order."""
+
+    Channel = OrderedChannel
+
+    channels: dict[int, Any]
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self._hub: Any = None
+        super().__init__(**options)
+
+    def pull(self) -> bool:
+        """Take messages for all channels that have room; return whether any was there."""
+        found = False
+        for one in list(self.channels.values()):
+            if isinstance(one, OrderedChannel):
+                found |= one.pull()
+        return found
+
+    def look_again(self) -> None:
+        """Let all channels look into their queues again."""
+        for one in list(self.channels.values()):
+            if isinstance(one, OrderedChannel):
+                one.look_again()
+
+    def run_in(self, hub: Any) -> None:
+        """Take messages whenever the loop of the worker comes round."""
+        self._hub = hub
+
+        def tick() -> None:
+            if self.connected:
+                self.pull()
+            else:
+                hub.on_tick.discard(tick)
+
+        hub.on_tick.add(tick)
+        hub.call_repeatedly(_LOOK_AGAIN, self.look_again)
+
+    def wake(self) -> None:
+        """Let the loop come round now: a thread may have ended a task."""
+        if self._hub is not None:
+            self._hub.call_soon(lambda: None)
+
+
+class Transport(pyamqp.Transport):
+    """RabbitMQ, asked for messages instead of pushing them."""
+
+    Connection = OrderedConnection
+    # Not `amqp`, by which Celery would declare queues for delayed messages, which nobody sends.
+    driver_type = "rabbitmq"
+
+    def drain_events(self, connection: Any, timeout: float | None = None, **options: Any) -> None:
+        """Wait for events and messages, as loops without a hub do.
+
+        Raises:
+            TimeoutError: nothing came within ``timeout`` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not connection.pull():
+            left = None if deadline is None else deadline - time.monotonic()
+            wait = _LOOK_AGAIN if left is None else min(_LOOK_AGAIN, max(0.0, left))
+            try:
+                connection.drain_events(timeout=wait, **options)
+            except TimeoutError:
+                connection.look_again()
+                if left is not None and left <= wait and not connection.pull():
+                    raise
+                continue
+            if deadline is None:
+                connection.pull()
+                return
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Read and pull in the worker's loop."""
+        super().register_with_event_loop(connection, loop)
+        connection.run_in(loop)
+
+
+class SSLTransport(pyamqp.SSLTransport, Transport):
+    """The same over TLS."""
