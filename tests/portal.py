@@ -49,6 +49,7 @@ class Portal:
             "SULCUS_HOME": str(settings.home),
             "SULCUS_DATABASE_URL": settings.database_url,
             **broker.environment,
+            "SULCUS_STORAGE_URL": settings.storage_url,
             "SULCUS_SECRET_KEY": settings.secret_key,
         }
         return cls(app, environment, folder, broker)

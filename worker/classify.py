@@ -39,6 +39,7 @@ BATCH = 8
 # scanner stay below; eight colour pictures of 4 megapixels at 16 bit are 192 MB.
 _LARGE_BATCH = 64 * 2**20
 FULL_DISK_WAIT = timedelta(seconds=30)
+STORAGE_WAIT = timedelta(seconds=5)
 
 _log = logging.getLogger(__name__)
 
@@ -318,16 +319,20 @@ def _try_later(claim: claims.Claim, fault: Exception) -> None:
     The sweep sends it again. A full disk or a store that is away uses up no attempt: it lasts
     until somebody does something about it.
     """
-    full = isinstance(fault, NoRoom | StorageAway) or is_full(fault)
-    if claim.attempt >= analyses.MAX_ATTEMPTS and not full:
+    away = isinstance(fault, StorageAway)
+    outside = away or isinstance(fault, NoRoom) or is_full(fault)
+    if claim.attempt >= analyses.MAX_ATTEMPTS and not outside:
         _log.error("analysis %s failed", claim.job_id, exc_info=fault)
         _fail(claim, "internal")
         return
-    wait = FULL_DISK_WAIT if full else timedelta(seconds=2**claim.attempt)
+    if away:
+        wait = STORAGE_WAIT
+    else:
+        wait = FULL_DISK_WAIT if outside else timedelta(seconds=2**claim.attempt)
     _log.warning(
         "analysis %s is tried again in %d s: %s", claim.job_id, wait.total_seconds(), fault
     )
-    _release(claim, wait=wait, counts=not full)
+    _release(claim, wait=wait, counts=not outside)
 
 
 def _release(claim: claims.Claim, *, wait: timedelta, counts: bool) -> None:

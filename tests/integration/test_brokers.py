@@ -184,6 +184,8 @@ def portal(broker: Broker, settings: Settings, app: Flask, tmp_path: Path) -> It
     portal.stop_all()
 
 
+# With Redis tests/integration/test_worker.py and test_broker_stalls.py do the same.
+@pytest.mark.parametrize("kept_broker", ["valkey", "rabbitmq"], indirect=True)
 def test_each_study_is_done_once_though_worker_and_broker_die(
     portal: Portal, broker: Broker
 ) -> None:

@@ -7,6 +7,8 @@ from itertools import islice
 
 from sqlalchemy import select
 
+from webapp import audit
+from webapp.accounts.models import Organisation
 from webapp.database import db, now
 from webapp.extensions import current_blobs
 from webapp.learning.models import Snapshot, SnapshotSlice
@@ -66,6 +68,8 @@ def sweep_blobs(*, youngest: timedelta = YOUNGEST) -> int:
     removed = remove_unfinished(youngest=youngest)
     for folder in FOLDERS:
         removed += remove_unnamed(blobs.older_than(moment, folder))
+    if removed:
+        _record_sweep(removed)
     return removed
 
 
@@ -76,6 +80,14 @@ def remove_unfinished(*, youngest: timedelta = YOUNGEST) -> int:
         youngest: files written within this time stay.
     """
     return current_blobs().remove_partial(now() - youngest)
+
+
+def _record_sweep(removed: int) -> None:
+    """Tell the count in the trail of every organisation: whose the files were nobody knows."""
+    with unscoped():
+        for organisation_id in db.session.scalars(select(Organisation.id)):
+            audit.record("sweep_blobs", organisation_id=organisation_id, removed=removed)
+        db.session.commit()
 
 
 def _named(keys: Collection[str]) -> set[str]:

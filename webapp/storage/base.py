@@ -126,7 +126,11 @@ class BlobStore(ABC):
 
     @abstractmethod
     def link(self, key: str) -> str:
-        """A path, relative to the store, under which a reverse proxy can fetch the content."""
+        """A path, relative to the store, under which a reverse proxy can fetch the content.
+
+        Raises:
+            MissingBlob: nothing is stored under ``key``.
+        """
 
     def has_room(self) -> bool:
         """Whether content can be stored now, as far as can be told without asking a server."""

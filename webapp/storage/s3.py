@@ -183,7 +183,12 @@ class S3Store(BlobStore):
         return len(left)
 
     def link(self, key: str) -> str:
-        """Path and signed query of the object at the endpoint, for a few minutes."""
+        """Path and signed query of the object at the endpoint, for a few minutes.
+
+        Raises:
+            MissingBlob: nothing is stored under ``key``.
+        """
+        self.size(key)
         url = self._client.generate_presigned_url(
             "get_object",
             Params={"Bucket": self._bucket, "Key": self._name(key)},
