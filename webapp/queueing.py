@@ -97,6 +97,9 @@ class NotingCelery(Celery):
         moment = time.time()
         headers = {**(options.pop("headers", None) or {}), SENT: moment}
         message = headers.get(JOB) or name
+        if self.conf.broker_transport_options.get("pulled_queues"):
+            # Not straight into the queue, as Celery would: idle workers get a copy.
+            options |= {"exchange": queue, "routing_key": queue}
         with suppress(*NO_BROKER):
             self.queues.sent(queue, message, moment)
         try:
@@ -190,8 +193,8 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
             **common,
             "pulled_queues": QUEUES,
             "confirm_publish": True,
-            "read_timeout": 10,
-            "write_timeout": 10,
+            "read_timeout": 5,
+            "write_timeout": 5,
         }
     return {
         **common,

@@ -23,6 +23,9 @@ from kombu.utils.imports import symbol_by_name
 
 # Seconds after which empty queues are looked into again, even without a copy of a message.
 _LOOK_AGAIN = 2.0
+# A copy may come before its message, which RabbitMQ first writes to its disks: seconds until the
+# first further look, which doubles, and the last one.
+_FIRST_LOOK, _LAST_LOOK = 0.002, 0.5
 
 TRANSPORT_ALIASES["rabbitmq"] = f"{__name__}:Transport"
 TRANSPORT_ALIASES["rabbitmqs"] = f"{__name__}:SSLTransport"
@@ -51,6 +54,7 @@ class OrderedChannel(pyamqp.Channel):
         self._held: dict[int, amqp.Message] = {}
         self._copies: str | None = None  # the tag of the consumer of copies
         self._due = False
+        self._next_look = 0.0  # seconds, while a message is expected
 
     def basic_qos(  # type: ignore[override]
         self, _size: int, prefetch_count: int, *_global: Any, **_options: Any
@@ -115,8 +119,10 @@ class OrderedChannel(pyamqp.Channel):
             message = self._next()
             if message is None:
                 self._due = False
+                self._look_soon()
                 break
             found = True
+            self._next_look = 0.0
             queue = message.delivery_info["routing_key"]
             self._held[int(message.delivery_tag or 0)] = message
             self._callback_of(queue)(message)
@@ -143,12 +149,14 @@ class OrderedChannel(pyamqp.Channel):
     def _release(self, delivery_tag: int) -> amqp.Message | None:
         message = self._held.pop(delivery_tag, None)
         self._due = True
-        self.connection.wake()
+        if self.connection is not None:  # it is when a task outlives the connection
+            self.connection.wake()
         return message
 
     def _send_again(self, message: amqp.Message) -> None:
         again = amqp.Message(message.body, **message.properties)
-        self.basic_publish(again, exchange="", routing_key=message.delivery_info["routing_key"])
+        queue = message.delivery_info["routing_key"]
+        self.basic_publish(again, exchange=queue, routing_key=queue)
 
     def _update_order(self) -> None:
         self._order.update([queue for queue, _callback in self._consumers.values()])
@@ -165,6 +173,12 @@ class OrderedChannel(pyamqp.Channel):
 
     def _told(self, _copy: amqp.Message) -> None:
         self._due = True
+        self._next_look = _FIRST_LOOK
+
+    def _look_soon(self) -> None:
+        if 0 < self._next_look <= _LAST_LOOK:
+            self.connection.look_again_in(self._next_look)
+            self._next_look *= 2
 
 
 class OrderedConnection(pyamqp.Connection):
@@ -172,26 +186,41 @@ class OrderedConnection(pyamqp.Connection):
 
     Channel = OrderedChannel
 
-    channels: dict[int, Any]
+    channels: dict[int, Any] | None
 
     def __init__(self, **options: Any) -> None:
         self.options = options
         self._hub: Any = None
+        self._look_at: float | None = None  # of a loop without a hub, on the monotonic clock
         super().__init__(**options)
 
     def pull(self) -> bool:
         """Take messages for all channels that have room; return whether any was there."""
         found = False
-        for one in list(self.channels.values()):
+        for one in list((self.channels or {}).values()):  # none once it is closed
             if isinstance(one, OrderedChannel):
                 found |= one.pull()
         return found
 
     def look_again(self) -> None:
         """Let all channels look into their queues again."""
-        for one in list(self.channels.values()):
+        self._look_at = None
+        for one in list((self.channels or {}).values()):  # none once it is closed
             if isinstance(one, OrderedChannel):
                 one.look_again()
+
+    def look_again_in(self, seconds: float) -> None:
+        """Do so soon."""
+        if self._hub is not None:
+            self._hub.call_later(seconds, self.look_again)
+        else:
+            self._look_at = time.monotonic() + seconds
+
+    def until_look(self) -> float:
+        """Seconds until the next look of a loop without a hub."""
+        if self._look_at is None:
+            return _LOOK_AGAIN
+        return max(0.0, self._look_at - time.monotonic())
 
     def run_in(self, hub: Any) -> None:
         """Take messages whenever the loop of the worker comes round."""
@@ -228,7 +257,9 @@ class Transport(pyamqp.Transport):
         deadline = None if timeout is None else time.monotonic() + timeout
         while not connection.pull():
             left = None if deadline is None else deadline - time.monotonic()
-            wait = _LOOK_AGAIN if left is None else min(_LOOK_AGAIN, max(0.0, left))
+            wait = connection.until_look()
+            if left is not None:
+                wait = min(wait, max(0.0, left))
             try:
                 connection.drain_events(timeout=wait, **options)
             except TimeoutError:

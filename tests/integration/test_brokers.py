@@ -15,6 +15,7 @@ from tests.broker import Broker, RabbitBroker, running_broker
 from tests.conftest import make_settings
 from tests.portal import SAMPLES, Portal
 from tests.waiting import wait_until
+from webapp import rabbitmq
 from webapp.queueing import (
     BACKGROUND,
     DELIVERY,
@@ -92,13 +93,13 @@ class Taker:
         self.order.append(message.delivery_info["routing_key"])
         self.held.append(message)
 
-    def take(self) -> None:
+    def take(self, seconds: float = 10) -> None:
         """The next message; what was taken before is acknowledged."""
         if self.held:
             self.held.pop().ack()
         before = len(self.order)
         while len(self.order) == before:
-            self._connection.drain_events(timeout=10)
+            self._connection.drain_events(timeout=seconds)
 
     def close(self) -> None:
         self._connection.release()
@@ -139,6 +140,18 @@ def test_urgent_message_that_comes_while_a_worker_is_busy_is_its_next(
     send_classification(uuid.uuid4(), queue=URGENT)
     taker.take()
     assert taker.order == [INFERENCE, URGENT]
+
+
+def test_idle_worker_is_told_of_a_message(
+    queue: Flask, taker: Taker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No look by the clock: only what is told finds the message.
+    monkeypatch.setattr(rabbitmq, "_LOOK_AGAIN", 3600.0)
+    with pytest.raises(TimeoutError):
+        taker.take(seconds=0.2)
+    send_classification(uuid.uuid4())
+    taker.take()
+    assert taker.order == [INFERENCE]
 
 
 def test_message_handed_back_is_there_again(queue: Flask, taker: Taker) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import create_engine, text
 
 from config import InvalidSetting, Settings
 from tests.broker import Broker
@@ -139,6 +140,25 @@ def test_removal_waits_for_all_who_store(guard: Callable[[], Guard]) -> None:
     assert one.hold_alone() is None
     release()
     one.hold()()
+
+
+def test_lock_in_a_database_that_restarts_is_taken_anew(migrated_postgres: str) -> None:
+    guard, remover = PostgresGuard(migrated_postgres), PostgresGuard(migrated_postgres)
+    release = guard.hold()
+    engine = create_engine(migrated_postgres)
+    with engine.connect() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+    engine.dispose()
+    release()
+    release = guard.hold()
+    assert remover.hold_alone() is None
+    release()
+    assert remover.hold_alone() is not None
 
 
 def test_large_content_goes_in_parts_and_unfinished_ones_are_ended(

@@ -9,10 +9,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine, create_engine, func, select
+from sqlalchemy.exc import DBAPIError
 
 Release = Callable[[], None]
 _WAIT = 0.5  # seconds that a removal waits for writers
@@ -95,17 +97,17 @@ class PostgresGuard:
         deadline = time.monotonic() + _WAIT
         while not connection.scalar(select(func.pg_try_advisory_xact_lock(_LOCK))):
             if time.monotonic() >= deadline:
-                connection.close()
+                _end(connection)
                 return None
             time.sleep(0.02)
-        return connection.close
+        return partial(_end, connection)
 
     def _give_back(self) -> None:
         with self._mutex:
             self._shares -= 1
             if self._shares == 0 and self._shared is not None:
                 connection, self._shared = self._shared, None
-                connection.close()
+                _end(connection)
 
     def _connected(self) -> Connection:
         """A connection of this process; one of the parent's must not be used by its children."""
@@ -115,6 +117,15 @@ class PostgresGuard:
             )
             self._engine = (os.getpid(), engine)
         return self._engine[1].connect()
+
+
+def _end(connection: Connection) -> None:
+    """Release the lock; a database that was restarted has done so already."""
+    try:
+        connection.rollback()
+    except DBAPIError:
+        connection.invalidate()
+    connection.close()
 
 
 def _nothing() -> None:
