@@ -32,7 +32,14 @@ TRANSPORT_ALIASES["rabbitmqs"] = f"{__name__}:SSLTransport"
 
 
 def celery_url(url: str) -> str:
-    """The address by which Celery finds this transport; others are returned unchanged."""
+    """The address by which Celery finds this transport; others are returned unchanged.
+
+    Several servers of a cluster may be named, separated by semicolons.
+    """
+    return ";".join(map(_ours, url.split(";")))
+
+
+def _ours(url: str) -> str:
     for scheme, ours in (("amqp://", "rabbitmq://"), ("amqps://", "rabbitmqs://")):
         if url.startswith(scheme):
             return ours + url.removeprefix(scheme)

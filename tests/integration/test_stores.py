@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
 
 from config import InvalidSetting, Settings
 from tests.broker import Broker
@@ -17,12 +17,14 @@ from tests.factories import Account
 from tests.portal import SAMPLES, Portal
 from tests.s3 import BUCKET, ObjectServer, running_object_server
 from tests.waiting import wait_until
+from webapp.audit import AuditEvent
 from webapp.corrections import removal
-from webapp.database import now
+from webapp.database import db, now
 from webapp.storage import BlobStore, DamagedBlob, MissingBlob, Problem, StorageAway, open_store
 from webapp.storage import s3 as s3_module
 from webapp.storage.guards import FolderGuard, Guard, PostgresGuard
 from webapp.studies.models import Status
+from webapp.tenancy import unscoped
 
 pytestmark = pytest.mark.integration
 CONTENT = bytes(range(256)) * 12000  # 3 MB, more than one request of an open blob asks for
@@ -225,6 +227,11 @@ def test_portal_works_with_s3_and_outlives_its_absence(
     with app.app_context():
         assert removal.sweep_blobs() == 0  # too young
         assert removal.sweep_blobs(youngest=timedelta(seconds=-60)) == 1
+        with unscoped():
+            swept = db.session.scalars(
+                select(AuditEvent).where(AuditEvent.action == "sweep_blobs")
+            ).all()
+        assert [event.details for event in swept] == [{"removed": 1}]
     with pytest.raises(MissingBlob):
         store.get(unnamed)
     picture = f"/images/{prediction.image_id}/pixels"
