@@ -4,7 +4,7 @@ RabbitMQ pushes messages of several queues in an order of its own, and quorum qu
 taken for each of them apart. So a worker would hold a routine message of each queue while an
 urgent one waits behind them. Here it asks: whenever it has room, it looks into its queues in the
 order of ``queue_order_strategy`` (:class:`webapp.queueing.UrgentFirst`) and takes one message.
-While all are empty it waits for a copy of the next message in a queue of its own, which holds one.
+It gets a copy of each message in a small queue of its own, and looks only where one may be.
 
 A message is acknowledged when it is taken, as with Redis (docs/decisions/0034): no time-out of
 RabbitMQ's ends a long task, and what a worker was lost with is sent again by the sweeper.
@@ -14,6 +14,7 @@ RabbitMQ's ends a long task, and what a worker was lost with is sent again by th
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import amqp
@@ -26,6 +27,7 @@ _LOOK_AGAIN = 2.0
 # A copy may come before its message, which RabbitMQ first writes to its disks: seconds until the
 # first further look, which doubles, and the last one.
 _FIRST_LOOK, _LAST_LOOK = 0.002, 0.5
+_COPIES = 100  # that wait for a worker; where more are lost, it finds their messages by looking
 
 TRANSPORT_ALIASES["rabbitmq"] = f"{__name__}:Transport"
 TRANSPORT_ALIASES["rabbitmqs"] = f"{__name__}:SSLTransport"
@@ -61,6 +63,8 @@ class OrderedChannel(pyamqp.Channel):
         self._held: dict[int, amqp.Message] = {}
         self._copies: str | None = None  # the tag of the consumer of copies
         self._due = False
+        self._filled: set[str] = set()  # queues that may hold messages
+        self._expected: set[str] = set()  # those of which a copy came a moment ago
         self._next_look = 0.0  # seconds, while a message is expected
 
     def basic_qos(  # type: ignore[override]
@@ -81,7 +85,7 @@ class OrderedChannel(pyamqp.Channel):
         self._consumers[tag] = (queue, callback)
         self._listen(queue)
         self._update_order()
-        self._due = True
+        self.look_again()
         return tag
 
     def basic_cancel(self, consumer_tag: str, *args: Any, **options: Any) -> Any:
@@ -116,29 +120,42 @@ class OrderedChannel(pyamqp.Channel):
         return super().close(*args, **options)
 
     def look_again(self) -> None:
-        """Look into the queues with the next :meth:`pull`."""
+        """Look into all queues with the next :meth:`pull`."""
+        self._filled = {queue for queue, _callback in self._consumers.values()}
         self._due = True
+
+    def look_soon(self) -> None:
+        """Look with the next :meth:`pull` where a message is expected."""
+        self._due = True
+
+    def wants_more(self) -> bool:
+        """Whether there is room, and a reason to look."""
+        return self._due and bool(self._consumers) and self._has_room()
 
     def pull(self) -> bool:
         """Take messages while there is room; return whether any was there."""
         found = False
-        while self._due and self._consumers and self._has_room():
+        while self.wants_more():
             message = self._next()
             if message is None:
                 self._due = False
-                self._look_soon()
+                self._expect()
                 break
             found = True
-            self._next_look = 0.0
+            self._next_look = _FIRST_LOOK
             queue = message.delivery_info["routing_key"]
             self._held[int(message.delivery_tag or 0)] = message
             self._callback_of(queue)(message)
         return found
 
     def _next(self) -> amqp.Message | None:
-        for queue in self._order.consume(len(self._consumers)):
+        for number, queue in enumerate(self._order.consume(len(self._consumers))):
+            if number and queue not in self._filled:  # the first one is asked in any case
+                continue
             message = self.basic_get(queue, no_ack=True)
-            if message is not None:
+            if message is None:
+                self._filled.discard(queue)
+            else:
                 self._order.rotate(queue)
                 message.delivery_info["routing_key"] = queue
                 return message
@@ -172,20 +189,32 @@ class OrderedChannel(pyamqp.Channel):
         """Get a copy of what is sent to ``queue``: no wait for the next look is needed."""
         if self._copies is None:
             declared: Any = self.queue_declare(
-                "", durable=False, exclusive=True, auto_delete=True, arguments={"x-max-length": 1}
+                "",
+                durable=False,
+                exclusive=True,
+                auto_delete=True,
+                arguments={"x-max-length": _COPIES},
             )
             self._copies_in = declared.queue
             self._copies = super().basic_consume(self._copies_in, no_ack=True, callback=self._told)
         self.queue_bind(self._copies_in, exchange=queue, routing_key=queue)
 
-    def _told(self, _copy: amqp.Message) -> None:
+    def _told(self, copy: amqp.Message) -> None:
         self._due = True
+        self._expected.add(copy.delivery_info["routing_key"])
+        self._filled |= self._expected
         self._next_look = _FIRST_LOOK
 
-    def _look_soon(self) -> None:
-        if 0 < self._next_look <= _LAST_LOOK:
-            self.connection.look_again_in(self._next_look)
-            self._next_look *= 2
+    def _expect(self) -> None:
+        """Have a further look at queues of which a copy came, for about a second."""
+        if not self._expected:
+            return
+        if self._next_look > _LAST_LOOK:
+            self._expected.clear()
+            return
+        self._filled |= self._expected
+        self.connection.look_in(self._next_look)
+        self._next_look *= 2
 
 
 class OrderedConnection(pyamqp.Connection):
@@ -204,22 +233,38 @@ class OrderedConnection(pyamqp.Connection):
     def pull(self) -> bool:
         """Take messages for all channels that have room; return whether any was there."""
         found = False
-        for one in list((self.channels or {}).values()):  # none once it is closed
-            if isinstance(one, OrderedChannel):
+        for one in self._ordered():
+            if one.wants_more():
+                self._read_copies()
                 found |= one.pull()
         return found
 
     def look_again(self) -> None:
-        """Let all channels look into their queues again."""
+        """Let all channels look into all their queues."""
         self._look_at = None
-        for one in list((self.channels or {}).values()):  # none once it is closed
-            if isinstance(one, OrderedChannel):
-                one.look_again()
+        for one in self._ordered():
+            one.look_again()
 
-    def look_again_in(self, seconds: float) -> None:
-        """Do so soon."""
+    def _read_copies(self) -> None:
+        """Read what has come; it tells where messages are."""
+        with suppress(TimeoutError):
+            while True:
+                self.drain_events(timeout=0)
+
+    def _ordered(self) -> list[OrderedChannel]:
+        channels = (self.channels or {}).values()  # none once it is closed
+        return [one for one in channels if isinstance(one, OrderedChannel)]
+
+    def look_soon(self) -> None:
+        """Let all channels look where they expect a message."""
+        self._look_at = None
+        for one in self._ordered():
+            one.look_soon()
+
+    def look_in(self, seconds: float) -> None:
+        """Do so in a moment."""
         if self._hub is not None:
-            self._hub.call_later(seconds, self.look_again)
+            self._hub.call_later(seconds, self.look_soon)
         else:
             self._look_at = time.monotonic() + seconds
 
@@ -270,7 +315,10 @@ class Transport(pyamqp.Transport):
             try:
                 connection.drain_events(timeout=wait, **options)
             except TimeoutError:
-                connection.look_again()
+                if wait >= _LOOK_AGAIN or (left is not None and left <= wait):
+                    connection.look_again()
+                else:
+                    connection.look_soon()
                 if left is not None and left <= wait and not connection.pull():
                     raise
                 continue
