@@ -10,11 +10,12 @@ import subprocess
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import redis
+from amqp.exceptions import NotFound
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
@@ -210,7 +211,8 @@ class RabbitBroker(Broker):
 
         with Connection(self.url) as connection:
             for queue in QUEUES:
-                connection.default_channel.queue_delete(queue)
+                with connection.channel() as channel, suppress(NotFound):
+                    channel.queue_purge(queue)
 
     @contextmanager
     def stalled(self) -> Iterator[None]:

@@ -172,6 +172,27 @@ def test_only_jobs_that_no_message_is_about_are_found(queue: Flask, broker: Brok
     assert queues_of(queue).first(URGENT) is None
 
 
+def test_job_whose_message_the_broker_lost_is_found(queue: Flask, broker: Broker) -> None:
+    job = uuid.uuid4()
+    send_classification(job)
+    broker.forget_everything()
+    wait_until(lambda: without_message(INFERENCE, [job]) == [job], seconds=10, what="the loss")
+    send_classification(job)
+    assert without_message(INFERENCE, [job]) == []
+
+
+def test_message_that_is_taken_shows_what_was_lost_before(queue: Flask, broker: Broker) -> None:
+    if not isinstance(broker, RabbitBroker):
+        return  # the others are read, not noted
+    lost, taken, waits = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
+    known = queues_of(queue)
+    known.sent(INFERENCE, str(lost), 1000.0)  # and the broker lost it
+    send_classification(waits)
+    assert without_message(INFERENCE, [lost, waits]) == []
+    known.taken(INFERENCE, str(taken), 1100.0)
+    assert without_message(INFERENCE, [lost, waits]) == [lost]
+
+
 def test_absent_broker_is_told_and_found_again(
     app: Flask, client: FlaskClient, broker: Broker
 ) -> None:
