@@ -159,6 +159,7 @@ class RabbitBroker(Broker):
         super().__init__()
         self._redis = beside
         self._port, self._between, self._mapper = free_port(), free_port(), free_port()
+        self._names: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -180,6 +181,12 @@ class RabbitBroker(Broker):
         """Start RabbitMQ alone."""
         (self.folder / "plugins").write_text("[].")
         (self.folder / "environment").touch()
+        if self._names is None:
+            # Erlang's server of names; one that RabbitMQ starts would stay behind.
+            self._names = subprocess.Popen(
+                ["epmd", "-port", str(self._mapper), "-address", "127.0.0.1"]
+            )
+            wait_until(lambda: _listens(self._mapper), seconds=20, what="epmd")
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [_RABBITMQ / "rabbitmq-server"],
@@ -204,6 +211,9 @@ class RabbitBroker(Broker):
 
     def close(self) -> None:
         super().close()
+        if self._names is not None:
+            self._names.terminate()
+            self._names.wait(timeout=10)
         self._redis.close()
 
     def forget_everything(self) -> None:
@@ -251,6 +261,11 @@ class RabbitBroker(Broker):
                 return True
         except (OperationalError, OSError):
             return False
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
