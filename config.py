@@ -28,6 +28,12 @@ REPOSITORY = Path(__file__).resolve().parent
 _HOST = re.compile(r"\.?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?")
 
 
+_REDIS = (
+    "redis://", "rediss://", "redis+socket://", "valkey://", "valkeys://", "valkey+socket://",
+)  # fmt: skip
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
 class InvalidSetting(Exception):
     """A variable has an invalid value; the message names it and says what is valid."""
 
@@ -73,6 +79,25 @@ def _hosts(given: Any) -> Any:
         if not _HOST.fullmatch(host):
             raise ValueError(f"{host!r} is not a host name, such as sulcus.example.org")
     return hosts
+
+
+def _storage(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise ValueError("must hold no credentials; give AWS_ACCESS_KEY_ID and the secret instead")
+    if parts.scheme == "s3" and _BUCKET.fullmatch(parts.netloc):
+        return url.rstrip("/")
+    if parts.scheme == "file" and not parts.netloc and len(parts.path) > 1:
+        return url
+    if url:
+        raise ValueError("must be s3://bucket, s3://bucket/prefix or file:///folder")
+    return url
+
+
+def _location(path: str) -> str:
+    if path and not re.fullmatch(r"/([A-Za-z0-9_.-]+/)+", path):
+        raise ValueError("must begin and end with a slash, for example /stored/")
+    return path
 
 
 def _without_slash(url: str) -> str:
@@ -132,8 +157,17 @@ class Settings(_FromEnvironment):
             snapshots; made and kept in ``home`` if not given. With another key a patient may
             change from the part that is held out to the one that is learnt from.
         database_url: SULCUS_DATABASE_URL, ``sqlite:///…`` or ``postgresql+psycopg://…``.
-        broker_url: SULCUS_BROKER_URL, ``redis://…``, ``rediss://…`` or ``redis+socket://…``.
+        broker_url: SULCUS_BROKER_URL: Redis (``redis://…``, ``rediss://…``, ``redis+socket://…``),
+            Valkey (the same with ``valkey``) or RabbitMQ (``amqp://…``, ``amqps://…``).
+        state_url: SULCUS_REDIS_URL, the Redis or Valkey of heartbeats and limits of attempts, with
+            the schemes of ``broker_url``; by default the broker. RabbitMQ needs one beside it.
         storage_dir: SULCUS_STORAGE_DIR, folder of slices and heatmaps.
+        storage_url: SULCUS_STORAGE_URL, where slices and heatmaps are instead: ``s3://bucket`` or
+            ``s3://bucket/prefix``, or ``file:///folder``. Endpoint, region and credentials of S3
+            come from the variables of its tools, such as AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID
+            and AWS_SECRET_ACCESS_KEY.
+        accel_prefix: SULCUS_ACCEL_PREFIX, an internal location of nginx, such as ``/stored/``, by
+            which it sends stored files itself (X-Accel-Redirect). If not set, web sends them.
         public_url: SULCUS_PUBLIC_URL, the address that users open; used in invitations.
         trusted_proxies: SULCUS_TRUSTED_PROXIES, number of proxies whose X-Forwarded headers are
             trusted.
@@ -173,12 +207,15 @@ class Settings(_FromEnvironment):
     database_url: Annotated[str, _one_of("sqlite:///", "postgresql+psycopg://")] = Field(
         default_factory=lambda known: f"sqlite:///{known['home'] / 'sulcus.sqlite3'}", repr=False
     )
-    broker_url: Annotated[str, _one_of("redis://", "rediss://", "redis+socket://")] = Field(
+    broker_url: Annotated[str, _one_of(*_REDIS, "amqp://", "amqps://")] = Field(
         "redis://127.0.0.1:6379/0", repr=False
     )
+    state_url: Annotated[str, _one_of(*_REDIS)] = Field("", repr=False, alias="SULCUS_REDIS_URL")
     storage_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
         default_factory=lambda known: known["home"] / "blobs"
     )
+    storage_url: Annotated[str, AfterValidator(_storage)] = ""
+    accel_prefix: Annotated[str, AfterValidator(_location)] = ""
     public_url: Annotated[str, _one_of("http://", "https://"), AfterValidator(_without_slash)] = ""
     trusted_proxies: int = Field(0, ge=0)
     cookie_secure: bool = Field(
@@ -213,6 +250,15 @@ class Settings(_FromEnvironment):
             raise ValueError(
                 "SULCUS_DICOM_TLS_CERTIFICATE and SULCUS_DICOM_TLS_KEY belong together"
             )
+        if self.broker_url.startswith("amqp") and not self.state_url:
+            raise ValueError(
+                "SULCUS_REDIS_URL is needed beside RabbitMQ (SULCUS_BROKER_URL): a Redis or Valkey "
+                "keeps heartbeats, limits of attempts and the list of what waits"
+            )
+        if self.storage_url.startswith("file:"):
+            if "storage_dir" in self.model_fields_set:
+                raise ValueError("SULCUS_STORAGE_DIR and SULCUS_STORAGE_URL exclude each other")
+            self.__dict__["storage_dir"] = Path(unquote(urlsplit(self.storage_url).path))
         for name in ("secret_key", "pseudonym_key", "model_key", "snapshot_key"):
             # Frozen from here on: the keys are all that is not in the environment.
             self.__dict__[name] = _key(getattr(self, name), self.home, name)
@@ -220,16 +266,37 @@ class Settings(_FromEnvironment):
 
     @property
     def redis_url(self) -> str:
-        """``broker_url`` in the form that redis-py accepts."""
-        parts = urlsplit(self.broker_url)
-        if parts.scheme == "redis+socket":
-            return f"unix://{unquote(parts.path)}"
-        return self.broker_url
+        """The Redis of heartbeats and limits in the form that redis-py accepts."""
+        return _for_redis_py(self.state_url or self.broker_url)
+
+    @property
+    def redis_broker_url(self) -> str:
+        """``broker_url`` in the form that redis-py accepts, where it is a Redis or Valkey."""
+        return _for_redis_py(self.broker_url)
 
     @property
     def limits_url(self) -> str:
-        """``broker_url`` in the form that the package limits accepts."""
+        """``redis_url`` in the form that the package limits accepts."""
         return self.redis_url.replace("unix://", "redis+unix://", 1)
+
+    @property
+    def celery_url(self) -> str:
+        """``broker_url`` with Valkey called Redis, whose protocol it speaks."""
+        return _as_redis(self.broker_url)
+
+    @property
+    def uses_rabbitmq(self) -> bool:
+        """Whether the broker is RabbitMQ."""
+        return self.broker_url.startswith("amqp")
+
+
+def _as_redis(url: str) -> str:
+    return re.sub("^valkey", "redis", url)
+
+
+def _for_redis_py(url: str) -> str:
+    parts = urlsplit(_as_redis(url))
+    return f"unix://{unquote(parts.path)}" if parts.scheme == "redis+socket" else parts.geturl()
 
 
 class WebServerSettings(_FromEnvironment):

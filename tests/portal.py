@@ -48,7 +48,8 @@ class Portal:
         environment = os.environ | {
             "SULCUS_HOME": str(settings.home),
             "SULCUS_DATABASE_URL": settings.database_url,
-            "SULCUS_BROKER_URL": broker.url,
+            **broker.environment,
+            "SULCUS_STORAGE_URL": settings.storage_url,
             "SULCUS_SECRET_KEY": settings.secret_key,
         }
         return cls(app, environment, folder, broker)

@@ -24,7 +24,7 @@ from webapp.accounts import guard, throttle
 from webapp.accounts.sessions import SESSION_LASTS
 from webapp.database import db
 from webapp.extensions import csrf, limiter, migrate
-from webapp.storage import BlobStore
+from webapp.storage import open_store
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config.update(_flask_settings(settings))
     app.extensions["settings"] = settings
     app.extensions["room"] = Room(settings.max_decoding_bytes)
-    app.extensions["blobs"] = BlobStore(settings.storage_dir, settings.least_free_bytes)
+    app.extensions["blobs"] = open_store(settings)
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]

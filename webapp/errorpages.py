@@ -18,7 +18,7 @@ from webapp.errors import PortalError
 from webapp.extensions import current_settings
 from webapp.languages import browser_locale
 from webapp.logs import name_of, told
-from webapp.storage import NoRoom
+from webapp.storage import NoRoom, StorageAway
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(CSRFError, csrf_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(NoRoom, _no_room)
+    app.register_error_handler(StorageAway, _storage_away)
     app.register_error_handler(MemoryBusy, _memory_busy)
     app.register_error_handler(DBAPIError, _database_error)
     app.register_error_handler(Exception, _crash)
@@ -73,6 +74,17 @@ def _no_room(_error: Exception) -> Response:
     with force_locale(browser_locale()):
         message = gettext("The server has no room left. Nothing was stored; please try later.")
         return _later(message, code="storage-full", seconds=120)
+
+
+def _storage_away(error: StorageAway) -> Response:
+    """Answer 503 while the store of images is away; the client may try again later."""
+    db.session.rollback()
+    _log.error("%s was refused: %s", name_of(request), error)
+    with force_locale(browser_locale()):
+        message = gettext(
+            "The store of images does not answer. Nothing was changed; please try again later."
+        )
+        return _later(message, code="storage-away", seconds=30)
 
 
 def _memory_busy(_error: MemoryBusy) -> Response:

@@ -1,6 +1,6 @@
 """Readiness of the portal. Each reason for not being ready has a code.
 
-Beat and worker write heartbeats to the broker: the time of the last message sent or taken.
+Beat and worker write heartbeats to Redis: the time of the last message sent or taken.
 A ping does not replace them: a worker may answer it and still take no messages.
 """
 
@@ -15,10 +15,10 @@ from flask import Flask, current_app
 from sqlalchemy import exists, func, make_url, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from config import Settings
+from webapp.brokers import NO_BROKER, check_broker, redis_client
 from webapp.database import db, now
 from webapp.extensions import current_blobs, current_settings
-from webapp.storage import free_bytes
+from webapp.storage import Problem, free_bytes
 from webapp.studies.models import Analysis, Purpose, Status
 from webapp.tenancy import unscoped
 
@@ -34,10 +34,14 @@ class Trouble(StrEnum):
 
     DATABASE = "database_unavailable"
     BROKER = "broker_unavailable"
+    REDIS = "redis_unavailable"
     BEAT = "beat_silent"
     WORKER = "worker_silent"
     QUEUE = "queue_stalled"
-    STORAGE = "storage_full"
+    STORAGE = Problem.FULL
+    STORAGE_AWAY = Problem.AWAY
+    STORAGE_REFUSED = Problem.REFUSED
+    STORAGE_MISSING = Problem.MISSING
     DATABASE_DISK = "database_disk_full"
 
 
@@ -46,20 +50,15 @@ def init_app(app: Flask) -> None:
     app.extensions["started_at"] = time.time()
 
 
-def broker_client(settings: Settings) -> redis.Redis:
-    """A client with short timeouts: no request or task waits long for a heartbeat."""
-    return redis.Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
-
-
 def troubles() -> list[Trouble]:
     """Every reason why the portal is not ready; empty if it is."""
-    return [*_of_disks(), *_of_database(), *_of_broker()]
+    return [*_of_stores(), *_of_database(), *_of_broker(), *_of_signs()]
 
 
-def _of_disks() -> Iterator[Trouble]:
+def _of_stores() -> Iterator[Trouble]:
     settings = current_settings()
-    if not current_blobs().has_room():
-        yield Trouble.STORAGE
+    if problem := current_blobs().problem():
+        yield Trouble(problem)
     url = make_url(settings.database_url)
     file = url.database if url.get_backend_name() == "sqlite" else None
     if file and free_bytes(Path(file).parent) <= settings.least_free_bytes:
@@ -77,12 +76,21 @@ def _of_database() -> Iterator[Trouble]:
 
 
 def _of_broker() -> Iterator[Trouble]:
-    patience = current_settings().stalled_minutes * 60.0
     try:
-        with broker_client(current_settings()) as client:
+        check_broker(current_app.extensions["celery"])
+    except NO_BROKER:
+        yield Trouble.BROKER
+
+
+def _of_signs() -> Iterator[Trouble]:
+    settings = current_settings()
+    patience = settings.stalled_minutes * 60.0
+    try:
+        with redis_client(settings) as client:
             beat, worker, busy = client.mget(BEAT_SIGN, WORKER_SIGN, BUSY_SIGN)
     except redis.RedisError:
-        yield Trouble.BROKER
+        if settings.uses_rabbitmq or settings.redis_url != settings.redis_broker_url:
+            yield Trouble.REDIS
         return
     if _age(beat) > patience:
         yield Trouble.BEAT

@@ -20,7 +20,10 @@ ROUTE = "sulcus.route"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _FORMAT = "%(levelname)s %(name)s: %(message)s"
 # They log values of the files that they read, or URLs that they call.
-_TALKATIVE = ("PIL", "pydicom", "highdicom", "urllib3", "fontTools", "sqlalchemy")
+_TALKATIVE = (
+    "PIL", "boto3", "botocore", "fontTools", "highdicom", "pydicom", "s3transfer", "sqlalchemy",
+    "urllib3",
+)  # fmt: skip
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 

@@ -1,19 +1,22 @@
 """The Celery configuration shared by the web application, the workers and beat."""
 
-import json
 import logging
+import ssl
 import threading
+import time
 import uuid
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, cast
 
-import redis
 from celery import Celery, Task
 from flask import Flask, current_app
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from config import Settings
+from webapp.brokers import JOB, NO_BROKER, SENT, NotedQueues, Queues, ReadQueues
+from webapp.rabbitmq import celery_url
 
 CLASSIFY = "sulcus.classify_study"
 DELIVER = "sulcus.deliver_results"
@@ -44,10 +47,9 @@ _QUEUE_OF = {
     RESEND: HOUSEKEEPING, SWEEP: HOUSEKEEPING, PURGE: HOUSEKEEPING, WATCH: HOUSEKEEPING,
     ROLL_OUT: HOUSEKEEPING,
 }  # fmt: skip
-JOB = "job"  # the header with the id of the job that a message is about
-_PAGE = 1000  # messages that are read at once
-NO_BROKER = (OperationalError, redis.RedisError, OSError)
-"""Raised if the broker does not answer."""
+QUEUES = (URGENT, INFERENCE, DELIVERY, HOUSEKEEPING, TRAINING, BACKGROUND)
+# Where a connection was lost meanwhile, one more attempt on a new one.
+_ONCE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +84,32 @@ class UrgentFirst:
         self._queues.sort(key=lambda queue: queue == last_used)  # stable
 
 
+class NotingCelery(Celery):
+    """Notes what is sent in the portal's knowledge about its queues."""
+
+    queues: Queues
+
+    def send_task(self, name: str, *args: Any, **options: Any) -> Any:
+        """As in Celery; every message to a queue of ours goes through here, also those of beat."""
+        queue = options.get("queue") or _QUEUE_OF.get(name)
+        if queue not in QUEUES:
+            return super().send_task(name, *args, **options)
+        moment = time.time()
+        headers = {**(options.pop("headers", None) or {}), SENT: moment}
+        message = headers.get(JOB) or name
+        if self.conf.broker_transport_options.get("pulled_queues"):
+            # Not straight into the queue, as Celery would: idle workers get a copy.
+            options |= {"exchange": queue, "routing_key": queue}
+        with suppress(*NO_BROKER):
+            self.queues.sent(queue, message, moment)
+        try:
+            return super().send_task(name, *args, headers=headers, **options)
+        except NO_BROKER:
+            with suppress(*NO_BROKER):
+                self.queues.not_sent(queue, message)
+            raise
+
+
 def make_celery(settings: Settings, app: Flask) -> Celery:
     """Build the Celery application. Nothing connects until something is sent or worked on."""
 
@@ -92,9 +120,9 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
             with app.app_context():
                 return self.run(*args, **kwargs)
 
-    celery: Celery = Celery(
+    celery = NotingCelery(
         "sulcus",
-        broker=settings.broker_url,
+        broker=celery_url(settings.celery_url),
         include=[
             "worker.classify",
             "worker.deliver",
@@ -113,8 +141,14 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
         # housekeeping runs however many jobs wait, unless it is told which queues to take
         # (celery worker -Q).
         task_queues=[
-            Queue(name, Exchange(name), routing_key=name)
-            for name in (URGENT, INFERENCE, DELIVERY, HOUSEKEEPING, TRAINING, BACKGROUND)
+            Queue(
+                name,
+                Exchange(name),
+                routing_key=name,
+                # Kept on several servers, where RabbitMQ has several. Redis knows no kinds.
+                queue_arguments={"x-queue-type": "quorum"} if settings.uses_rabbitmq else None,
+            )
+            for name in QUEUES
         ],
         task_routes={task: {"queue": queue} for task, queue in _QUEUE_OF.items()},
         # Late, so that a worker reserves one message per task that it can run. Nothing is
@@ -123,20 +157,8 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
         task_reject_on_worker_lost=False,
         worker_prefetch_multiplier=1,
         worker_enable_prefetch_count_reduction=False,
-        broker_transport_options={
-            # Acknowledging stays inside the worker. With emulation Redis keeps a copy of each
-            # message, and one failed call fills the prefetch for good (docs/decisions/0034).
-            "ack_emulation": False,
-            "queue_order_strategy": "webapp.queueing:UrgentFirst",
-            "socket_timeout": 10,
-            "socket_connect_timeout": 2,
-            "health_check_interval": 10,
-            # An upload does not wait for an unavailable broker: the sweep sends the job later.
-            "max_retries": 1,
-            "interval_start": 0,
-            "interval_step": 0.1,
-            "interval_max": 0.1,
-        },
+        broker_transport_options=_transport_options(settings),
+        broker_use_ssl=_tls(settings),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         # A Redis that is starting, full or changing its role returns transient errors.
@@ -158,7 +180,38 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
             "roll-out": {"task": ROLL_OUT, "schedule": ROLL_OUT_EVERY},
         },
     )
+    celery.queues = (NotedQueues if settings.uses_rabbitmq else ReadQueues)(celery, settings)
     return celery
+
+
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    order = f"{__name__}:{UrgentFirst.__name__}"
+    # An upload does not wait for an unavailable broker: the sweep sends the job later.
+    common = {"queue_order_strategy": order, **_ONCE_MORE}
+    if settings.uses_rabbitmq:
+        return {
+            **common,
+            "pulled_queues": QUEUES,
+            "confirm_publish": True,
+            "read_timeout": 5,
+            "write_timeout": 5,
+        }
+    return {
+        **common,
+        # Acknowledging stays inside the worker. With emulation Redis keeps a copy of each
+        # message, and one failed call fills the prefetch for good (docs/decisions/0034).
+        "ack_emulation": False,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 2,
+        "health_check_interval": 10,
+    }
+
+
+def _tls(settings: Settings) -> Mapping[str, Any] | None:
+    """Over ``amqps://`` the server's certificate is checked; py-amqp alone would not."""
+    if not settings.broker_url.startswith("amqps://"):
+        return None
+    return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -211,9 +264,10 @@ def _send(task: str, name: str, job: uuid.UUID, queue: str) -> bool:
 
 def _sent(task: str, what: str, **options: Any) -> bool:
     celery: Celery = current_app.extensions["celery"]
+    again = current_app.extensions["settings"].uses_rabbitmq  # Redis' own client tries again
     try:
-        celery.send_task(task, retry=False, **options)
-    except (OperationalError, OSError) as error:
+        celery.send_task(task, retry=again, retry_policy=_ONCE_MORE, **options)
+    except NO_BROKER as error:
         _log.warning("%s waits for the sweeper: no answer from the broker (%s)", what, error)
         return False
     return True
@@ -231,9 +285,8 @@ def without_message(queue: str, jobs: Iterable[uuid.UUID]) -> list[uuid.UUID]:
     asked = list(jobs)
     if not asked:
         return []
-    celery: Celery = current_app.extensions["celery"]
     try:
-        there = {headers.get(JOB) for headers in waiting(celery, queue)}
+        there = set(queues_of(current_app).names(queue))
     except NO_BROKER as error:
         _log.warning(
             "%d jobs wait for the next sweep: no answer from the broker (%s)", len(asked), error
@@ -242,19 +295,9 @@ def without_message(queue: str, jobs: Iterable[uuid.UUID]) -> list[uuid.UUID]:
     return [job for job in asked if str(job) not in there]
 
 
-def waiting(celery: Celery, queue: str) -> Iterator[dict[str, Any]]:
-    """The headers of the messages that wait in a queue, newest first.
-
-    Raises:
-        OperationalError, RedisError, OSError: the broker does not answer.
-    """
-    with celery.connection_for_read() as connection:
-        channel: Any = connection.default_channel  # of Redis, which has a client
-        start = 0
-        # New messages shift the others: a message may be read twice, but none is missed.
-        while page := channel.client.lrange(queue, start, start + _PAGE - 1):
-            yield from (json.loads(message)["headers"] for message in page)
-            start += _PAGE
+def queues_of(app: Flask) -> Queues:
+    """What is known about the messages that wait for the workers of ``app``."""
+    return cast("NotingCelery", app.extensions["celery"]).queues
 
 
 def warm_up(app: Flask) -> None:

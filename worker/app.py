@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import lru_cache
 
 import redis
-from celery import Celery
+from celery import Celery, Task
 from celery.signals import (
     after_setup_logger,
     after_setup_task_logger,
@@ -18,8 +18,9 @@ from celery.signals import (
 
 from config import InvalidSetting
 from webapp import create_app, logs
-from webapp.health import BEAT_SIGN, BUSY_SIGN, WORKER_SIGN, broker_client
-from webapp.queueing import RESEND
+from webapp.brokers import JOB, SENT, redis_client
+from webapp.health import BEAT_SIGN, BUSY_SIGN, WORKER_SIGN
+from webapp.queueing import RESEND, queues_of
 
 try:
     flask_app = create_app()
@@ -43,9 +44,9 @@ def write_discreetly(logger: logging.Logger, **_signal: object) -> None:
 
 
 @lru_cache(maxsize=1)
-def _broker() -> redis.Redis:
+def _redis() -> redis.Redis:
     """One client per process that writes heartbeats; Celery's parent process writes none."""
-    return broker_client(flask_app.extensions["settings"])
+    return redis_client(flask_app.extensions["settings"])
 
 
 @after_task_publish.connect
@@ -53,18 +54,22 @@ def sign_of_beat(sender: str = "", **_signal: object) -> None:
     """Write beat's heartbeat: only beat sends this task or skips it (worker/beat.py)."""
     if sender == RESEND:
         with suppress(redis.RedisError):
-            _broker().set(BEAT_SIGN, time.time())
+            _redis().set(BEAT_SIGN, time.time())
 
 
 @task_prerun.connect
-def sign_of_worker(**_signal: object) -> None:
+def sign_of_worker(task: "Task[..., object]", **_signal: object) -> None:
     """Write the worker's heartbeat: it took a message."""
     with suppress(redis.RedisError):
-        _broker().mset({WORKER_SIGN: time.time(), BUSY_SIGN: time.time()})
+        _redis().mset({WORKER_SIGN: time.time(), BUSY_SIGN: time.time()})
+        request = task.request
+        queue = (request.delivery_info or {}).get("routing_key")
+        if queue and (sent := request.get(SENT)):  # not where a task is called as a function
+            queues_of(flask_app).taken(queue, request.get(JOB) or task.name, sent)
 
 
 @task_postrun.connect
 def sign_of_idle_worker(**_signal: object) -> None:
     """Mark the worker as idle: the task has ended."""
     with suppress(redis.RedisError):
-        _broker().delete(BUSY_SIGN)
+        _redis().delete(BUSY_SIGN)

@@ -5,8 +5,9 @@ from typing import Any
 
 from celery.beat import PersistentScheduler, ScheduleEntry
 
-from webapp.queueing import HOUSEKEEPING, NO_BROKER, waiting
-from worker.app import app, sign_of_beat
+from webapp.brokers import NO_BROKER
+from webapp.queueing import HOUSEKEEPING, queues_of
+from worker.app import flask_app, sign_of_beat
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class Scheduler(PersistentScheduler):
 
 def _waits(task: str) -> bool:
     try:
-        return any(headers["task"] == task for headers in waiting(app, HOUSEKEEPING))
+        return task in queues_of(flask_app).names(HOUSEKEEPING)
     except NO_BROKER as error:
         # Sending reports the fault; one message too many does no harm.
         _log.warning("beat cannot look into the queue: %s", error)

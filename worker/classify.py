@@ -18,7 +18,7 @@ from webapp.inference.claims import Claim, Decoded
 from webapp.leases import LeaseLost
 from webapp.models_admin.serving import Arrival
 from webapp.queueing import CLASSIFY
-from webapp.storage import MissingBlob, NoRoom
+from webapp.storage import MissingBlob, NoRoom, StorageAway
 from webapp.tenancy import acting_for
 from worker.app import app, flask_app
 from worker.decoding import Decoder, batched
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ml.serving.predictor import Predictor
 
 FULL_DISK_WAIT = timedelta(seconds=30)
+STORAGE_WAIT = timedelta(seconds=5)
 
 _log = logging.getLogger(__name__)
 
@@ -121,9 +122,9 @@ def _end_all_by(claims: list[Claim], fault: Exception) -> None:
         _end_by(claims[0], fault)
         return
     _log.warning("%d analyses are tried again one by one", len(claims), exc_info=fault)
-    full = _is_full(fault)
+    outside = _outside_wait(fault)
     for claim in claims:
-        _release(claim, wait=FULL_DISK_WAIT if full else timedelta(0), counts=not full)
+        _release(claim, wait=outside or timedelta(0), counts=outside is None)
 
 
 def _end_by(claim: Claim, fault: Exception) -> None:
@@ -147,21 +148,25 @@ def _end_by(claim: Claim, fault: Exception) -> None:
 def _try_later(claim: Claim, fault: Exception) -> None:
     """Release the analysis with a back-off after a transient fault, up to ``MAX_ATTEMPTS``.
 
-    The sweep sends it again. A full disk uses up no attempt: it lasts until somebody frees space.
+    The sweep sends it again. A full disk or a store that is away uses up no attempt: it lasts
+    until somebody does something about it.
     """
-    full = _is_full(fault)
-    if claim.attempt >= analyses.MAX_ATTEMPTS and not full:
+    outside = _outside_wait(fault)
+    if claim.attempt >= analyses.MAX_ATTEMPTS and outside is None:
         _fail(claim, "internal", fault)
         return
-    wait = FULL_DISK_WAIT if full else timedelta(seconds=2**claim.attempt)
+    wait = outside or timedelta(seconds=2**claim.attempt)
     _log.warning(
         "analysis %s is tried again in %d s: %s", claim.job_id, wait.total_seconds(), fault
     )
-    _release(claim, wait=wait, counts=not full)
+    _release(claim, wait=wait, counts=outside is None)
 
 
-def _is_full(fault: Exception) -> bool:
-    return isinstance(fault, NoRoom) or is_full(fault)
+def _outside_wait(fault: Exception) -> timedelta | None:
+    """How long to wait for a disk or a store; None if the fault lies elsewhere."""
+    if isinstance(fault, StorageAway):
+        return STORAGE_WAIT
+    return FULL_DISK_WAIT if isinstance(fault, NoRoom) or is_full(fault) else None
 
 
 def _release(claim: Claim, *, wait: timedelta, counts: bool) -> None:

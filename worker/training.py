@@ -24,7 +24,7 @@ from webapp.models_admin import gate_jobs
 from webapp.models_admin.gate_jobs import GateClaim
 from webapp.plans.holding import plan_that_holds
 from webapp.queueing import GATES, RETRAIN, SNAPSHOT
-from webapp.storage import MissingBlob
+from webapp.storage import MissingBlob, NoRoom, StorageAway
 from webapp.tenancy import acting_for
 from worker.app import app
 from worker.holding import held
@@ -125,6 +125,10 @@ def _to_its_end(
             work()
         except LeaseLost:
             raise
+        except (NoRoom, StorageAway) as fault:
+            # When its lease is over it is sent again; a restart keeps what was made so far.
+            db.session.rollback()
+            _log.warning("%s %s is tried again: %s", kind, claim.job_id, fault)
         except Exception as fault:
             _log.exception("%s %s failed", kind, claim.job_id)
             db.session.rollback()

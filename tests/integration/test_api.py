@@ -15,7 +15,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from pydicom.uid import generate_uid
-from sqlalchemy import event, func, select
+from sqlalchemy import create_engine, event, func, select, text
 from werkzeug.test import TestResponse
 
 from config import Settings
@@ -34,7 +34,7 @@ from webapp.audit import AuditEvent
 from webapp.database import db
 from webapp.inference import analyses
 from webapp.pacs.receiving import OTHER_PATIENT
-from webapp.storage import BlobStore
+from webapp.storage import FolderStore
 from webapp.studies.models import Analysis, Study
 from webapp.tenancy import acting_for, unscoped
 
@@ -607,15 +607,47 @@ def test_full_disk_refuses_an_upload_for_now_and_keeps_nothing(
     app: Flask, make_user: MakeUser, call_as: CallAs
 ) -> None:
     settings: Settings = app.extensions["settings"]
-    app.extensions["blobs"] = BlobStore(settings.storage_dir, 2**60)
+    app.extensions["blobs"] = FolderStore(settings.storage_dir, 2**60)
     account = make_user()
     answer = call_as(account).submit()
     assert problem(answer, 503)["code"] == "storage-full"
     assert int(answer.headers["Retry-After"]) > 0
     with app.app_context(), unscoped():
         assert db.session.scalar(select(func.count()).select_from(Study)) == 0
-    app.extensions["blobs"] = BlobStore(settings.storage_dir)
+    app.extensions["blobs"] = FolderStore(settings.storage_dir)
     assert call_as(account).submit().status_code == 202
+
+
+def test_while_the_disk_is_full_what_is_there_can_be_read(
+    app: Flask, make_user: MakeUser, call_as: CallAs
+) -> None:
+    settings: Settings = app.extensions["settings"]
+    account = make_user()
+    ids = make_study(app, account)
+    app.extensions["blobs"] = FolderStore(settings.storage_dir, 2**60)
+    caller = call_as(account)
+    for path in (f"studies/{ids.study_id}", f"images/{ids.image_id}/pixels"):
+        assert caller.get(f"/api/v1/{path}").status_code == 200
+    problem(caller.submit(), 503)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_restarted_database_costs_no_request(
+    app: Flask, make_user: MakeUser, call_as: CallAs
+) -> None:
+    caller = call_as(make_user())
+    assert caller.submit().status_code == 202
+    with app.app_context():
+        other = create_engine(db.engine.url)
+    with other.connect() as connection:
+        connection.execute(  # what a restart does to the connections in the pool
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+    other.dispose()
+    assert caller.submit().status_code == 202
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

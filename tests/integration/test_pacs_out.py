@@ -31,7 +31,7 @@ from webapp.database import db
 from webapp.pacs.deliveries import MAX_ATTEMPTS, send_results
 from webapp.pacs.models import Delivery, DeliveryStatus, PacsNode, Sending
 from webapp.reporting.dicom import dicom_result
-from webapp.storage import BlobStore
+from webapp.storage import FolderStore
 from webapp.studies.models import Status
 from webapp.tenancy import acting_for, unscoped
 from worker.dicom_sending import NotDelivered, Objects, store_by_dimse, store_by_stow
@@ -89,7 +89,7 @@ def sender(portal: Portal) -> Sender:
 @pytest.fixture
 def objects(tmp_path: Path) -> Objects:
     """Report, key slice and heatmap of one result."""
-    results = Results(BlobStore(tmp_path / "pictures"))
+    results = Results(FolderStore(tmp_path / "pictures"))
     return dicom_result(results.content(), results.blobs).objects
 
 

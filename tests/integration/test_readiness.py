@@ -17,8 +17,9 @@ from tests.factories import SAMPLE, Account, make_study
 from tests.portal import Portal
 from tests.waiting import wait_until
 from webapp.accounts.queries import find_user_by_address
+from webapp.brokers import redis_client
 from webapp.database import db, now
-from webapp.health import BEAT_SIGN, BUSY_SIGN, WORKER_SIGN, broker_client
+from webapp.health import BEAT_SIGN, BUSY_SIGN, WORKER_SIGN
 from webapp.intake.arrival import UploadedFile
 from webapp.intake.submission import submit_files
 from webapp.queueing import send_classification
@@ -46,7 +47,7 @@ def test_with_a_broker_it_is_ready(client: FlaskClient) -> None:
 
 def test_beat_and_worker_without_a_sign_of_life_are_named(app: Flask, client: FlaskClient) -> None:
     long_ago = time.time() - 600
-    with broker_client(app.extensions["settings"]) as broker:
+    with redis_client(app.extensions["settings"]) as broker:
         broker.mset({BEAT_SIGN: long_ago, WORKER_SIGN: long_ago})
         answer = client.get("/readyz")
         assert answer.status_code == 503
@@ -96,7 +97,7 @@ def test_queue_that_nobody_empties_is_named(
 
 def test_worker_and_beat_leave_signs(portal: Portal) -> None:
     portal.start_worker()
-    with broker_client(portal.app.extensions["settings"]) as broker:
+    with redis_client(portal.app.extensions["settings"]) as broker:
         wait_until(
             lambda: all(broker.mget(BEAT_SIGN, WORKER_SIGN)), seconds=150, what="signs of life"
         )

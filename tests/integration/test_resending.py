@@ -33,14 +33,14 @@ pytestmark = pytest.mark.integration
 # Nothing has waited for long in a test: here each sweep looks at all that waits.
 SWEEPS = """
 from datetime import timedelta
-from webapp.health import broker_client
+from webapp.brokers import redis_client
 from webapp.queueing import INFERENCE
 from webapp import leases
 from worker.app import flask_app
 from worker.housekeeping import resend_lost_jobs
 
 leases.RESEND_AFTER = timedelta(0)
-with broker_client(flask_app.extensions["settings"]) as broker:
+with redis_client(flask_app.extensions["settings"]) as broker:
     for sweep in range(20):
         if sweep == 10:
             broker.flushall()
@@ -48,12 +48,13 @@ with broker_client(flask_app.extensions["settings"]) as broker:
         print(broker.llen(INFERENCE))
 """
 ROUNDS_OF_BEAT = """
-from webapp.health import BEAT_SIGN, broker_client
+from webapp.brokers import redis_client
+from webapp.health import BEAT_SIGN
 from worker.app import app, flask_app
 from worker.beat import Scheduler
 
 scheduler = Scheduler(app, schedule_filename="{file}")
-with broker_client(flask_app.extensions["settings"]) as broker:
+with redis_client(flask_app.extensions["settings"]) as broker:
     for _round in range(3):
         broker.delete(BEAT_SIGN)
         for entry in scheduler.schedule.values():

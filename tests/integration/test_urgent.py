@@ -31,9 +31,9 @@ from webapp.queueing import (
     RESEND,
     URGENT,
     URGENT_IN_A_ROW,
+    queues_of,
     send_classification,
     send_delivery,
-    waiting,
 )
 from webapp.studies.models import Analysis, Priority, Purpose, Status
 from webapp.tenancy import acting_for, unscoped
@@ -74,7 +74,7 @@ def taken(app: Flask, count: int) -> list[str]:
 
 
 def jobs(app: Flask, name: str) -> list[str]:
-    return [headers["job"] for headers in waiting(app.extensions["celery"], name)]
+    return list(queues_of(app).names(name))
 
 
 @only_sqlite

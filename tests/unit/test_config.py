@@ -116,7 +116,55 @@ def test_cookies_are_secure_behind_https(tmp_path: Path) -> None:
     [
         ("redis://host:1/2", "redis://host:1/2"),
         ("redis+socket:///run/my%20redis.sock", "unix:///run/my redis.sock"),
+        ("valkey://host:1/2", "redis://host:1/2"),
+        ("valkeys://host:1/2", "rediss://host:1/2"),
+        ("valkey+socket:///run/valkey.sock", "unix:///run/valkey.sock"),
     ],
 )
 def test_the_broker_is_known_to_redis_as_well(tmp_path: Path, broker: str, redis: str) -> None:
     assert settings(tmp_path, SULCUS_BROKER_URL=broker).redis_url == redis
+
+
+def test_rabbitmq_needs_a_redis_beside_it(tmp_path: Path) -> None:
+    address = "amqp://somebody:secret@host//"
+    with pytest.raises(InvalidSetting, match="SULCUS_REDIS_URL is needed beside RabbitMQ") as told:
+        settings(tmp_path, SULCUS_BROKER_URL=address)
+    assert "secret" not in str(told.value)
+    found = settings(tmp_path, SULCUS_BROKER_URL=address, SULCUS_REDIS_URL="valkey://host:1/2")
+    assert found.uses_rabbitmq
+    assert (found.celery_url, found.redis_url) == (address, "redis://host:1/2")
+
+
+def test_signs_of_life_may_be_in_another_redis_than_messages(tmp_path: Path) -> None:
+    found = settings(
+        tmp_path, SULCUS_BROKER_URL="redis://one:1/0", SULCUS_REDIS_URL="redis://other:1/0"
+    )
+    assert found.redis_url == found.limits_url == "redis://other:1/0"
+    assert found.redis_broker_url == found.celery_url == "redis://one:1/0"
+
+
+def test_storage_may_be_a_bucket_or_a_folder(tmp_path: Path) -> None:
+    found = settings(tmp_path, SULCUS_STORAGE_URL="s3://bucket/some/prefix/")
+    assert found.storage_url == "s3://bucket/some/prefix"
+    found = settings(tmp_path, SULCUS_STORAGE_URL="file:///mnt/my%20files")
+    assert found.storage_dir == Path("/mnt/my files")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"SULCUS_STORAGE_URL": "s3://"}, "SULCUS_STORAGE_URL must be s3://bucket"),
+        ({"SULCUS_STORAGE_URL": "s3://My_Bucket"}, "SULCUS_STORAGE_URL must be s3://bucket"),
+        ({"SULCUS_STORAGE_URL": "https://a.example"}, "SULCUS_STORAGE_URL must be s3://bucket"),
+        ({"SULCUS_STORAGE_URL": "s3://key:secret@bucket"}, "must hold no credentials"),
+        (
+            {"SULCUS_STORAGE_URL": "file:///a", "SULCUS_STORAGE_DIR": "/b"},
+            "SULCUS_STORAGE_DIR and SULCUS_STORAGE_URL exclude each other",
+        ),
+        ({"SULCUS_ACCEL_PREFIX": "stored"}, "SULCUS_ACCEL_PREFIX must begin and end with a slash"),
+        ({"SULCUS_REDIS_URL": "amqp://host//"}, "SULCUS_REDIS_URL must start with redis://"),
+    ],
+)
+def test_wrong_back_ends_are_named(tmp_path: Path, given: dict[str, str], sentence: str) -> None:
+    with pytest.raises(InvalidSetting, match=sentence):
+        settings(tmp_path, **given)

@@ -7,10 +7,13 @@ from itertools import islice
 
 from sqlalchemy import select
 
+from webapp import audit
+from webapp.accounts.models import Organisation
 from webapp.database import db, now
 from webapp.extensions import current_blobs
 from webapp.learning.models import Snapshot, SnapshotSlice
 from webapp.models_admin.models import CandidateFile
+from webapp.storage.base import FOLDERS
 from webapp.studies.models import Image, Instance, Prediction
 from webapp.tenancy import unscoped
 
@@ -63,8 +66,10 @@ def sweep_blobs(*, youngest: timedelta = YOUNGEST) -> int:
     blobs = current_blobs()
     moment = now() - youngest
     removed = remove_unfinished(youngest=youngest)
-    for folder in blobs.folders():
+    for folder in FOLDERS:
         removed += remove_unnamed(blobs.older_than(moment, folder))
+    if removed:
+        _record_sweep(removed)
     return removed
 
 
@@ -74,8 +79,15 @@ def remove_unfinished(*, youngest: timedelta = YOUNGEST) -> int:
     Args:
         youngest: files written within this time stay.
     """
-    blobs, moment = current_blobs(), now() - youngest
-    return sum(blobs.remove_partial(moment, folder) for folder in blobs.folders())
+    return current_blobs().remove_partial(now() - youngest)
+
+
+def _record_sweep(removed: int) -> None:
+    """Tell the count in the trail of every organisation: whose the files were nobody knows."""
+    with unscoped():
+        for organisation_id in db.session.scalars(select(Organisation.id)):
+            audit.record("sweep_blobs", organisation_id=organisation_id, removed=removed)
+        db.session.commit()
 
 
 def _named(keys: Collection[str]) -> set[str]:

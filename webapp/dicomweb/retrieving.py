@@ -48,6 +48,10 @@ class Kept:
     frame_pixels: int
     frames: int
 
+    def is_as_stored(self, syntaxes: frozenset[str]) -> bool:
+        """Whether the stored file is in one of the transfer syntaxes."""
+        return AS_STORED in syntaxes or self.transfer_syntax in syntaxes
+
 
 @dataclass(frozen=True)
 class Source:
@@ -186,7 +190,7 @@ def frame_numbers(text: str) -> list[int]:
 
 
 def _file(each: Kept, syntaxes: frozenset[str], source: Source) -> tuple[str, BinaryIO]:
-    if AS_STORED in syntaxes or each.transfer_syntax in syntaxes:
+    if each.is_as_stored(syntaxes):
         return each.transfer_syntax, source.blobs.open(each.blob_key)
     with source.room.taken(source.blobs.size(each.blob_key)):
         content = source.blobs.get(each.blob_key)

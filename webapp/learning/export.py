@@ -13,6 +13,7 @@ from ml.files import folder_in_one_piece
 from webapp.extensions import current_blobs
 from webapp.learning.models import Snapshot
 from webapp.learning.queries import slices_of
+from webapp.storage import MissingBlob
 
 _IN_MEMORY = 16 * 2**20
 
@@ -57,5 +58,8 @@ def _files(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
     yield MANIFEST, blobs.get(snapshot.manifest_key)
     if snapshot.out_of_scope_key is not None:
         yield LIST, blobs.get(snapshot.out_of_scope_key)
-    for one in slices_of(snapshot):
-        yield f"{IMAGES}/{one.blob_key}.png", blobs.get(one.blob_key)
+    keys = [one.blob_key for one in slices_of(snapshot)]
+    for key, content in zip(keys, blobs.get_many(keys), strict=True):
+        if content is None:
+            raise MissingBlob(key)
+        yield f"{IMAGES}/{key}.png", content

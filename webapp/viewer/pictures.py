@@ -8,6 +8,7 @@ from flask_babel import gettext as _
 from ml.errors import UnreadableImage
 from ml.imaging import NO_LIMITS, read_bytes
 from ml.imaging.pictures import encode_png, is_16_bit_png
+from webapp.accelerated import handed_to_proxy
 from webapp.errors import NotFound
 from webapp.extensions import blob_to_read
 from webapp.storage import MissingBlob
@@ -66,7 +67,7 @@ def _answer(
     name: str,
     *,
     variant: str = "",
-    change: Callable[[bytes], bytes] = lambda content: content,
+    change: Callable[[bytes], bytes] | None = None,
 ) -> Response:
     response = Response(mimetype="image/png")
     tag = f"{key} {variant}".strip()
@@ -74,7 +75,7 @@ def _answer(
     if request.if_none_match.contains(tag):
         response.status_code = 304  # without reading the file
     else:
-        response.set_data(_made(key, change))
+        _fill(response, key, change)
     response.cache_control.private = True
     # The browser must revalidate: its cache must not show images after a sign-out, and another
     # analysis may give another heatmap.
@@ -84,9 +85,11 @@ def _answer(
     return response
 
 
-def _made(key: str, change: Callable[[bytes], bytes]) -> bytes:
+def _fill(response: Response, key: str, change: Callable[[bytes], bytes] | None) -> None:
     try:
+        if change is None and handed_to_proxy(response, key):
+            return
         with blob_to_read(key) as content:
-            return change(content)
+            response.set_data(content if change is None else change(content))
     except (MissingBlob, UnreadableImage) as error:
         raise NotFound(_("The stored image can no longer be read.")) from error

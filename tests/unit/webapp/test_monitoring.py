@@ -4,7 +4,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from config import Settings
-from webapp.storage import BlobStore
+from webapp.storage import FolderStore
 
 
 def test_a_running_process_is_alive(client: FlaskClient) -> None:
@@ -26,7 +26,7 @@ def test_without_a_broker_it_is_not_ready_and_says_so(client: FlaskClient) -> No
 def test_full_disk_makes_it_not_ready(app: Flask, client: FlaskClient) -> None:
     settings: Settings = app.extensions["settings"]
     app.extensions["settings"] = settings.model_copy(update={"least_free_bytes": 2**60})
-    app.extensions["blobs"] = BlobStore(settings.storage_dir, 2**60)
+    app.extensions["blobs"] = FolderStore(settings.storage_dir, 2**60)
     reasons = client.get("/readyz").get_json()["reasons"]
     assert "storage_full" in reasons
     assert ("database_disk_full" in reasons) == settings.database_url.startswith("sqlite")

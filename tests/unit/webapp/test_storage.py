@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from webapp.storage import BlobStore, MissingBlob, NoRoom
+from webapp.storage import FolderStore, MissingBlob, NoRoom
 
 
 def test_content_is_found_by_its_hash(tmp_path: Path) -> None:
-    key = BlobStore(tmp_path).put(b"slice")
+    key = FolderStore(tmp_path).put(b"slice")
     assert key == sha256(b"slice").hexdigest()
-    assert BlobStore(tmp_path).get(key) == b"slice"
+    assert FolderStore(tmp_path).get(key) == b"slice"
 
 
 def test_writing_the_same_at_once_keeps_one_file_and_no_leftovers(tmp_path: Path) -> None:
-    blobs = BlobStore(tmp_path)
+    blobs = FolderStore(tmp_path)
     with ThreadPoolExecutor(8) as pool:
         keys = set(pool.map(lambda _: blobs.put(b"same" * 1000), range(32)))
     assert len(keys) == 1
@@ -31,7 +31,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def test_batch_is_there_when_its_block_has_ended(tmp_path: Path) -> None:
-    blobs = BlobStore(tmp_path)
+    blobs = FolderStore(tmp_path)
     with blobs.batch() as batch:
         keys = [batch.put(content) for content in (b"first", b"second", b"first")]
         with pytest.raises(MissingBlob):
@@ -41,7 +41,7 @@ def test_batch_is_there_when_its_block_has_ended(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_of_a_batch_that_fails(tmp_path: Path) -> None:
-    blobs = BlobStore(tmp_path)
+    blobs = FolderStore(tmp_path)
     kept = blobs.put(b"kept before")
 
     def broken_off() -> None:
@@ -59,7 +59,7 @@ def test_nothing_is_left_of_a_batch_that_fails(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["0" * 64, "../../etc/passwd", "A" * 64, "", "0" * 63])
 def test_what_was_never_kept_is_missing(tmp_path: Path, key: str) -> None:
     with pytest.raises(MissingBlob):
-        BlobStore(tmp_path).get(key)
+        FolderStore(tmp_path).get(key)
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def files_up_to(size: int) -> Iterator[None]:
 
 
 def test_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
-    store = BlobStore(tmp_path)
+    store = FolderStore(tmp_path)
 
     def keep() -> None:
         with store.batch() as batch:
@@ -88,7 +88,7 @@ def test_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_nothing_is_kept_where_less_is_free_than_has_to_stay_so(tmp_path: Path) -> None:
-    store = BlobStore(tmp_path / "blobs", 2**60)
+    store = FolderStore(tmp_path / "blobs", 2**60)
     assert not store.has_room()
     with pytest.raises(NoRoom):
         store.put(b"content")

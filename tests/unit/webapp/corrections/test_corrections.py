@@ -58,7 +58,7 @@ from webapp.models_admin.operations import register_model
 from webapp.pacs.models import Delivery, PacsNode, Sending
 from webapp.review.models import Assessment, Verdict
 from webapp.review.operations import Opinion, Subject, record_assessments
-from webapp.storage import BlobStore, MissingBlob
+from webapp.storage import FolderStore, MissingBlob
 from webapp.studies.models import (
     Analysis,
     IdempotencyKey,
@@ -752,7 +752,7 @@ class TestSweeping:
         account = make_user()
         with acting(app, account):
             key = current_blobs().put(b"no row names it yet")
-            other = BlobStore(app.extensions["settings"].storage_dir)
+            other = FolderStore(app.extensions["settings"].storage_dir)
             with other.alone() as alone:
                 assert not alone
             assert removal.remove_unnamed([key]) == 0

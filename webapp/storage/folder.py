@@ -1,65 +1,39 @@
-"""Content-addressed blobs in a folder: slices and heatmaps, named by their SHA-256.
-
-Until the commit of the row that refers to it, a stored blob looks unused. A writer therefore holds
-a shared lock on the folder until that commit (:func:`release_kept` in the web process), and the
-removal of blobs holds the exclusive lock.
-"""
+"""Blobs in a folder, each under its key; a file appears under its name once it is on the disk."""
 
 import errno
-import fcntl
-import hashlib
 import os
-import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
-from flask import Flask, g, has_app_context
-from sqlalchemy import event
-from sqlalchemy.orm import Session
+from webapp.storage.base import (
+    FOLDERS,
+    BlobStore,
+    MissingBlob,
+    NoRoom,
+    Problem,
+    checked,
+    is_key,
+    key_of,
+)
+from webapp.storage.guards import FolderGuard
 
-_KEY = re.compile(r"[0-9a-f]{64}")
-_PREFIX = re.compile(r"[0-9a-f]{2}")
 _PARTIAL = ".partial-"
 _FLUSHES = 8  # in parallel: the file system combines flushes that wait together
-_WAIT = 0.5  # seconds that a removal waits for writers
-
-
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-class MissingBlob(Exception):
-    """There is no blob under this key."""
-
-
-class NoRoom(OSError):
-    """The disk is full, or has less free space than required. Transient."""
-
-
-class Keeper(Protocol):
-    """Where content can be stored: the blob store or a batch."""
-
-    def put(self, content: bytes) -> str:
-        """Store ``content`` and return its key."""
-
-    def get(self, key: str) -> bytes:
-        """Return the content; raises :class:`MissingBlob`."""
-
-    def size(self, key: str) -> int:
-        """Bytes of the content; raises :class:`MissingBlob`."""
-
-
-class BlobStore:
-    """Write once, read many. The same content has the same key and is stored once."""
+class FolderStore(BlobStore):
+    """A folder of this machine, or one that several machines share."""
 
     def __init__(self, folder: Path, least_free: int = 0) -> None:
         """Store blobs in ``folder`` while more than ``least_free`` bytes of its disk are free."""
+        super().__init__(FolderGuard(folder))
         self._folder = folder
         self._least_free = least_free
 
@@ -67,10 +41,9 @@ class BlobStore:
         """Whether content can be stored now."""
         return free_bytes(self._folder) > self._least_free
 
-    def put(self, content: bytes) -> str:
-        """Store ``content`` and return its key. Safe against crashes and concurrent writers."""
-        with self.batch() as batch:
-            return batch.put(content)
+    def problem(self) -> Problem | None:
+        """Why nothing can be stored now, or None."""
+        return None if self.has_room() else Problem.FULL
 
     @contextmanager
     def batch(self) -> Iterator["Batch"]:
@@ -90,13 +63,9 @@ class BlobStore:
                 batch.discard()
 
     def get(self, key: str) -> bytes:
-        """Return the content.
-
-        Raises:
-            MissingBlob: nothing is stored under ``key``.
-        """
+        """Return the content; raises :class:`MissingBlob`."""
         try:
-            return self._path(key).read_bytes()
+            return checked(key, self._path(key).read_bytes())
         except FileNotFoundError as error:
             raise MissingBlob(key) from error
 
@@ -114,24 +83,6 @@ class BlobStore:
         except FileNotFoundError as error:
             raise MissingBlob(key) from error
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Block the removal of blobs inside the block, in which rows will refer to some of them."""
-        descriptor = self._locked()
-        try:
-            yield
-        finally:
-            _unlock(descriptor)
-
-    @contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Take the exclusive lock for the block; yields False if somebody is storing content."""
-        descriptor = self._locked_alone()
-        try:
-            yield descriptor is not None
-        finally:
-            _unlock(descriptor)
-
     def remove(self, keys: Iterable[str]) -> int:
         """Remove blobs that no row refers to; return how many existed. Call it in :meth:`alone`."""
         removed = 0
@@ -143,68 +94,37 @@ class BlobStore:
             removed += 1
         return removed
 
-    def folders(self) -> list[str]:
-        """The first two letters of all stored keys."""
-        if not self._folder.is_dir():
-            return []
-        return sorted(one.name for one in self._folder.iterdir() if _PREFIX.fullmatch(one.name))
-
     def older_than(self, moment: datetime, folder: str) -> list[str]:
-        """Keys in one of :meth:`folders` that were stored before ``moment``."""
+        """Keys that begin with ``folder`` and were stored before ``moment``."""
         return [
             folder + path.name
-            for path in (self._folder / folder).iterdir()
-            if _KEY.fullmatch(folder + path.name) and _is_older(path, moment)
+            for path in self._files(folder)
+            if is_key(folder + path.name) and _is_older(path, moment)
         ]
 
-    def remove_partial(self, moment: datetime, folder: str) -> int:
+    def remove_partial(self, moment: datetime) -> int:
         """Remove files left before ``moment`` by killed processes; return how many."""
-        left = [
-            path for path in (self._folder / folder).glob(f"{_PARTIAL}*") if _is_older(path, moment)
-        ]
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+        removed = 0
+        for folder in FOLDERS:
+            for path in self._files(folder):
+                if path.name.startswith(_PARTIAL) and _is_older(path, moment):
+                    path.unlink(missing_ok=True)
+                    removed += 1
+        return removed
 
-    @contextmanager
-    def _until_named(self) -> Iterator[None]:
-        """Like :meth:`in_use`; in an app context until its next commit or end."""
-        if not has_app_context():
-            with self.in_use():
-                yield
-            return
-        g.setdefault("blob_locks", []).append(self._locked())
-        yield
+    def link(self, key: str) -> str:
+        """The path of the file below the folder; raises :class:`MissingBlob`."""
+        self.size(key)
+        return f"{key[:2]}/{key[2:]}"
 
-    def _locked(self) -> int | None:
-        descriptor = self._open()
+    def _files(self, folder: str) -> list[Path]:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        except OSError:  # a network file system without folder locks: `alone` fails as well
-            os.close(descriptor)
-            return None
-        return descriptor
-
-    def _locked_alone(self) -> int | None:
-        descriptor = self._open()
-        deadline = time.monotonic() + _WAIT
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if time.monotonic() >= deadline:
-                    os.close(descriptor)
-                    return None
-                time.sleep(0.02)
-            else:
-                return descriptor
-
-    def _open(self) -> int:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+            return list((self._folder / folder).iterdir())
+        except FileNotFoundError:
+            return []
 
     def _path(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
+        if not is_key(key):
             raise MissingBlob(key)
         return self._folder / key[:2] / key[2:]
 
@@ -220,7 +140,7 @@ class Batch:
 
     def put(self, content: bytes) -> str:
         """Write ``content`` and return its key."""
-        key = hashlib.sha256(content).hexdigest()
+        key = key_of(content)
         path = self._path_of(key)
         # If the blob exists, a concurrent writer may not have flushed its name yet.
         self._named_in.add(path.parent)
@@ -307,25 +227,3 @@ def _is_older(path: Path, moment: datetime) -> bool:
         return path.stat().st_mtime < moment.timestamp()
     except FileNotFoundError:
         return False
-
-
-def _unlock(descriptor: int | None) -> None:
-    if descriptor is not None:
-        os.close(descriptor)
-
-
-def init_app(app: Flask) -> None:
-    """Release the locks of a request or task when it ends."""
-    app.teardown_appcontext(lambda _error: release_kept())
-
-
-def release_kept() -> None:
-    """Release the locks: from now on blobs may be removed again."""
-    for descriptor in g.pop("blob_locks", []):
-        _unlock(descriptor)
-
-
-@event.listens_for(Session, "after_commit")
-def _after_commit(_session: Session) -> None:
-    if has_app_context():
-        release_kept()
