@@ -30,6 +30,8 @@ WATCH = "sulcus.watch"
 WATCH_EVERY = 24 * 3600.0  # seconds
 ROLL_OUT = "sulcus.roll_out"
 ROLL_OUT_EVERY = 15.0  # seconds
+TEND = "sulcus.tend_database"
+TEND_EVERY = 60.0  # seconds
 
 INFERENCE = "inference"
 URGENT = "inference.urgent"
@@ -42,7 +44,7 @@ _QUEUE_OF = {
     CLASSIFY: INFERENCE, DELIVER: DELIVERY, GATES: TRAINING, RETRAIN: TRAINING,
     SNAPSHOT: TRAINING,
     RESEND: HOUSEKEEPING, SWEEP: HOUSEKEEPING, PURGE: HOUSEKEEPING, WATCH: HOUSEKEEPING,
-    ROLL_OUT: HOUSEKEEPING,
+    ROLL_OUT: HOUSEKEEPING, TEND: HOUSEKEEPING,
 }  # fmt: skip
 JOB = "job"  # the header with the id of the job that a message is about
 _PAGE = 1000  # messages that are read at once
@@ -156,6 +158,7 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
             "purge-drafts": {"task": PURGE, "schedule": PURGE_EVERY},
             "watch": {"task": WATCH, "schedule": WATCH_EVERY},
             "roll-out": {"task": ROLL_OUT, "schedule": ROLL_OUT_EVERY},
+            "tend-database": {"task": TEND, "schedule": TEND_EVERY},
         },
     )
     return celery

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from webapp.accounts.models import User
 from webapp.database import Base, Identifier, Timestamped, enum_column, now
 from webapp.studies.models import Analysis, Image, Prediction, Study
-from webapp.tenancy import OrganisationOwned
+from webapp.tenancy import OrganisationOwned, owner_without_index
 
 OTHER = "other"
 """Label of an assessment with a disease that the model does not know."""
@@ -82,6 +82,7 @@ class Assessment(Timestamped, OrganisationOwned, Base):
     )
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     study_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("study.id", ondelete="CASCADE"), index=True
     )

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from webapp.accounts.models import User
 from webapp.database import Base, Identifier, Timestamped, enum_column, now
 from webapp.models_admin.models import ModelVersion
-from webapp.tenancy import OrganisationOwned
+from webapp.tenancy import OrganisationOwned, owner_without_index
 
 
 class Status(StrEnum):
@@ -59,6 +59,7 @@ class Patient(Timestamped, OrganisationOwned, Base):
     __table_args__ = (UniqueConstraint("organisation_id", "code"),)
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     code: Mapped[str] = mapped_column(String(64))
 
 
@@ -83,6 +84,7 @@ class Study(Timestamped, OrganisationOwned, Base):
     )
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     patient_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("patient.id"), index=True)
     uploaded_by_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"), index=True)
     description: Mapped[str] = mapped_column(String(200), default="")
@@ -155,6 +157,7 @@ class Series(Timestamped, OrganisationOwned, Base):
     __table_args__ = (Index("ix_series_study_id", "study_id"),)
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     study_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
     position: Mapped[int]
     uid: Mapped[str | None] = mapped_column(String(64))
@@ -199,6 +202,7 @@ class Instance(Timestamped, OrganisationOwned, Base):
     )
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     uid: Mapped[str] = mapped_column(String(64))
     study_uid: Mapped[str] = mapped_column(String(64))
     series_uid: Mapped[str] = mapped_column(String(64))
@@ -249,6 +253,7 @@ class Image(Timestamped, OrganisationOwned, Base):
     )
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     study_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
     series_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("series.id", ondelete="CASCADE"), index=True
@@ -338,6 +343,7 @@ class Analysis(Timestamped, OrganisationOwned, Base):
     )
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     study_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
     purpose: Mapped[Purpose] = mapped_column(
         enum_column(Purpose, "purpose"), default=Purpose.SERVING
@@ -388,6 +394,7 @@ class Prediction(Timestamped, OrganisationOwned, Base):
     )
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     analysis_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("analysis.id", ondelete="CASCADE"))
     image_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("image.id", ondelete="CASCADE"), index=True
