@@ -40,6 +40,17 @@ _LISTED = {
     "disagreeing": (["organisation_id"], "disagreeing > 0"),
     "unsure": (["organisation_id"], "unsure > 0"),
 }
+_INSTANCES = {
+    "one_series": ["series_uid"],
+    "newest": ["created_at", "study_uid"],
+    "last": ["study_uid", "created_at", "id"],
+    "patient": ["patient_code", "study_uid"],
+    "date": ["acquired_on", "study_uid"],
+}
+_ANALYSES = {
+    "newest": ["purpose", "created_at", "id"],
+    "states": ["purpose", "status", "created_at"],
+}
 _log = logging.getLogger(__name__)
 
 
@@ -158,6 +169,18 @@ def _create_indexes():
             postgresql_where=condition,
         )
     op.create_index("ix_study_tally_status", "study_tally", ["organisation_id", "status"])
+    for name, columns in _INSTANCES.items():
+        op.create_index(f"ix_instance_{name}", "instance", ["organisation_id", *columns])
+    for name, columns in _ANALYSES.items():
+        op.create_index(f"ix_analysis_{name}", "analysis", ["organisation_id", *columns])
+    current = sa.text("superseded_at IS NULL")
+    op.create_index(
+        "ix_assessment_current",
+        "assessment",
+        ["organisation_id", "created_at", "id"],
+        sqlite_where=current,
+        postgresql_where=current,
+    )
 
 
 def _create_search():
@@ -396,5 +419,10 @@ def downgrade():
         for name in _FUNCTIONS:
             op.execute(f"DROP FUNCTION {name}()")
     op.drop_table("study_tally")
+    for name in _INSTANCES:
+        op.drop_index(f"ix_instance_{name}", table_name="instance")
+    for name in _ANALYSES:
+        op.drop_index(f"ix_analysis_{name}", table_name="analysis")
+    op.drop_index("ix_assessment_current", table_name="assessment")
     for table in _LARGE:
         op.create_index(op.f(f"ix_{table}_organisation_id"), table, ["organisation_id"])

@@ -39,6 +39,7 @@ def _unique_while_current(name: str, *columns: str, where: str) -> Index:
 
 
 _VOTES = text("superseded_at IS NULL AND image_id IS NOT NULL")
+_CURRENT = text("superseded_at IS NULL")
 
 
 class Assessment(Timestamped, OrganisationOwned, Base):
@@ -70,6 +71,14 @@ class Assessment(Timestamped, OrganisationOwned, Base):
             "uq_assessment_current_of_study", "study_id", "reader_id", where="image_id IS NULL"
         ),
         Index("ix_assessment_of_reader", "reader_id", "created_at", "id"),
+        Index(
+            "ix_assessment_current",
+            "organisation_id",
+            "created_at",
+            "id",
+            sqlite_where=_CURRENT,
+            postgresql_where=_CURRENT,
+        ),
         Index(
             "ix_assessment_votes",
             "organisation_id",

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    Boolean,
     ColumnElement,
     ForeignKey,
     Identity,
@@ -21,12 +20,14 @@ from sqlalchemy import (
     Select,
     String,
     Text,
+    column,
     delete,
     func,
     insert,
     literal,
     literal_column,
     select,
+    table,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -127,7 +128,9 @@ class StudyTally(OrganisationOwned, Base):
 
 def _written(condition: str) -> ColumnElement[bool]:
     """A condition as text, not bound: the planner has to see that a partial index holds it."""
-    return literal_column(f"({condition})", type_=Boolean())
+    # Without a type: SQLite's dialect compares booleans with 1, and the planner sees no more.
+    found: ColumnElement[bool] = literal_column(f"({condition})")
+    return found
 
 
 is_urgent = _written(_URGENT)
@@ -194,8 +197,9 @@ def _looked_up(words: str) -> Select[uuid.UUID]:
     if db.engine.dialect.name == "postgresql":
         return wanted.where(_matches(words))
     phrase = '"{}"'.format(words.lower().replace('"', '""'))
-    rows = text("SELECT rowid FROM study_search WHERE study_search MATCH :phrase")
-    return wanted.where(StudyListing.number.in_(rows.bindparams(phrase=phrase)))
+    return wanted.join(_SEARCH, _SEARCH.c.rowid == StudyListing.number).where(
+        literal_column("study_search").match(phrase)
+    )
 
 
 def merge_tallies() -> int:
@@ -264,6 +268,7 @@ def index_texts() -> bool:
         return True
 
 
+_SEARCH = table("study_search", column("rowid"))  # SQLite's index of texts
 _KIND = (
     StudyTally.organisation_id,
     StudyTally.uploaded_by_id,

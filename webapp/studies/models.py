@@ -197,6 +197,11 @@ class Instance(Timestamped, OrganisationOwned, Base):
         UniqueConstraint("organisation_id", "uid"),
         Index("ix_instance_arrival", "study_id", "created_at"),
         Index("ix_instance_series", "organisation_id", "study_uid", "series_uid"),
+        Index("ix_instance_one_series", "organisation_id", "series_uid"),
+        Index("ix_instance_newest", "organisation_id", "created_at", "study_uid"),
+        Index("ix_instance_last", "organisation_id", "study_uid", "created_at", "id"),
+        Index("ix_instance_patient", "organisation_id", "patient_code", "study_uid"),
+        Index("ix_instance_date", "organisation_id", "acquired_on", "study_uid"),
         Index("ix_instance_pixels", "organisation_id", "pixels_key"),
         Index("ix_instance_blob", "blob_key"),
     )
@@ -333,6 +338,8 @@ class Analysis(Timestamped, OrganisationOwned, Base):
     __tablename__ = "analysis"
     __table_args__ = (
         UniqueConstraint("study_id", "purpose", "number"),
+        Index("ix_analysis_newest", "organisation_id", "purpose", "created_at", "id"),
+        Index("ix_analysis_states", "organisation_id", "purpose", "status", "created_at"),
         Index(
             "ix_analysis_shadow",
             "organisation_id",

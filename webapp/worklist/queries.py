@@ -40,6 +40,7 @@ from webapp.studies.queries import image_counts
 
 PAGE_SIZE = 25
 _PINNED_AT_MOST = 10
+_NEVER_PINNED = (Status.FAILED, Status.REJECTED)
 _JOBS_SHOWN = 100
 
 AssessmentFilter = Literal["none", "any", "agree", "disagree", "unsure"]
@@ -132,7 +133,8 @@ def worklist(filters: WorklistFilters, *, reader: User, after: Cursor | None) ->
     On later pages all studies are sorted by time, including those.
     """
     matching = _narrowed(filters, reader)
-    pinned = [] if after else _unassessed_urgent(matching)
+    has_pinned = after is None and filters.status not in _NEVER_PINNED
+    pinned = _unassessed_urgent(matching) if has_pinned else []
     size = PAGE_SIZE - len(pinned)
     shown = [study.id for study in pinned]
     rest = matching.where(StudyListing.study_id.not_in(shown)) if shown else matching
