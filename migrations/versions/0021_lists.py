@@ -19,7 +19,8 @@ branch_labels = None
 depends_on = None
 
 _LARGE = (
-    "patient", "study", "series", "instance", "image", "analysis", "prediction", "assessment"
+    "patient", "study", "series", "instance", "image", "analysis", "prediction", "assessment",
+    "audit_event",
 )  # fmt: skip
 _READ = "agreeing + disagreeing + unsure"
 _LISTED = {
@@ -40,17 +41,27 @@ _LISTED = {
     "disagreeing": (["organisation_id"], "disagreeing > 0"),
     "unsure": (["organisation_id"], "unsure > 0"),
 }
-_INSTANCES = {
-    "one_series": ["series_uid"],
-    "newest": ["created_at", "study_uid"],
-    "last": ["study_uid", "created_at", "id"],
-    "patient": ["patient_code", "study_uid"],
-    "date": ["acquired_on", "study_uid"],
-}
-_ANALYSES = {
-    "newest": ["purpose", "created_at", "id"],
-    "states": ["purpose", "status", "created_at"],
-}
+_OTHERS = {
+    "ix_instance_one_series": ("instance", ["organisation_id", "series_uid"], None),
+    "ix_instance_newest": ("instance", ["organisation_id", "created_at", "study_uid"], None),
+    "ix_instance_last": ("instance", ["organisation_id", "study_uid", "created_at", "id"], None),
+    "ix_instance_patient": ("instance", ["organisation_id", "patient_code", "study_uid"], None),
+    "ix_instance_date": ("instance", ["organisation_id", "acquired_on", "study_uid"], None),
+    "ix_analysis_newest": ("analysis", ["organisation_id", "purpose", "created_at", "id"], None),
+    "ix_analysis_states": (
+        "analysis", ["organisation_id", "purpose", "status", "created_at"], None
+    ),
+    "ix_analysis_waiting": ("analysis", ["status", "purpose", "created_at"], None),
+    "ix_analysis_started_at": ("analysis", ["started_at"], None),
+    "ix_assessment_current": (
+        "assessment", ["organisation_id", "created_at", "id"], "superseded_at IS NULL"
+    ),
+    "ix_assessment_progress": (
+        "assessment", ["organisation_id", "reader_id", "created_at"],
+        "superseded_at IS NULL AND image_id IS NOT NULL",
+    ),
+    "ix_audit_event_of_action": ("audit_event", ["organisation_id", "action", "created_at"], None),
+}  # fmt: skip
 _log = logging.getLogger(__name__)
 
 
@@ -160,27 +171,16 @@ def _separator():
 
 def _create_indexes():
     for name, (columns, where) in _LISTED.items():
-        condition = sa.text(where) if where else None
-        op.create_index(
-            f"ix_study_listing_{name}",
-            "study_listing",
-            [*columns, "created_at", "study_id"],
-            sqlite_where=condition,
-            postgresql_where=condition,
-        )
+        in_time = [*columns, "created_at", "study_id"]
+        _index(f"ix_study_listing_{name}", "study_listing", in_time, where)
     op.create_index("ix_study_tally_status", "study_tally", ["organisation_id", "status"])
-    for name, columns in _INSTANCES.items():
-        op.create_index(f"ix_instance_{name}", "instance", ["organisation_id", *columns])
-    for name, columns in _ANALYSES.items():
-        op.create_index(f"ix_analysis_{name}", "analysis", ["organisation_id", *columns])
-    current = sa.text("superseded_at IS NULL")
-    op.create_index(
-        "ix_assessment_current",
-        "assessment",
-        ["organisation_id", "created_at", "id"],
-        sqlite_where=current,
-        postgresql_where=current,
-    )
+    for name, (table, columns, where) in _OTHERS.items():
+        _index(name, table, columns, where)
+
+
+def _index(name, table, columns, where):
+    condition = sa.text(where) if where else None
+    op.create_index(name, table, columns, sqlite_where=condition, postgresql_where=condition)
 
 
 def _create_search():
@@ -419,10 +419,7 @@ def downgrade():
         for name in _FUNCTIONS:
             op.execute(f"DROP FUNCTION {name}()")
     op.drop_table("study_tally")
-    for name in _INSTANCES:
-        op.drop_index(f"ix_instance_{name}", table_name="instance")
-    for name in _ANALYSES:
-        op.drop_index(f"ix_analysis_{name}", table_name="analysis")
-    op.drop_index("ix_assessment_current", table_name="assessment")
+    for name, (table, _columns, _where) in _OTHERS.items():
+        op.drop_index(name, table_name=table)
     for table in _LARGE:
         op.create_index(op.f(f"ix_{table}_organisation_id"), table, ["organisation_id"])

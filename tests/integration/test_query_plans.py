@@ -37,7 +37,7 @@ IN_ORDER = {
     "/history?feedback=unsure": "unsure",
     "/history?from=2025-12-26&to=2025-12-29": "newest",
     "/history?q=up": "newest",
-    "/history.csv?status=done": "status",
+    "/history.csv?status=failed": "status",
     "/api/v1/studies?limit=5": "newest",
 }
 OTHERS = (
@@ -57,6 +57,7 @@ OTHERS = (
     "/reading/mine",
     "/recall",
 )
+NOTHING = "1 != 1"  # of a condition that an empty list cannot meet
 Statement = tuple[str, Any]
 
 
@@ -91,15 +92,17 @@ def sent_to_database(app: Flask) -> Iterator[list[Statement]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
-def plan_of(statement: Statement) -> list[str]:
-    """One line a step: how a table is read, and by which index."""
+def plan_of(statement: Statement, *, in_order: bool) -> list[str]:
+    """One line a step: how a table is read, and by which index.
+
+    A table of a test is read at once: what counts is whether PostgreSQL has another way.
+    """
     sql, values = statement
     with db.engine.connect() as connection:
         if connection.dialect.name == "sqlite":
             rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)
             return [row.detail for row in rows]
-        # A table of a test is read at once: what counts is whether there is another way.
-        for way in ("seqscan", "sort", "bitmapscan"):
+        for way in ("seqscan", *(("sort", "bitmapscan") if in_order else ())):
             connection.execute(text(f"SET LOCAL enable_{way} = off"))
         (found,) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {sql}", values).scalars()
         plan = found if isinstance(found, list) else json.loads(found)
@@ -147,7 +150,11 @@ def test_lists_read_ranges_of_indexes(filled: Flask) -> None:
         with sent_to_database(filled) as statements:
             ask(client, address.format(uploader=uploader))
         with filled.app_context():
-            plans = [plan_of(one) for one in statements if one[0].startswith("SELECT")]
+            plans = [
+                plan_of(one, in_order=address in IN_ORDER)
+                for one in statements
+                if one[0].startswith("SELECT") and NOTHING not in one[0]
+            ]
         read = [f"{step} in {plan}" for plan in plans for step in whole_tables(plan)]
         name = f"ix_study_listing_{IN_ORDER.get(address)}"
         listed = [plan for plan in plans if re.search(rf"{name}\b", " ".join(plan))]

@@ -38,7 +38,7 @@ def _unique_while_current(name: str, *columns: str, where: str) -> Index:
     return Index(name, *columns, unique=True, sqlite_where=condition, postgresql_where=condition)
 
 
-_VOTES = text("superseded_at IS NULL AND image_id IS NOT NULL")
+_OF_SLICES = text("superseded_at IS NULL AND image_id IS NOT NULL")
 _CURRENT = text("superseded_at IS NULL")
 
 
@@ -72,6 +72,14 @@ class Assessment(Timestamped, OrganisationOwned, Base):
         ),
         Index("ix_assessment_of_reader", "reader_id", "created_at", "id"),
         Index(
+            "ix_assessment_progress",
+            "organisation_id",
+            "reader_id",
+            "created_at",
+            sqlite_where=_OF_SLICES,
+            postgresql_where=_OF_SLICES,
+        ),
+        Index(
             "ix_assessment_current",
             "organisation_id",
             "created_at",
@@ -85,8 +93,8 @@ class Assessment(Timestamped, OrganisationOwned, Base):
             "image_id",
             "label",
             "created_at",
-            sqlite_where=_VOTES,
-            postgresql_where=_VOTES,
+            sqlite_where=_OF_SLICES,
+            postgresql_where=_OF_SLICES,
         ),
     )
 

@@ -339,6 +339,8 @@ class Analysis(Timestamped, OrganisationOwned, Base):
     __table_args__ = (
         UniqueConstraint("study_id", "purpose", "number"),
         Index("ix_analysis_newest", "organisation_id", "purpose", "created_at", "id"),
+        Index("ix_analysis_waiting", "status", "purpose", "created_at"),
+        Index("ix_analysis_started_at", "started_at"),
         Index("ix_analysis_states", "organisation_id", "purpose", "status", "created_at"),
         Index(
             "ix_analysis_shadow",
