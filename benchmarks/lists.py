@@ -9,7 +9,8 @@ The shares are the same at both sizes and large enough that pages are full at bo
         [--database-url postgresql+psycopg://USER@HOST/postgres]
 
 Without an address only SQLite is measured. On the PostgreSQL server databases named
-``sulcus_lists_…`` are made, and removed at the end. The exit code is 1 where a ratio is above 1.5.
+``sulcus_lists_…`` are made, and removed at the end. The exit code is 1 where a ratio is above 1.5, but
+for the lists that decision 51 names.
 """
 
 import argparse
@@ -59,6 +60,8 @@ from webapp.worklist.queries import WorklistFilters, worklist_counts
 MOST = 1.5
 PASSWORD = uuid.uuid4().hex
 LABELS = ("glioma", "meningioma", "no_tumor", "pituitary")
+_GROW = ("reading room", "disputes", "watch")
+"""With assessments, disputes and months: measured, and not judged (docs/decisions/0051)."""
 _SHARES = {"A": 70, "B": 15, "C": 10, "D": 5}
 _STATES = {"queued": 5, "running": 4, "failed": 8, "rejected": 6, "done": 77}
 _VERDICTS = {"agree": 60, "disagree": 25, "unsure": 15}
@@ -107,7 +110,7 @@ def main() -> None:
             for name, ask in _QUESTIONS.items():
                 if any(word in name for word in arguments.only):
                     few, many = _times(ask, portals, arguments.rounds)
-                    worst = max(worst, many / few)
+                    worst = max(worst, 0.0 if name in _GROW else many / few)
                     print(f"{name:44} {few:8.1f} {many:8.1f} {many / few:6.2f}", flush=True)
     sys.exit(worst > MOST)
 

@@ -188,9 +188,11 @@ def _analyze_postgresql(connection: Connection) -> list[str]:
         ),
         {"some": _MANY_NEW},
     ).all()
-    for name in changed:
-        connection.exec_driver_sql(f'ANALYZE "{name}"')
     connection.commit()
+    with connection.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as apart:
+        for name in changed:
+            # With VACUUM, counts read an index alone, and need not look at each row.
+            apart.exec_driver_sql(f'VACUUM (ANALYZE) "{name}"')
     return list(changed)
 
 

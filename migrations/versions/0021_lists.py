@@ -173,7 +173,8 @@ def _create_indexes():
     for name, (columns, where) in _LISTED.items():
         in_time = [*columns, "created_at", "study_id"]
         _index(f"ix_study_listing_{name}", "study_listing", in_time, where)
-    op.create_index("ix_study_tally_status", "study_tally", ["organisation_id", "status"])
+    kind = ["organisation_id", "status", "priority", "uploaded_by_id"]
+    op.create_index("ix_study_tally_kind", "study_tally", kind)
     for name, (table, columns, where) in _OTHERS.items():
         _index(name, table, columns, where)
 

@@ -7,7 +7,6 @@ study, and changes it in the same transaction as the original: triggers of migra
 """
 
 import uuid
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -30,9 +29,9 @@ from sqlalchemy import (
     table,
     text,
 )
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column
 
-from webapp.database import Base, db, enum_column, one_at_a_time
+from webapp.database import Base, db, enum_column
 from webapp.studies.models import Priority, Status
 from webapp.tenancy import OrganisationOwned, owner_without_index, unscoped
 
@@ -41,8 +40,7 @@ SEPARATOR = "\x1f"
 SHORTEST_INDEXED = 3
 """Characters of the shortest word that the index of texts can look up."""
 _FEW = 1000
-_MERGED_AT_ONCE = 20_000
-_MERGED_FROM = 200
+_PARTS = 10  # of the number of one kind, before they are added up
 
 _URGENT = "study_listing.priority = 'urgent'"
 _READ = "study_listing.agreeing + study_listing.disagreeing + study_listing.unsure"
@@ -116,7 +114,9 @@ class StudyTally(OrganisationOwned, Base):
     """
 
     __tablename__ = "study_tally"
-    __table_args__ = (Index("ix_study_tally_status", "organisation_id", "status"),)
+    __table_args__ = (
+        Index("ix_study_tally_kind", "organisation_id", "status", "priority", "uploaded_by_id"),
+    )
 
     id: Mapped[int] = mapped_column(Identity(always=False), primary_key=True)
     organisation_id: Mapped[uuid.UUID] = owner_without_index()
@@ -209,43 +209,31 @@ def merge_tallies() -> int:
         How many parts there are less.
     """
     with unscoped():
-        merged = 0
-        while gone := _merge_some():
-            merged += gone
+        wanted = select(*_KIND).group_by(*_KIND).having(func.count() > _PARTS)
+        kinds = [tuple(row) for row in db.session.execute(wanted)]
+        db.session.rollback()
+        merged = sum(_merge(kind) for kind in kinds)
+    if merged and db.engine.dialect.name == "postgresql":
+        # Now, and not when PostgreSQL finds the time: each count passes over rows that are gone.
+        with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM study_tally")
     return merged
 
 
-def _merge_some() -> int:
-    one_at_a_time(["study tallies"])  # two at once would both add the same parts
-    rows = db.session.execute(
-        select(*_KIND, StudyTally.id, StudyTally.amount)
-        .order_by(StudyTally.id)
-        .limit(_MERGED_AT_ONCE)
+def _merge(kind: tuple[Any, ...]) -> int:
+    # Each part is deleted, and counted, by one transaction only, whoever else does the same.
+    gone = db.session.scalars(
+        delete(StudyTally)
+        .where(*(column == value for column, value in zip(_KIND, kind, strict=True)))
+        .returning(StudyTally.amount)
+        .execution_options(synchronize_session=False)
     ).all()
-    sums: Counter[Any] = Counter()
-    for *kind, _id, amount in rows:
-        sums[tuple(kind)] += amount
-    gone = len(rows) - len(sums)
-    if gone < min(_MERGED_FROM, len(rows) // 2 + 1):
-        db.session.rollback()
-        return 0
-    ids = [row.id for row in rows]
-    for start in range(0, len(ids), 1000):
-        db.session.execute(
-            delete(StudyTally)
-            .where(StudyTally.id.in_(ids[start : start + 1000]))
-            .execution_options(synchronize_session=False)
-        )
-    names = [column.key for column in _KIND]
-    kept = [
-        {**dict(zip(names, kind, strict=True)), "amount": amount}
-        for kind, amount in sums.items()
-        if amount
-    ]
-    if kept:
-        db.session.execute(insert(StudyTally), kept)
+    if amount := sum(gone):
+        names = (column.key for column in _KIND)
+        kept = dict(zip(names, kind, strict=True))
+        db.session.execute(insert(StudyTally).values(**kept, amount=amount))
     db.session.commit()
-    return gone
+    return len(gone) - bool(amount)
 
 
 def index_texts() -> bool:
@@ -269,9 +257,9 @@ def index_texts() -> bool:
 
 
 _SEARCH = table("study_search", column("rowid"))  # SQLite's index of texts
-_KIND = (
+_KIND: tuple[InstrumentedAttribute[Any], ...] = (
     StudyTally.organisation_id,
-    StudyTally.uploaded_by_id,
-    StudyTally.priority,
     StudyTally.status,
+    StudyTally.priority,
+    StudyTally.uploaded_by_id,
 )
