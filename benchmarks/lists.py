@@ -9,8 +9,8 @@ The shares are the same at both sizes and large enough that pages are full at bo
         [--database-url postgresql+psycopg://USER@HOST/postgres]
 
 Without an address only SQLite is measured. On the PostgreSQL server databases named
-``sulcus_lists_…`` are made, and removed at the end. The exit code is 1 where a ratio is above 1.5, but
-for the lists that decision 51 names.
+``sulcus_lists_…`` are made, and removed at the end. The exit code is 1 where a ratio is above 1.5,
+but for the lists that decision 51 names.
 """
 
 import argparse
@@ -373,7 +373,7 @@ def _study(
     """One study with everything, the ``number``th from the newest."""
     (name,) = chance.choices([*_SHARES], [*_SHARES.values()])
     owner, users = people[name]
-    common = {"organisation_id": owner, "created_at": _NEWEST - number * _APART}
+    common: dict[str, Any] = {"organisation_id": owner, "created_at": _NEWEST - number * _APART}
     study_id, series_id, analysis_id = _uuid(chance), _uuid(chance), _uuid(chance)
     who = (name, number // 2)
     if who not in patients:
