@@ -195,9 +195,17 @@ def _conditions(filters: HistoryFilters, reader: User) -> Iterator[ColumnElement
 
 
 def in_chunks(matching: Select[Study], *, size: int = 200) -> Iterator[Sequence[Study]]:
-    """All matching studies, newest first, in chunks."""
-    found = db.session.scalars(_newest_first(matching).execution_options(yield_per=size))
-    yield from found.partitions()
+    """All matching studies, newest first, in chunks.
+
+    Each chunk is a page: PostgreSQL plans a cursor for all of it, and no transaction stays open.
+    """
+    after: Cursor | None = None
+    while True:
+        studies, following = _page(matching, after, size)
+        yield studies
+        if following is None:
+            return
+        after = Cursor.after(studies[-1])
 
 
 def study_rows(studies: Sequence[Study], *, reader: User) -> list[StudyRow]:
