@@ -56,7 +56,9 @@ OTHERS = (
     "/reading",
     "/reading/mine",
     "/recall",
+    "/disputes",
 )
+MOST_STATEMENTS = 30  # of a page, whatever it shows
 NOTHING = "1 != 1"  # of a condition that an empty list cannot meet
 Statement = tuple[str, Any]
 
@@ -160,6 +162,8 @@ def test_lists_read_ranges_of_indexes(filled: Flask) -> None:
         listed = [plan for plan in plans if re.search(rf"{name}\b", " ".join(plan))]
         if address in IN_ORDER and not listed:
             read.append(f"not by {name}: {plans}")
+        if len(statements) > MOST_STATEMENTS and ".csv" not in address:
+            read.append(f"{len(statements)} statements")
         if read:
             faults[address] = read
     assert not faults, "\n".join(f"{address}: {found}" for address, found in faults.items())
