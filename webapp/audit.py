@@ -8,7 +8,7 @@ from sqlalchemy import ForeignKey, Index, String, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.database import Base, Identifier, Timestamped, db
-from webapp.tenancy import OrganisationOwned, current_organisation_id
+from webapp.tenancy import OrganisationOwned, current_organisation_id, owner_without_index
 
 
 class AuditEvent(Timestamped, OrganisationOwned, Base):
@@ -18,9 +18,13 @@ class AuditEvent(Timestamped, OrganisationOwned, Base):
     """
 
     __tablename__ = "audit_event"
-    __table_args__ = (Index("ix_audit_event_trail", "organisation_id", "created_at"),)
+    __table_args__ = (
+        Index("ix_audit_event_trail", "organisation_id", "created_at"),
+        Index("ix_audit_event_of_action", "organisation_id", "action", "created_at"),
+    )
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     actor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("user.id"), index=True)
     action: Mapped[str] = mapped_column(String(64), index=True)
     subject_type: Mapped[str] = mapped_column(String(32))

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
     JSON,
+    Connection,
     DateTime,
     Dialect,
     Engine,
@@ -22,7 +23,11 @@ from sqlalchemy import (
     MetaData,
     event,
     func,
+    inspect,
+    literal_column,
     select,
+    table,
+    text,
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -36,6 +41,7 @@ _TRIES_LAST = 20.0  # seconds: SQLite alone waits half of that before it gives u
 # serialization_failure, deadlock_detected, lock_not_available; classes 57 and 08 mean that the
 # server is unavailable.
 _POSTGRES_BUSY = ("40001", "40P01", "55P03", "57", "08")
+_MANY_NEW = 500  # rows of a table; fewer are read quickly by any plan
 _POSTGRES_FULL = "53100"  # disk_full
 
 Found = TypeVar("Found")
@@ -157,6 +163,76 @@ def one_at_a_time(names: Iterable[str]) -> None:
     elif not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # SQLite has only one writer
     db.session.expire_all()
+
+
+def renew_statistics(connection: Connection) -> list[str]:
+    """Let the database count again what its planner has to know, where that has changed much.
+
+    PostgreSQL does so by itself, minutes later. SQLite never does, and without these numbers it
+    takes an index of few values for as good as any.
+
+    Returns:
+        The tables that had changed.
+    """
+    if connection.dialect.name == "postgresql":
+        return _analyze_postgresql(connection)
+    return _analyze_sqlite(connection)
+
+
+def _analyze_postgresql(connection: Connection) -> list[str]:
+    changed = connection.scalars(
+        text(
+            "SELECT s.relname FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid"
+            " WHERE s.schemaname = current_schema()"
+            " AND s.n_mod_since_analyze > :some + greatest(c.reltuples, 0)"
+        ),
+        {"some": _MANY_NEW},
+    ).all()
+    connection.commit()
+    with connection.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as apart:
+        for name in changed:
+            # With VACUUM, counts read an index alone, and need not look at each row.
+            apart.exec_driver_sql(f'VACUUM (ANALYZE) "{name}"')
+    return list(changed)
+
+
+def _analyze_sqlite(connection: Connection) -> list[str]:
+    known = _known_to_sqlite(connection)
+    tables = connection.scalars(
+        text(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
+            " AND name NOT LIKE 'sqlite%' AND name NOT LIKE 'study_search%'"
+        )
+    ).all()
+    last: Any = func.max(literal_column("rowid"))  # found at once, where a count reads the table
+    changed = [
+        name
+        for name in tables
+        if (connection.scalar(select(last).select_from(table(name))) or 0)
+        > 2 * known.get(name, 0) + _MANY_NEW
+    ]
+    connection.commit()
+    if changed:
+        # A sample of each index: milliseconds, however large the tables are.
+        connection.exec_driver_sql("PRAGMA analysis_limit=1000")
+        for name in changed:
+            connection.exec_driver_sql(f'ANALYZE "{name}"')
+        # Other connections read the statistics again when the schema changes.
+        connection.exec_driver_sql("CREATE TABLE statistics_changed (id INTEGER)")
+        connection.exec_driver_sql("DROP TABLE statistics_changed")
+    connection.exec_driver_sql("PRAGMA optimize")
+    connection.commit()
+    return changed
+
+
+def _known_to_sqlite(connection: Connection) -> dict[str, int]:
+    """Numbers of rows of tables, as the planner believes them."""
+    if not inspect(connection).has_table("sqlite_stat1"):
+        return {}
+    known: dict[str, int] = {}
+    for name, figures in connection.execute(text("SELECT tbl, stat FROM sqlite_stat1")):
+        known[name] = max(known.get(name, 0), int(figures.split()[0]))
+    return known
 
 
 def _lock_key(name: str) -> int:

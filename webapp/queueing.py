@@ -33,6 +33,8 @@ WATCH = "sulcus.watch"
 WATCH_EVERY = 24 * 3600.0  # seconds
 ROLL_OUT = "sulcus.roll_out"
 ROLL_OUT_EVERY = 15.0  # seconds
+TEND = "sulcus.tend_database"
+TEND_EVERY = 60.0  # seconds
 
 INFERENCE = "inference"
 URGENT = "inference.urgent"
@@ -45,7 +47,7 @@ _QUEUE_OF = {
     CLASSIFY: INFERENCE, DELIVER: DELIVERY, GATES: TRAINING, RETRAIN: TRAINING,
     SNAPSHOT: TRAINING,
     RESEND: HOUSEKEEPING, SWEEP: HOUSEKEEPING, PURGE: HOUSEKEEPING, WATCH: HOUSEKEEPING,
-    ROLL_OUT: HOUSEKEEPING,
+    ROLL_OUT: HOUSEKEEPING, TEND: HOUSEKEEPING,
 }  # fmt: skip
 QUEUES = (URGENT, INFERENCE, DELIVERY, HOUSEKEEPING, TRAINING, BACKGROUND)
 # Where a connection was lost meanwhile, one more attempt on a new one.
@@ -178,6 +180,7 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
             "purge-drafts": {"task": PURGE, "schedule": PURGE_EVERY},
             "watch": {"task": WATCH, "schedule": WATCH_EVERY},
             "roll-out": {"task": ROLL_OUT, "schedule": ROLL_OUT_EVERY},
+            "tend-database": {"task": TEND, "schedule": TEND_EVERY},
         },
     )
     celery.queues = (NotedQueues if settings.uses_rabbitmq else ReadQueues)(celery, settings)

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Sequence
 
 from webapp.corrections.removal import remove_unfinished, sweep_blobs
-from webapp.database import db
+from webapp.database import db, renew_statistics
 from webapp.inference import analyses
 from webapp.inference.sending import analyses_without_message, send_analyses
 from webapp.intake.assembly import assemble_quiet_studies
@@ -19,6 +19,7 @@ from webapp.queueing import (
     RESEND,
     ROLL_OUT,
     SWEEP,
+    TEND,
     TRAINING,
     send_delivery,
     send_gates,
@@ -30,6 +31,7 @@ from webapp.review.operations import purge_drafts
 from webapp.rollout.recalling import plan_recalls
 from webapp.rollout.shadowing import plan_shadows
 from webapp.rollout.trials import check_trials
+from webapp.studies.listing import index_texts, merge_tallies
 from worker.app import app
 
 _log = logging.getLogger(__name__)
@@ -116,3 +118,15 @@ def purge_old_drafts() -> None:
         _log.info("%d unfinished files were removed", count)
     if count := purge_drafts():
         _log.info("%d drafts were forgotten", count)
+
+
+@app.task(name=TEND)
+def tend_database() -> None:
+    """Keep lists quick: add up numbers of studies, and tell the planner what has grown."""
+    if count := merge_tallies():
+        _log.info("%d parts of numbers of studies were added up", count)
+    with db.engine.connect() as connection:
+        if tables := renew_statistics(connection):
+            _log.info("statistics of %s are new", ", ".join(tables))
+    if index_texts():
+        _log.info("the search of texts has its index")

@@ -118,7 +118,7 @@ def _insert(reason, condition, order, score):
                 WHERE {condition}
             ) found
             WHERE place = 1
-            """  # noqa: S608 - constants of this file
+            """
         )
     )
 

@@ -23,6 +23,7 @@ from webapp.queueing import (
     RESEND,
     ROLL_OUT,
     SWEEP,
+    TEND,
     WATCH,
     send_classification,
     send_delivery,
@@ -103,7 +104,7 @@ def test_periodic_task_that_waits_is_not_sent_again(portal: Portal) -> None:
     signs = _printed(portal, ROUNDS_OF_BEAT.format(file=portal.folder / "schedule"))
     assert signs == ["1"] * 3  # beat lives, though there was nothing to send
     kinds = Counter(headers["task"] for headers in _headers(portal.app, HOUSEKEEPING))
-    assert kinds == {RESEND: 1, SWEEP: 1, PURGE: 1, ROLL_OUT: 1, WATCH: 1}
+    assert kinds == {RESEND: 1, SWEEP: 1, PURGE: 1, ROLL_OUT: 1, WATCH: 1, TEND: 1}
     assert not _headers(portal.app, INFERENCE) + _headers(portal.app, DELIVERY)
 
 

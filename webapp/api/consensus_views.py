@@ -16,7 +16,7 @@ from webapp.api.consensus_schemas import (
 )
 from webapp.api.description import PortalBlueprint
 from webapp.bodies import limit_bodies
-from webapp.review.adjudicating import Dispute, Ruling, adjudicate, dispute_of, open_disputes
+from webapp.review.adjudicating import Dispute, Ruling, adjudicate, disputes_of, open_disputes
 from webapp.review.views import LARGEST_BODY
 
 blueprint = PortalBlueprint(
@@ -37,7 +37,7 @@ def list_disputes(query: dict[str, Any]) -> dict[str, Any]:
     What readers say comes without their names and in no order that tells.
     """
     waiting = open_disputes(actor())
-    shown = [dispute_of(actor(), image_id) for image_id in waiting[: query["limit"]]]
+    shown = disputes_of(actor(), waiting[: query["limit"]])
     return {
         "items": [_dispute(one) for one in shown],
         "total": len(waiting),

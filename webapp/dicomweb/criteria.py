@@ -18,7 +18,7 @@ from webapp.studies.models import Instance
 MOST_RESULTS = 1000
 _MOST_UIDS = 500
 _TAG = re.compile(r"[0-9a-fA-F]{8}")
-_DATE_RANGE = re.compile(r"(\d{8})?(-)?(\d{8})?")
+_DATE_RANGE = re.compile(r"(\d{8})?(-)?(\d{8})?", re.ASCII)
 
 # De-identification removes these, so only universal matching finds anything.
 _NEVER_KEPT = {
@@ -28,6 +28,10 @@ _NEVER_KEPT = {
     "ReferringPhysicianName",
     "StudyID",
 }
+# Attributes with an index that leads to few instances.
+_KEYS = {
+    "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "PatientID", "PatientName"
+}  # fmt: skip
 
 
 @dataclass
@@ -39,12 +43,16 @@ class Query:
         fields: keywords of further attributes to return.
         everything: whether to return all available attributes.
         ignored: keywords that are not matched.
+        is_keyed: a condition names studies, series, instances or a patient, of which there are few.
+        is_dated: a condition is about the date of the study.
     """
 
     conditions: list[ColumnElement[bool]] = field(default_factory=list)
     fields: list[str] = field(default_factory=list)
     everything: bool = False
     ignored: list[str] = field(default_factory=list)
+    is_keyed: bool = False
+    is_dated: bool = False
     limit: int = MOST_RESULTS
     offset: int = 0
 
@@ -86,6 +94,8 @@ def _match(query: Query, name: str, value: str) -> None:
         return  # universal matching, PS3.4 C.2.2.2.3
     if condition := _CONDITIONS.get(keyword):
         query.conditions.append(condition(value))
+        query.is_keyed |= keyword in _KEYS and not {"*", "?"} & set(value)
+        query.is_dated |= keyword == "StudyDate"
     elif keyword in _NEVER_KEPT:
         query.conditions.append(false())
     else:
@@ -148,7 +158,7 @@ def _dates(column: InstrumentedAttribute[date | None]) -> Callable[[str], Column
     """Range matching, PS3.4 C.2.2.2.5."""
 
     def condition(value: str) -> ColumnElement[bool]:
-        found = _DATE_RANGE.fullmatch(value, re.ASCII) if value.isascii() else None
+        found = _DATE_RANGE.fullmatch(value)
         if found is None or (found[2] is None and found[3] is not None):
             raise BadRequest(_("A query parameter is not valid."))
         first, last = _day(found[1]), _day(found[3])
@@ -178,7 +188,8 @@ def _modalities_in_study(value: str) -> ColumnElement[bool]:
     other = aliased(Instance)
     modalities = [one for one in re.split(r"[,\\]", value) if one]
     matches = or_(*(_text(other.modality)(one) for one in modalities))
-    return Instance.study_uid.in_(select(other.study_uid).where(matches))
+    there = select(other.id).where(other.study_uid == Instance.study_uid, matches)
+    return there.correlate(Instance).exists()
 
 
 _CONDITIONS: Mapping[str, Callable[[str], ColumnElement[bool]]] = {

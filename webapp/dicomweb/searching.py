@@ -7,7 +7,8 @@ from typing import Any
 
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
-from sqlalchemy import distinct, func, select
+from sqlalchemy import Row, Select, distinct, func, or_, select
+from sqlalchemy.orm import aliased
 
 from webapp.database import db
 from webapp.dicomweb.addresses import instance_url, series_url, study_url
@@ -19,6 +20,8 @@ Json = dict[str, Any]
 
 # A result may require reading a file.
 _MOST_READ = 200
+# So many studies are named one by one; of more the latest are met soon.
+_FEW = 1000
 _SERIES_FIELDS = (
     "SeriesNumber",
     "SeriesDescription",
@@ -38,21 +41,8 @@ class Found:
 
 def find_studies(query: Query) -> Found:
     """Studies, latest received first."""
-    matching = select(Instance.study_uid).where(*query.conditions)
-    statement = (
-        select(
-            Instance.study_uid,
-            func.max(Instance.patient_code),
-            func.max(Instance.acquired_on),
-            func.count(distinct(Instance.series_uid)),
-            func.count(Instance.uid),
-            func.min(Instance.uid),
-        )
-        .where(Instance.study_uid.in_(matching))
-        .group_by(Instance.study_uid)
-        .order_by(func.max(Instance.created_at).desc(), Instance.study_uid)
-    )
-    rows, more = _page(statement, query, reads=_wants_files(query))
+    rows, more = _page(_latest_first(query), query, reads=_wants_files(query))
+    rows = _described([row[0] for row in rows])
     modalities = _modalities([row[0] for row in rows])
     results = []
     for study_uid, code, day, series_count, count, sample in rows:
@@ -65,9 +55,84 @@ def find_studies(query: Query) -> Found:
     return Found(results, more)
 
 
+def _latest_first(query: Query) -> Select[str]:
+    """UIDs of matching studies. Where there may be many, nothing but the page is read."""
+    if not query.conditions:
+        return _back_in_time()
+    if query.is_keyed:
+        return _of_these(select(Instance.study_uid).where(*query.conditions))
+    few = _few_matching(query)
+    return _back_in_time(query) if few is None else _of_these(few)
+
+
+def _of_these(study_uids: Any) -> Select[str]:
+    return (
+        select(Instance.study_uid)
+        .where(Instance.study_uid.in_(study_uids))
+        .group_by(Instance.study_uid)
+        .order_by(func.max(Instance.created_at).desc(), Instance.study_uid)
+    )
+
+
+def _few_matching(query: Query) -> Sequence[str] | None:
+    """The UIDs of matching studies, in the order of an index; None where there are many."""
+    keys = [Instance.acquired_on] if query.is_dated else []
+    found = db.session.execute(
+        select(*keys, Instance.study_uid)
+        .where(*query.conditions)
+        .distinct()
+        .order_by(*keys, Instance.study_uid)
+        .limit(_FEW + 1)
+    ).all()
+    return None if len(found) > _FEW else [str(row[-1]) for row in found]
+
+
+def _back_in_time(query: Query | None = None) -> Select[str]:
+    """UIDs of studies as one meets the latest instance of each."""
+    latest, later = aliased(Instance), aliased(Instance)
+    follows = select(later.id).where(
+        later.study_uid == latest.study_uid,
+        later.created_at >= latest.created_at,
+        or_(later.created_at > latest.created_at, later.id > latest.id),
+    )
+    found = select(latest.study_uid).where(~follows.correlate(latest).exists())
+    if query is not None:
+        matching = select(Instance.id).where(
+            Instance.study_uid == latest.study_uid, *query.conditions
+        )
+        found = found.where(matching.correlate(latest).exists())
+    return found.order_by(latest.created_at.desc(), latest.study_uid)
+
+
+def _described(study_uids: Sequence[str]) -> list[Row[*tuple[Any, ...]]]:
+    """What is told of each study, in the order asked for."""
+    found = db.session.execute(
+        select(
+            Instance.study_uid,
+            func.max(Instance.patient_code),
+            func.max(Instance.acquired_on),
+            func.count(distinct(Instance.series_uid)),
+            func.count(Instance.uid),
+            func.min(Instance.uid),
+        )
+        .where(Instance.study_uid.in_(study_uids))
+        .group_by(Instance.study_uid)
+    )
+    rows = {row[0]: row for row in found}
+    return [rows[uid] for uid in study_uids if uid in rows]
+
+
 def find_series(query: Query) -> Found:
     """Series, in the order of their studies."""
-    matching = select(Instance.series_uid).where(*query.conditions)
+    # Each study has a series at least: no more studies than this can be on the page.
+    studies = (
+        select(Instance.study_uid)
+        .where(*query.conditions)
+        .distinct()
+        .order_by(Instance.study_uid)
+        .limit(query.offset + query.limit + 1)
+    )
+    matching = select(Instance.series_uid).where(Instance.study_uid.in_(studies), *query.conditions)
     statement = (
         select(
             Instance.study_uid,
@@ -78,7 +143,7 @@ def find_series(query: Query) -> Found:
             func.count(Instance.uid),
             func.min(Instance.uid),
         )
-        .where(Instance.series_uid.in_(matching))
+        .where(Instance.series_uid.in_(matching), Instance.study_uid.in_(studies))
         .group_by(Instance.study_uid, Instance.series_uid)
         .order_by(Instance.study_uid, func.min(Instance.created_at), Instance.series_uid)
     )

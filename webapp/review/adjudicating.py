@@ -2,11 +2,14 @@
 
 import hashlib
 import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flask_babel import gettext as _
 from sqlalchemy import select
+from sqlalchemy.orm import joinedload
 
 from ml.labels import INDEX
 from webapp import audit
@@ -74,6 +77,24 @@ def open_disputes(actor: User) -> list[uuid.UUID]:
     return [one for one in found if one not in read]
 
 
+def disputes_of(actor: User, image_ids: Sequence[uuid.UUID]) -> list[Dispute]:
+    """Those of these slices that ``actor`` may settle, in that order, with four statements."""
+    found, read = consensus_of_slices(image_ids), _read_by(actor, list(image_ids))
+    wanted = select(Image).where(Image.id.in_(image_ids)).options(joinedload(Image.study))
+    images = {one.id: one for one in db.session.scalars(wanted)}
+    disputed = {
+        image_id: consensus
+        for image_id, consensus in found.items()
+        if consensus.state is State.DISPUTED and image_id not in read
+    }
+    opinions = _opinions(disputed.values())
+    return [
+        Dispute(images[one], opinions[one], _version(disputed[one]))
+        for one in image_ids
+        if one in disputed and one in images
+    ]
+
+
 def dispute_of(actor: User, image_id: uuid.UUID) -> Dispute:
     """The dispute about a slice.
 
@@ -86,7 +107,7 @@ def dispute_of(actor: User, image_id: uuid.UUID) -> Dispute:
     if consensus is None or consensus.state is not State.DISPUTED:
         raise NotFound(_("Readers do not disagree about this slice."))
     _refuse_readers(actor, image.id)
-    return Dispute(image, _opinions(consensus), _version(consensus))
+    return Dispute(image, _opinions([consensus])[image.id], _version(consensus))
 
 
 def adjudicate(*, actor: User, image_id: uuid.UUID, ruling: Ruling) -> Adjudication:
@@ -152,19 +173,24 @@ def _consensus(image_id: uuid.UUID) -> Consensus | None:
     return consensus_of_slices([image_id]).get(image_id)
 
 
-def _opinions(consensus: Consensus) -> tuple[AnonymousOpinion, ...]:
-    ids = [one.assessment_id for one in consensus.votes]
+def _opinions(
+    consensuses: Iterable[Consensus],
+) -> dict[uuid.UUID | None, tuple[AnonymousOpinion, ...]]:
+    """What is said of each slice."""
+    ids = [vote.assessment_id for consensus in consensuses for vote in consensus.votes]
     rows = db.session.scalars(select(Assessment).where(Assessment.id.in_(ids)))
-    return tuple(
-        AnonymousOpinion(
-            label=one.label,
-            finding=one.finding,
-            confidence=one.confidence.value if one.confidence else None,
-            comment=one.comment,
-            region=one.region["points"] if one.region else None,
+    said: dict[uuid.UUID | None, list[AnonymousOpinion]] = defaultdict(list)
+    for one in sorted(rows, key=lambda one: (one.label or "~", one.id)):
+        said[one.image_id].append(
+            AnonymousOpinion(
+                label=one.label,
+                finding=one.finding,
+                confidence=one.confidence.value if one.confidence else None,
+                comment=one.comment,
+                region=one.region["points"] if one.region else None,
+            )
         )
-        for one in sorted(rows, key=lambda one: (one.label or "~", one.id))
-    )
+    return {image_id: tuple(opinions) for image_id, opinions in said.items()}
 
 
 def _version(consensus: Consensus) -> str:

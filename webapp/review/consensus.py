@@ -214,9 +214,14 @@ def _current_votes(image_ids: Collection[uuid.UUID] | None) -> Iterator[tuple[uu
         Assessment.reader_id,
         Assessment.label,
         Assessment.blind,
-    ).where(Assessment.image_id.is_not(None), Assessment.superseded_at.is_(None))
-    wanted = found.order_by(Assessment.id).where(*_among(Assessment.image_id, image_ids))
-    for image_id, assessment_id, reader_id, label, blind in db.session.execute(wanted):
+    ).where(Assessment.superseded_at.is_(None))
+    # Slices that are named are not asked for anything else: SQLite would read all votes for it.
+    if image_ids is None:
+        wanted = found.where(Assessment.image_id.is_not(None))
+    else:
+        wanted = found.where(Assessment.image_id.in_(image_ids))
+    rows = sorted(db.session.execute(wanted), key=lambda row: row.id)
+    for image_id, assessment_id, reader_id, label, blind in rows:
         if image_id is not None:
             yield image_id, Vote(assessment_id, reader_id, label, blind)
 

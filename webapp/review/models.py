@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from webapp.accounts.models import User
 from webapp.database import Base, Identifier, Timestamped, enum_column, now
 from webapp.studies.models import Analysis, Image, Prediction, Study
-from webapp.tenancy import OrganisationOwned
+from webapp.tenancy import OrganisationOwned, owner_without_index
 
 OTHER = "other"
 """Label of an assessment with a disease that the model does not know."""
@@ -38,7 +38,8 @@ def _unique_while_current(name: str, *columns: str, where: str) -> Index:
     return Index(name, *columns, unique=True, sqlite_where=condition, postgresql_where=condition)
 
 
-_VOTES = text("superseded_at IS NULL AND image_id IS NOT NULL")
+_OF_SLICES = text("superseded_at IS NULL AND image_id IS NOT NULL")
+_CURRENT = text("superseded_at IS NULL")
 
 
 class Assessment(Timestamped, OrganisationOwned, Base):
@@ -71,17 +72,34 @@ class Assessment(Timestamped, OrganisationOwned, Base):
         ),
         Index("ix_assessment_of_reader", "reader_id", "created_at", "id"),
         Index(
+            "ix_assessment_progress",
+            "organisation_id",
+            "reader_id",
+            "created_at",
+            sqlite_where=_OF_SLICES,
+            postgresql_where=_OF_SLICES,
+        ),
+        Index(
+            "ix_assessment_current",
+            "organisation_id",
+            "created_at",
+            "id",
+            sqlite_where=_CURRENT,
+            postgresql_where=_CURRENT,
+        ),
+        Index(
             "ix_assessment_votes",
             "organisation_id",
             "image_id",
             "label",
             "created_at",
-            sqlite_where=_VOTES,
-            postgresql_where=_VOTES,
+            sqlite_where=_OF_SLICES,
+            postgresql_where=_OF_SLICES,
         ),
     )
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     study_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("study.id", ondelete="CASCADE"), index=True
     )

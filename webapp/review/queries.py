@@ -84,7 +84,12 @@ def visible_to(reader: User) -> ColumnElement[bool]:
 
 def listed_for(reader: User) -> ColumnElement[bool]:
     """Condition for assessments in lists and exports: all for reviewers, else the visible ones."""
-    return true() if reader.may(Role.REVIEWER) else visible_to(reader)
+    return true() if sees_all(reader) else visible_to(reader)
+
+
+def sees_all(reader: User) -> bool:
+    """Whether lists and exports hide no assessment from ``reader``."""
+    return reader.may(Role.REVIEWER) or not reader.organisation.blind_reading
 
 
 def draft_of(study_id: uuid.UUID, *, reader: User) -> AssessmentDraft | None:

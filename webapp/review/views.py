@@ -24,7 +24,7 @@ from webapp.bodies import limit_bodies
 from webapp.database import db
 from webapp.errorpages import csrf_error
 from webapp.errors import Conflict, InvalidInput, NotFound, PortalError
-from webapp.review.adjudicating import adjudicate, dispute_of, open_disputes
+from webapp.review.adjudicating import adjudicate, dispute_of, disputes_of, open_disputes
 from webapp.review.export import feedback_archive
 from webapp.review.forms import AssessmentForm, BlindForm, RulingForm
 from webapp.review.operations import (
@@ -140,7 +140,7 @@ def export() -> Response:
 def disputes() -> ResponseReturnValue:
     """Slices that readers disagree about and that one may settle."""
     waiting = open_disputes(actor())
-    shown = [dispute_of(actor(), image_id) for image_id in waiting[:DISPUTES_SHOWN]]
+    shown = disputes_of(actor(), waiting[:DISPUTES_SHOWN])
     return render_template("review/disputes.html", disputes=shown, total=len(waiting))
 
 

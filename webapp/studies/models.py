@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from webapp.accounts.models import User
 from webapp.database import Base, Identifier, Timestamped, enum_column, now
 from webapp.models_admin.models import ModelVersion
-from webapp.tenancy import OrganisationOwned
+from webapp.tenancy import OrganisationOwned, owner_without_index
 
 
 class Status(StrEnum):
@@ -59,6 +59,7 @@ class Patient(Timestamped, OrganisationOwned, Base):
     __table_args__ = (UniqueConstraint("organisation_id", "code"),)
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     code: Mapped[str] = mapped_column(String(64))
 
 
@@ -83,6 +84,7 @@ class Study(Timestamped, OrganisationOwned, Base):
     )
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     patient_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("patient.id"), index=True)
     uploaded_by_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"), index=True)
     description: Mapped[str] = mapped_column(String(200), default="")
@@ -155,6 +157,7 @@ class Series(Timestamped, OrganisationOwned, Base):
     __table_args__ = (Index("ix_series_study_id", "study_id"),)
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     study_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
     position: Mapped[int]
     uid: Mapped[str | None] = mapped_column(String(64))
@@ -194,11 +197,17 @@ class Instance(Timestamped, OrganisationOwned, Base):
         UniqueConstraint("organisation_id", "uid"),
         Index("ix_instance_arrival", "study_id", "created_at"),
         Index("ix_instance_series", "organisation_id", "study_uid", "series_uid"),
+        Index("ix_instance_one_series", "organisation_id", "series_uid"),
+        Index("ix_instance_newest", "organisation_id", "created_at", "study_uid"),
+        Index("ix_instance_last", "organisation_id", "study_uid", "created_at", "id"),
+        Index("ix_instance_patient", "organisation_id", "patient_code", "study_uid"),
+        Index("ix_instance_date", "organisation_id", "acquired_on", "study_uid"),
         Index("ix_instance_pixels", "organisation_id", "pixels_key"),
         Index("ix_instance_blob", "blob_key"),
     )
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     uid: Mapped[str] = mapped_column(String(64))
     study_uid: Mapped[str] = mapped_column(String(64))
     series_uid: Mapped[str] = mapped_column(String(64))
@@ -249,6 +258,7 @@ class Image(Timestamped, OrganisationOwned, Base):
     )
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     study_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
     series_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("series.id", ondelete="CASCADE"), index=True
@@ -328,6 +338,10 @@ class Analysis(Timestamped, OrganisationOwned, Base):
     __tablename__ = "analysis"
     __table_args__ = (
         UniqueConstraint("study_id", "purpose", "number"),
+        Index("ix_analysis_newest", "organisation_id", "purpose", "created_at", "id"),
+        Index("ix_analysis_waiting", "status", "purpose", "created_at"),
+        Index("ix_analysis_started_at", "started_at"),
+        Index("ix_analysis_states", "organisation_id", "purpose", "status", "created_at"),
         Index(
             "ix_analysis_shadow",
             "organisation_id",
@@ -338,6 +352,7 @@ class Analysis(Timestamped, OrganisationOwned, Base):
     )
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     study_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
     purpose: Mapped[Purpose] = mapped_column(
         enum_column(Purpose, "purpose"), default=Purpose.SERVING
@@ -388,6 +403,7 @@ class Prediction(Timestamped, OrganisationOwned, Base):
     )
 
     id: Mapped[Identifier]
+    organisation_id: Mapped[uuid.UUID] = owner_without_index()
     analysis_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("analysis.id", ondelete="CASCADE"))
     image_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("image.id", ondelete="CASCADE"), index=True

@@ -68,9 +68,10 @@ class Cursor:
         identifier: InstrumentedAttribute[uuid.UUID],
     ) -> ColumnElement[bool]:
         """The condition for rows after this one, given a model's two columns."""
-        return or_(
-            created_at < self.created_at,
-            and_(created_at == self.created_at, identifier < self.id),
+        # Not one "or" for everything: an index can begin at the time.
+        return and_(
+            created_at <= self.created_at,
+            or_(created_at < self.created_at, identifier < self.id),
         )
 
 

@@ -9,14 +9,24 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Row, Select, case, func, select
-from sqlalchemy.orm import contains_eager, joinedload, lazyload
+from sqlalchemy import ColumnElement, Row, Select, case, false, func, select
+from sqlalchemy.orm import joinedload, lazyload
 
 from webapp.accounts.models import User
 from webapp.database import db, now
 from webapp.inference.results import StudyResult, result_of
 from webapp.review.models import Assessment, Verdict
-from webapp.review.queries import listed_for
+from webapp.review.queries import listed_for, sees_all
+from webapp.studies.listing import (
+    StudyListing,
+    contains,
+    has_verdict,
+    is_assessed,
+    is_open_urgent,
+    is_unread,
+    is_urgent,
+    status_counts,
+)
 from webapp.studies.models import (
     Analysis,
     Patient,
@@ -30,6 +40,7 @@ from webapp.studies.queries import image_counts
 
 PAGE_SIZE = 25
 _PINNED_AT_MOST = 10
+_NEVER_PINNED = (Status.FAILED, Status.REJECTED)
 _JOBS_SHOWN = 100
 
 AssessmentFilter = Literal["none", "any", "agree", "disagree", "unsure"]
@@ -122,19 +133,18 @@ def worklist(filters: WorklistFilters, *, reader: User, after: Cursor | None) ->
     On later pages all studies are sorted by time, including those.
     """
     matching = _narrowed(filters, reader)
-    pinned = [] if after else _unassessed_urgent(matching)
+    has_pinned = after is None and filters.status not in _NEVER_PINNED
+    pinned = _unassessed_urgent(matching) if has_pinned else []
     size = PAGE_SIZE - len(pinned)
-    rest = matching.where(Study.id.not_in([study.id for study in pinned])) if pinned else matching
+    shown = [study.id for study in pinned]
+    rest = matching.where(StudyListing.study_id.not_in(shown)) if shown else matching
     studies, cursor = _page(rest, after, size)
     return StudyPage(study_rows([*pinned, *studies], reader=reader), cursor)
 
 
 def worklist_counts(filters: WorklistFilters, *, reader: User) -> dict[str, int]:
     """Number of studies in each state, filtered by everything except the state."""
-    everything = WorklistFilters(priority=filters.priority, mine=filters.mine)
-    matching = _narrowed(everything, reader).with_only_columns(Analysis.status, func.count())
-    found = db.session.execute(matching.group_by(Analysis.status))
-    return {status.value: count for status, count in found}
+    return status_counts(priority=filters.priority, uploader=reader.id if filters.mine else None)
 
 
 def history(
@@ -150,34 +160,52 @@ def matching_studies(filters: HistoryFilters, *, reader: User) -> Select[Study]:
 
     A verdict is searched only in assessments that ``reader`` may see.
     """
-    found = _studies()
+    return _studies().where(*_conditions(filters, reader))
+
+
+def count_matching(filters: HistoryFilters, *, reader: User) -> int:
+    """Number of matching studies."""
+    if filters == HistoryFilters():
+        return sum(status_counts().values())
+    found = select(func.count()).select_from(StudyListing).where(*_conditions(filters, reader))
+    return db.session.scalar(found) or 0
+
+
+def _conditions(filters: HistoryFilters, reader: User) -> Iterator[ColumnElement[bool]]:
     if filters.q:
-        # "%", "_" and the escape character are matched literally.
-        found = found.where(
-            Patient.code.icontains(filters.q, autoescape=True)
-            | Study.description.icontains(filters.q, autoescape=True)
-        )
+        yield contains(filters.q)
     if filters.patient_code:
-        found = found.where(Patient.code == filters.patient_code)
-    if filters.label:
-        found = found.where(Analysis.status == Status.DONE, Analysis.label == filters.label)
-    if filters.status:
-        found = found.where(Analysis.status == filters.status)
+        yield StudyListing.patient_id.in_(
+            select(Patient.id).where(Patient.code == filters.patient_code)
+        )
+    if filters.label and filters.status not in {None, Status.DONE}:
+        yield false()
+    elif filters.label:
+        yield StudyListing.label == filters.label
+    elif filters.status:
+        yield StudyListing.status == filters.status
     if filters.uploader:
-        found = found.where(Study.uploaded_by_id == filters.uploader)
+        yield StudyListing.uploaded_by_id == filters.uploader
     if filters.assessed:
-        found = _with_assessment(found, filters.assessed, reader)
+        yield from _with_assessment(filters.assessed, reader)
     if filters.since:
-        found = found.where(Study.created_at >= datetime.combine(filters.since, time.min, UTC))
+        yield StudyListing.created_at >= datetime.combine(filters.since, time.min, UTC)
     if filters.until:
-        found = found.where(Study.created_at <= datetime.combine(filters.until, time.max, UTC))
-    return found
+        yield StudyListing.created_at <= datetime.combine(filters.until, time.max, UTC)
 
 
 def in_chunks(matching: Select[Study], *, size: int = 200) -> Iterator[Sequence[Study]]:
-    """All matching studies, newest first, in chunks."""
-    found = db.session.scalars(_newest_first(matching).execution_options(yield_per=size))
-    yield from found.partitions()
+    """All matching studies, newest first, in chunks.
+
+    Each chunk is a page: PostgreSQL plans a cursor for all of it, and no transaction stays open.
+    """
+    after: Cursor | None = None
+    while True:
+        studies, following = _page(matching, after, size)
+        yield studies
+        if following is None:
+            return
+        after = Cursor.after(studies[-1])
 
 
 def study_rows(studies: Sequence[Study], *, reader: User) -> list[StudyRow]:
@@ -226,71 +254,67 @@ def jobs_page() -> JobsPage:
 
 
 def _studies() -> Select[Study]:
+    # The listing leads, and an outer join keeps it in front: its indexes alone have the order.
     return (
         select(Study)
-        .join(Study.patient)
-        .join(Study.current_analysis)
-        .options(
-            contains_eager(Study.patient),
-            contains_eager(Study.current_analysis),
-            joinedload(Study.uploaded_by).options(lazyload(User.organisation)),
-        )
+        .select_from(StudyListing)
+        .outerjoin(Study, Study.id == StudyListing.study_id)
+        .options(joinedload(Study.uploaded_by).options(lazyload(User.organisation)))
     )
 
 
 def _narrowed(filters: WorklistFilters, reader: User) -> Select[Study]:
     found = _studies()
     if filters.status:
-        found = found.where(Analysis.status == filters.status)
-    if filters.priority:
-        found = found.where(Study.priority == filters.priority)
+        found = found.where(StudyListing.status == filters.status)
+    if filters.priority is Priority.URGENT:
+        found = found.where(is_urgent)
+    elif filters.priority:
+        found = found.where(StudyListing.priority == filters.priority)
     if filters.mine:
-        found = found.where(Study.uploaded_by_id == reader.id)
+        found = found.where(StudyListing.uploaded_by_id == reader.id)
     return found
 
 
 def _unassessed_urgent(matching: Select[Study]) -> list[Study]:
-    found = matching.where(
-        Study.priority == Priority.URGENT,
-        # Without a result they cannot be assessed and would stay on top forever.
-        Analysis.status.not_in([Status.FAILED, Status.REJECTED]),
-        ~_assessed(),
-    )
+    """Those at the top. Without a result a study cannot be assessed: it would stay there."""
+    found = matching.where(is_open_urgent)
     return list(db.session.scalars(_newest_first(found).limit(_PINNED_AT_MOST)))
 
 
-def _with_assessment(found: Select[Study], which: AssessmentFilter, reader: User) -> Select[Study]:
+def _with_assessment(which: AssessmentFilter, reader: User) -> Iterator[ColumnElement[bool]]:
     match which:
         case "none":
-            return found.where(~_assessed())
+            yield is_unread()
         case "any":
-            return found.where(_assessed())
+            yield is_assessed()
         case _:
-            return found.where(_assessed(Verdict(which), seen_by=reader))
+            yield has_verdict(which)
+            if not sees_all(reader):
+                yield _is_seen(Verdict(which), reader)
 
 
-def _assessed(
-    verdict: Verdict | None = None, *, seen_by: User | None = None
-) -> ColumnElement[bool]:
-    """Whether a study has a current assessment, with this verdict, visible to this reader."""
+def _is_seen(verdict: Verdict, reader: User) -> ColumnElement[bool]:
+    """Whether a current assessment has this verdict that ``reader`` may see."""
     found = select(Assessment.id).where(
-        Assessment.study_id == Study.id, Assessment.superseded_at.is_(None)
+        Assessment.study_id == StudyListing.study_id,
+        Assessment.superseded_at.is_(None),
+        Assessment.verdict == verdict,
+        listed_for(reader),
     )
-    if verdict:
-        found = found.where(Assessment.verdict == verdict)
-    if seen_by:
-        found = found.where(listed_for(seen_by))
-    return found.correlate(Study).exists()
+    return found.correlate(StudyListing).exists()
 
 
 def _newest_first(found: Select[Study]) -> Select[Study]:
-    return found.order_by(Study.created_at.desc(), Study.id.desc())
+    return found.order_by(StudyListing.created_at.desc(), StudyListing.study_id.desc())
 
 
 def _page(
     matching: Select[Study], after: Cursor | None, size: int
 ) -> tuple[list[Study], str | None]:
-    found = matching.where(after.condition(Study.created_at, Study.id)) if after else matching
+    found = matching
+    if after:
+        found = matching.where(after.condition(StudyListing.created_at, StudyListing.study_id))
     return cut(db.session.scalars(_newest_first(found).limit(size + 1)).all(), size)
 
 
