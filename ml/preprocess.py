@@ -112,17 +112,15 @@ def to_grey(pixels: npt.NDArray[np.generic]) -> FloatImage:
 def percentiles(values: npt.NDArray[np.generic], shares: Sequence[float]) -> list[float]:
     """Percentiles by linear interpolation, equal to :func:`numpy.percentile`.
 
-    A full sort takes half the time of NumPy's partial sort, which would run a dozen times for
-    each slice.
-
     Args:
         values: not empty, any shape.
         shares: in 0..100.
     """
-    ordered = np.sort(values, axis=None)
-    places = np.asarray(shares) / 100 * (ordered.size - 1)
+    places = np.asarray(shares) / 100 * (values.size - 1)
     below = places.astype(np.int64)
-    above = np.minimum(below + 1, ordered.size - 1)
+    above = np.minimum(below + 1, values.size - 1)
+    # One partial sort for all of them takes a quarter of the time of a full one.
+    ordered = np.partition(values, np.unique([below, above]), axis=None)
     low, high = ordered[below].astype(np.float64), ordered[above].astype(np.float64)
     return [float(value) for value in low + (high - low) * (places - below)]
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+import cv2
 from celery.signals import worker_init, worker_process_init
 from sqlalchemy.exc import DBAPIError
 
@@ -48,6 +49,7 @@ def load_torch(**_signal: object) -> None:
 @worker_process_init.connect
 def load_model(**_signal: object) -> None:
     """Load and warm up the model before the first task, so that no clinician waits for it."""
+    cv2.setNumThreads(1)  # the model has the cores
     # A connection of the parent process must not be used by its children.
     with flask_app.app_context():
         db.engine.dispose(close=False)
