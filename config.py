@@ -25,6 +25,8 @@ from pydantic import (
 )
 
 REPOSITORY = Path(__file__).resolve().parent
+VERSION = "0.1.0"
+"""Of the product; pyproject.toml says the same."""
 _HOST = re.compile(r"\.?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?")
 
 

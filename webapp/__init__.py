@@ -111,6 +111,7 @@ def _register_features(app: Flask) -> None:
     from webapp import (
         accounts,
         api,
+        backup,
         corrections,
         demo,
         dicomweb,
@@ -119,6 +120,7 @@ def _register_features(app: Flask) -> None:
         learning,
         model_page,
         models_admin,
+        operating,
         pacs,
         plans,
         reading,
@@ -131,6 +133,6 @@ def _register_features(app: Flask) -> None:
     )
 
     features = (accounts, inference, intake, viewer, worklist, corrections, review, reporting)
-    last = (watch, model_page, dicomweb, api, demo)
+    last = (watch, operating, model_page, dicomweb, api, demo, backup)
     for feature in (*features, plans, models_admin, learning, reading, rollout, pacs, *last):
         feature.init_app(app)

@@ -1,17 +1,19 @@
-"""Readiness of the portal. Each reason for not being ready has a code.
+"""Readiness of the portal. Each reason for not being ready has a code and a sentence.
 
 Beat and worker write heartbeats to the broker: the time of the last message sent or taken.
 A ping does not replace them: a worker may answer it and still take no messages.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
 import redis
 from flask import Flask, current_app
+from flask_babel import gettext as _
 from sqlalchemy import exists, func, make_url, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -51,44 +53,103 @@ def broker_client(settings: Settings) -> redis.Redis:
     return redis.Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
 
 
-def troubles() -> list[Trouble]:
+@dataclass(frozen=True)
+class Finding:
+    """Something that keeps the portal from being ready.
+
+    Attributes:
+        seconds: for how long, where that is known.
+    """
+
+    trouble: Trouble
+    seconds: float = 0.0
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong and what follows from it, in the language of the request."""
+        return _SENTENCES[self.trouble](max(1, round(self.seconds / 60)))
+
+
+# Each is called with the minutes that it has lasted.
+_SENTENCES: Mapping[Trouble, Callable[[int], str]] = {
+    Trouble.DATABASE: lambda _minutes: _(
+        "The database does not answer: no page can be shown until it does. Nothing is lost."
+    ),
+    Trouble.BROKER: lambda _minutes: _(
+        "The queue's server does not answer: uploads are kept, and analysed once it is back."
+    ),
+    Trouble.BEAT: lambda minutes: _(
+        "Beat has been silent for %(minutes)d min: what was lost is not sent again, and series "
+        "from archives are not put together.",
+        minutes=minutes,
+    ),
+    Trouble.WORKER: lambda minutes: _(
+        "No worker has taken anything for %(minutes)d min: studies wait, none is lost.",
+        minutes=minutes,
+    ),
+    Trouble.QUEUE: lambda minutes: _(
+        "A study has waited for %(minutes)d min and no worker takes any: the worker hangs, or "
+        "listens to another queue.",
+        minutes=minutes,
+    ),
+    Trouble.STORAGE: lambda _minutes: _(
+        "The disk of the images is full, or nearly so: uploads are refused and analyses wait "
+        "until there is room."
+    ),
+    Trouble.DATABASE_DISK: lambda _minutes: _(
+        "The disk of the database is full, or nearly so: soon nothing more can be written."
+    ),
+}
+
+
+def findings() -> list[Finding]:
     """Every reason why the portal is not ready; empty if it is."""
     return [*_of_disks(), *_of_database(), *_of_broker()]
 
 
-def _of_disks() -> Iterator[Trouble]:
+def troubles() -> list[Trouble]:
+    """The codes of :func:`findings`."""
+    return [one.trouble for one in findings()]
+
+
+def _of_disks() -> Iterator[Finding]:
     settings = current_settings()
     if not current_blobs().has_room():
-        yield Trouble.STORAGE
-    url = make_url(settings.database_url)
-    file = url.database if url.get_backend_name() == "sqlite" else None
-    if file and free_bytes(Path(file).parent) <= settings.least_free_bytes:
-        yield Trouble.DATABASE_DISK
+        yield Finding(Trouble.STORAGE)
+    file = database_file()
+    if file and free_bytes(file.parent) <= settings.least_free_bytes:
+        yield Finding(Trouble.DATABASE_DISK)
 
 
-def _of_database() -> Iterator[Trouble]:
+def database_file() -> Path | None:
+    """The file of an SQLite database; None with a server."""
+    url = make_url(current_settings().database_url)
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def _of_database() -> Iterator[Finding]:
     try:
         db.session.execute(text("SELECT 1"))
-        if _queue_stalled():
-            yield Trouble.QUEUE
+        if (waited := _queue_stalled()) is not None:
+            yield Finding(Trouble.QUEUE, waited)
     except SQLAlchemyError:
         db.session.rollback()
-        yield Trouble.DATABASE
+        yield Finding(Trouble.DATABASE)
 
 
-def _of_broker() -> Iterator[Trouble]:
+def _of_broker() -> Iterator[Finding]:
     patience = current_settings().stalled_minutes * 60.0
     try:
         with broker_client(current_settings()) as client:
             beat, worker, busy = client.mget(BEAT_SIGN, WORKER_SIGN, BUSY_SIGN)
     except redis.RedisError:
-        yield Trouble.BROKER
+        yield Finding(Trouble.BROKER)
         return
     if _age(beat) > patience:
-        yield Trouble.BEAT
+        yield Finding(Trouble.BEAT, _age(beat))
     is_busy = busy is not None and time.time() - float(busy) < _LONGEST_TASK
     if _age(worker) > patience and not is_busy and not _some_lease_runs():
-        yield Trouble.WORKER
+        yield Finding(Trouble.WORKER, _age(worker))
 
 
 def _age(sign: bytes | None) -> float:
@@ -97,8 +158,8 @@ def _age(sign: bytes | None) -> float:
     return time.time() - moment
 
 
-def _queue_stalled() -> bool:
-    """Whether a job has waited for ``stalled_minutes`` and no job was taken in that time."""
+def _queue_stalled() -> float | None:
+    """Seconds that a job has waited, if ``stalled_minutes`` or more and none was taken in them."""
     moment = now() - timedelta(minutes=current_settings().stalled_minutes)
     with unscoped():
         waiting = db.session.scalar(
@@ -109,9 +170,10 @@ def _queue_stalled() -> bool:
             )
         )
         if waiting is None or waiting > moment:
-            return False
+            return None
         taken = db.session.scalar(select(func.max(Analysis.started_at)))
-    return (taken is None or taken < moment) and not _some_lease_runs()
+    stalled = (taken is None or taken < moment) and not _some_lease_runs()
+    return (now() - waiting).total_seconds() if stalled else None
 
 
 def _some_lease_runs() -> bool:

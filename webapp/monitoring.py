@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from webapp.accounts.access import public
 from webapp.database import db
-from webapp.health import Trouble, troubles
+from webapp.health import Trouble, findings
 from webapp.logs import method_of
 
 _log = logging.getLogger(__name__)
@@ -48,10 +48,16 @@ def healthz() -> ResponseReturnValue:
 @blueprint.get("/readyz")
 @public
 def readyz() -> ResponseReturnValue:
-    """Readiness: 200, or 503 with the codes of what is not working."""
-    found = troubles()
-    checks = {"database": Trouble.DATABASE not in found, "queue": Trouble.BROKER not in found}
-    answer = {"status": "not ready" if found else "ok", **checks, "reasons": found}
+    """Readiness: 200, or 503 with the codes of what is not working, and a sentence for each."""
+    found = findings()
+    reasons = [one.trouble for one in found]
+    checks = {"database": Trouble.DATABASE not in reasons, "queue": Trouble.BROKER not in reasons}
+    answer = {
+        "status": "not ready" if found else "ok",
+        **checks,
+        "reasons": reasons,
+        "messages": [one.sentence for one in found],
+    }
     return answer, 503 if found else 200
 
 
@@ -72,9 +78,14 @@ def add_collector(app: Flask, collector: Collector) -> None:
 
 
 def _of_features() -> bytes:
+    return b"".join(
+        _figures_of(collector) for collector in current_app.extensions.get("collectors", [])
+    )
+
+
+def _figures_of(collector: Collector) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
-    for collector in current_app.extensions.get("collectors", []):
-        registry.register(collector)
+    registry.register(collector)
     try:
         return bytes(generate_latest(registry))
     except DBAPIError:

@@ -99,6 +99,7 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
             "worker.classify",
             "worker.deliver",
             "worker.housekeeping",
+            "worker.presence",
             "worker.training",
             "worker.watch",
         ],

@@ -4,12 +4,13 @@ import os
 import stat
 import subprocess
 import sys
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from config import REPOSITORY, InvalidSetting, Settings, WebServerSettings
+from config import REPOSITORY, VERSION, InvalidSetting, Settings, WebServerSettings
 
 
 def settings(home: Path, **environment: str) -> Settings:
@@ -120,3 +121,8 @@ def test_cookies_are_secure_behind_https(tmp_path: Path) -> None:
 )
 def test_the_broker_is_known_to_redis_as_well(tmp_path: Path, broker: str, redis: str) -> None:
     assert settings(tmp_path, SULCUS_BROKER_URL=broker).redis_url == redis
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["version"] == VERSION

@@ -20,6 +20,9 @@ def test_without_a_broker_it_is_not_ready_and_says_so(client: FlaskClient) -> No
         "database": True,
         "queue": False,
         "reasons": ["broker_unavailable"],
+        "messages": [
+            "The queue's server does not answer: uploads are kept, and analysed once it is back."
+        ],
     }
 
 
