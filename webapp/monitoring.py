@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from pathlib import Path
 
 from flask import Blueprint, Flask, Response, current_app, g, request
 from flask.typing import ResponseReturnValue
@@ -33,6 +34,8 @@ _SECONDS = Histogram("sulcus_http_request_seconds", "Time to answer", ["endpoint
 
 def init_app(app: Flask) -> None:
     """Add the endpoints and count every request."""
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
     app.register_blueprint(blueprint)
     app.before_request(_start)
     app.after_request(_count)

@@ -14,6 +14,7 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from config import Settings
+from webapp import tracing
 
 CLASSIFY = "sulcus.classify_study"
 DELIVER = "sulcus.deliver_results"
@@ -89,7 +90,8 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
         """A task that runs inside the Flask application's context, which owns the session."""
 
         def __call__(self, *args: object, **kwargs: object) -> object:
-            with app.app_context():
+            headers = self.request.__dict__
+            with app.app_context(), tracing.working(self.name, headers, headers.get(JOB)):
                 return self.run(*args, **kwargs)
 
     celery: Celery = Celery(
@@ -99,6 +101,7 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
             "worker.classify",
             "worker.deliver",
             "worker.housekeeping",
+            "worker.metrics",
             "worker.presence",
             "worker.training",
             "worker.watch",
@@ -213,7 +216,9 @@ def _send(task: str, name: str, job: uuid.UUID, queue: str) -> bool:
 def _sent(task: str, what: str, **options: Any) -> bool:
     celery: Celery = current_app.extensions["celery"]
     try:
-        celery.send_task(task, retry=False, **options)
+        with tracing.span(f"send {task}", kind="PRODUCER", sulcus_task=task):
+            headers = {**options.pop("headers", {}), **tracing.message_headers()}
+            celery.send_task(task, retry=False, headers=headers, **options)
     except (OperationalError, OSError) as error:
         _log.warning("%s waits for the sweeper: no answer from the broker (%s)", what, error)
         return False

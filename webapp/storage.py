@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from flask import Flask, g, has_app_context
+from prometheus_client import Counter
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
@@ -31,6 +32,8 @@ _FLUSHES = 8  # in parallel: the file system combines flushes that wait together
 _WAIT = 0.5  # seconds that a removal waits for writers
 
 
+_BYTES = Counter("sulcus_storage_io_bytes", "Bytes of blobs", ["direction"])
+_FAILURES = Counter("sulcus_storage_failures", "Reads and writes that failed", ["reason"])
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -80,6 +83,7 @@ class BlobStore:
             NoRoom: the disk is full, or nearly so.
         """
         if not self.has_room():
+            _FAILURES.labels("no_room").inc()
             raise NoRoom(errno.ENOSPC, "less is free than SULCUS_LEAST_FREE_MB")
         with _full_disk_told(), self._until_named():
             batch = Batch(self._folder, self._path)
@@ -96,9 +100,12 @@ class BlobStore:
             MissingBlob: nothing is stored under ``key``.
         """
         try:
-            return self._path(key).read_bytes()
+            content = self._path(key).read_bytes()
         except FileNotFoundError as error:
+            _FAILURES.labels("missing").inc()
             raise MissingBlob(key) from error
+        _BYTES.labels("read").inc(len(content))
+        return content
 
     def size(self, key: str) -> int:
         """Bytes of the content; raises :class:`MissingBlob`."""
@@ -231,6 +238,7 @@ class Batch:
         self._partial[key] = Path(partial)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+        _BYTES.labels("written").inc(len(content))
         return key
 
     def get(self, key: str) -> bytes:
@@ -280,7 +288,9 @@ def _full_disk_told() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        full = error.errno in _FULL
+        _FAILURES.labels("no_room" if full else "other").inc()
+        if not full:
             raise
         raise NoRoom(error.errno, "the disk is full") from error
 

@@ -26,6 +26,7 @@ from webapp.models_admin.serving import Arrival
 from webapp.queueing import CLASSIFY
 from webapp.storage import MissingBlob, NoRoom
 from webapp.tenancy import acting_for
+from webapp.tracing import traced
 from worker.app import app, flask_app
 from worker.decoding import Decoder, Opened, batched
 from worker.giving_way import GaveWay, Way
@@ -236,6 +237,7 @@ class _Run:
             answers += found
         self.answers = answers
 
+    @traced("model")
     def _predict(self, opened: list[Opened]) -> list[_Answered]:
         """What the model says of those that can be classified; pixels are not kept."""
         usable = []
@@ -285,6 +287,7 @@ class _Run:
         if written is not None:
             self.answers += written.result()
 
+    @traced("wait for decoding")
     def _wait_for(self, future: "Future[list[Opened]]") -> list[Opened]:
         """The decoded batch; renews the lease while a large file is decoded."""
         while True:

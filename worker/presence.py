@@ -10,11 +10,17 @@ import time
 from datetime import datetime
 from typing import Any
 
-from celery.signals import worker_process_init, worker_ready, worker_shutdown
+from celery.signals import (
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutdown,
+)
 from celery.worker import state as worker_state
 from sqlalchemy.exc import SQLAlchemyError
 
 from config import VERSION, Settings
+from webapp import tracing
 from webapp.database import db, now
 from webapp.operating.operations import Presence, forget_worker, note_presence
 from webapp.operating.state import PRESENCE_EVERY
@@ -75,6 +81,13 @@ def take_no_connection(**_signal: object) -> None:
     """A child that is forked later must not use the connections of the parent's thread."""
     with flask_app.app_context():
         db.engine.dispose(close=False)
+
+
+@worker_process_shutdown.connect
+def send_spans(**_signal: object) -> None:
+    """A child ends: what it has traced goes to the collector, if there is one."""
+    with flask_app.app_context():
+        tracing.flush()
 
 
 @worker_shutdown.connect

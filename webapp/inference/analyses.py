@@ -44,6 +44,7 @@ from webapp.studies.models import (
     Study,
 )
 from webapp.tenancy import acting_for
+from webapp.tracing import traced
 
 LEASE = timedelta(seconds=20)
 MAX_ATTEMPTS = 4
@@ -172,6 +173,7 @@ def record_progress(claim: Claim, *, images_done: int, decoded: Sequence[Decoded
     db.session.commit()
 
 
+@traced("keep the answer")
 def finish_analysis(
     claim: Claim,
     *,
