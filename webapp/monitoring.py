@@ -3,7 +3,9 @@
 import logging
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Blueprint, Flask, Response, current_app, g, request
 from flask.typing import ResponseReturnValue
@@ -28,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 blueprint = Blueprint("monitoring", __name__)
 
+_BY_ANY_NAME = frozenset({"/healthz", "/readyz", "/metrics"})
 _REQUESTS = Counter("sulcus_http_requests", "Answers", ["endpoint", "method", "status"])
 _SECONDS = Histogram("sulcus_http_request_seconds", "Time to answer", ["endpoint"])
 
@@ -36,9 +39,21 @@ def init_app(app: Flask) -> None:
     """Add the endpoints and count every request."""
     if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         Path(folder).mkdir(parents=True, exist_ok=True)
+    app.wsgi_app = _by_any_name(app.wsgi_app)  # type: ignore[assignment,method-assign]
     app.register_blueprint(blueprint)
     app.before_request(_start)
     app.after_request(_count)
+
+
+def _by_any_name(application: WSGIApplication) -> WSGIApplication:
+    """Probes and Prometheus call by an IP address, which SULCUS_TRUSTED_HOSTS need not name."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") in _BY_ANY_NAME:
+            environ["HTTP_HOST"] = "localhost"
+        return application(environ, start_response)
+
+    return answer
 
 
 @blueprint.get("/healthz")

@@ -326,6 +326,8 @@ def _unlock(descriptor: int | None) -> None:
 
 def init_app(app: Flask) -> None:
     """Release the locks of a request or task when it ends."""
+    for reason in ("no_room", "missing", "other"):
+        _FAILURES.labels(reason)  # from 0 on: Prometheus cannot see a first one rise otherwise
     app.teardown_appcontext(lambda _error: release_kept())
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from celery.signals import task_postrun, task_prerun, worker_init, worker_ready
+from celery.signals import task_postrun, task_prerun, worker_init, worker_process_init, worker_ready
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -46,6 +46,15 @@ def answer_prometheus(**_signal: object) -> None:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         settings: Settings = flask_app.extensions["settings"]
         start_http_server(port, addr=settings.metrics_bind, registry=registry)
+
+
+@worker_process_init.connect
+def begin_at_zero(**_signal: object) -> None:
+    """Errors count from 0 on: Prometheus cannot see a first one rise otherwise."""
+    for name in flask_app.extensions["celery"].tasks:
+        if name.startswith(_PREFIX):
+            for state in ("SUCCESS", "FAILURE"):
+                _TASKS.labels(name, state)
 
 
 @task_prerun.connect
