@@ -2,8 +2,10 @@
 
 import logging
 import os
+import re
 import time
 from collections.abc import Iterable
+from ipaddress import ip_address
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -30,7 +32,8 @@ _log = logging.getLogger(__name__)
 
 blueprint = Blueprint("monitoring", __name__)
 
-_BY_ANY_NAME = frozenset({"/healthz", "/readyz", "/metrics"})
+_BY_ADDRESS = frozenset({"/healthz", "/readyz", "/metrics"})
+_PORT = re.compile(r"^(\[.*\]|[^:]*):\d+$")
 _REQUESTS = Counter("sulcus_http_requests", "Answers", ["endpoint", "method", "status"])
 _SECONDS = Histogram("sulcus_http_request_seconds", "Time to answer", ["endpoint"])
 
@@ -39,21 +42,32 @@ def init_app(app: Flask) -> None:
     """Add the endpoints and count every request."""
     if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         Path(folder).mkdir(parents=True, exist_ok=True)
-    app.wsgi_app = _by_any_name(app.wsgi_app)  # type: ignore[assignment,method-assign]
+    app.wsgi_app = _by_address(app.wsgi_app)  # type: ignore[assignment,method-assign]
     app.register_blueprint(blueprint)
     app.before_request(_start)
     app.after_request(_count)
 
 
-def _by_any_name(application: WSGIApplication) -> WSGIApplication:
-    """Probes and Prometheus call by an IP address, which SULCUS_TRUSTED_HOSTS need not name."""
+def _by_address(application: WSGIApplication) -> WSGIApplication:
+    """Probes and Prometheus call by an IP address, which SULCUS_TRUSTED_HOSTS need not name.
+
+    Other names are refused here, too.
+    """
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ.get("PATH_INFO") in _BY_ANY_NAME:
+        if environ.get("PATH_INFO") in _BY_ADDRESS and _is_address(environ.get("HTTP_HOST", "")):
             environ["HTTP_HOST"] = "localhost"
         return application(environ, start_response)
 
     return answer
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.rpartition(":")[0].strip("[]") if _PORT.search(host) else host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 @blueprint.get("/healthz")

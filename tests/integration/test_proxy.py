@@ -151,14 +151,6 @@ def test_portal_is_reached_through_tls_within_its_limits(
     assert "10.9.8.7" not in "".join(portal.everything())  # nobody chooses their address
 
 
-def test_metrics_are_answered_by_an_address_that_no_setting_names(portal: Portal) -> None:
-    portal.environment["SULCUS_TRUSTED_HOSTS"] = "sulcus.example.org"
-    address = portal.start_web()
-    by_number = {"Host": "10.1.2.3:8000"}
-    assert requests.get(f"{address}/metrics", headers=by_number, timeout=10).status_code == 200
-    assert requests.get(f"{address}/sign-in", headers=by_number, timeout=10).status_code == 400
-
-
 def test_times_and_sizes_agree_with_the_portals(portal: Portal) -> None:
     text = TEMPLATE.read_text()
 
