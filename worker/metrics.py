@@ -5,7 +5,6 @@ parent answers Prometheus on a port of its own, SULCUS_METRICS_PORT.
 """
 
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,16 @@ _begun: dict[str, float] = {}
 
 @worker_init.connect
 def begin_anew(**_signal: object) -> None:
-    """Forget the figures of an earlier worker in the same container, before any child is there."""
+    """Forget the figures of processes that have ended, before any child is there.
+
+    Others may write to the same folder.
+    """
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if _port() and folder:
-        shutil.rmtree(folder, ignore_errors=True)
-        Path(folder).mkdir(parents=True)
+        for path in Path(folder).glob("*.db"):
+            number = path.stem.rpartition("_")[2]
+            if number.isdecimal() and not _lives(int(number)):
+                path.unlink(missing_ok=True)
 
 
 @worker_ready.connect
@@ -71,6 +75,16 @@ def note_end(task_id: str, task: Any, state: str | None = None, **_signal: objec
     _TASKS.labels(name, state if state in _STATES else "other").inc()
     if begun is not None:
         _SECONDS.labels(name).observe(time.perf_counter() - begun)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _port() -> int:

@@ -1,5 +1,7 @@
 """The state of the installation for Prometheus. Labels have few values, and name nobody."""
 
+import threading
+import time
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import Metric
@@ -11,13 +13,29 @@ from webapp.operating.state import QueueState, State, WorkerState
 
 
 class StateCollector(Collector):
-    """Reads the state whenever it is asked; needs an application context.
+    """Reads the state when it is asked, at most once in ``KEPT`` seconds.
 
-    What cannot be read is left out: a gap is no zero.
+    Who calls ``/metrics`` again and again thus costs database and broker little. It needs an
+    application context. What cannot be read is left out: a gap is no zero.
     """
+
+    KEPT = 5.0
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: list[Metric] = []
+        self._until = 0.0
 
     def collect(self) -> Iterator[Metric]:
         """The gauges."""
+        with self._lock:
+            if time.monotonic() > self._until:
+                self._found = list(self._read())
+                self._until = time.monotonic() + self.KEPT
+            found = self._found
+        yield from found
+
+    def _read(self) -> Iterator[Metric]:
         state = State()
         found = {one.trouble for one in state.findings}
         yield _gauge(
