@@ -25,6 +25,8 @@ from pydantic import (
 )
 
 REPOSITORY = Path(__file__).resolve().parent
+VERSION = "0.1.0"
+"""Of the product; pyproject.toml says the same."""
 _HOST = re.compile(r"\.?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?")
 
 
@@ -107,6 +109,7 @@ def _without_slash(url: str) -> str:
 Megabytes = Annotated[int, AfterValidator(lambda number: number * 2**20)]
 """Bytes; the variable is in MB."""
 _Port = Annotated[int, Field(ge=0, le=65535)]
+LogFormat = Annotated[Literal["text", "json"], BeforeValidator(str.lower)]
 _File = Annotated[Path, AfterValidator(_file)] | None
 
 
@@ -192,6 +195,12 @@ class Settings(_FromEnvironment):
         least_free_bytes: SULCUS_LEAST_FREE_MB, free disk space below which nothing is stored.
         stalled_minutes: SULCUS_STALLED_MINUTES, time without a heartbeat from worker or beat, or
             with a job that no worker takes, after which ``/readyz`` reports it.
+        otlp_endpoint: SULCUS_OTLP_ENDPOINT, address of a collector that takes OpenTelemetry's
+            traces by OTLP over HTTP; without it none are made.
+        log_format: SULCUS_LOG_FORMAT, ``text``, or ``json`` for one object a line.
+        metrics_port: SULCUS_METRICS_PORT, port on which a worker answers Prometheus; 0 is none.
+            It needs PROMETHEUS_MULTIPROC_DIR, since tasks run in processes of their own.
+        metrics_bind: SULCUS_METRICS_BIND, the address that it listens on.
         max_volume_bytes: SULCUS_MAX_VOLUME_MB, limit of a series that is shown as a volume.
         max_decoding_bytes: SULCUS_MAX_DECODING_MB, memory that all images being decoded in one
             process may take together; further images wait.
@@ -240,6 +249,12 @@ class Settings(_FromEnvironment):
     quiet_seconds: int = Field(10, ge=0)
     least_free_bytes: Megabytes = Field(256 * 2**20, ge=0, alias="SULCUS_LEAST_FREE_MB")
     stalled_minutes: int = Field(5, ge=1)
+    otlp_endpoint: Annotated[
+        str, _one_of("http://", "https://"), AfterValidator(_without_slash)
+    ] = Field("", repr=False)
+    log_format: LogFormat = "text"
+    metrics_port: _Port = 0
+    metrics_bind: str = "127.0.0.1"
     # Memory limits of decoded images.
     max_volume_bytes: Megabytes = Field(1024 * 2**20, ge=1, alias="SULCUS_MAX_VOLUME_MB")
     max_decoding_bytes: Megabytes = Field(1536 * 2**20, ge=64, alias="SULCUS_MAX_DECODING_MB")
@@ -259,6 +274,8 @@ class Settings(_FromEnvironment):
             if "storage_dir" in self.model_fields_set:
                 raise ValueError("SULCUS_STORAGE_DIR and SULCUS_STORAGE_URL exclude each other")
             self.__dict__["storage_dir"] = Path(unquote(urlsplit(self.storage_url).path))
+        if self.metrics_port and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            raise ValueError("SULCUS_METRICS_PORT needs PROMETHEUS_MULTIPROC_DIR, a folder")
         for name in ("secret_key", "pseudonym_key", "model_key", "snapshot_key"):
             # Frozen from here on: the keys are all that is not in the environment.
             self.__dict__[name] = _key(getattr(self, name), self.home, name)
@@ -312,6 +329,7 @@ class WebServerSettings(_FromEnvironment):
             scheme: IP addresses separated by commas, or ``*``.
         metrics_dir: PROMETHEUS_MULTIPROC_DIR, folder in which several processes sum their metrics.
         log_level: SULCUS_LOG_LEVEL.
+        log_format: SULCUS_LOG_FORMAT.
     """
 
     bind: str = "127.0.0.1"
@@ -322,6 +340,7 @@ class WebServerSettings(_FromEnvironment):
     forwarded_allow_ips: str = Field("127.0.0.1,::1", alias="FORWARDED_ALLOW_IPS")
     metrics_dir: Path | None = Field(None, alias="PROMETHEUS_MULTIPROC_DIR")
     log_level: Annotated[str, AfterValidator(str.lower)] = "info"
+    log_format: LogFormat = "text"
 
 
 def _key(given: str, home: Path, name: str) -> str:

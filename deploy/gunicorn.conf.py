@@ -45,7 +45,7 @@ forwarder_headers = ""
 # More people read logs than the database, so only the URL rule is logged.
 accesslog = "-"
 errorlog = "-"
-access_log_format = '%(h)s "%({sulcus.route}e)s %(H)s" %(s)s %(b)s %(M)sms'
+access_log_format = '%(h)s "%({sulcus.route}e)s %(H)s" %(s)s %(b)s %(M)sms %({sulcus.request}e)s'
 logger_class = "webapp.gunicornlogs.DiscreetLogger"
 loglevel = _settings.log_level
 

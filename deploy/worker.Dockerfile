@@ -39,6 +39,7 @@ ENV PATH=/venv/bin:$PATH \
     MPLCONFIGDIR=/tmp/matplotlib \
     SULCUS_HOME=/var/lib/sulcus \
     SULCUS_DEVICE=cpu \
+    PROMETHEUS_MULTIPROC_DIR=/tmp/metrics \
     SULCUS_LOG_LEVEL=INFO \
     SULCUS_WORKER_CONCURRENCY=1
 USER 10001:10001

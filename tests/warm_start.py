@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from prometheus_client import values as prometheus_values
+
 _IMPORTED = (
     "celery.bin.beat", "celery.bin.worker", "celery.concurrency.prefork", "celery.worker",
     "celery.app.log", "gunicorn.app.wsgiapp", "gunicorn.workers.gthread", "kombu.transport.redis",
@@ -91,6 +93,8 @@ def _run(command: list[str], environment: dict[str, str], log: str, errors: str)
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     os.environ.clear()
     os.environ.update(environment)
+    # It looked for PROMETHEUS_MULTIPROC_DIR when the fork server imported it.
+    prometheus_values.ValueClass = prometheus_values.get_value_class()
     sys.argv = command
     sys.path.insert(0, str(_REPOSITORY))
     runpy.run_module(command[0], run_name="__main__", alter_sys=True)

@@ -17,6 +17,7 @@ from webapp import (
     security,
     staticfiles,
     storage,
+    tracing,
     uploads,
     wording,
 )
@@ -35,7 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or Settings.from_environment()
     app = Flask(__name__)
-    logs.init_app(app, level=settings.log_level)
+    logs.init_app(app, level=settings.log_level, log_format=settings.log_format)
     app.config.update(_flask_settings(settings))
     app.extensions["settings"] = settings
     app.extensions["room"] = Room(settings.max_decoding_bytes)
@@ -45,6 +46,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=count, x_proto=count, x_host=count
         )
+    tracing.init_app(app, settings)  # first, so that every later log names its request
     db.init_app(app)
     migrate.init_app(app, db, directory=str(REPOSITORY / "migrations"), render_as_batch=True)
     uploads.init_app(app)
@@ -111,6 +113,7 @@ def _register_features(app: Flask) -> None:
     from webapp import (
         accounts,
         api,
+        backup,
         corrections,
         demo,
         dicomweb,
@@ -119,6 +122,7 @@ def _register_features(app: Flask) -> None:
         learning,
         model_page,
         models_admin,
+        operating,
         pacs,
         plans,
         reading,
@@ -131,6 +135,6 @@ def _register_features(app: Flask) -> None:
     )
 
     features = (accounts, inference, intake, viewer, worklist, corrections, review, reporting)
-    last = (watch, model_page, dicomweb, api, demo)
+    last = (watch, operating, model_page, dicomweb, api, demo, backup)
     for feature in (*features, plans, models_admin, learning, reading, rollout, pacs, *last):
         feature.init_app(app)

@@ -5,7 +5,8 @@ from typing import Any
 
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
-from webapp.logs import DiscreetFormatter
+from config import WebServerSettings
+from webapp.logs import DiscreetFormatter, JsonFormatter
 
 
 class DiscreetLogger(Logger):
@@ -14,6 +15,10 @@ class DiscreetLogger(Logger):
     def setup(self, cfg: Any) -> None:
         """Format exceptions without their messages."""
         super().setup(cfg)
+        if WebServerSettings.from_environment().log_format == "json":
+            for handler in (*self.error_log.handlers, *self.access_log.handlers):
+                handler.setFormatter(JsonFormatter())
+            return
         for handler in self.error_log.handlers:
             handler.setFormatter(DiscreetFormatter(self.error_fmt, self.datefmt))
 

@@ -5,14 +5,17 @@ identifiers and query strings, and exceptions by type and traceback, without the
 quote the data that could not be read.
 """
 
+import json
 import logging
 import traceback
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from types import TracebackType
 
 from flask import Flask, Request, request
 from sqlalchemy.exc import DBAPIError
 
+from webapp import tracing
 from webapp.errors import PortalError
 
 ROUTE = "sulcus.route"
@@ -36,20 +39,55 @@ class DiscreetFormatter(logging.Formatter):
         return told(ei[1]) if ei[1] is not None else ""
 
 
-def init_app(app: Flask, *, level: str) -> None:
+class NamingFormatter(DiscreetFormatter):
+    """Adds the ids of the request, the job and the trace to each line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the ids behind it."""
+        found = " ".join(f"{name}={value}" for name, value in tracing.ids().items())
+        line = super().format(record)
+        return f"{line} [{found}]" if found else line
+
+
+class JsonFormatter(DiscreetFormatter):
+    """One JSON object a line: time, level, logger, message, and the ids of the work at hand."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The object; an exception is in ``exception``, without its message."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "process": record.process,
+            **tracing.ids(),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = told(record.exc_info[1])
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def formatter(log_format: str, text: str = _FORMAT) -> logging.Formatter:
+    """The formatter for ``text`` or ``json``."""
+    return JsonFormatter() if log_format == "json" else NamingFormatter(text)
+
+
+def init_app(app: Flask, *, level: str, log_format: str) -> None:
     """Configure the process's logging and name every request for the access log."""
     handler = logging.StreamHandler()
-    handler.setFormatter(DiscreetFormatter(_FORMAT))
+    handler.setFormatter(formatter(log_format))
     logging.basicConfig(level=level, handlers=[handler])
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
     app.before_request(_name_request)
 
 
-def keep_quiet(handlers: Iterable[logging.Handler]) -> None:
-    """Make the handlers of another library format exceptions as ours do."""
+def keep_quiet(handlers: Iterable[logging.Handler], *, log_format: str = "text") -> None:
+    """Make the handlers of another library format exceptions as ours do, and lines if wanted."""
     for handler in handlers:
         handler.addFilter(_without_texts)
+        if log_format == "json":
+            handler.setFormatter(JsonFormatter())
 
 
 def _without_texts(record: logging.LogRecord) -> bool:

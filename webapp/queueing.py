@@ -15,6 +15,7 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from config import Settings
+from webapp import tracing
 from webapp.brokers import JOB, NO_BROKER, SENT, NotedQueues, Queues, ReadQueues
 from webapp.rabbitmq import celery_url
 
@@ -119,7 +120,8 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
         """A task that runs inside the Flask application's context, which owns the session."""
 
         def __call__(self, *args: object, **kwargs: object) -> object:
-            with app.app_context():
+            headers = self.request.__dict__
+            with app.app_context(), tracing.working(self.name, headers, headers.get(JOB)):
                 return self.run(*args, **kwargs)
 
     celery = NotingCelery(
@@ -129,6 +131,8 @@ def make_celery(settings: Settings, app: Flask) -> Celery:
             "worker.classify",
             "worker.deliver",
             "worker.housekeeping",
+            "worker.metrics",
+            "worker.presence",
             "worker.training",
             "worker.watch",
         ],
@@ -269,7 +273,9 @@ def _sent(task: str, what: str, **options: Any) -> bool:
     celery: Celery = current_app.extensions["celery"]
     again = current_app.extensions["settings"].uses_rabbitmq  # Redis' own client tries again
     try:
-        celery.send_task(task, retry=again, retry_policy=_ONCE_MORE, **options)
+        with tracing.span(f"send {task}", kind="PRODUCER", sulcus_task=task):
+            headers = {**options.pop("headers", {}), **tracing.message_headers()}
+            celery.send_task(task, retry=again, retry_policy=_ONCE_MORE, headers=headers, **options)
     except NO_BROKER as error:
         _log.warning("%s waits for the sweeper: no answer from the broker (%s)", what, error)
         return False

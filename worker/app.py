@@ -16,7 +16,7 @@ from celery.signals import (
     task_prerun,
 )
 
-from config import InvalidSetting
+from config import InvalidSetting, Settings
 from webapp import create_app, logs
 from webapp.brokers import JOB, SENT, redis_client
 from webapp.health import BEAT_SIGN, BUSY_SIGN, WORKER_SIGN
@@ -40,7 +40,8 @@ app: Celery = flask_app.extensions["celery"]
 @after_setup_task_logger.connect
 def write_discreetly(logger: logging.Logger, **_signal: object) -> None:
     """Redact Celery's own log handlers, which replace ours."""
-    logs.keep_quiet(logger.handlers)
+    settings: Settings = flask_app.extensions["settings"]
+    logs.keep_quiet(logger.handlers, log_format=settings.log_format)
 
 
 @lru_cache(maxsize=1)

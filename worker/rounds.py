@@ -12,6 +12,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
@@ -26,6 +27,7 @@ from webapp.models_admin.models import ModelVersion
 from webapp.models_admin.operations import register_model
 from webapp.queueing import URGENT_IN_A_ROW
 from webapp.storage import Keeper, MissingBlob
+from webapp.tracing import traced
 from worker.decoding import Decoder, Opened
 from worker.giving_way import Way
 
@@ -267,7 +269,8 @@ class Round:
                 self._hand_on(None)
             else:
                 self._decode_ahead()
-            entering = self._model.submit(_predict, parts)
+            # In its own context, so that traces tell which task it belongs to.
+            entering = self._model.submit(copy_context().run, _predict, parts)
             del parts  # before the next pixels come
             if is_large:
                 self._hand_on(entering)
@@ -397,6 +400,7 @@ class Round:
                 # One model from the first slice to the last, whatever is promoted meanwhile.
                 self._runs.append(Run(claim, predictor))
 
+    @traced("wait for the next stage")
     def _wait_for(self, future: "Future[Found]") -> "Found":
         """The result; leases are renewed while a large file or a slow model takes its time."""
         while True:
@@ -410,6 +414,7 @@ class Round:
                         self._report(run)
 
 
+@traced("model")
 def _predict(parts: list[_Part]) -> list[_Part]:
     """What the model says of those that can be classified; pixels are not kept."""
     usable = [(part, one, found) for part in parts for one, found in part.usable()]

@@ -10,7 +10,7 @@ from celery.signals import worker_process_init
 
 from worker.app import app
 
-app.conf.include = ["worker.training"]
+app.conf.include = ["worker.training", "worker.metrics", "worker.presence"]
 
 
 @worker_process_init.connect

@@ -42,7 +42,13 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 def test_with_a_broker_it_is_ready(client: FlaskClient) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 200
-    assert answer.get_json() == {"status": "ok", "database": True, "queue": True, "reasons": []}
+    assert answer.get_json() == {
+        "status": "ok",
+        "database": True,
+        "queue": True,
+        "reasons": [],
+        "messages": [],
+    }
 
 
 def test_beat_and_worker_without_a_sign_of_life_are_named(app: Flask, client: FlaskClient) -> None:
@@ -52,6 +58,7 @@ def test_beat_and_worker_without_a_sign_of_life_are_named(app: Flask, client: Fl
         answer = client.get("/readyz")
         assert answer.status_code == 503
         assert answer.get_json()["reasons"] == ["beat_silent", "worker_silent"]
+        assert "Beat has been silent for 10 min" in answer.get_json()["messages"][0]
         broker.mset({BEAT_SIGN: time.time(), WORKER_SIGN: time.time()})
         assert client.get("/readyz").get_json()["reasons"] == []
         broker.mset({WORKER_SIGN: long_ago, BUSY_SIGN: time.time() - 400})  # a long delivery

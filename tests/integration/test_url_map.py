@@ -189,6 +189,8 @@ TABLE: dict[tuple[str, str], Line] = {
     ("GET", "/history"): who_signed_in(200),
     ("GET", "/history.csv"): who_signed_in(200),
     ("GET", "/admin/jobs"): administrators(200),
+    ("GET", "/admin/operator"): administrators(200),
+    ("POST", "/admin/operator/retries"): administrators(302),
     # Review
     ("GET", "/studies/<uuid:study_id>/assessment"): the_organisation(200),
     ("POST", "/studies/<uuid:study_id>/assessments"): the_organisation(

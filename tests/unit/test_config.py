@@ -4,12 +4,13 @@ import os
 import stat
 import subprocess
 import sys
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from config import REPOSITORY, InvalidSetting, Settings, WebServerSettings
+from config import REPOSITORY, VERSION, InvalidSetting, Settings, WebServerSettings
 
 
 def settings(home: Path, **environment: str) -> Settings:
@@ -168,3 +169,8 @@ def test_storage_may_be_a_bucket_or_a_folder(tmp_path: Path) -> None:
 def test_wrong_back_ends_are_named(tmp_path: Path, given: dict[str, str], sentence: str) -> None:
     with pytest.raises(InvalidSetting, match=sentence):
         settings(tmp_path, **given)
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["version"] == VERSION

@@ -47,6 +47,7 @@ from webapp.studies.models import (
     Study,
 )
 from webapp.tenancy import acting_for, unscoped
+from webapp.tracing import traced
 
 LEASE = timedelta(seconds=20)
 MAX_ATTEMPTS = 4
@@ -245,6 +246,7 @@ def finish_analysis(claim: Claim, **values: Any) -> None:
         raise LeaseLost(str(claim.job_id))
 
 
+@traced("keep the answer")
 def finish_analyses(ended: Sequence[Ended]) -> set[uuid.UUID]:
     """Keep all answers and end each as done, or as rejected where no image could be used.
 

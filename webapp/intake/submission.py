@@ -49,6 +49,7 @@ from webapp.intake.known import (
 from webapp.intake.parcels import Parcel, Split, parcels_of, patients_in
 from webapp.intake.patient_codes import checked_code, codes_for
 from webapp.studies.models import IdempotencyKey, Instance, Priority, Study
+from webapp.tracing import traced
 
 MAX_FILES = 2000
 LONGEST_DESCRIPTION = 200
@@ -125,6 +126,7 @@ class _Wish:
     choices: Choices
 
 
+@traced("take in")
 def submit_files(
     *,
     actor: User,

@@ -21,6 +21,7 @@ from webapp.storage.base import (
     is_key,
     key_of,
 )
+from webapp.storage.counted import BYTES, FAILURES
 from webapp.storage.guards import FolderGuard
 
 _PARTIAL = ".partial-"
@@ -53,6 +54,7 @@ class FolderStore(BlobStore):
             NoRoom: the disk is full, or nearly so.
         """
         if not self.has_room():
+            FAILURES.labels("no_room").inc()
             raise NoRoom(errno.ENOSPC, "less is free than SULCUS_LEAST_FREE_MB")
         with _full_disk_told(), self._until_named():
             batch = Batch(self._folder, self._path)
@@ -65,9 +67,12 @@ class FolderStore(BlobStore):
     def get(self, key: str) -> bytes:
         """Return the content; raises :class:`MissingBlob`."""
         try:
-            return checked(key, self._path(key).read_bytes())
+            content = checked(key, self._path(key).read_bytes())
         except FileNotFoundError as error:
+            FAILURES.labels("missing").inc()
             raise MissingBlob(key) from error
+        BYTES.labels("read").inc(len(content))
+        return content
 
     def size(self, key: str) -> int:
         """Bytes of the content; raises :class:`MissingBlob`."""
@@ -151,6 +156,7 @@ class Batch:
         self._partial[key] = Path(partial)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+        BYTES.labels("written").inc(len(content))
         return key
 
     def get(self, key: str) -> bytes:
@@ -200,7 +206,9 @@ def _full_disk_told() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        full = error.errno in _FULL
+        FAILURES.labels("no_room" if full else "other").inc()
+        if not full:
             raise
         raise NoRoom(error.errno, "the disk is full") from error
 

@@ -40,6 +40,7 @@ from webapp.storage.base import (
     is_key,
     key_of,
 )
+from webapp.storage.counted import BYTES, FAILURES
 from webapp.storage.guards import Guard
 
 _AT_ONCE = 8  # requests of one batch, and contents that wait for being sent
@@ -115,7 +116,9 @@ class S3Store(BlobStore):
 
     def get(self, key: str) -> bytes:
         """Return the content; raises :class:`MissingBlob`."""
-        return checked(key, self._read(key, {}))
+        content = checked(key, self._read(key, {}))
+        BYTES.labels("read").inc(len(content))
+        return content
 
     def get_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
         """The content of each key, in order; some are fetched at once."""
@@ -220,6 +223,7 @@ class S3Store(BlobStore):
                 ),
                 key,
             )
+        BYTES.labels("written").inc(len(content))
 
     def _read(self, key: str, options: dict[str, str]) -> bytes:
         name = self._name(key)
@@ -370,7 +374,20 @@ def _made(*, connect_timeout: float, read_timeout: float, tries: int) -> Any:
 
 
 def _asked(ask: Callable[[], Found], key: str = "") -> Found:
-    """What the server answers; its errors become ours."""
+    """What the server answers; its errors become ours, and are counted."""
+    try:
+        return _answered(ask, key)
+    except MissingBlob:
+        raise  # most of the time it only was to be known whether it is there
+    except NoRoom:
+        FAILURES.labels("no_room").inc()
+        raise
+    except StorageAway:
+        FAILURES.labels("away").inc()
+        raise
+
+
+def _answered(ask: Callable[[], Found], key: str) -> Found:
     try:
         return ask()
     except (NoCredentialsError, PartialCredentialsError) as error:

@@ -372,7 +372,7 @@ class Analysis(Timestamped, OrganisationOwned, Base):
     sent_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None] = mapped_column(index=True)
     model_ms: Mapped[float | None]
     reason: Mapped[str | None] = mapped_column(String(64))
     model_version_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("model_version.id"))

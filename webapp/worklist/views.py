@@ -20,7 +20,7 @@ from webapp.accounts.access import actor, requires
 from webapp.accounts.models import Role
 from webapp.accounts.queries import list_users
 from webapp.errors import Conflict, NotAllowed
-from webapp.health import troubles
+from webapp.health import findings
 from webapp.inference.operations import retry_study
 from webapp.reading.room import Room, enter
 from webapp.review.panel import begun_panel, blind_panel, panel_of
@@ -148,7 +148,7 @@ def jobs() -> ResponseReturnValue:
         analyses=page.analyses,
         counts=page.counts,
         oldest_waiting_seconds=page.oldest_waiting_seconds,
-        troubles=troubles(),
+        findings=findings(),
     )
 
 

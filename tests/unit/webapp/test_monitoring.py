@@ -1,9 +1,14 @@
 """Alive, ready, counting."""
 
+from pathlib import Path
+
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
 from config import Settings
+from tests.conftest import make_settings
+from webapp import create_app
 from webapp.storage import FolderStore
 
 
@@ -20,6 +25,9 @@ def test_without_a_broker_it_is_not_ready_and_says_so(client: FlaskClient) -> No
         "database": True,
         "queue": False,
         "reasons": ["broker_unavailable"],
+        "messages": [
+            "The queue's server does not answer: uploads are kept, and analysed once it is back."
+        ],
     }
 
 
@@ -30,6 +38,15 @@ def test_full_disk_makes_it_not_ready(app: Flask, client: FlaskClient) -> None:
     reasons = client.get("/readyz").get_json()["reasons"]
     assert "storage_full" in reasons
     assert ("database_disk_full" in reasons) == settings.database_url.startswith("sqlite")
+
+
+@pytest.mark.parametrize("host", ["10.1.2.3", "10.1.2.3:8000", "[fd00::1]:8000", "[fd00::1]"])
+def test_probes_may_call_by_address(tmp_path: Path, host: str) -> None:
+    app = create_app(make_settings(tmp_path, SULCUS_TRUSTED_HOSTS="sulcus.example.org"))
+    client = app.test_client()
+    assert client.get("/healthz", headers={"Host": host}).status_code == 200
+    assert client.get("/sign-in", headers={"Host": host}).status_code == 400
+    assert client.get("/healthz", headers={"Host": "10.1.2.3.evil.example"}).status_code == 400
 
 
 def test_requests_are_counted(client: FlaskClient) -> None:
