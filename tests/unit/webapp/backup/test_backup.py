@@ -146,7 +146,7 @@ def test_restored_installation_answers_as_before(app: Flask, fresh: Flask, tmp_p
     with again.app_context(), unscoped():
         (row,) = db.session.scalars(select(Deployment)).all()
         assert fault_of(row) is None  # signed with the keys that came along
-        blobs: FolderStore = again.extensions["blobs"]
+        blobs: BlobStore = again.extensions["blobs"]
         for key in db.session.scalars(select(CandidateFile.blob_key)):
             assert blobs.get(key)
         # A second restore finds rows.
