@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import func, select, text
+from sqlalchemy import delete, func, select, text
 
 from tests.conftest import make_settings
 from tests.dicoms import axial_series
@@ -30,6 +30,8 @@ from webapp.intake.arrival import UploadedFile
 from webapp.intake.submission import submit_files
 from webapp.models_admin.models import Candidate, CandidateFile, Deployment
 from webapp.models_admin.serving import fault_of
+from webapp.storage import BlobStore
+from webapp.studies.listing import StudyTally
 from webapp.studies.models import Analysis, Image, Prediction, Study
 from webapp.tenancy import acting_for, unscoped
 
@@ -49,8 +51,8 @@ def empty_database(app: Flask) -> None:
             else:
                 connection.execute(text("BEGIN"))
                 connection.execute(text("PRAGMA defer_foreign_keys = ON"))
-            for table in db.metadata.sorted_tables:
-                connection.execute(table.delete())
+            for table in (*db.metadata.sorted_tables, StudyTally.__table__):  # triggers fill it
+                connection.execute(delete(table))
 
 
 @pytest.fixture
