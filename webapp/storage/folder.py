@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -179,14 +179,13 @@ class Batch:
 
     def finish(self) -> None:
         """Flush the files, rename them to their keys, and flush the folders."""
-        with ThreadPoolExecutor(_FLUSHES) as pool:
-            list(pool.map(_flush, self._partial.values()))
-            for key, partial in list(self._partial.items()):
-                partial.replace(self._path_of(key))
-                del self._partial[key]
-            list(pool.map(_flush_folder, self._named_in))
-        if self._named_in:
-            _flush_folder(self._folder)
+        if not self._named_in:
+            return
+        _flush_at_once(_flush, self._partial.values())
+        for key, partial in list(self._partial.items()):
+            partial.replace(self._path_of(key))
+            del self._partial[key]
+        _flush_at_once(_flush_folder, [*self._named_in, self._folder])
 
     def discard(self) -> None:
         """Remove the files that were not renamed."""
@@ -211,6 +210,16 @@ def _full_disk_told() -> Iterator[None]:
         if not full:
             raise
         raise NoRoom(error.errno, "the disk is full") from error
+
+
+def _flush_at_once(flush: Callable[[Path], None], paths: Collection[Path]) -> None:
+    """Flush several paths; threads are not worth their start for one or two."""
+    if len(paths) <= 2:
+        for path in paths:
+            flush(path)
+        return
+    with ThreadPoolExecutor(_FLUSHES) as pool:
+        list(pool.map(flush, paths))
 
 
 def _flush(path: Path) -> None:
