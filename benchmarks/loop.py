@@ -25,9 +25,12 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import requests
+from sqlalchemy import select
 
 from benchmarks.loop_people import (
     ERROR_RATES,
@@ -43,20 +46,39 @@ from benchmarks.loop_screenshots import Screenshots
 from benchmarks.product import PASSWORD, PAUSE, product, signed_in
 from benchmarks.weakened_model import weaken
 from config import Settings
-from ml.dataset import read_exclusions, read_manifest
+from ml.dataset import Entry, read_exclusions, read_manifest
 from ml.dataset.parts import split_as_kept
 from ml.dataset.snapshot import HOLDOUT_FOLDS, fold_of
 from ml.model_files import BUNDLED
 from ml.registry import read_card
 from webapp import create_app
 from webapp.accounts.queries import find_user_by_address
+from webapp.database import db
 from webapp.learning.pseudonyms import patient_group
 from webapp.learning.readers import readers_page
+from webapp.review.mass_corrections import lift_flag
+from webapp.review.models import ReaderFlag
 from webapp.tenancy import acting_for
 
 LEAST_GAIN = 0.05
 MOST_OFF = 0.05  # of a reader's estimated reliability
 UNSEEN, HELD_OUT = 5, 4  # one patient in so many of each class
+ALONE, MOST_SLICES = 12, 8  # patients of each class that the poisoner reads, and their slices
+
+
+class Patients(NamedTuple):
+    """Who comes to the hospital.
+
+    Attributes:
+        assessed: three readers assess them.
+        unseen: nothing learns from them, and nobody assesses them.
+        alone: the poisoner alone reads them. The weights were fitted on them, which makes it harder
+            to see that what is said of them is wrong.
+    """
+
+    assessed: list[Patient]
+    unseen: list[Patient]
+    alone: list[Patient]
 
 
 class Report:
@@ -83,7 +105,7 @@ def main() -> None:
     parser.add_argument("--screenshots", type=Path, help="a folder for pictures of the pages")
     options = parser.parse_args()
     report = Report()
-    assessed, unseen = patients_of(options.data_root, options.seed)
+    patients = patients_of(options.data_root, options.seed)
     with tempfile.TemporaryDirectory(prefix="sulcus-loop-") as folder:
         card = weaken(BUNDLED, Path(folder) / "weak")
         home = Path(folder) / "home"
@@ -91,33 +113,42 @@ def main() -> None:
         with product(home, SULCUS_MODEL=str(card)) as address:
             dice = random.Random(options.seed)
             with Screenshots.into(options.screenshots, address) as journey:
-                run(home, address, assessed, unseen, dice, report, journey, quick=options.quick)
+                run(home, address, patients, dice, report, journey, quick=options.quick)
     sys.exit(1 if report.faults else 0)
 
 
-def patients_of(root: Path, seed: int) -> tuple[list[Patient], list[Patient]]:
-    """Patients of the shipped model's calibration part: to be assessed, and the others."""
+def patients_of(root: Path, seed: int) -> Patients:
+    """Those of the shipped model's calibration part, which no weight was fitted on, and others."""
     manifest = root / "brain-mri" / "manifest.csv"
-    entries = read_manifest(manifest, excluded=read_exclusions())
+    split = split_as_kept(read_manifest(manifest, excluded=read_exclusions()), read_card(BUNDLED))
+    assessed: list[Patient] = []
+    unseen: list[Patient] = []
+    number: dict[str, int] = defaultdict(int)
+    for patient in _drawn(split.calibration, "P", seed):
+        number[patient.label] += 1
+        (assessed if number[patient.label] % UNSEEN else unseen).append(patient)
+    alone: list[Patient] = []
+    for patient in _drawn(split.training, "Q", seed):
+        number[f"alone {patient.label}"] += 1
+        if number[f"alone {patient.label}"] <= ALONE:
+            alone.append(replace(patient, slices=patient.slices[:MOST_SLICES]))
+    return Patients(assessed, unseen, alone)
+
+
+def _drawn(entries: Sequence[Entry], letter: str, seed: int) -> list[Patient]:
+    """The groups of these slices, in an order that the seed decides."""
     by_group = defaultdict(list)
-    for entry in split_as_kept(entries, read_card(BUNDLED)).calibration:
+    for entry in entries:
         by_group[entry.group].append(entry)
     names = sorted(by_group)
     random.Random(seed).shuffle(names)
-    assessed, unseen = [], []
-    number: dict[str, int] = defaultdict(int)
-    for position, name in enumerate(names):
-        patient = Patient(f"P-{position:03d}", by_group[name])
-        number[patient.label] += 1
-        (assessed if number[patient.label] % UNSEEN else unseen).append(patient)
-    return assessed, unseen
+    return [Patient(f"{letter}-{n:03d}", by_group[name]) for n, name in enumerate(names)]
 
 
 def run(
     home: Path,
     address: str,
-    assessed: list[Patient],
-    unseen: list[Patient],
+    patients: Patients,
     dice: random.Random,
     report: Report,
     journey: Screenshots,
@@ -125,6 +156,7 @@ def run(
     quick: bool,
 ) -> None:
     """The whole story, told as it happens."""
+    assessed, unseen, alone = patients
     uploader, judge = (
         Api(signed_in(home, f"{name}@example.org", role), address)
         for name, role in (("uploader", "clinician"), ("judge", "reviewer"))
@@ -173,7 +205,9 @@ def run(
     journey.take("anna", "outcomes", "/reading/mine")
     poisoned(stewards[0], readers, assessed, report)
     if not quick:
-        poisoned_alone(stewards, readers, again, report, journey)
+        give_codes(home, alone)
+        upload_all(uploader, alone)
+        poisoned_alone(home, stewards, readers, alone, report, journey)
     stewards[0].post("/models/rollback", reason="The loop is measured to its end.")
     journey.take("dora", "rolled-back", "/models", "/model")
     last = Patient(unseen[0].code, unseen[0].slices)
@@ -383,6 +417,7 @@ def poisoned(steward: Api, readers: Readers, patients: Sequence[Patient], report
 
 
 def poisoned_alone(
+    home: Path,
     stewards: Sequence[Api],
     readers: Readers,
     patients: Sequence[Patient],
@@ -398,10 +433,23 @@ def poisoned_alone(
     stewards[1].post(f"/plans/{asked['id']}/confirmation")
     flipped = readers.poison(patients, alone=True)
     report.tell(f"{POISONER} alone reads {slices(patients)} slices and turns {len(flipped)}")
+    lifted = lift_flags(home)
+    report.want(lifted > 0, f"{POISONER} is flagged; a steward who trusts her lifts {lifted} flags")
     candidate = learn(stewards[0], "quorum-off", report, journey)
     gates = judged(stewards[0], candidate, report)
     journey.take("dora", "gates-poisoned", f"/models/{candidate}", "/learning/plan")
     report.want(gates["status"] == "failed", "the gates stop the poisoned candidate")
+
+
+def lift_flags(home: Path) -> int:
+    """Let all readers help to make a quorum again; returns how many flags there were."""
+    with inside(home):
+        steward = find_user_by_address("dora@example.org")
+        flags = db.session.scalars(select(ReaderFlag.id).where(ReaderFlag.lifted_at.is_(None)))
+        found = flags.all()
+        for flag_id in found:
+            lift_flag(actor=steward, flag_id=flag_id)
+        return len(found)
 
 
 def accuracy(patients: Sequence[Patient]) -> float:
