@@ -71,7 +71,7 @@ class Jobs(Generic[Row]):
     given_up: Callable[[datetime], Mapping[str, object]]
     record_end: Callable[[Row], None]
 
-    def claim(
+    def claim_many(
         self,
         job_ids: Sequence[uuid.UUID],
         make: Callable[[Sequence[Row]], list[Claimed]],
@@ -114,15 +114,15 @@ class Jobs(Generic[Row]):
             db.session.commit()
         return claimed
 
-    def claim_one(
+    def claim(
         self,
         job_id: uuid.UUID,
         make: Callable[[Row, int], Claimed],
         *,
         options: Sequence[ORMOption] = (),
     ) -> Claimed | None:
-        """As :meth:`claim`, of one job; ``make`` gets the row and the number of the attempt."""
-        found = self.claim(
+        """As :meth:`claim_many`, of one; ``make`` gets the row and the number of the attempt."""
+        found = self.claim_many(
             [job_id],
             lambda rows: [make(row, getattr(row, self.attempt.key)) for row in rows],
             options=options,

@@ -21,7 +21,7 @@ from webapp.models_admin.serving import (
     refuse_files,
     serving_models,
 )
-from webapp.storage import MissingBlob
+from webapp.storage import DamagedBlob, MissingBlob
 
 if TYPE_CHECKING:
     from ml.serving.predictor import Predictor
@@ -165,7 +165,10 @@ def _fill(folder: Path, files: Mapping[str, str]) -> None:
         whole = Path(partial) / "model"
         whole.mkdir()
         for name, key in files.items():
-            (whole / name).write_bytes(current_blobs().get(key))
+            try:
+                (whole / name).write_bytes(current_blobs().get(key))
+            except DamagedBlob as error:
+                raise InvalidModel(f"the file {name} is not what was promoted") from error
         try:
             whole.rename(folder)
         except OSError:

@@ -286,7 +286,11 @@ class Round:
             self._collect(written)
 
     def _next_parts(self) -> list[_Part]:
-        """Images for one batch, of one model: urgent ones first, but not for good."""
+        """Images for one batch, of one model: urgent ones first, but not for good.
+
+        Of one analysis alone where an answer would depend on what else is in the batch: the
+        same study has the same answers each time, to the last bit.
+        """
         urgent = [run for run in self._runs if run.waiting and run.claim.is_urgent]
         others = [run for run in self._runs if run.waiting and not run.claim.is_urgent]
         urgent_first = bool(urgent) and (self._urgent_in_a_row < URGENT_IN_A_ROW or not others)
@@ -296,7 +300,7 @@ class Round:
         for run in urgent + others if urgent_first else others + urgent:
             if not left:
                 break
-            if parts and run.predictor is not parts[0].run.predictor:
+            if parts and not _go_together(parts[0].run.predictor, run.predictor):
                 continue
             images = [run.waiting.popleft() for _number in range(min(left, len(run.waiting)))]
             run.under_way += len(images)
@@ -399,6 +403,10 @@ class Round:
             else:
                 # One model from the first slice to the last, whatever is promoted meanwhile.
                 self._runs.append(Run(claim, predictor))
+        if len(self._runs) > 1:
+            for one in {run.predictor for run in self._runs}:
+                if one.batches_are_alike is None:
+                    self._model.submit(one.try_batches)  # alone with the model, once
 
     @traced("wait for the next stage")
     def _wait_for(self, future: "Future[Found]") -> "Found":
@@ -412,6 +420,10 @@ class Round:
                 for run in self._runs:
                     if not run.is_over:
                         self._report(run)
+
+
+def _go_together(one: "Predictor", other: "Predictor") -> bool:
+    return one is other and bool(one.batches_are_alike)
 
 
 @traced("model")

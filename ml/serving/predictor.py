@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from ml.aggregation import borne_out, emptiness, uneven, with_neighbours, with_no_tumor
-from ml.architectures import tumor_by_localisation
+from ml.architectures import Output, tumor_by_localisation
 from ml.errors import UnreadableImage
 from ml.imaging.montage import several_slices
 from ml.imaging.pictures import Pixels
@@ -24,6 +25,8 @@ from ml.serving.observation import Observed, image_statistics
 from ml.serving.quality import QualityFlag, quality_flags
 from ml.uncertainty.ood import colour_or_bright_frame, evidence_against_head
 from ml.uncertainty.ood.score import ood_score
+
+_TRIED_BATCHES = (3, 8)
 
 Spacing = tuple[float, float]
 
@@ -130,8 +133,20 @@ class _Usable:
     spacing: Spacing | None
 
 
+def _are_equal(together: Output, alone: Sequence[Output]) -> bool:
+    return all(
+        torch.equal(part, torch.cat(parts))
+        for part, parts in zip(together, zip(*alone, strict=True), strict=True)
+    )
+
+
 class Predictor:
-    """One model on one engine. Deterministic; not to be shared between threads."""
+    """One model on one engine. Deterministic; not to be shared between threads.
+
+    Attributes:
+        batches_are_alike: whether what it says of a slice is the same to the last bit in any
+            small batch; None until :meth:`try_batches`.
+    """
 
     def __init__(self, model: Model, engine: Engine) -> None:
         self._doubt = model.doubt
@@ -143,6 +158,7 @@ class Predictor:
         self.name = model.name
         self.sha256 = model.sha256
         self.card: dict[str, Any] = model.card
+        self.batches_are_alike: bool | None = None
 
     @classmethod
     def load(cls, card: Path = SERVING, *, device: str = "auto") -> "Predictor":
@@ -163,6 +179,20 @@ class Predictor:
         """Run once on dummy input, so that the first real slice is not slow."""
         ramp = np.tile(np.arange(self.size, dtype=np.uint8), (self.size, 1))
         self.predict([ramp])
+
+    def try_batches(self) -> None:
+        """Find out whether slices may share a batch with others (:attr:`batches_are_alike`).
+
+        8-bit integers add up exactly. Floating point depends on how the library divides a batch
+        among cores, so it is tried out on this machine.
+        """
+        chance = np.random.default_rng(0)
+        shape = (max(_TRIED_BATCHES), 1, self.size, self.size)
+        images = chance.random(shape, dtype=np.float32)
+        alone = [self._engine.run(images[n : n + 1]) for n in range(len(images))]
+        self.batches_are_alike = all(
+            _are_equal(self._engine.run(images[:size]), alone[:size]) for size in _TRIED_BATCHES
+        )
 
     def predict(
         self, slices: Sequence[Pixels], spacings: Sequence[Spacing | None] | None = None

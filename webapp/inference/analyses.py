@@ -167,7 +167,7 @@ def claim_analysis(analysis_id: uuid.UUID) -> Claim | None:
 
 def claim_analyses(analysis_ids: Sequence[uuid.UUID]) -> list[Claim]:
     """Take those that are free, as :func:`claim_analysis`, in one transaction."""
-    return _jobs.claim(
+    return _jobs.claim_many(
         analysis_ids, _claims, options=[undefer(Analysis.image_ids), joinedload(Analysis.study)]
     )
 

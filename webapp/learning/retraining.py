@@ -91,7 +91,7 @@ class RetrainingClaim(Lease):
 
 def claim_retraining(retraining_id: uuid.UUID) -> RetrainingClaim | None:
     """Take the retraining if it is free and no other one runs; None if there is nothing to do."""
-    return _jobs.claim_one(retraining_id, _claim)
+    return _jobs.claim(retraining_id, _claim)
 
 
 def note_start(claim: RetrainingClaim, *, started_from: str) -> None:

@@ -67,7 +67,7 @@ class SnapshotClaim(Lease):
 
 def claim_snapshot(request_id: uuid.UUID) -> SnapshotClaim | None:
     """Take the request if it is free; None if there is nothing to do."""
-    return _jobs.claim_one(request_id, _claim)
+    return _jobs.claim(request_id, _claim)
 
 
 def hold_snapshot(claim: SnapshotClaim) -> None:

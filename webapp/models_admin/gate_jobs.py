@@ -36,7 +36,7 @@ class GateClaim(Lease):
 
 def claim_gates(run_id: uuid.UUID) -> GateClaim | None:
     """Take the run if it is free; None if there is nothing to do."""
-    return _jobs.claim_one(run_id, _claim)
+    return _jobs.claim(run_id, _claim)
 
 
 def hold_gates(claim: GateClaim) -> None:

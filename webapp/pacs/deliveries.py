@@ -100,7 +100,7 @@ def deliveries_of(study: Study) -> Sequence[Delivery]:
 
 def claim_delivery(delivery_id: uuid.UUID) -> DeliveryClaim | None:
     """Take the delivery if it is due; None if there is nothing to do."""
-    return _jobs.claim_one(delivery_id, _claim)
+    return _jobs.claim(delivery_id, _claim)
 
 
 def finish_delivery(claim: DeliveryClaim, *, objects: int) -> None:

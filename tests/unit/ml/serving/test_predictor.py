@@ -13,10 +13,12 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from ml.architectures import Output
 from ml.dataset import read_manifest
 from ml.errors import InvalidModel, UnreadableImage
 from ml.imaging import read_bytes, read_path
 from ml.labels import LABELS, Label, decide
+from ml.preprocess import FloatImage
 from ml.registry import SERVING, load_model
 from ml.serving.engines import TorchEngine
 from ml.serving.explain import overlay, overlay_png
@@ -267,3 +269,33 @@ def test_card_tells_what_a_reader_needs() -> None:
     assert card["split"]["by"].startswith("group")
     assert all(size < 32_000_000 for size in card["weights"]["bytes"])
     assert "not a certified medical device" in card["intended_use"].lower()
+
+
+class _Leaning(TorchEngine):
+    """An engine whose answers lean on what else is in the batch."""
+
+    def run(self, images: FloatImage) -> Output:
+        found = super().run(images)
+        return found._replace(logits=found.logits + 1e-6 * len(images))
+
+
+def test_model_whose_answers_depend_on_their_batch_is_found_out() -> None:
+    model = load_model()
+    engine = _Leaning(model.network, device=torch.device("cpu"), dtype=torch.float32)
+    leaning = Predictor(model, engine)
+    leaning.try_batches()
+    assert leaning.batches_are_alike is False
+
+
+def test_integers_answer_alike_in_every_batch(predictor: Predictor) -> None:
+    if "int8" not in predictor.engine:
+        pytest.skip("this processor has no 8-bit integers")
+    predictor.try_batches()
+    assert predictor.batches_are_alike
+    slices = [read_path(entry.path)[0].pixels for entry in ENTRIES[:8]]
+    alone = [predictor.predict([one])[0] for one in slices]
+    for one, together in zip(alone, predictor.predict(slices), strict=True):
+        assert isinstance(one, Result)
+        assert isinstance(together, Result)
+        assert one.plain() == together.plain()
+        assert np.array_equal(one.heat, together.heat)
