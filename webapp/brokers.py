@@ -4,7 +4,6 @@ A message is known by its name: the id of its job or, without one, its task.
 """
 
 import json
-import logging
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -24,8 +23,6 @@ _PAGE = 1000  # messages that are read at once
 # what was handed back.
 _SLACK = 60.0  # seconds
 _QUICK = 2.0  # seconds that a question to Redis or the broker may take
-
-_log = logging.getLogger(__name__)
 
 
 def redis_client(settings: Settings) -> redis.Redis:

@@ -3,15 +3,15 @@
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from benchmarks import lists
+from tests.statements import Statement, sent_to_database
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, renew_statistics
 from webapp.studies.listing import merge_tallies
@@ -60,7 +60,6 @@ OTHERS = (
 )
 MOST_STATEMENTS = 30  # of a page, whatever it shows
 NOTHING = "1 != 1"  # of a condition that an empty list cannot meet
-Statement = tuple[str, Any]
 
 
 @pytest.fixture
@@ -75,23 +74,6 @@ def filled(app: Flask) -> Flask:
             renew_statistics(connection)
         db.session.remove()
     return app
-
-
-@contextmanager
-def sent_to_database(app: Flask) -> Iterator[list[Statement]]:
-    """The statements with their values."""
-    found: list[Statement] = []
-
-    def note(_connection: object, _cursor: object, sql: str, values: Any, *_rest: object) -> None:
-        found.append((sql, values))
-
-    with app.app_context():
-        engine = db.engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield found
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
 
 
 def plan_of(statement: Statement, *, in_order: bool) -> list[str]:

@@ -16,7 +16,7 @@ class WorkerProcess(Base):
     and names no study: ``doing`` holds the names of tasks and the ids of their jobs.
 
     Attributes:
-        name: Celery's, ``celery@HOST``.
+        name: Celery's, such as ``celery@HOST``; no two workers may have the same.
         version: of the code.
         device: as set, ``auto``, ``cpu`` or ``cuda``.
         queues: which it takes messages from.

@@ -6,7 +6,6 @@ name nobody.
 """
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,6 +37,7 @@ from webapp.queueing import (
     TRAINING,
     URGENT,
 )
+from webapp.storage import disk_of
 from webapp.studies.models import Analysis, Priority, Purpose, Status, Study
 from webapp.tenancy import unscoped
 
@@ -156,10 +156,7 @@ class State:
         settings = current_settings()
         if settings.storage_url.startswith("s3:"):
             return StorageState(None, None, None, _database_bytes())
-        folder = settings.storage_dir
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        usage = shutil.disk_usage(folder)
+        usage = disk_of(settings.storage_dir)
         return StorageState(usage.total, usage.used, usage.free, _database_bytes())
 
 

@@ -11,7 +11,7 @@ from webapp.storage.base import (
     init_app,
     release_kept,
 )
-from webapp.storage.folder import FolderStore, free_bytes
+from webapp.storage.folder import FolderStore, disk_of, free_bytes
 from webapp.storage.opening import open_store
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "NoRoom",
     "Problem",
     "StorageAway",
+    "disk_of",
     "free_bytes",
     "init_app",
     "open_store",

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from webapp.storage.base import (
     FOLDERS,
@@ -193,11 +193,24 @@ class Batch:
             partial.unlink(missing_ok=True)
 
 
-def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk of a folder, which need not exist yet."""
+class Disk(NamedTuple):
+    """Bytes of a whole disk."""
+
+    total: int
+    used: int
+    free: int
+
+
+def disk_of(folder: Path) -> Disk:
+    """The disk of a folder, which need not exist yet."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return Disk(*shutil.disk_usage(folder))
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk of a folder, which need not exist yet."""
+    return disk_of(folder).free
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import event
 
 from tests.factories import Account, StudyIds, assess, make_study
+from tests.statements import sent_to_database
 from webapp.accounts.queries import find_user_by_address
 from webapp.database import db, now
 from webapp.inference.analyses import request_analysis
@@ -191,16 +191,8 @@ def test_pages_follow_one_another_and_cost_the_same(
 
     def statements(count: int) -> int:
         assess(app, reader, study, images=images[:count])
-        found: list[str] = []
-        with app.app_context():
-            engine = db.engine
-
-        def note(_c: object, _u: object, statement: str, *_rest: object) -> None:
-            found.append(statement)
-
-        event.listen(engine, "before_cursor_execute", note)
-        page = browser.get("/reading/mine").text
-        event.remove(engine, "before_cursor_execute", note)
+        with sent_to_database(app) as found:
+            page = browser.get("/reading/mine").text
         assert page.count("card-title") == min(count, 25)
         return len(found)
 

@@ -3,8 +3,7 @@
 import gzip
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import date
 
 import nibabel
@@ -13,9 +12,9 @@ import numpy.typing as npt
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import event
 
 from tests.factories import Account, SeriesStudyIds, make_series_study, phantom
+from tests.statements import sent_to_database
 from webapp.database import db
 from webapp.studies.models import Image, Prediction, Series, Status, Study
 from webapp.studies.queries import find_study
@@ -42,21 +41,6 @@ def read_volume(content: bytes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np
     """Values and affine of a NIfTI file."""
     volume = nibabel.Nifti1Image.from_bytes(content)
     return np.asarray(volume.get_fdata()), np.asarray(volume.affine)
-
-
-@contextmanager
-def statements(app: Flask) -> Iterator[list[str]]:
-    """What the database is asked meanwhile."""
-    found: list[str] = []
-
-    def note(*call: object) -> None:
-        found.append(str(call[2]))
-
-    with app.app_context():
-        engine = db.engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield found
-    event.remove(engine, "before_cursor_execute", note)
 
 
 class TestLook:
@@ -118,7 +102,7 @@ class TestSpeed:
             ids = make_series_study(app, account, slices=slices, status=status)
             address = f"/studies/{ids.study_id}/result?image=20"
             browser.get(address)
-            with statements(app) as found:
+            with sent_to_database(app) as found:
                 started = time.perf_counter()
                 answer = browser.get(address)
             took = time.perf_counter() - started

@@ -4,16 +4,16 @@ import csv
 import io
 import re
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import event, select
+from sqlalchemy import select
 
 from tests.factories import Account, make_study
+from tests.statements import sent_to_database
 from webapp.accounts.models import User
 from webapp.audit import AuditEvent
 from webapp.database import db
@@ -79,23 +79,6 @@ def change(app: Flask, account: Account, study_id: uuid.UUID, **values: object) 
 def shown(page: str) -> list[str]:
     """The patient codes on a page, in their order."""
     return re.findall(r"<bdi>([^<]+)</bdi>", page)
-
-
-@contextmanager
-def counted(app: Flask) -> Iterator[list[str]]:
-    """The statements that the application sends to the database."""
-    statements: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        statements.append(statement)
-
-    with app.app_context():
-        engine = db.engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
 
 
 def older_page(page: str) -> str | None:
@@ -165,10 +148,10 @@ class TestWorklist:
         add_studies(app, account, 5, priority=Priority.URGENT)
         browser = sign_in(account)
         for address in ("/", "/worklist/rows", "/history"):
-            with counted(app) as statements:
+            with sent_to_database(app) as statements:
                 page = browser.get(address)
             assert len(shown(page.text)) == 25
-            assert len(statements) < 10, "\n".join(statements)
+            assert len(statements) < 10, "\n".join(sql for sql, _values in statements)
 
     def test_chips_count_each_state_under_the_other_filters(
         self, app: Flask, make_user: MakeUser, sign_in: SignIn
